@@ -1,1 +1,16 @@
-//! tidemark-crds
+//! The contracts of Tidemark, shared by the operator, the sink and the tests.
+//!
+//! Pure: no client, no I/O, no clock. What the operator writes and the sink reads is defined here once.
+
+pub mod conditions;
+pub mod layout;
+pub mod ledger;
+pub mod names;
+pub mod pipeline;
+pub mod sink_config;
+pub mod status;
+pub mod types;
+pub mod version;
+
+/// API group of the custom resources.
+pub const GROUP: &str = "tidemark.dev";

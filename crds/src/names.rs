@@ -1,0 +1,134 @@
+//! Names of everything that is derived from a pipeline: length-safe and collision-free. Pure.
+
+use sha2::{Digest, Sha256};
+
+/// Field manager of every server-side apply, and the value of `app.kubernetes.io/managed-by`.
+pub const FIELD_MANAGER: &str = "tidemark";
+/// Finalizer on every pipeline.
+pub const FINALIZER: &str = "tidemark.dev/cleanup";
+
+/// Namespace and name of a pipeline: the root of all derived names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PipelineName {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name of the resource, at most 40 characters.
+    pub name: String,
+}
+
+impl std::fmt::Display for PipelineName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl PipelineName {
+    /// Builds the name; the API server has checked both parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Eight hexadecimal digits of SHA-256 over `namespace/name`: keeps `a-b/c` apart from `a/b-c`.
+    pub fn hash(&self) -> String {
+        short_hash(&self.to_string())
+    }
+
+    /// Connector in Kafka Connect: `NAMESPACE.NAME-HASH`, at most 113 characters.
+    pub fn connector(&self) -> String {
+        format!("{}.{}-{}", self.namespace, self.name, self.hash())
+    }
+
+    /// Replication slot in PostgreSQL: lower case, digits and underscores, at most 63 characters.
+    pub fn replication_slot(&self) -> String {
+        let text: String = format!("tidemark_{}_{}", self.namespace, self.name)
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' })
+            .take(54)
+            .collect();
+        format!("{text}_{}", self.hash())
+    }
+
+    /// Publication in PostgreSQL: the slot's name.
+    pub fn publication(&self) -> String {
+        self.replication_slot()
+    }
+
+    /// Consumer group of one incarnation of the state tables.
+    pub fn consumer_group(&self, incarnation: &str) -> String {
+        format!("tidemark.{}.{}-{}.{incarnation}", self.namespace, self.name, self.hash())
+    }
+
+    /// Prefix of the consumer groups of all incarnations.
+    pub fn consumer_group_prefix(&self) -> String {
+        format!("tidemark.{}.{}-{}.", self.namespace, self.name, self.hash())
+    }
+
+    /// Kubernetes objects of the sink: Deployment, ServiceAccount, ConfigMap, Service and so on.
+    pub fn sink(&self) -> String {
+        format!("{}-sink", self.name)
+    }
+
+    /// Mark in the COMMENT of each ClickHouse object and in the connector's configuration.
+    pub fn mark(&self, cluster_uid: &str) -> String {
+        format!("tidemark {cluster_uid}/{self}")
+    }
+}
+
+/// Kafka topics of one Debezium topic prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics<'a> {
+    /// Debezium's `topic.prefix`.
+    pub prefix: &'a str,
+}
+
+impl Topics<'_> {
+    /// Topic of a table's events: `PREFIX.SCHEMA.TABLE`.
+    pub fn table(&self, table: &crate::layout::SourceTable) -> String {
+        format!("{}.{}.{}", self.prefix, table.schema, table.name)
+    }
+
+    /// Topic of the heartbeats.
+    pub fn heartbeat(&self) -> String {
+        format!("__debezium-heartbeat.{}", self.prefix)
+    }
+
+    /// Topic through which signals reach the connector.
+    pub fn signal(&self) -> String {
+        format!("{}.signal", self.prefix)
+    }
+
+    /// Topic of the connector's notifications.
+    pub fn notification(&self) -> String {
+        format!("{}.notification", self.prefix)
+    }
+
+    /// Default topic of the dead letters.
+    pub fn dead_letter(&self) -> String {
+        format!("{}.dead-letter", self.prefix)
+    }
+}
+
+/// First eight hexadecimal digits of SHA-256.
+pub fn short_hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_different_pipelines_never_meet() {
+        let a = PipelineName::new("a-b", "c");
+        let b = PipelineName::new("a", "b-c");
+        assert_ne!(a.replication_slot(), b.replication_slot());
+        assert_ne!(a.connector(), b.connector());
+    }
+
+    #[test]
+    fn the_longest_names_fit_postgresql() {
+        let p = PipelineName::new("n".repeat(63), "p".repeat(40));
+        assert_eq!(p.replication_slot().len(), 63);
+    }
+}

@@ -1,0 +1,71 @@
+//! Status of an `AnalyticsPipeline`: states and buckets, no numbers that move. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw last. Numbers that move live in metrics and in `data_freshness`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalyticsPipelineStatus {
+    /// Generation of the spec that was read last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Generation of the spec that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_generation: Option<i64>,
+    /// Conditions, all of them from the first look on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Epoch, a copy of the ledger's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i32>,
+    /// Tables streaming of tables in all, such as `4/4`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Age of the oldest table's data: `<1s`, `<10s`, `<1m`, `>1m` or `Unknown`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<String>,
+    /// Tables and what is wrong with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<TablesStatus>,
+    /// Answered action annotations: action to token.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handled_requests: BTreeMap<String, String>,
+    /// Sink replicas that exist; for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Label selector of the sink's pods; for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+}
+
+/// Counts of tables, and those that are not as they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TablesStatus {
+    /// Tables of the spec.
+    pub total: i32,
+    /// Tables whose changes stream.
+    pub streaming: i32,
+    /// Tables that do not, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<DegradedTable>,
+}
+
+/// A table (or view) that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DegradedTable {
+    /// Its name in the spec.
+    pub name: String,
+    /// `Pending`, `Snapshotting`, `Degraded` or `Refused`.
+    pub state: String,
+    /// Why, from the closed set of reasons.
+    pub reason: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
