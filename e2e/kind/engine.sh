@@ -1,0 +1,108 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # variables of the scripts around it
+# The container engine that kind runs on: the machine's own where one answers,
+# else one of ours, with its data under the cache and a socket of its own, so
+# that nothing of the user's is touched. Sourced after setup/lib.sh.
+
+run_dir=$cache_dir/run
+mkdir -p "$run_dir"
+engine_pid_file=$run_dir/dockerd.pid
+engine_socket=$run_dir/docker.sock
+engine_log=$log_dir/dockerd.log
+# Debian's engine 20.10 has the classic builder and no other.
+export DOCKER_BUILDKIT=0
+
+# engine_lacks_resource_capability: a process that lacks CAP_SYS_RESOURCE (bit
+# 24), as in some virtual machines, cannot give it to a privileged container.
+engine_lacks_resource_capability() {
+  local bounding
+  bounding=$(awk '$1 == "CapBnd:" { print $2 }' /proc/self/status)
+  ((((16#$bounding >> 24) & 1) == 0))
+}
+
+# engine_use points docker and kind at a running engine, or fails.
+engine_use() {
+  if docker info >/dev/null 2>&1; then return 0; fi
+  DOCKER_HOST=unix://$engine_socket docker info >/dev/null 2>&1 || return 1
+  export DOCKER_HOST=unix://$engine_socket
+}
+
+engine_write_config() {
+  local runtime='{}' default=runc
+  if engine_lacks_resource_capability; then
+    runtime=$(jq -n --arg path "$e2e_dir/kind/runc-without-resource" '{lesscaps: {path: $path}}')
+    default=lesscaps
+  fi
+  # No default bridge: kind makes the only network that is needed.
+  jq -n --arg data "$cache_dir/docker" --arg exec "$run_dir/docker" --arg pid "$engine_pid_file" \
+    --arg host "unix://$engine_socket" --argjson runtimes "$runtime" --arg default "$default" \
+    '{"data-root": $data, "exec-root": $exec, "pidfile": $pid, "hosts": [$host], "bridge": "none",
+      "runtimes": $runtimes, "default-runtime": $default,
+      "log-opts": {"max-size": "20m"}}' >"$run_dir/dockerd.json"
+}
+
+engine_launch() {
+  engine_write_config
+  rm -f "$engine_socket"
+  # What the engine changes for all and does not undo.
+  iptables -S FORWARD | head -1 >"$run_dir/forward-policy"
+  # A session of its own, so that an interrupt at the terminal does not reach
+  # it; without this script's lock, which would live as long as the engine.
+  (
+    [ -z "${lock_fd:-}" ] || exec {lock_fd}>&-
+    exec setsid dockerd --config-file "$run_dir/dockerd.json" >"$engine_log" 2>&1 </dev/null
+  ) &
+  await 60 env DOCKER_HOST="unix://$engine_socket" docker info
+}
+
+# engine_start makes an engine answer; engine_started says whether it is new.
+engine_started=
+engine_start() {
+  if engine_use; then return 0; fi
+  step_advice="See $engine_log. It runs as root and needs iptables, cgroups and overlayfs." \
+    step "container engine" engine_launch
+  engine_started=yes
+  engine_use
+}
+
+engine_is_ours() {
+  [ -f "$engine_pid_file" ] && kill -0 "$(cat "$engine_pid_file")" 2>/dev/null &&
+    grep -q dockerd "/proc/$(cat "$engine_pid_file")/comm" 2>/dev/null
+}
+
+# engine_stop ends our engine, unless containers still run in it, and takes away
+# the packet filter's chains that it leaves behind.
+engine_stop() {
+  local pid
+  engine_is_ours || return 0
+  pid=$(cat "$engine_pid_file")
+  if [ -n "$(DOCKER_HOST=unix://$engine_socket docker ps -q 2>/dev/null)" ]; then
+    say "the container engine goes on: another cluster runs in it"
+    return 0
+  fi
+  kill "$pid"
+  await 30 test ! -e "/proc/$pid" || kill -9 "$pid"
+  rm -f "$engine_socket" "$engine_pid_file"
+  engine_clear_packet_filter
+}
+
+engine_clear_packet_filter() {
+  local table rule chain
+  for table in nat filter; do
+    iptables -t "$table" -S | sed -n 's/^-A \([A-Z]* .*-j DOCKER.*\)/\1/p' |
+      while IFS= read -r rule; do
+        # shellcheck disable=SC2086 # a rule is words
+        iptables -t "$table" -D $rule
+      done
+    for chain in $(iptables -t "$table" -S | sed -n 's/^-N \(DOCKER.*\)/\1/p'); do
+      iptables -t "$table" -F "$chain"
+    done
+    for chain in $(iptables -t "$table" -S | sed -n 's/^-N \(DOCKER.*\)/\1/p'); do
+      iptables -t "$table" -X "$chain"
+    done
+  done
+  if [ -f "$run_dir/forward-policy" ]; then
+    # shellcheck disable=SC2046 # "-P FORWARD ACCEPT" is words
+    iptables $(cat "$run_dir/forward-policy")
+    rm "$run_dir/forward-policy"
+  fi
+}
