@@ -1,0 +1,141 @@
+//! What a step does to a remote system: plain values, executed by `apply`, printed by `plan`. Pure.
+
+use std::collections::BTreeMap;
+
+use tidemark_crds::ledger::Kind;
+use tidemark_crds::version::Version;
+
+/// One write to one remote system.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// A statement for ClickHouse (DDL, or an INSERT … SELECT of ours).
+    ClickHouse {
+        /// The statement; no secrets.
+        sql: String,
+    },
+    /// A row of the ledger.
+    Ledger {
+        /// Kind of the row.
+        kind: Kind,
+        /// Key within the kind.
+        key: String,
+        /// Version of the row; the greatest wins.
+        version: u64,
+        /// JSON.
+        value: serde_json::Value,
+    },
+    /// A fence row: rows of `table` older than `version` are hidden.
+    Fence {
+        /// Target.
+        table: String,
+        /// First visible version.
+        version: Version,
+        /// `seed`, `snapshot`, `truncate`.
+        reason: &'static str,
+    },
+    /// A statement for PostgreSQL; no secrets.
+    Postgres {
+        /// The statement.
+        sql: String,
+    },
+    /// A call of Kafka's admin interface, or a signal record.
+    Kafka(KafkaEffect),
+    /// A call of Connect's REST interface.
+    Connect(ConnectEffect),
+    /// A call of the Kubernetes API.
+    Kubernetes(KubernetesEffect),
+}
+
+/// A write to Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KafkaEffect {
+    /// Makes a topic.
+    CreateTopic {
+        /// Its name.
+        name: String,
+        /// Its partitions.
+        partitions: i32,
+        /// Its replicas; -1: the brokers' default.
+        replication_factor: i32,
+        /// Its configuration.
+        config: BTreeMap<String, String>,
+    },
+    /// Removes topics.
+    DeleteTopics {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Removes a consumer group.
+    DeleteGroup {
+        /// Its id.
+        id: String,
+    },
+    /// Sends a signal to the connector through its signal topic.
+    Signal {
+        /// The signal topic.
+        topic: String,
+        /// Key: the connector's `topic.prefix`.
+        key: String,
+        /// JSON: id, type, data.
+        value: serde_json::Value,
+    },
+}
+
+/// A write to Kafka Connect.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ConnectEffect {
+    /// `PUT /connectors/NAME/config`.
+    PutConfig {
+        /// Connector.
+        name: String,
+        /// Full configuration; may hold secrets: `Debug` shows the keys alone.
+        config: BTreeMap<String, String>,
+    },
+    /// `PUT /connectors/NAME/pause`.
+    Pause(String),
+    /// `PUT /connectors/NAME/resume`.
+    Resume(String),
+    /// `PUT /connectors/NAME/stop`.
+    Stop(String),
+    /// `POST /connectors/NAME/restart?includeTasks=true&onlyFailed=true`.
+    RestartFailed(String),
+    /// `DELETE /connectors/NAME/offsets`; the connector must be stopped.
+    DeleteOffsets(String),
+    /// `DELETE /connectors/NAME`.
+    Delete(String),
+}
+
+impl std::fmt::Debug for ConnectEffect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PutConfig { name, config } => {
+                f.debug_struct("PutConfig").field("name", name).field("keys", &config.keys()).finish()
+            }
+            Self::Pause(name) => write!(f, "Pause({name})"),
+            Self::Resume(name) => write!(f, "Resume({name})"),
+            Self::Stop(name) => write!(f, "Stop({name})"),
+            Self::RestartFailed(name) => write!(f, "RestartFailed({name})"),
+            Self::DeleteOffsets(name) => write!(f, "DeleteOffsets({name})"),
+            Self::Delete(name) => write!(f, "Delete({name})"),
+        }
+    }
+}
+
+/// A write to Kubernetes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum KubernetesEffect {
+    /// Server-side apply of an owned object (no Secrets among them).
+    Apply {
+        /// The object with apiVersion, kind and metadata.
+        object: serde_json::Value,
+    },
+    /// Deletes an owned object.
+    Delete {
+        /// `apiVersion`.
+        api_version: String,
+        /// `kind`.
+        kind: String,
+        /// Name in the pipeline's namespace.
+        name: String,
+    },
+}
