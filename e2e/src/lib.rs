@@ -1,1 +1,3 @@
-//! tidemark-e2e
+//! Integration and end-to-end tests of Tidemark: the real components they run on, the demo and the benchmarks.
+
+pub mod stack;

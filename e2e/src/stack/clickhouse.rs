@@ -1,0 +1,151 @@
+//! ClickHouse: the server inside libchdb.so, with users from a file.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use sha2::{Digest, Sha256};
+
+use super::cache;
+use super::component::Component;
+use super::http;
+use super::ports::Port;
+use super::process::{Process, Program, Signal};
+use super::template::{Values, render_file};
+
+/// The database whose views `reader` may read.
+pub const ANALYTICS_DATABASE: &str = "ecommerce_analytics";
+
+/// A user of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    /// Without a password, from loopback: everything.
+    Default,
+    /// The operator and the sinks.
+    Tidemark,
+    /// Dashboards: reads the views of [`ANALYTICS_DATABASE`].
+    Reader,
+}
+
+impl User {
+    /// Returns the user's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Tidemark => "tidemark",
+            Self::Reader => "reader",
+        }
+    }
+
+    /// Returns the user's password.
+    pub fn password(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Tidemark => "tidemark-pw",
+            Self::Reader => "reader-pw",
+        }
+    }
+}
+
+/// A ClickHouse server of the stack.
+#[derive(Debug)]
+pub struct ClickHouse {
+    process: Process,
+    http: Port,
+    native: Port,
+}
+
+impl ClickHouse {
+    /// Writes the server's configuration and empty data folder.
+    pub(super) fn prepare(stack: &Path) -> anyhow::Result<Self> {
+        let (http, native) = (Port::reserve()?, Port::reserve()?);
+        let (data, users) = (stack.join("clickhouse"), stack.join("users.xml"));
+        fs::create_dir(&data)?;
+        let values = Values::from([
+            ("BIND", "127.0.0.1".to_owned()),
+            ("CLICKHOUSE_HTTP_PORT", http.number().to_string()),
+            ("CLICKHOUSE_TCP_PORT", native.number().to_string()),
+            ("CLICKHOUSE_DATA", data.display().to_string()),
+            ("CLICKHOUSE_USERS_CONFIG", users.display().to_string()),
+            ("CLICKHOUSE_DATABASE", ANALYTICS_DATABASE.to_owned()),
+            ("CLICKHOUSE_TIDEMARK_PASSWORD_SHA256", sha256(User::Tidemark.password())),
+            ("CLICKHOUSE_READER_PASSWORD_SHA256", sha256(User::Reader.password())),
+        ]);
+        let config = stack.join("config.xml");
+        fs::write(&config, render_file("clickhouse/config.xml", &values)?)?;
+        fs::write(&users, render_file("clickhouse/users.xml", &values)?)?;
+        let command = vec![
+            cache::part("clickhouse")?.join("clickhouse-server").into(),
+            format!("--config-file={}", config.display()).into(),
+            format!("--path={}", data.display()).into(),
+            format!("--http_port={}", http.number()).into(),
+            format!("--tcp_port={}", native.number()).into(),
+            "--listen_host=127.0.0.1".into(),
+            // The configuration file's level is not obeyed, and the default is `trace`.
+            "--log-level=information".into(),
+            format!("--logger.log={}", stack.join("logs/clickhouse-server.log").display()).into(),
+        ];
+        let program =
+            Program { name: "clickhouse", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
+        Ok(Self { process: Process::new(stack, program), http, native })
+    }
+
+    /// Returns the URL of the HTTP interface, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http.number())
+    }
+
+    /// Returns the address of the native protocol, `HOST:PORT`.
+    pub fn native_address(&self) -> String {
+        format!("127.0.0.1:{}", self.native.number())
+    }
+
+    /// Runs one statement as `tidemark` and returns the answer's text, tab-separated unless it names a format.
+    pub async fn query(&self, statement: &str) -> anyhow::Result<String> {
+        self.query_as(User::Tidemark, statement, &[]).await
+    }
+
+    /// Runs one statement as a user, with settings or a `database` of the session.
+    pub async fn query_as(
+        &self,
+        user: User,
+        statement: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let client = http::client(Duration::from_secs(60)).build()?;
+        // Errors after the first bytes would else come as text under status 200.
+        let mut url = reqwest::Url::parse_with_params(&self.url(), [("wait_end_of_query", "1")])?;
+        url.query_pairs_mut().extend_pairs(settings);
+        let answer = client
+            .post(url)
+            .header("X-ClickHouse-User", user.name())
+            .header("X-ClickHouse-Key", user.password())
+            .body(statement.to_owned())
+            .send()
+            .await
+            .context("asking ClickHouse")?;
+        let status = answer.status();
+        let text = answer.text().await?;
+        ensure!(status.is_success(), "ClickHouse: {status}: {}\nstatement: {statement}", text.trim());
+        Ok(text)
+    }
+}
+
+impl Component for ClickHouse {
+    fn process(&self) -> &Process {
+        &self.process
+    }
+
+    async fn probe(&self) -> anyhow::Result<()> {
+        self.query("SELECT 1").await.map(drop)
+    }
+
+    fn advice(&self) -> &'static str {
+        "it needs the part `clickhouse` of this machine's architecture (x86-64) and about 1 GB of memory"
+    }
+}
+
+fn sha256(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

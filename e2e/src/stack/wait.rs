@@ -1,0 +1,33 @@
+//! Waiting for a condition, with a deadline and a text that says what was awaited. I/O is the caller's.
+
+use std::time::{Duration, Instant};
+
+/// The pause between two looks at a condition.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Polls `look` until it yields a value, and returns that value.
+///
+/// `what` completes the sentence "waited 10 s for ...". `look` returns
+/// `Ok(Some(value))` when the condition holds and `Ok(None)` while it does not;
+/// an error counts as "not yet" and is told when the deadline passes, since a
+/// server that is starting refuses connections first. One look may not outlast
+/// the deadline either.
+pub async fn wait_until<T, F>(deadline: Duration, what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<Option<T>>>,
+{
+    let start = Instant::now();
+    let mut last = String::from("the condition never held");
+    loop {
+        let left = deadline.saturating_sub(start.elapsed());
+        match tokio::time::timeout(left, look()).await {
+            Ok(Ok(Some(value))) => return Ok(value),
+            Ok(Ok(None)) => last = "the condition did not hold".into(),
+            Ok(Err(error)) => last = format!("{error:#}"),
+            Err(_) => {
+                anyhow::bail!("waited {:.1} s for {what}; at the last look: {last}", deadline.as_secs_f64())
+            }
+        }
+        tokio::time::sleep(PAUSE.min(deadline.saturating_sub(start.elapsed()))).await;
+    }
+}
