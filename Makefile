@@ -1,0 +1,45 @@
+# Tidemark. `make` alone lists what there is to make.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(TIDEMARK_CACHE),$(HOME)/.cache/tidemark)
+# Compiled dependencies live outside the work tree, one folder a set of pinned versions,
+# so that a fresh clone compiles this project's own five crates and no more.
+export CARGO_TARGET_DIR ?= $(CACHE)/cargo-$(shell cat Cargo.lock Cargo.toml rust-toolchain.toml | sha256sum | cut -c1-12)
+
+.PHONY: help
+help: ## Lists the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | column -t -s $$'\t'
+
+.PHONY: demo
+demo: ## A shop, the whole chain and the operator on a kind cluster, with live figures (IMAGES=registry: upstream images)
+	@e2e/demo cluster
+
+.PHONY: demo-local
+demo-local: ## The same as processes on loopback, without a cluster
+	@e2e/demo local
+
+.PHONY: test
+test: ## Everything that proves it: format, lints, unit, chart, integration and end-to-end tests
+	@e2e/test
+
+.PHONY: quick
+quick: ## Format, lints and unit tests alone
+	@e2e/test quick
+
+.PHONY: bench
+bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
+	@e2e/bench
+
+.PHONY: setup
+setup: ## Builds and caches the real components that tests and demo run on
+	@e2e/setup/all
+
+.PHONY: generate
+generate: ## Writes crds/generated anew
+	cargo run --quiet -p tidemark-crds --bin crdgen
+
+.PHONY: clean
+clean: ## Ends what a run left behind and removes the cache
+	@e2e/clean
