@@ -4,3 +4,4 @@
 
 pub mod effect;
 pub mod facts;
+pub mod step;

@@ -1,0 +1,161 @@
+//! One planned write and the static table that orders all of them. Pure.
+
+use crate::effect::Effect;
+
+/// An independent chain of work: one that cannot be reached plans nothing and does not hold up the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Database, ledger, tables and views.
+    ClickHouse,
+    /// Publication and slot.
+    Postgres,
+    /// Topics, groups, signals.
+    Kafka,
+    /// The connector.
+    Connect,
+    /// The sink's objects.
+    Kubernetes,
+}
+
+/// What a step does to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepKind {
+    /// Makes something new.
+    Create,
+    /// Changes something in place.
+    Change,
+    /// Removes something and makes it anew; needs a known observation.
+    Replace,
+    /// Removes something; needs a known observation.
+    Drop,
+}
+
+/// Position in the static table: steps are planned, printed and run in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The target database.
+    Database,
+    /// Ledger, fences, progress and demands tables.
+    Bookkeeping,
+    /// Incarnation, epoch, identities and intents in the ledger.
+    Ledger,
+    /// State tables: create, alter.
+    StateTable,
+    /// Layouts in the ledger, after their tables.
+    Layout,
+    /// Fences of version 0, before the views that read them.
+    FenceSeed,
+    /// `_current` views.
+    CurrentView,
+    /// Views of the preset and of the user, with their target tables.
+    View,
+    /// The publication.
+    Publication,
+    /// Kafka topics.
+    Topic,
+    /// The sink's Kubernetes objects.
+    Sink,
+    /// The connector: configuration and state.
+    Connector,
+    /// Signals, snapshot records and fences of snapshots.
+    Snapshot,
+    /// Answers to requests by annotation.
+    Request,
+    /// What is no longer wanted.
+    Cleanup,
+    /// Deletion: stops the connector.
+    StopConnector,
+    /// Deletion: drains and removes the sink.
+    RemoveSink,
+    /// Deletion: views.
+    DropView,
+    /// Deletion: state tables, the bookkeeping last.
+    DropTable,
+    /// Deletion: the connector's offsets.
+    DeleteOffsets,
+    /// Deletion: the connector.
+    DeleteConnector,
+    /// Deletion: the replication slot.
+    DropSlot,
+    /// Deletion: the publication.
+    DropPublication,
+    /// Deletion: the consumer groups.
+    DeleteGroup,
+    /// Deletion: the topics.
+    DeleteTopics,
+}
+
+/// Something that a step needs to have been observed, or makes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fact {
+    /// The target database exists.
+    Database,
+    /// Ledger, fences, progress and demands exist.
+    Bookkeeping,
+    /// The ledger has an incarnation and an epoch.
+    Incarnation,
+    /// The state table of a target exists with the wanted layout.
+    StateTable(String),
+    /// The ledger has the wanted layout of a target.
+    Layout(String),
+    /// A fence of a target exists.
+    Fence(String),
+    /// The `_current` view of a target exists.
+    CurrentView(String),
+    /// A view exists and answers.
+    View(String),
+    /// The publication has all wanted tables.
+    Publication,
+    /// The source passed its preflight.
+    Source,
+    /// A topic exists.
+    Topic(String),
+    /// The sink's Deployment exists.
+    Sink,
+    /// The connector exists.
+    Connector,
+    /// The connector is stopped.
+    ConnectorStopped,
+    /// The connector is gone.
+    ConnectorGone,
+    /// The connector's offsets are gone.
+    OffsetsGone,
+    /// No sink replica runs any more.
+    SinkDrained,
+    /// No view is left.
+    ViewsGone,
+    /// The slot is gone.
+    SlotGone,
+    /// Anything else, named.
+    Other(String),
+}
+
+/// One planned write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Where it stands in the order.
+    pub stage: Stage,
+    /// Whether it creates, changes, replaces or drops.
+    pub kind: StepKind,
+    /// One line for people, such as `create state table orders`.
+    pub what: String,
+    /// What has to be observed before it may run.
+    pub needs: Vec<Fact>,
+    /// What the next observation will find.
+    pub gives: Option<Fact>,
+    /// What it does.
+    pub effect: Effect,
+}
+
+impl Step {
+    /// The lane that carries it out: that of its effect's system.
+    pub fn lane(&self) -> Lane {
+        match self.effect {
+            Effect::ClickHouse { .. } | Effect::Ledger { .. } | Effect::Fence { .. } => Lane::ClickHouse,
+            Effect::Postgres { .. } => Lane::Postgres,
+            Effect::Kafka(_) => Lane::Kafka,
+            Effect::Connect(_) => Lane::Connect,
+            Effect::Kubernetes(_) => Lane::Kubernetes,
+        }
+    }
+}
