@@ -1,1 +1,10 @@
-//! tidemark-runtime
+//! What both Tidemark programs do at run time: the ClickHouse and Kafka clients, credentials that are
+//! re-read, and the shell of a process (logs, probes, metrics, signals).
+//!
+//! I/O lives here; decisions live in the programs.
+
+pub mod clickhouse;
+pub mod clickhouse_error;
+pub mod credentials;
+pub mod kafka;
+pub mod shell;
