@@ -29,24 +29,31 @@ say() {
 # the name and the seconds it took. A failure prints the log's last lines and
 # the advice in $step_advice.
 step() {
-  local name=$1 log status=0 start=$SECONDS
+  # The prefix: functions that are run as steps see these variables.
+  local step_name=$1 step_log step_status=0 step_start=$SECONDS
   shift
-  log=$log_dir/$(tr -c 'A-Za-z0-9.\n' '-' <<<"$name").log
-  say "$name ..."
-  # In the background, since `set -e` does not hold to the left of `||`.
-  "$@" >"$log" 2>&1 </dev/null &
-  wait $! || status=$?
-  if [ "$status" -eq 0 ]; then
-    say "$name: done in $((SECONDS - start)) s"
+  step_log=$log_dir/$(tr -cs 'A-Za-z0-9.\n' '-' <<<"$step_name").log
+  say "$step_name ..."
+  # In the background, since `set -e` does not hold to the left of `||`; in a
+  # process group of its own, so that an interrupt ends all that it started.
+  set -m
+  "$@" >"$step_log" 2>&1 </dev/null &
+  set +m
+  step_group=$!
+  trap 'kill -- -"$step_group" 2>/dev/null; exit 130' INT TERM
+  wait "$step_group" || step_status=$?
+  trap - INT TERM
+  if [ "$step_status" -eq 0 ]; then
+    say "$step_name: done in $((SECONDS - step_start)) s"
     return 0
   fi
   {
-    say "$name: FAILED after $((SECONDS - start)) s"
-    echo "--- the last lines of $log"
-    tail -n 25 "$log"
-    echo "--- step '$name' failed. ${step_advice:-Mend the cause named above and run the same command again: finished parts are kept.}"
+    say "$step_name: FAILED after $((SECONDS - step_start)) s"
+    echo "--- the last lines of $step_log"
+    tail -n 25 "$step_log"
+    echo "--- step '$step_name' failed. ${step_advice:-Mend the cause named above and run the same command again: finished parts are kept.}"
   } >&2
-  return "$status"
+  return "$step_status"
 }
 
 # await SECONDS COMMAND... repeats a silent check until it succeeds or the time is up.

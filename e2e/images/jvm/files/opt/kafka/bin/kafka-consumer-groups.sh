@@ -1,0 +1,4 @@
+#!/bin/bash
+# kafka-consumer-groups.sh --bootstrap-server ADDRESS --list|--describe|...
+set -euo pipefail
+exec "$(dirname "$0")/kafka-run-class.sh" org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"

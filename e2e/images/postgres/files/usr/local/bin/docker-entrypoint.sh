@@ -1,0 +1,44 @@
+#!/bin/bash
+# Makes a database cluster in an empty $PGDATA and then runs PostgreSQL, with as
+# much of the official image's interface as e2e/manifests uses: POSTGRES_USER,
+# POSTGRES_PASSWORD and POSTGRES_DB, and the *.sql files of
+# /docker-entrypoint-initdb.d, in the order of their names.
+set -euo pipefail
+
+user=${POSTGRES_USER:-postgres}
+database=${POSTGRES_DB:-$user}
+
+make_cluster() {
+  : "${POSTGRES_PASSWORD:?set it: the superuser needs a password}"
+  initdb --username="$user" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") \
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+}
+
+# run_sql DATABASE ARGUMENT... over the socket, where only this script connects.
+run_sql() {
+  local database=$1
+  shift
+  PGPASSWORD=$POSTGRES_PASSWORD psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 \
+    --username "$user" --dbname "$database" "$@"
+}
+
+prepare() {
+  local file
+  # Not yet open to the network, so that nobody meets a half-made database.
+  pg_ctl --wait --options="$(printf '%q ' "${@:2}") -c listen_addresses=''" start
+  if [ "$database" != postgres ]; then
+    run_sql postgres --set "name=$database" <<<'CREATE DATABASE :"name";'
+  fi
+  for file in /docker-entrypoint-initdb.d/*.sql; do
+    [ -f "$file" ] || continue
+    echo "docker-entrypoint.sh: running $file"
+    run_sql "$database" --file "$file"
+  done
+  pg_ctl --wait --mode=fast stop
+}
+
+if [ "${1:-}" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
+  make_cluster
+  prepare "$@"
+fi
+exec "$@"
