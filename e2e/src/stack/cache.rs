@@ -17,8 +17,13 @@ pub fn part(name: &str) -> anyhow::Result<PathBuf> {
         None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/tidemark"),
     };
     let link = cache.join("current").join(name);
-    link.canonicalize()
-        .with_context(|| format!("{} is not there yet: run {}", link.display(), setup_script(name).display()))
+    link.canonicalize().with_context(|| {
+        format!(
+            "{} is not there yet: run {}",
+            link.display(),
+            setup_script(name).display()
+        )
+    })
 }
 
 /// Returns the script that makes a cached part.

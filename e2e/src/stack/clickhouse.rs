@@ -69,8 +69,14 @@ impl ClickHouse {
             ("CLICKHOUSE_DATA", data.display().to_string()),
             ("CLICKHOUSE_USERS_CONFIG", users.display().to_string()),
             ("CLICKHOUSE_DATABASE", ANALYTICS_DATABASE.to_owned()),
-            ("CLICKHOUSE_TIDEMARK_PASSWORD_SHA256", sha256(User::Tidemark.password())),
-            ("CLICKHOUSE_READER_PASSWORD_SHA256", sha256(User::Reader.password())),
+            (
+                "CLICKHOUSE_TIDEMARK_PASSWORD_SHA256",
+                sha256(User::Tidemark.password()),
+            ),
+            (
+                "CLICKHOUSE_READER_PASSWORD_SHA256",
+                sha256(User::Reader.password()),
+            ),
         ]);
         let config = stack.join("config.xml");
         fs::write(&config, render_file("clickhouse/config.xml", &values)?)?;
@@ -84,11 +90,24 @@ impl ClickHouse {
             "--listen_host=127.0.0.1".into(),
             // The configuration file's level is not obeyed, and the default is `trace`.
             "--log-level=information".into(),
-            format!("--logger.log={}", stack.join("logs/clickhouse-server.log").display()).into(),
+            format!(
+                "--logger.log={}",
+                stack.join("logs/clickhouse-server.log").display()
+            )
+            .into(),
         ];
-        let program =
-            Program { name: "clickhouse", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
-        Ok(Self { process: Process::new(stack, program), http, native })
+        let program = Program {
+            name: "clickhouse",
+            command,
+            environment: vec![],
+            stop: Signal::Term,
+            end: Signal::Kill,
+        };
+        Ok(Self {
+            process: Process::new(stack, program),
+            http,
+            native,
+        })
     }
 
     /// Returns the URL of the HTTP interface, without a slash at its end.
@@ -127,7 +146,11 @@ impl ClickHouse {
             .context("asking ClickHouse")?;
         let status = answer.status();
         let text = answer.text().await?;
-        ensure!(status.is_success(), "ClickHouse: {status}: {}\nstatement: {statement}", text.trim());
+        ensure!(
+            status.is_success(),
+            "ClickHouse: {status}: {}\nstatement: {statement}",
+            text.trim()
+        );
         Ok(text)
     }
 }
@@ -147,5 +170,8 @@ impl Component for ClickHouse {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(text)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -72,7 +72,13 @@ impl Part {
     /// The data chain: everything but Kubernetes.
     pub const CHAIN: &[Self] = &[Self::Postgres, Self::Kafka, Self::Connect, Self::Clickhouse];
     /// Everything.
-    pub const ALL: &[Self] = &[Self::Postgres, Self::Kafka, Self::Connect, Self::Clickhouse, Self::Kubernetes];
+    pub const ALL: &[Self] = &[
+        Self::Postgres,
+        Self::Kafka,
+        Self::Connect,
+        Self::Clickhouse,
+        Self::Kubernetes,
+    ];
 }
 
 /// Real components that run until this value is dropped.
@@ -107,7 +113,9 @@ impl Stack {
 
     /// Returns PostgreSQL, which must have been asked for.
     pub fn postgres(&self) -> &Postgres {
-        self.postgres.as_ref().expect("the stack was started with PostgreSQL")
+        self.postgres
+            .as_ref()
+            .expect("the stack was started with PostgreSQL")
     }
 
     /// Returns Kafka, which must have been asked for.
@@ -122,7 +130,9 @@ impl Stack {
 
     /// Returns ClickHouse, which must have been asked for.
     pub fn clickhouse(&self) -> &ClickHouse {
-        self.clickhouse.as_ref().expect("the stack was started with ClickHouse")
+        self.clickhouse
+            .as_ref()
+            .expect("the stack was started with ClickHouse")
     }
 
     /// Returns etcd; Kubernetes must have been asked for.
@@ -132,7 +142,9 @@ impl Stack {
 
     /// Returns kube-apiserver; Kubernetes must have been asked for.
     pub fn api_server(&self) -> &ApiServer {
-        self.api_server.as_ref().expect("the stack was started with Kubernetes")
+        self.api_server
+            .as_ref()
+            .expect("the stack was started with Kubernetes")
     }
 
     /// Returns the stack's folder: logs in `logs/`, process ids in `pids/`, configuration and data.
@@ -175,16 +187,25 @@ impl Stack {
         fs::create_dir(folder.join("pids"))?;
         let has = |part: Part| wanted.contains(&part);
         let kafka = has(Part::Kafka).then(|| Kafka::prepare(&folder)).transpose()?;
-        let etcd = has(Part::Kubernetes).then(|| Etcd::prepare(&folder)).transpose()?;
+        let etcd = has(Part::Kubernetes)
+            .then(|| Etcd::prepare(&folder))
+            .transpose()?;
         Ok(Self {
-            postgres: has(Part::Postgres).then(|| Postgres::prepare(&folder)).transpose()?,
+            postgres: has(Part::Postgres)
+                .then(|| Postgres::prepare(&folder))
+                .transpose()?,
             connect: kafka
                 .as_ref()
                 .filter(|_| has(Part::Connect))
                 .map(|kafka| Connect::prepare(&folder, kafka))
                 .transpose()?,
-            clickhouse: has(Part::Clickhouse).then(|| ClickHouse::prepare(&folder)).transpose()?,
-            api_server: etcd.as_ref().map(|etcd| ApiServer::prepare(&folder, etcd)).transpose()?,
+            clickhouse: has(Part::Clickhouse)
+                .then(|| ClickHouse::prepare(&folder))
+                .transpose()?,
+            api_server: etcd
+                .as_ref()
+                .map(|etcd| ApiServer::prepare(&folder, etcd))
+                .transpose()?,
             kafka,
             etcd,
             folder,
@@ -199,7 +220,10 @@ impl Stack {
             let seeded = async move {
                 let begin = Instant::now();
                 postgres.start().await?;
-                postgres.seed().await.context("making the roles and the database shop")?;
+                postgres
+                    .seed()
+                    .await
+                    .context("making the roles and the database shop")?;
                 Ok(("postgres", begin.elapsed()))
             };
             starts.push(seeded.boxed());
@@ -223,5 +247,8 @@ impl Drop for Stack {
 }
 
 fn timed_start<C: Component>(component: &C) -> BoxFuture<'_, anyhow::Result<(&'static str, Duration)>> {
-    component.start().map_ok(|time| (component.process().name(), time)).boxed()
+    component
+        .start()
+        .map_ok(|time| (component.process().name(), time))
+        .boxed()
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::wait::wait_until;
 
@@ -138,13 +138,11 @@ impl Process {
 
     /// Sends a signal to the running program.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let id = self.id().with_context(|| format!("{} is not running", self.name()))?;
-        let status =
-            Command::new("kill").args(["-s", signal.name(), &id.to_string()]).status().context("running kill")?;
-        if !status.success() {
-            bail!("kill -s {} {id} ({}) failed", signal.name(), self.name());
-        }
-        Ok(())
+        let mut child = self.child();
+        let running = child
+            .as_mut()
+            .with_context(|| format!("{} is not running", self.name()))?;
+        send(running, signal).with_context(|| format!("sending {} to {}", signal.name(), self.name()))
     }
 
     /// Ends the program in order and waits until it is gone.
@@ -161,10 +159,12 @@ impl Process {
 
     /// Ends the program at once, children included, and reaps it. For a stack that ends.
     pub(super) fn end(&self) {
-        // A program that cannot be signalled has ended: reaping it is all that is left.
-        let _ = self.signal(self.program.end);
         let mut child = self.child();
         if let Some(running) = child.as_mut() {
+            if send(running, self.program.end).is_err() {
+                // Never wait for a program that was not told to end.
+                let _ = running.kill();
+            }
             let _ = running.wait();
             self.forget(&mut child);
         }
@@ -203,4 +203,17 @@ impl Process {
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn send(child: &mut Child, signal: Signal) -> anyhow::Result<()> {
+    if signal == Signal::Kill {
+        return Ok(child.kill()?);
+    }
+    let status = Command::new("kill")
+        .args(["-s", signal.name(), &child.id().to_string()])
+        // A second Ctrl-C must not end the messenger.
+        .process_group(0)
+        .status()?;
+    ensure!(status.success(), "kill ended with {status}");
+    Ok(())
 }

@@ -12,7 +12,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// an error counts as "not yet" and is told when the deadline passes, since a
 /// server that is starting refuses connections first. One look may not outlast
 /// the deadline either.
-pub async fn wait_until<T, F>(deadline: Duration, what: &str, mut look: impl FnMut() -> F) -> anyhow::Result<T>
+pub async fn wait_until<T, F>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<Option<T>>>,
 {
@@ -25,7 +29,10 @@ where
             Ok(Ok(None)) => last = "the condition did not hold".into(),
             Ok(Err(error)) => last = format!("{error:#}"),
             Err(_) => {
-                anyhow::bail!("waited {:.1} s for {what}; at the last look: {last}", deadline.as_secs_f64())
+                anyhow::bail!(
+                    "waited {:.1} s for {what}; at the last look: {last}",
+                    deadline.as_secs_f64()
+                )
             }
         }
         tokio::time::sleep(PAUSE.min(deadline.saturating_sub(start.elapsed()))).await;

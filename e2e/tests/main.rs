@@ -1,0 +1,3 @@
+//! Integration tests on real components.
+
+mod stack;
