@@ -15,7 +15,7 @@ single_program() {
   mkdir -p "$work$(dirname "$path")"
   cp "$program" "$work$path"
   layer_of "$work" "$work.tar"
-  image_archive "$file" "$(jq -n --arg path "$path" --arg env "$path_variable:/usr/local/bin" \
+  image_archive "$file" "$(jq -n --arg path "$path" --arg env "$path_variable" \
     '{Env: [$env], Entrypoint: [$path]}')" "$tag" "$work.tar"
   rm -r "$work" "$work.tar"
 }
@@ -72,7 +72,8 @@ postgres_image() {
   mkdir -p "$work/docker-entrypoint-initdb.d"
   layer_of "$work" "$work.tar"
   image_archive "$folder/postgres.tar" "$(
-    jq -n --arg path "$path_variable:$programs" \
+    # First on the path: Debian's programs of these names are wrappers in Perl.
+    jq -n --arg path "PATH=$programs:${path_variable#PATH=}" \
       '{Env: [$path, "PGDATA=/var/lib/postgresql/data", "LANG=C.UTF-8"],
         Entrypoint: ["docker-entrypoint.sh"], Cmd: ["postgres"], StopSignal: "SIGINT"}'
   )" "$IMAGE_POSTGRES" "$parts/rootfs-postgres/rootfs.tar" "$work.tar"

@@ -11,7 +11,7 @@ database=${POSTGRES_DB:-$user}
 make_cluster() {
   : "${POSTGRES_PASSWORD:?set it: the superuser needs a password}"
   initdb --username="$user" --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD") \
-    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8
+    --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync
 }
 
 # run_sql DATABASE ARGUMENT... over the socket, where only this script connects.
@@ -22,10 +22,11 @@ run_sql() {
     --username "$user" --dbname "$database" "$@"
 }
 
+# prepare ARGUMENT... makes the database and runs the files, with the server's
+# arguments but not yet open to the network: nobody meets a half-made database.
 prepare() {
   local file
-  # Not yet open to the network, so that nobody meets a half-made database.
-  pg_ctl --wait --options="$(printf '%q ' "${@:2}") -c listen_addresses=''" start
+  pg_ctl --wait --options="$(printf '%q ' "$@") -c listen_addresses=''" start
   if [ "$database" != postgres ]; then
     run_sql postgres --set "name=$database" <<<'CREATE DATABASE :"name";'
   fi
@@ -37,8 +38,15 @@ prepare() {
   pg_ctl --wait --mode=fast stop
 }
 
-if [ "${1:-}" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
+if [ "${1:-}" = postgres ] && [ ! -d "$PGDATA/base" ]; then
+  # In another folder, renamed at the end: a start that is cut short is repeated.
+  final=$PGDATA
+  export PGDATA=$final.new
+  rm -rf "$PGDATA"
   make_cluster
-  prepare "$@"
+  prepare "${@:2}"
+  rmdir "$final" 2>/dev/null || true
+  mv "$PGDATA" "$final"
+  export PGDATA=$final
 fi
 exec "$@"
