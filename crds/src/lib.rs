@@ -3,10 +3,15 @@
 //! Pure: no client, no I/O, no clock. What the operator writes and the sink reads is defined here once.
 
 pub mod conditions;
+pub mod duration;
 pub mod layout;
 pub mod ledger;
+pub mod mapping;
 pub mod names;
+pub mod partition;
+pub mod pg_quote;
 pub mod pipeline;
+pub mod quote;
 pub mod sink_config;
 pub mod status;
 pub mod types;

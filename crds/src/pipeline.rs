@@ -3,7 +3,14 @@
 //! Rules of the API: every list is a map list keyed by `name` and bounded, every string and map is bounded,
 //! defaults are written out, no `nullable`, no union of string and object: one field an alternative and a
 //! rule "exactly one of".
-#![allow(unreachable_pub, reason = "the derive of KubeSchema repeats each struct inside a private scope")]
+#![allow(
+    unreachable_pub,
+    reason = "the derive of KubeSchema repeats each struct inside a private scope"
+)]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column repeats the type \"string\""
+)]
 
 use std::collections::BTreeMap;
 
@@ -32,8 +39,16 @@ use crate::status::AnalyticsPipelineStatus;
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Tables", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Freshness", type_ = "string", json_path = ".status.freshness"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -288,7 +303,11 @@ fn retention() -> String {
 
 impl Default for Topics {
     fn default() -> Self {
-        Self { partitions: partitions(), replication_factor: replication_factor(), retention: retention() }
+        Self {
+            partitions: partitions(),
+            replication_factor: replication_factor(),
+            retention: retention(),
+        }
     }
 }
 
@@ -530,7 +549,10 @@ fn max_share() -> String {
 
 impl Default for DeadLetter {
     fn default() -> Self {
-        Self { topic: None, max_share: max_share() }
+        Self {
+            topic: None,
+            max_share: max_share(),
+        }
     }
 }
 
@@ -631,7 +653,10 @@ fn refunded_statuses() -> Vec<String> {
 
 impl Default for Ecommerce {
     fn default() -> Self {
-        Self { cancelled_statuses: cancelled_statuses(), refunded_statuses: refunded_statuses() }
+        Self {
+            cancelled_statuses: cancelled_statuses(),
+            refunded_statuses: refunded_statuses(),
+        }
     }
 }
 
@@ -704,7 +729,10 @@ fn views_objective() -> String {
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self { rows: rows_objective(), views: views_objective() }
+        Self {
+            rows: rows_objective(),
+            views: views_objective(),
+        }
     }
 }
 

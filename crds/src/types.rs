@@ -80,6 +80,89 @@ impl ChType {
             _ => false,
         }
     }
+
+    /// The type without NULL: undoes [`ChType::nullable`].
+    #[must_use]
+    pub fn without_null(self) -> Self {
+        match self {
+            Self::Nullable(inner) => *inner,
+            Self::LowCardinality(inner) => Self::LowCardinality(Box::new(inner.without_null())),
+            other => other,
+        }
+    }
+
+    /// Whether a column of this type can be altered to `wider` with each stored value keeping its meaning and
+    /// its text; also true for the type itself.
+    ///
+    /// Columns of the sorting key are another matter: ClickHouse refuses to alter them, whatever this says.
+    pub fn widens_to(&self, wider: &Self) -> bool {
+        if self == wider {
+            return true;
+        }
+        if self.is_nullable() && !wider.is_nullable() {
+            return false;
+        }
+        match (
+            self.clone().without_null().plain(),
+            wider.clone().without_null().plain(),
+        ) {
+            (Self::Array(from), Self::Array(to)) => from.widens_to(&to),
+            (from, to) => from == to || from.scalar_widens_to(&to),
+        }
+    }
+
+    /// Whether the step from this type to `other` could lose values or change their text.
+    pub fn is_narrowing(&self, other: &Self) -> bool {
+        !self.widens_to(other)
+    }
+
+    /// The type inside `LowCardinality`, which changes how values are stored and nothing else.
+    fn plain(self) -> Self {
+        match self {
+            Self::LowCardinality(inner) => inner.without_null(),
+            other => other,
+        }
+    }
+
+    fn scalar_widens_to(&self, wider: &Self) -> bool {
+        match (self, wider) {
+            (
+                Self::Decimal { precision, scale },
+                Self::Decimal {
+                    precision: wider_precision,
+                    scale: wider_scale,
+                },
+            ) => wider_scale >= scale && wider_precision - wider_scale >= precision - scale,
+            (Self::DateTime64 { precision: from }, Self::DateTime64 { precision: to }) => to >= from,
+            (Self::Float32, Self::Float64) => true,
+            // A Decimal's, Float's or time's text differs between PostgreSQL and ClickHouse; these do not.
+            (Self::Uuid | Self::Date32, Self::String) => true,
+            (from, Self::String) => from.integer().is_some(),
+            (from, Self::Decimal { precision, scale }) => from
+                .integer()
+                .is_some_and(|(_, digits, _)| precision - scale >= digits),
+            (from, to) => match (from.integer(), to.integer()) {
+                (Some((from_bits, _, from_signed)), Some((to_bits, _, to_signed))) => {
+                    to_bits > from_bits && (to_signed || !from_signed)
+                }
+                _ => false,
+            },
+        }
+    }
+
+    /// Bits, decimal digits and signedness of an integer type.
+    fn integer(&self) -> Option<(u8, u8, bool)> {
+        Some(match self {
+            Self::Int16 => (16, 5, true),
+            Self::Int32 => (32, 10, true),
+            Self::Int64 => (64, 19, true),
+            Self::UInt8 => (8, 3, false),
+            Self::UInt32 => (32, 10, false),
+            Self::UInt64 => (64, 20, false),
+            Self::UInt128 => (128, 39, false),
+            _ => return None,
+        })
+    }
 }
 
 impl fmt::Display for ChType {
@@ -141,12 +224,20 @@ impl FromStr for ChType {
                 let (precision, scale) = arguments.split_once(',').ok_or_else(unknown)?;
                 let (precision, scale) = (number(precision)?, number(scale)?);
                 let fits = (1..=76).contains(&precision) && scale <= precision;
-                if fits { Ok(Self::Decimal { precision, scale }) } else { Err(unknown()) }
+                if fits {
+                    Ok(Self::Decimal { precision, scale })
+                } else {
+                    Err(unknown())
+                }
             }
             "DateTime64" => {
                 let (precision, zone) = arguments.split_once(',').ok_or_else(unknown)?;
                 let precision = number(precision)?;
-                if zone.trim() == "'UTC'" && precision <= 9 { Ok(Self::DateTime64 { precision }) } else { Err(unknown()) }
+                if zone.trim() == "'UTC'" && precision <= 9 {
+                    Ok(Self::DateTime64 { precision })
+                } else {
+                    Err(unknown())
+                }
             }
             _ => Err(unknown()),
         }

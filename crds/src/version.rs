@@ -44,7 +44,11 @@ impl Version {
 
     /// Whether a snapshot or the log gave the row.
     pub fn phase(self) -> Phase {
-        if (self.0 >> (2 * LSN_BITS)) & 1 == 1 { Phase::Stream } else { Phase::Snapshot }
+        if (self.0 >> (2 * LSN_BITS)) & 1 == 1 {
+            Phase::Stream
+        } else {
+            Phase::Snapshot
+        }
     }
 
     /// Position of the last commit before the row's transaction, in bytes of write-ahead log.
@@ -67,7 +71,13 @@ impl fmt::Display for Version {
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = self.phase();
-        write!(f, "{}/{phase:?}/{:X}/{:X}", self.epoch(), self.last_commit_lsn(), self.lsn())
+        write!(
+            f,
+            "{}/{phase:?}/{:X}/{:X}",
+            self.epoch(),
+            self.last_commit_lsn(),
+            self.lsn()
+        )
     }
 }
 
@@ -78,7 +88,10 @@ mod tests {
     #[test]
     fn fields_come_back() {
         let v = Version::new(7, Phase::Stream, 0x0012_3456_789A, 42);
-        assert_eq!((v.epoch(), v.phase(), v.last_commit_lsn(), v.lsn()), (7, Phase::Stream, 0x0012_3456_789A, 42));
+        assert_eq!(
+            (v.epoch(), v.phase(), v.last_commit_lsn(), v.lsn()),
+            (7, Phase::Stream, 0x0012_3456_789A, 42)
+        );
     }
 
     #[test]
