@@ -1,0 +1,270 @@
+//! Secrets and ConfigMaps that a spec names: which ones, and what their values become. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemark_crds::pipeline::{
+    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, KafkaSasl, KeyReference, SaslMechanism,
+};
+use tidemark_runtime::credentials::{Credentials, Secret};
+use tidemark_runtime::kafka::{Connection, Sasl, Tls};
+
+/// A Secret or a ConfigMap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// A Secret.
+    Secret,
+    /// A ConfigMap.
+    ConfigMap,
+}
+
+/// Text values of Secrets and ConfigMaps of one namespace, by kind, name and key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct References(BTreeMap<(Holder, String), BTreeMap<String, String>>);
+
+impl std::fmt::Debug for References {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl References {
+    /// Remembers the values of one object.
+    pub fn insert(&mut self, holder: Holder, name: impl Into<String>, data: BTreeMap<String, String>) {
+        self.0.insert((holder, name.into()), data);
+    }
+
+    /// Takes what `older` has and this lacks: credentials last seen, for cleaning up after the Secrets went.
+    pub fn fill_from(&mut self, older: &Self) {
+        for (key, data) in &older.0 {
+            self.0.entry(key.clone()).or_insert_with(|| data.clone());
+        }
+    }
+
+    fn value(&self, holder: Holder, field: &str, name: &str, key: &str) -> Result<String, Missing> {
+        let missing = |absent_key| Missing {
+            field: field.to_owned(),
+            holder,
+            name: name.to_owned(),
+            key: key.to_owned(),
+            object_exists: absent_key,
+        };
+        let data = self.0.get(&(holder, name.to_owned())).ok_or_else(|| missing(false))?;
+        data.get(key).cloned().ok_or_else(|| missing(true))
+    }
+}
+
+/// A reference that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct Missing {
+    /// Field of the spec.
+    pub field: String,
+    /// What it names.
+    pub holder: Holder,
+    /// Name of the object.
+    pub name: String,
+    /// Key in its data.
+    pub key: String,
+    /// Whether the object is there and only the key is not.
+    pub object_exists: bool,
+}
+
+impl Missing {
+    fn text(&self) -> String {
+        let Self { field, holder, name, key, .. } = self;
+        if self.object_exists {
+            format!("{field}: the {holder:?} {name:?} has no key {key:?}: add it, or name another key in {field}")
+        } else {
+            format!("{field}: the {holder:?} {name:?} does not exist: create it with the key {key:?}")
+        }
+    }
+}
+
+/// Names of all Secrets and ConfigMaps that a spec refers to.
+pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
+    let mut all = BTreeSet::new();
+    let mut secret = |name: &str| all.insert((Holder::Secret, name.to_owned()));
+    secret(&spec.source.postgres.credentials.secret_name);
+    secret(&spec.clickhouse.credentials.secret_name);
+    if let Some(credentials) = &spec.source.connect.credentials {
+        secret(&credentials.secret_name);
+    }
+    if let Some(sasl) = &spec.kafka.sasl {
+        secret(&sasl.credentials.secret_name);
+    }
+    if let Some(certificate) = spec.kafka.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
+        secret(&certificate.secret_name);
+    }
+    let authorities = [
+        spec.source.postgres.tls.ca.as_ref(),
+        spec.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
+        spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
+    ];
+    for authority in authorities.into_iter().flatten() {
+        if let Some(reference) = &authority.secret_key_ref {
+            all.insert((Holder::Secret, reference.name.clone()));
+        }
+        if let Some(reference) = &authority.config_map_key_ref {
+            all.insert((Holder::ConfigMap, reference.name.clone()));
+        }
+    }
+    for view in &spec.views.extra {
+        if let Some(reference) = &view.sql.config_map_key_ref {
+            all.insert((Holder::ConfigMap, reference.name.clone()));
+        }
+    }
+    all
+}
+
+/// What the references of a spec lead to, part by part: one that is missing does not hold up the others.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Account and certificate authority for PostgreSQL.
+    pub postgres: Result<Account, Missing>,
+    /// Account for Connect's REST interface; `None` where it asks for none.
+    pub connect: Result<Option<Credentials>, Missing>,
+    /// How to reach Kafka.
+    pub kafka: Result<Connection, Missing>,
+    /// Account and certificate authority for ClickHouse.
+    pub clickhouse: Result<Account, Missing>,
+    /// SELECT of each view of the user.
+    pub views: BTreeMap<String, Result<String, Missing>>,
+}
+
+/// An account and the certificate authority of its server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// User and password.
+    pub credentials: Credentials,
+    /// PEM; absent: the system's.
+    pub ca: Option<String>,
+}
+
+impl Resolved {
+    /// Everything that is missing, in the order of the spec.
+    pub fn missing(&self) -> Vec<Missing> {
+        let parts = [
+            self.postgres.as_ref().err(),
+            self.connect.as_ref().err(),
+            self.kafka.as_ref().err(),
+            self.clickhouse.as_ref().err(),
+        ];
+        parts.into_iter().flatten().chain(self.views.values().filter_map(|view| view.as_ref().err())).cloned().collect()
+    }
+}
+
+/// Follows every reference of a spec.
+pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolved {
+    let look = Look { references };
+    let postgres = &spec.source.postgres;
+    let clickhouse = &spec.clickhouse;
+    Resolved {
+        postgres: look.account("spec.source.postgres", &postgres.credentials, postgres.tls.ca.as_ref()),
+        connect: (spec.source.connect.credentials.as_ref())
+            .map(|credentials| look.credentials("spec.source.connect.credentials", credentials))
+            .transpose(),
+        kafka: look.kafka(spec),
+        clickhouse: look.account(
+            "spec.clickhouse",
+            &clickhouse.credentials,
+            clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
+        ),
+        views: spec
+            .views
+            .extra
+            .iter()
+            .map(|view| {
+                let sql = match (&view.sql.inline, &view.sql.config_map_key_ref) {
+                    (None, Some(reference)) => {
+                        let field = format!("spec.views.extra[{}].sql.configMapKeyRef", view.name);
+                        look.key(Holder::ConfigMap, &field, reference)
+                    }
+                    (inline, _) => Ok(inline.clone().unwrap_or_default()),
+                };
+                (view.name.clone(), sql)
+            })
+            .collect(),
+    }
+}
+
+struct Look<'a> {
+    references: &'a References,
+}
+
+impl Look<'_> {
+    fn key(&self, holder: Holder, field: &str, reference: &KeyReference) -> Result<String, Missing> {
+        self.references.value(holder, field, &reference.name, &reference.key)
+    }
+
+    fn credentials(&self, field: &str, reference: &CredentialsRef) -> Result<Credentials, Missing> {
+        let value = |key: &str| {
+            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        Ok(Credentials::new(value(&reference.username_key)?, value(&reference.password_key)?))
+    }
+
+    fn authority(&self, field: &str, authority: Option<&CertificateAuthority>) -> Result<Option<String>, Missing> {
+        let Some(authority) = authority else { return Ok(None) };
+        let field = format!("{field}.tls.ca");
+        match (&authority.secret_key_ref, &authority.config_map_key_ref) {
+            (Some(reference), _) => self.key(Holder::Secret, &field, reference).map(Some),
+            (None, Some(reference)) => self.key(Holder::ConfigMap, &field, reference).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn account(
+        &self,
+        field: &str,
+        reference: &CredentialsRef,
+        authority: Option<&CertificateAuthority>,
+    ) -> Result<Account, Missing> {
+        Ok(Account {
+            credentials: self.credentials(&format!("{field}.credentials"), reference)?,
+            ca: self.authority(field, authority)?,
+        })
+    }
+
+    fn kafka(&self, spec: &AnalyticsPipelineSpec) -> Result<Connection, Missing> {
+        let tls = match &spec.kafka.tls {
+            None => None,
+            Some(tls) => {
+                let mut material = Tls { ca: self.authority("spec.kafka", tls.ca.as_ref())?, ..Tls::default() };
+                if let Some(client) = &tls.client_certificate {
+                    let field = "spec.kafka.tls.clientCertificate";
+                    let value = |key: &str| self.references.value(Holder::Secret, field, &client.secret_name, key);
+                    material.certificate = Some(value(&client.certificate_key)?);
+                    material.key = Some(Secret::new(value(&client.private_key_key)?));
+                }
+                Some(material)
+            }
+        };
+        let sasl = spec.kafka.sasl.as_ref().map(|sasl| self.sasl(sasl)).transpose()?;
+        Ok(Connection { bootstrap_servers: spec.kafka.bootstrap_servers.clone(), tls, sasl })
+    }
+
+    fn sasl(&self, sasl: &KafkaSasl) -> Result<Sasl, Missing> {
+        let field = "spec.kafka.sasl.credentials";
+        let reference = &sasl.credentials;
+        let value = |key: &str| {
+            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let username = match &reference.username {
+            Some(username) => username.clone(),
+            None => value(&reference.username_key)?,
+        };
+        let credentials = Credentials::new(username, value(&reference.password_key)?);
+        Ok(Sasl { mechanism: mechanism(sasl.mechanism).to_owned(), credentials })
+    }
+}
+
+/// librdkafka's name of a mechanism.
+pub fn mechanism(mechanism: SaslMechanism) -> &'static str {
+    match mechanism {
+        SaslMechanism::Plain => "PLAIN",
+        SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
+        SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+    }
+}

@@ -1,0 +1,219 @@
+//! The plan: every step in the order of the one static table, which of them may run now, which wait. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use crate::effect::{ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
+use crate::step::{Fact, Lane, Step, StepKind};
+
+/// All steps that are left, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    steps: Vec<Step>,
+    held: BTreeSet<Fact>,
+    closed: BTreeSet<Lane>,
+}
+
+/// A step that waits, and the first fact that it waits for; `None`: its lane cannot be reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deferred<'a> {
+    /// The step.
+    pub step: &'a Step,
+    /// What it waits for.
+    pub waits_for: Option<&'a Fact>,
+}
+
+impl Plan {
+    /// Orders the steps. `held` are the facts that were observed, `closed` the lanes that gave no answer.
+    pub fn new(mut steps: Vec<Step>, held: BTreeSet<Fact>, closed: BTreeSet<Lane>) -> Self {
+        steps.sort_by_key(|step| step.stage);
+        Self { steps, held, closed }
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// All steps in order.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The steps that may run now: each need was observed, no earlier step of this plan gives it anew, and
+    /// the lane answers.
+    pub fn first_wave(&self) -> Vec<&Step> {
+        self.steps.iter().filter(|step| self.blocker(step).is_none()).collect()
+    }
+
+    /// The steps that wait for another one, or for their lane.
+    pub fn deferred(&self) -> Vec<Deferred<'_>> {
+        self.steps
+            .iter()
+            .filter_map(|step| self.blocker(step).map(|waits_for| Deferred { step, waits_for }))
+            .collect()
+    }
+
+    /// What keeps a step from running; the inner `None` is a closed lane.
+    fn blocker<'a>(&self, step: &'a Step) -> Option<Option<&'a Fact>> {
+        if self.closed.contains(&step.lane()) {
+            return Some(None);
+        }
+        step.needs.iter().find(|need| !self.held.contains(need)).map(Some)
+    }
+
+    /// Text that is equal for equal plans: two waves that leave the same one made no progress.
+    pub fn fingerprint(&self) -> String {
+        let mut text = String::new();
+        for step in &self.steps {
+            let _ = writeln!(text, "{:?} {:?} {} {:?}", step.stage, step.kind, step.what, step.effect);
+        }
+        tidemark_crds::names::short_hash(&text)
+    }
+
+    /// The plan for people: one line a step, its statement below, what waits at the end of the line.
+    pub fn render(&self, colours: bool) -> String {
+        if self.steps.is_empty() {
+            return "nothing to do\n".to_owned();
+        }
+        let mut text = String::new();
+        for step in &self.steps {
+            let (sign, colour) = match step.kind {
+                StepKind::Create => ('+', "32"),
+                StepKind::Change => ('~', "33"),
+                StepKind::Replace => ('±', "35"),
+                StepKind::Drop => ('-', "31"),
+            };
+            let line = format!("{sign} {:<10} {}", format!("{:?}", step.lane()).to_lowercase(), step.what);
+            if colours {
+                let _ = write!(text, "\x1b[{colour}m{line}\x1b[0m");
+            } else {
+                text.push_str(&line);
+            }
+            match self.blocker(step) {
+                Some(Some(fact)) => {
+                    let _ = write!(text, "   (known after apply: waits for {})", fact.text());
+                }
+                Some(None) => text.push_str("   (waits until the system answers)"),
+                None => {}
+            }
+            text.push('\n');
+            for detail in details(&step.effect) {
+                let _ = writeln!(text, "      {detail}");
+            }
+        }
+        let count = |kind| self.steps.iter().filter(|step| step.kind == kind).count();
+        let _ = writeln!(
+            text,
+            "{} to create, {} to change, {} to replace, {} to drop",
+            count(StepKind::Create),
+            count(StepKind::Change),
+            count(StepKind::Replace),
+            count(StepKind::Drop)
+        );
+        text
+    }
+}
+
+/// What a step sends, as far as people want to see it; secrets are never part of it.
+fn details(effect: &Effect) -> Vec<String> {
+    let lines = |text: &str| text.lines().map(str::to_owned).collect();
+    match effect {
+        Effect::ClickHouse { sql } | Effect::Postgres { sql } => lines(sql),
+        Effect::Ledger { kind, key, version, .. } => vec![format!("ledger {} {key} version {version}", kind.as_str())],
+        Effect::Fence { table, version, reason } => vec![format!("fence of {table} at {version:?} ({reason})")],
+        Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => vec![format!("{name}, {partitions} partitions")],
+        Effect::Kafka(effect) => vec![format!("{effect:?}")],
+        Effect::Connect(ConnectEffect::PutConfig { config, .. }) => config
+            .iter()
+            .filter(|(key, _)| !key.contains("password") && !key.contains("secret"))
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect(),
+        Effect::Connect(effect) => vec![format!("{effect:?}")],
+        Effect::Kubernetes(KubernetesEffect::Apply { .. }) => Vec::new(),
+        Effect::Kubernetes(effect) => vec![format!("{effect:?}")],
+    }
+}
+
+impl Fact {
+    /// The fact for people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Database => "the database".into(),
+            Self::Bookkeeping => "the ledger".into(),
+            Self::Incarnation => "the ledger's incarnation".into(),
+            Self::StateTable(name) => format!("state table {name}"),
+            Self::Layout(name) => format!("the layout of {name}"),
+            Self::Fence(name) => format!("the fence of {name}"),
+            Self::CurrentView(name) => format!("view {name}_current"),
+            Self::View(name) => format!("view {name}"),
+            Self::Publication => "the publication".into(),
+            Self::Source => "the source's preflight".into(),
+            Self::Topic(name) => format!("topic {name}"),
+            Self::Sink => "the sink".into(),
+            Self::Connector => "the connector".into(),
+            Self::ConnectorStopped => "the connector to stop".into(),
+            Self::ConnectorGone => "the connector to be gone".into(),
+            Self::OffsetsGone => "the connector's offsets to be gone".into(),
+            Self::SinkDrained => "the sink to drain".into(),
+            Self::ViewsGone => "the views to be gone".into(),
+            Self::SlotGone => "the slot to be gone".into(),
+            Self::Other(text) => text.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::Stage;
+
+    fn step(stage: Stage, needs: &[Fact], gives: Option<Fact>) -> Step {
+        let sql = format!("{stage:?}");
+        Step {
+            stage,
+            kind: StepKind::Create,
+            what: sql.clone(),
+            needs: needs.to_vec(),
+            gives,
+            effect: Effect::ClickHouse { sql },
+        }
+    }
+
+    fn plan(held: &[Fact], closed: &[Lane]) -> Plan {
+        let steps = vec![
+            step(Stage::StateTable, &[Fact::Bookkeeping], Some(Fact::StateTable("orders".into()))),
+            step(Stage::Bookkeeping, &[Fact::Database], Some(Fact::Bookkeeping)),
+            step(Stage::Database, &[], Some(Fact::Database)),
+        ];
+        Plan::new(steps, held.iter().cloned().collect(), closed.iter().copied().collect())
+    }
+
+    #[test]
+    fn only_steps_whose_needs_were_observed_are_in_the_first_wave() {
+        let names = |plan: &Plan| -> Vec<String> { plan.first_wave().iter().map(|s| s.what.clone()).collect() };
+        assert_eq!(names(&plan(&[], &[])), ["Database"]);
+        assert_eq!(names(&plan(&[Fact::Bookkeeping], &[])), ["Database", "StateTable"]);
+        assert_eq!(plan(&[], &[]).deferred().len(), 2);
+    }
+
+    #[test]
+    fn a_closed_lane_runs_nothing_but_is_still_printed() {
+        let plan = plan(&[Fact::Database, Fact::Bookkeeping], &[Lane::ClickHouse]);
+        assert!(plan.first_wave().is_empty());
+        assert!(plan.render(false).contains("waits until the system answers"));
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_static_table() {
+        insta::assert_snapshot!(plan(&[], &[]).render(false), @r"
+        + clickhouse Database
+              Database
+        + clickhouse Bookkeeping   (known after apply: waits for the database)
+              Bookkeeping
+        + clickhouse StateTable   (known after apply: waits for the ledger)
+              StateTable
+        3 to create, 0 to change, 0 to replace, 0 to drop
+        ");
+    }
+}
