@@ -26,16 +26,24 @@ pub struct Mismatch {
     pub object: String,
     /// Rows on PostgreSQL and on ClickHouse.
     pub rows: (usize, usize),
-    /// Rows that differ.
+    /// Differences in all.
     pub count: usize,
     /// The first [`SHOWN`] of them.
     pub differences: Vec<Difference>,
 }
 
+impl Mismatch {
+    /// Makes a mismatch of an object's columns rather than its rows.
+    pub(super) fn structural(object: &str, texts: Vec<String>) -> Self {
+        let differences: Vec<Difference> = texts.into_iter().map(Difference).collect();
+        Self { object: object.into(), rows: (0, 0), count: differences.len(), differences }
+    }
+}
+
 impl fmt::Display for Mismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { object, rows: (postgres, clickhouse), count, differences } = self;
-        write!(formatter, "{object}: {count} rows differ ({postgres} in PostgreSQL, {clickhouse} in ClickHouse)")?;
+        write!(formatter, "{object}: {count} differences ({postgres} rows in PostgreSQL, {clickhouse} in ClickHouse)")?;
         for difference in differences {
             write!(formatter, "\n  {difference}")?;
         }

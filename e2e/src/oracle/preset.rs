@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::stack::e2e_folder;
+use crate::stack::cache::e2e_folder;
 
 /// How an object of the preset is kept.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

@@ -132,7 +132,7 @@ impl ClickHouse {
         statement: &str,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        let client = http::client(Duration::from_secs(60)).build()?;
+        let client = http::client(Duration::from_mins(1)).build()?;
         // Errors after the first bytes would else come as text under status 200.
         let mut url = reqwest::Url::parse_with_params(&self.url(), [("wait_end_of_query", "1")])?;
         url.query_pairs_mut().extend_pairs(settings);
@@ -172,6 +172,5 @@ impl Component for ClickHouse {
 fn sha256(text: &str) -> String {
     Sha256::digest(text)
         .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

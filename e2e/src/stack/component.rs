@@ -9,7 +9,7 @@ use super::wait::wait_until;
 
 /// How long a part may take to be ready. Generous: a machine of two cores may
 /// compile beside it, and a part that fails ends by itself, which is noticed at once.
-const READY_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_mins(2);
 
 /// How many lines of the log a failure shows.
 const TAIL: usize = 25;

@@ -182,7 +182,11 @@ impl Kafka {
             let consumer: StreamConsumer = config.create()?;
             let metadata = consumer.fetch_metadata(Some(&topic), REQUEST)?;
             let mut partitions = TopicPartitionList::new();
-            for partition in metadata.topics().iter().flat_map(|found| found.partitions()) {
+            for partition in metadata
+                .topics()
+                .iter()
+                .flat_map(rdkafka::metadata::MetadataTopic::partitions)
+            {
                 partitions.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
             }
             anyhow::ensure!(partitions.count() > 0, "topic {topic} does not exist");

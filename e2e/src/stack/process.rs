@@ -96,6 +96,8 @@ impl Process {
 
     /// Starts the program, which must not run yet. Does not wait for it to be ready.
     pub(super) fn spawn(&self) -> anyhow::Result<()> {
+        // A program that ended by itself, unseen until now, may start again.
+        self.ended()?;
         let mut child = self.child();
         if child.is_some() {
             bail!("{} is running already", self.name());
@@ -170,7 +172,7 @@ impl Process {
         }
     }
 
-    /// Returns the last `lines` lines of the output.
+    /// Returns the last `lines` lines of the output, without the frames of stack traces.
     pub fn log_tail(&self, lines: usize) -> String {
         const LIMIT: u64 = 64 * 1024;
         let read = || -> std::io::Result<String> {
@@ -182,7 +184,7 @@ impl Process {
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
         let text = read().unwrap_or_else(|error| format!("(no log: {error})"));
-        let all: Vec<&str> = text.lines().collect();
+        let all: Vec<&str> = text.lines().filter(|line| !is_frame(line)).collect();
         all[all.len().saturating_sub(lines)..].join("\n")
     }
 
@@ -203,6 +205,15 @@ impl Process {
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells a line of Java's or ClickHouse's stack traces, which would push the message out of sight.
+fn is_frame(line: &str) -> bool {
+    let java = line.trim_start().starts_with("at ");
+    let clickhouse = line
+        .split_once(". ")
+        .is_some_and(|(number, _)| number.parse::<u16>().is_ok());
+    java || clickhouse
 }
 
 fn send(child: &mut Child, signal: Signal) -> anyhow::Result<()> {

@@ -1,0 +1,280 @@
+//! The events of the throughput measurement: changes of an order table in Debezium's envelope. Pure.
+//!
+//! The same numbers give the same bytes on every machine, so the state that they lead to is known without
+//! asking any of the programs that are measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Partitions of the topic; all events of a key are in one of them.
+pub const PARTITIONS: i32 = 4;
+
+/// Commit time of the first event, in milliseconds since 1970; each event is a millisecond later.
+const FIRST_COMMIT_MS: u64 = 1_767_225_600_000;
+/// Position of the log before the first event, in bytes.
+const FIRST_LSN: u64 = 23_000_000;
+const STATUSES: [&str; 5] = ["pending", "paid", "shipped", "delivered", "cancelled"];
+
+/// How many events over how many keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workload {
+    /// Events in the topic.
+    pub events: u64,
+    /// Order numbers, from 1.
+    pub keys: u64,
+}
+
+/// An event's place in the stream: what is visible once the event is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Order number, the primary key.
+    pub id: u64,
+    /// Position of the last commit before the event, `source.sequence[0]`.
+    pub last_commit_lsn: u64,
+    /// Position of the event, `source.lsn` and `source.sequence[1]`.
+    pub lsn: u64,
+}
+
+/// What the target must hold after all events.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expected {
+    /// Orders that exist.
+    pub rows: u64,
+    /// Sum of their totals, in cents.
+    pub total_cents: u64,
+    /// Events by operation: `c`, `d`, `u`.
+    pub operations: BTreeMap<char, u64>,
+    /// Bytes of all values.
+    pub value_bytes: u64,
+    /// The last event of each partition, in the order of the partitions.
+    pub last: Vec<Mark>,
+}
+
+/// One record of the topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Key, JSON.
+    pub key: &'a str,
+    /// Value, JSON.
+    pub value: &'a str,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Order {
+    live: bool,
+    customer: u32,
+    status: u8,
+    cents: u64,
+    note: u32,
+    placed_s: u32,
+    updated_us: u32,
+}
+
+/// Feeds every record of the workload, in order, to `take`, and returns the state that they lead to.
+///
+/// Of the events about 70 % create, 25 % update and 5 % delete. There are more creations than keys, so many
+/// meet an order that exists and replace it, as after a repeated snapshot.
+pub fn generate<E>(
+    workload: Workload,
+    mut take: impl FnMut(Record<'_>) -> Result<(), E>,
+) -> Result<Expected, E> {
+    let mut orders = vec![Order::default(); usize::try_from(workload.keys).unwrap_or(usize::MAX)];
+    let mut random = SplitMix(0x7469_6465_6D61_726B);
+    let mut last: BTreeMap<i32, Mark> = BTreeMap::new();
+    let mut expected = Expected::default();
+    let mut lsn = FIRST_LSN;
+    let (mut key, mut value) = (String::new(), String::with_capacity(2048));
+    for index in 0..workload.events {
+        let id = 1 + random.below(workload.keys);
+        let order = &mut orders[usize::try_from(id - 1).unwrap_or(usize::MAX)];
+        let before = *order;
+        let operation = change(order, &mut random);
+        let last_commit_lsn = lsn;
+        lsn += 100 + random.below(300);
+        let mark = Mark { partition: partition_of(id), id, last_commit_lsn, lsn };
+        key.clear();
+        value.clear();
+        write_event(&mut key, &mut value, operation, &mark, index, &before, order);
+        take(Record { partition: mark.partition, key: &key, value: &value })?;
+        expected.value_bytes += value.len() as u64;
+        *expected.operations.entry(operation).or_default() += 1;
+        last.insert(mark.partition, mark);
+    }
+    for order in orders.iter().filter(|order| order.live) {
+        expected.rows += 1;
+        expected.total_cents += order.cents;
+    }
+    expected.last = last.into_values().collect();
+    Ok(expected)
+}
+
+/// Changes the order and returns Debezium's letter for what happened.
+fn change(order: &mut Order, random: &mut SplitMix) -> char {
+    let choice = random.below(100);
+    if order.live && choice < 7 {
+        order.live = false;
+        return 'd';
+    }
+    if order.live && choice < 41 {
+        order.status = (order.status + 1) % 5;
+        order.cents += random.below(5_000);
+        order.updated_us = random.below_u32(1_000_000);
+        return 'u';
+    }
+    *order = Order {
+        live: true,
+        customer: 1 + random.below_u32(100_000),
+        status: 0,
+        cents: 100 + random.below(500_000),
+        note: random.below_u32(60_000),
+        placed_s: random.below_u32(28 * 86_400),
+        updated_us: random.below_u32(1_000_000),
+    };
+    'c'
+}
+
+fn partition_of(id: u64) -> i32 {
+    i32::try_from((id - 1) % 4).unwrap_or(0)
+}
+
+fn write_event(
+    key: &mut String,
+    value: &mut String,
+    operation: char,
+    mark: &Mark,
+    index: u64,
+    before: &Order,
+    after: &Order,
+) {
+    let commit_ms = FIRST_COMMIT_MS + index;
+    let read_ms = commit_ms + 5;
+    let (transaction, Mark { id, last_commit_lsn, lsn, .. }) = (700 + index / 3, mark);
+    let mut write = || -> std::fmt::Result {
+        write!(key, r#"{{"id":{id}}}"#)?;
+        value.push_str(r#"{"before":"#);
+        write_row(value, *id, (operation != 'c').then_some(before))?;
+        value.push_str(r#","after":"#);
+        write_row(value, *id, (operation != 'd').then_some(after))?;
+        write!(
+            value,
+            concat!(
+                r#","source":{{"version":"3.6.1.Final","connector":"postgresql","name":"bench","#,
+                r#""ts_ms":{},"snapshot":"false","db":"shop","sequence":"[\"{}\",\"{}\"]","#,
+                r#""schema":"public","table":"orders","txId":{},"lsn":{},"xmin":null}},"#,
+                r#""transaction":null,"op":"{}","ts_ms":{}}}"#,
+            ),
+            commit_ms, last_commit_lsn, lsn, transaction, lsn, operation, read_ms
+        )
+    };
+    write().expect("a String takes every text");
+}
+
+fn write_row(value: &mut String, id: u64, order: Option<&Order>) -> std::fmt::Result {
+    let Some(order) = order else {
+        value.push_str("null");
+        return Ok(());
+    };
+    let Order { customer, cents, note, placed_s, updated_us, .. } = order;
+    let (day, second_of_day) = (placed_s / 86_400, placed_s % 86_400);
+    write!(
+        value,
+        concat!(
+            r#"{{"id":{},"customer_id":{},"status":"{}","currency":"EUR","total":"{}.{:02}","#,
+            r#""note":"Leave parcel number {} with the neighbour if nobody opens","#,
+            r#""ship_to":"{{\"city\": \"Leipzig\", \"zip\": \"{:05}\", \"street\": \"Marktplatz {}\"}}","#,
+            r#""placed_at":"2026-01-{:02}T{:02}:{:02}:{:02}.{:06}Z","updated_at":"2026-02-01T00:00:00.{:06}Z"}}"#,
+        ),
+        id,
+        customer,
+        STATUSES[usize::from(order.status)],
+        cents / 100,
+        cents % 100,
+        note,
+        10_000 + customer % 90_000,
+        note % 300,
+        1 + day,
+        second_of_day / 3_600,
+        second_of_day / 60 % 60,
+        second_of_day % 60,
+        note * 16,
+        updated_us
+    )
+}
+
+/// A small generator of numbers that are the same for ever, unlike those of a library's default.
+struct SplitMix(u64);
+
+impl SplitMix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn below_u32(&mut self, bound: u32) -> u32 {
+        u32::try_from(self.below(u64::from(bound))).expect("a number below a u32 is one")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const SMALL: Workload = Workload { events: 20_000, keys: 5_000 };
+
+    fn all(workload: Workload) -> (Vec<(i32, String)>, Expected) {
+        let mut records = Vec::new();
+        let expected = generate(workload, |record| {
+            records.push((record.partition, record.value.to_owned()));
+            Ok::<_, std::convert::Infallible>(())
+        })
+        .unwrap();
+        (records, expected)
+    }
+
+    #[test]
+    fn applying_the_events_as_json_leads_to_the_expected_state() {
+        let (records, expected) = all(SMALL);
+        let mut state: BTreeMap<u64, u64> = BTreeMap::new();
+        for (partition, text) in &records {
+            let event: Value = serde_json::from_str(text).unwrap();
+            let image = if event["op"] == "d" { &event["before"] } else { &event["after"] };
+            let id = image["id"].as_u64().unwrap();
+            assert_eq!(u64::from(partition.unsigned_abs()), (id - 1) % 4);
+            if event["op"] == "d" {
+                assert!(state.remove(&id).is_some());
+            } else {
+                state.insert(id, image["total"].as_str().unwrap().replace('.', "").parse().unwrap());
+            }
+        }
+        assert_eq!(expected.rows, state.len() as u64);
+        assert_eq!(expected.total_cents, state.values().sum::<u64>());
+    }
+
+    #[test]
+    fn the_mix_and_the_size_are_those_of_the_reference() {
+        let (records, expected) = all(Workload { events: 100_000, keys: 25_000 });
+        let share = |operation| expected.operations[&operation] * 100 / 100_000;
+        assert!((66..=74).contains(&share('c')), "{:?}", expected.operations);
+        assert!((21..=29).contains(&share('u')), "{:?}", expected.operations);
+        assert!((3..=7).contains(&share('d')), "{:?}", expected.operations);
+        let average = expected.value_bytes / records.len() as u64;
+        assert!((700..=750).contains(&average), "{average} bytes");
+    }
+
+    #[test]
+    fn the_same_workload_gives_the_same_bytes() {
+        assert_eq!(all(SMALL), all(SMALL));
+    }
+}

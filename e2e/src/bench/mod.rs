@@ -1,0 +1,12 @@
+//! The measurements: sink throughput beside ClickHouse's own Kafka engine, and freshness through the whole
+//! chain. Each measures real components of a [`Stack`](crate::stack::Stack); the event generator, the
+//! statistics and the texts are pure, everything else is I/O.
+
+pub mod events;
+pub mod kafka_engine;
+pub mod report;
+pub mod statistics;
+pub mod target;
+pub mod throughput;
+pub mod topic;
+pub mod usage;
