@@ -346,5 +346,8 @@ fn connector(stack: &Stack, name: &str) -> Value {
         "publication.autocreate.mode": "disabled",
         "table.include.list": "public.orders",
         "decimal.handling.mode": "string",
+        // A lost PostgreSQL is noticed with the next status message (default 10 s) and tried again after a pause (10 s).
+        "status.update.interval.ms": "1000",
+        "retriable.restart.connector.wait.ms": "1000",
     })
 }
