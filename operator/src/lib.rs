@@ -12,5 +12,8 @@ pub mod facts;
 pub mod metrics;
 pub mod objects;
 pub mod observe;
+pub mod leader;
 pub mod plan;
+pub mod problem;
+pub mod status;
 pub mod step;

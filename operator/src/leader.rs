@@ -1,0 +1,180 @@
+//! Leader election by a Lease: one replica acts, the others keep their caches warm and write nothing.
+//!
+//! The decision is pure ([`decide`]); [`run`] is the edge: it reads and writes the Lease, and tells whoever
+//! asks whether this replica leads.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Api, PostParams};
+use tidemark_runtime::shell::Shutdown;
+use tokio::sync::watch;
+
+/// How long a Lease holds without being renewed.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long a leader that cannot renew goes on leading.
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Pause between two looks.
+pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// Name of the Lease.
+pub const LEASE_NAME: &str = "tidemark-operator";
+
+/// What a replica does about the Lease that it saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Nobody has it: make it or take it over with this spec.
+    Take(LeaseSpec),
+    /// It is ours: renew it with this spec.
+    Renew(LeaseSpec),
+    /// Another one leads.
+    Follow,
+}
+
+/// What was seen of another's Lease, and when on our own clock: clocks of two machines are never compared.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Seen {
+    holder: Option<String>,
+    renew_time: Option<MicroTime>,
+    transitions: i32,
+    since: Option<Timestamp>,
+}
+
+/// Judges a Lease: whose it is, and whether it ran out by our own clock since it last moved.
+pub fn decide(lease: Option<&LeaseSpec>, seen: &mut Seen, identity: &str, now: Timestamp) -> Decision {
+    let fresh = |transitions: i32, acquired: Option<MicroTime>| LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+        acquire_time: Some(acquired.unwrap_or(MicroTime(now))),
+        renew_time: Some(MicroTime(now)),
+        lease_transitions: Some(transitions),
+        ..LeaseSpec::default()
+    };
+    let Some(lease) = lease else { return Decision::Take(fresh(0, None)) };
+    let transitions = lease.lease_transitions.unwrap_or(0);
+    let holder = lease.holder_identity.clone().filter(|holder| !holder.is_empty());
+    if holder.as_deref() == Some(identity) {
+        return Decision::Renew(fresh(transitions, lease.acquire_time.clone()));
+    }
+    let moved = seen.holder != holder || seen.renew_time != lease.renew_time || seen.transitions != transitions;
+    if moved || seen.since.is_none() {
+        *seen = Seen { holder: holder.clone(), renew_time: lease.renew_time.clone(), transitions, since: Some(now) };
+    }
+    let held_for = u64::try_from(lease.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
+    let ran_out = seen.since.is_some_and(|since| now.duration_since(since).as_secs() >= held_for.cast_signed());
+    if holder.is_none() || ran_out { Decision::Take(fresh(transitions + 1, None)) } else { Decision::Follow }
+}
+
+/// Keeps the Lease up to date until `shutdown`, then gives it back; `leads` tells whether we have it.
+pub async fn run(
+    client: kube::Client,
+    namespace: String,
+    identity: String,
+    leads: watch::Sender<bool>,
+    shutdown: Shutdown,
+) {
+    let api: Api<Lease> = Api::namespaced(client, &namespace);
+    let mut seen = Seen::default();
+    let mut renewed = tokio::time::Instant::now();
+    while !shutdown.is_requested() {
+        let attempt = tokio::time::timeout(RETRY_PERIOD.saturating_mul(2), step(&api, &mut seen, &identity)).await;
+        let leading = match attempt {
+            Ok(Ok(leading)) => {
+                renewed = tokio::time::Instant::now();
+                leading
+            }
+            failed => {
+                let error = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => "no answer in time".to_owned(),
+                };
+                tracing::warn!(lease = %format!("{namespace}/{LEASE_NAME}"), %error, "lease not renewed");
+                // Our term ends before another replica may take over.
+                *leads.borrow() && renewed.elapsed() < RENEW_DEADLINE
+            }
+        };
+        if leads.send_if_modified(|value| std::mem::replace(value, leading) != leading) {
+            tracing::info!(identity, leading, "leadership changed");
+        }
+        let _ = tokio::time::timeout(RETRY_PERIOD, shutdown.requested()).await;
+    }
+    if *leads.borrow() {
+        leads.send_replace(false);
+        let _ = tokio::time::timeout(RETRY_PERIOD, release(&api, &identity)).await;
+    }
+}
+
+async fn step(api: &Api<Lease>, seen: &mut Seen, identity: &str) -> Result<bool, kube::Error> {
+    let live = api.get_opt(LEASE_NAME).await?;
+    let decision = decide(live.as_ref().and_then(|lease| lease.spec.as_ref()), seen, identity, Timestamp::now());
+    let spec = match decision {
+        Decision::Follow => return Ok(false),
+        Decision::Take(spec) | Decision::Renew(spec) => Some(spec),
+    };
+    let written = match live {
+        None => {
+            let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+            api.create(&PostParams::default(), &Lease { metadata, spec }).await
+        }
+        // The resourceVersion that was read goes along: of two that try, one is refused.
+        Some(live) => api.replace(LEASE_NAME, &PostParams::default(), &Lease { spec, ..live }).await,
+    };
+    match written {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives the Lease back, so that the next replica need not wait for it to run out.
+async fn release(api: &Api<Lease>, identity: &str) -> Result<(), kube::Error> {
+    let Some(mut live) = api.get_opt(LEASE_NAME).await? else { return Ok(()) };
+    if let Some(spec) = live.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        api.replace(LEASE_NAME, &PostParams::default(), &live).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn held_by(holder: &str, renewed: i64) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(holder.into()),
+            lease_duration_seconds: Some(15),
+            renew_time: Some(MicroTime(at(renewed))),
+            lease_transitions: Some(3),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[test]
+    fn a_lease_that_nobody_has_is_taken_and_our_own_is_renewed() {
+        let mut seen = Seen::default();
+        assert!(matches!(decide(None, &mut seen, "a", at(0)), Decision::Take(_)));
+        let Decision::Renew(spec) = decide(Some(&held_by("a", 0)), &mut seen, "a", at(2)) else { unreachable!() };
+        assert_eq!((spec.renew_time, spec.lease_transitions), (Some(MicroTime(at(2))), Some(3)));
+        assert!(matches!(decide(Some(&held_by("", 0)), &mut seen, "a", at(0)), Decision::Take(_)));
+    }
+
+    #[test]
+    fn anothers_lease_is_taken_only_when_it_has_not_moved_for_its_whole_duration_on_our_clock() {
+        let mut seen = Seen::default();
+        // Its clock is an hour behind ours: that alone says nothing.
+        let stale = held_by("b", -3600);
+        assert_eq!(decide(Some(&stale), &mut seen, "a", at(0)), Decision::Follow);
+        assert_eq!(decide(Some(&stale), &mut seen, "a", at(14)), Decision::Follow);
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(15)), Decision::Follow);
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(29)), Decision::Follow);
+        let Decision::Take(spec) = decide(Some(&held_by("b", -3590)), &mut seen, "a", at(30)) else { unreachable!() };
+        assert_eq!(spec.lease_transitions, Some(4));
+    }
+}
