@@ -1,3 +1,5 @@
 //! Integration and end-to-end tests of Tidemark: the real components they run on, the demo and the benchmarks.
 
+pub mod oracle;
+pub mod shop;
 pub mod stack;

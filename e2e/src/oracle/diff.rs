@@ -7,7 +7,7 @@ use std::fmt;
 pub type Row = Vec<Option<String>>;
 
 /// How many differences of one object are kept; the rest is only counted.
-pub const SHOWN: usize = 20;
+pub(super) const SHOWN: usize = 20;
 
 /// One row that differs, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +36,27 @@ impl Mismatch {
     /// Makes a mismatch of an object's columns rather than its rows.
     pub(super) fn structural(object: &str, texts: Vec<String>) -> Self {
         let differences: Vec<Difference> = texts.into_iter().map(Difference).collect();
-        Self { object: object.into(), rows: (0, 0), count: differences.len(), differences }
+        Self {
+            object: object.into(),
+            rows: (0, 0),
+            count: differences.len(),
+            differences,
+        }
     }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { object, rows: (postgres, clickhouse), count, differences } = self;
-        write!(formatter, "{object}: {count} differences ({postgres} rows in PostgreSQL, {clickhouse} in ClickHouse)")?;
+        let Self {
+            object,
+            rows: (postgres, clickhouse),
+            count,
+            differences,
+        } = self;
+        write!(
+            formatter,
+            "{object}: {count} differences ({postgres} rows in PostgreSQL, {clickhouse} in ClickHouse)"
+        )?;
         for difference in differences {
             write!(formatter, "\n  {difference}")?;
         }
@@ -55,7 +68,7 @@ impl fmt::Display for Mismatch {
 ///
 /// Rows without a partner are paired by their first `key` columns, so that the
 /// report names the columns that differ and not only the rows.
-pub fn compare(
+pub(super) fn compare(
     object: &str,
     columns: &[String],
     key: usize,
@@ -74,22 +87,43 @@ pub fn compare(
     for (row, times) in surplus {
         let pair = unpaired.entry(row[..key.min(row.len())].to_vec()).or_default();
         for _ in 0..times.unsigned_abs() {
-            if times > 0 { pair.0.push(row.clone()) } else { pair.1.push(row.clone()) }
+            if times > 0 {
+                pair.0.push(row.clone())
+            } else {
+                pair.1.push(row.clone())
+            }
         }
     }
     let mut all = Vec::new();
     for (left, right) in unpaired.into_values() {
         let both = left.len().min(right.len());
-        all.extend(left.iter().zip(&right).map(|(left, right)| changed(columns, key, left, right)));
-        all.extend(left[both..].iter().map(|row| Difference(format!("only in PostgreSQL: {}", named(columns, row)))));
-        all.extend(right[both..].iter().map(|row| Difference(format!("only in ClickHouse: {}", named(columns, row)))));
+        all.extend(
+            left.iter()
+                .zip(&right)
+                .map(|(left, right)| changed(columns, key, left, right)),
+        );
+        all.extend(
+            left[both..]
+                .iter()
+                .map(|row| Difference(format!("only in PostgreSQL: {}", named(columns, row)))),
+        );
+        all.extend(
+            right[both..]
+                .iter()
+                .map(|row| Difference(format!("only in ClickHouse: {}", named(columns, row)))),
+        );
     }
     if all.is_empty() {
         return None;
     }
     let count = all.len();
     all.truncate(SHOWN);
-    Some(Mismatch { object: object.into(), rows, count, differences: all })
+    Some(Mismatch {
+        object: object.into(),
+        rows,
+        count,
+        differences: all,
+    })
 }
 
 fn changed(columns: &[String], key: usize, left: &Row, right: &Row) -> Difference {
@@ -98,7 +132,13 @@ fn changed(columns: &[String], key: usize, left: &Row, right: &Row) -> Differenc
         .iter()
         .zip(left.iter().zip(right))
         .filter(|(_, (left, right))| left != right)
-        .map(|(column, (left, right))| format!("{column} is {} in PostgreSQL, {} in ClickHouse", text(left), text(right)))
+        .map(|(column, (left, right))| {
+            format!(
+                "{column} is {} in PostgreSQL, {} in ClickHouse",
+                text(left.as_ref()),
+                text(right.as_ref())
+            )
+        })
         .collect();
     Difference(format!("{key}: {}", parts.join("; ")))
 }
@@ -107,13 +147,13 @@ fn named(columns: &[String], row: &[Option<String>]) -> String {
     columns
         .iter()
         .zip(row)
-        .map(|(column, value)| format!("{column}={}", text(value)))
+        .map(|(column, value)| format!("{column}={}", text(value.as_ref())))
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-fn text(value: &Option<String>) -> String {
-    value.as_ref().map_or_else(|| "NULL".into(), |text| format!("{text:?}"))
+fn text(value: Option<&String>) -> String {
+    value.map_or_else(|| "NULL".into(), |text| format!("{text:?}"))
 }
 
 #[cfg(test)]
@@ -121,7 +161,10 @@ mod tests {
     use super::*;
 
     fn row(values: &[&str]) -> Row {
-        values.iter().map(|value| (*value != "NULL").then(|| (*value).to_owned())).collect()
+        values
+            .iter()
+            .map(|value| (*value != "NULL").then(|| (*value).to_owned()))
+            .collect()
     }
 
     fn columns() -> Vec<String> {
@@ -135,7 +178,13 @@ mod tests {
 
     #[test]
     fn equal_rows_in_another_order_are_equal() {
-        assert_eq!(diff(&[&["1", "a", "x"], &["2", "b", "NULL"]], &[&["2", "b", "NULL"], &["1", "a", "x"]]), None);
+        assert_eq!(
+            diff(
+                &[&["1", "a", "x"], &["2", "b", "NULL"]],
+                &[&["2", "b", "NULL"], &["1", "a", "x"]]
+            ),
+            None
+        );
         assert_eq!(diff(&[], &[]), None);
     }
 
@@ -152,8 +201,16 @@ mod tests {
     fn a_row_on_one_side_alone_is_shown_whole() {
         let mismatch = diff(&[&["1", "a", "x"]], &[&["2", "a", "x"]]).unwrap();
         assert_eq!(mismatch.count, 2);
-        assert!(mismatch.to_string().contains(r#"only in PostgreSQL: id="1" name="a" note="x""#));
-        assert!(mismatch.to_string().contains(r#"only in ClickHouse: id="2" name="a" note="x""#));
+        assert!(
+            mismatch
+                .to_string()
+                .contains(r#"only in PostgreSQL: id="1" name="a" note="x""#)
+        );
+        assert!(
+            mismatch
+                .to_string()
+                .contains(r#"only in ClickHouse: id="2" name="a" note="x""#)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde::de::DeserializeOwned;
 
 /// How long one statement may take.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_mins(2);
 
 /// A ClickHouse server and who asks it.
 #[derive(Clone, Debug)]
@@ -34,7 +34,9 @@ impl Endpoint {
     pub async fn query(&self, statement: &str, settings: &[(&str, &str)]) -> anyhow::Result<String> {
         let mut url = self.url.clone();
         // Errors after the first bytes would else come as text under status 200.
-        url.query_pairs_mut().append_pair("wait_end_of_query", "1").extend_pairs(settings);
+        url.query_pairs_mut()
+            .append_pair("wait_end_of_query", "1")
+            .extend_pairs(settings);
         let answer = self
             .client
             .post(url)
@@ -56,7 +58,9 @@ impl Endpoint {
         select: &str,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Vec<T>> {
-        let text = self.query(&format!("{select}\nFORMAT JSONCompactEachRow"), settings).await?;
+        let text = self
+            .query(&format!("{select}\nFORMAT JSONCompactEachRow"), settings)
+            .await?;
         text.lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("ClickHouse's row {line}")))
             .collect()

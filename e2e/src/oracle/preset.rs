@@ -105,15 +105,18 @@ enum Dialect {
 impl Preset {
     /// Reads the preset `Ecommerce` of this checkout.
     pub fn ecommerce() -> anyhow::Result<Self> {
-        Self::read(&e2e_folder().join("../dashboards/ecommerce"))
+        Self::load(&e2e_folder().join("../dashboards/ecommerce"))
     }
 
-    fn read(folder: &Path) -> anyhow::Result<Self> {
+    fn load(folder: &Path) -> anyhow::Result<Self> {
         let file = folder.join("preset.yaml");
-        let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text = read(&file)?;
         let preset: Self =
             serde_yaml_ng::from_str(&text).with_context(|| format!("parsing {}", file.display()))?;
-        Ok(Self { folder: folder.into(), ..preset })
+        Ok(Self {
+            folder: folder.into(),
+            ..preset
+        })
     }
 
     /// Returns the object of a name.
@@ -126,18 +129,24 @@ impl Preset {
 
     /// Returns the names of the views that users see, in the order of creation.
     pub fn views(&self) -> impl Iterator<Item = &str> {
-        self.objects.iter().filter(|object| !object.helper).map(|object| object.name.as_str())
+        self.objects
+            .iter()
+            .filter(|object| !object.helper)
+            .map(|object| object.name.as_str())
     }
 
     /// Returns the names of the views that have a twin on PostgreSQL.
     pub fn views_with_twin(&self) -> Vec<String> {
-        self.views().filter(|name| self.twin_file(name).exists()).map(str::to_owned).collect()
+        self.views()
+            .filter(|name| self.twin_file(name).exists())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Returns an object's SELECT for ClickHouse.
     pub fn select(&self, name: &str, parameters: &Parameters, as_of: AsOf) -> anyhow::Result<String> {
         let object = self.object(name)?;
-        let text = self.text(&self.folder.join(&object.file))?;
+        let text = read(&self.folder.join(&object.file))?;
         let limits = object.materialization == Materialization::Refresh;
         self.fill(&text, &self.clickhouse_values(parameters, as_of, limits))
     }
@@ -151,7 +160,7 @@ impl Preset {
         as_of: AsOf,
     ) -> anyhow::Result<String> {
         let object = self.object(name)?;
-        let mut text = self.text(&self.folder.join(&object.file))?;
+        let mut text = read(&self.folder.join(&object.file))?;
         for dependency in &object.depends_on {
             let inner = self.standalone_select(dependency, parameters, as_of)?;
             text = text.replace(&format!("{{{{database}}}}.{dependency}"), &format!("(\n{inner})"));
@@ -161,15 +170,11 @@ impl Preset {
 
     /// Returns a view's twin: the query for PostgreSQL.
     pub fn twin(&self, name: &str, parameters: &Parameters, as_of: AsOf) -> anyhow::Result<String> {
-        self.fill(&self.text(&self.twin_file(name))?, &self.postgres_values(parameters, as_of))
+        self.fill(&read(&self.twin_file(name))?, &postgres_values(parameters, as_of))
     }
 
     fn twin_file(&self, name: &str) -> PathBuf {
         self.folder.join(format!("views/{name}.postgres.sql"))
-    }
-
-    fn text(&self, file: &Path) -> anyhow::Result<String> {
-        fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
     }
 
     fn clickhouse_values(
@@ -186,12 +191,17 @@ impl Preset {
         let counts: Vec<String> = self
             .requires
             .keys()
-            .map(|table| format!("SELECT '{table}' AS table, count() AS rows FROM {database}.{table}_current"))
+            .map(|table| {
+                format!("SELECT '{table}' AS table, count() AS rows FROM {database}.{table}_current")
+            })
             .collect();
         let mut values = shop_values(parameters, Dialect::ClickHouse);
         values.extend([
             ("as_of", clickhouse_instant(as_of)),
-            ("database_name", literal(&parameters.database, Dialect::ClickHouse)),
+            (
+                "database_name",
+                literal(&parameters.database, Dialect::ClickHouse),
+            ),
             ("pipeline", literal(&parameters.pipeline, Dialect::ClickHouse)),
             ("table_rows", counts.join("\n    UNION ALL ")),
             ("settings", settings.join(", ")),
@@ -200,23 +210,21 @@ impl Preset {
         values
     }
 
-    fn postgres_values(&self, parameters: &Parameters, as_of: AsOf) -> BTreeMap<&'static str, String> {
-        let mut values = shop_values(parameters, Dialect::Postgres);
-        values.insert("as_of", postgres_instant(as_of));
-        values
-    }
-
     /// Replaces each `{{name}}`; a name without a value is an error.
     fn fill(&self, text: &str, values: &BTreeMap<&'static str, String>) -> anyhow::Result<String> {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, from)) = rest.split_once("{{") {
-            let Some((name, after)) = from.split_once("}}") else { bail!("a placeholder is not closed: {from}") };
+            let Some((name, after)) = from.split_once("}}") else {
+                bail!("a placeholder is not closed: {from}")
+            };
             filled.push_str(before);
             match values.get(name) {
                 Some(value) => filled.push_str(value),
                 None => filled.push_str(&scalar(
-                    self.constants.get(name).with_context(|| format!("placeholder {{{{{name}}}}} has no value"))?,
+                    self.constants
+                        .get(name)
+                        .with_context(|| format!("placeholder {{{{{name}}}}} has no value"))?,
                 )),
             }
             rest = after;
@@ -226,13 +234,29 @@ impl Preset {
     }
 }
 
+fn read(file: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
 fn shop_values(parameters: &Parameters, dialect: Dialect) -> BTreeMap<&'static str, String> {
-    let list = |texts: &[String]| texts.iter().map(|text| literal(text, dialect)).collect::<Vec<_>>().join(", ");
+    let list = |texts: &[String]| {
+        texts
+            .iter()
+            .map(|text| literal(text, dialect))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     BTreeMap::from([
         ("timezone", literal(&parameters.time_zone, dialect)),
         ("cancelled_statuses", list(&parameters.cancelled_statuses)),
         ("refunded_statuses", list(&parameters.refunded_statuses)),
     ])
+}
+
+fn postgres_values(parameters: &Parameters, as_of: AsOf) -> BTreeMap<&'static str, String> {
+    let mut values = shop_values(parameters, Dialect::Postgres);
+    values.insert("as_of", postgres_instant(as_of));
+    values
 }
 
 fn literal(text: &str, dialect: Dialect) -> String {
@@ -246,7 +270,10 @@ fn literal(text: &str, dialect: Dialect) -> String {
 fn scalar(value: &serde_yaml_ng::Value) -> String {
     match value {
         serde_yaml_ng::Value::String(text) => literal(text, Dialect::ClickHouse),
-        other => serde_yaml_ng::to_string(other).unwrap_or_default().trim().to_owned(),
+        other => serde_yaml_ng::to_string(other)
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
     }
 }
 
@@ -288,7 +315,9 @@ mod tests {
         for object in &preset.objects {
             for text in [
                 preset.select(&object.name, &parameters, AsOf::Now).unwrap(),
-                preset.standalone_select(&object.name, &parameters, AsOf::Instant(0)).unwrap(),
+                preset
+                    .standalone_select(&object.name, &parameters, AsOf::Instant(0))
+                    .unwrap(),
             ] {
                 assert!(!text.contains("{{") && text.contains("SETTINGS"), "{text}");
             }
@@ -310,7 +339,11 @@ mod tests {
         for view in preset.views_with_twin() {
             let text = preset.standalone_select(&view, &parameters, AsOf::Now).unwrap();
             for object in &preset.objects {
-                assert!(!text.contains(&format!("`shop`.{}", object.name)), "{view} reads {}", object.name);
+                assert!(
+                    !text.contains(&format!("`shop`.{}", object.name)),
+                    "{view} reads {}",
+                    object.name
+                );
             }
         }
     }
@@ -326,7 +359,11 @@ mod tests {
         let preset = Preset::ecommerce().unwrap();
         let mut made = Vec::new();
         for object in &preset.objects {
-            assert!(object.depends_on.iter().all(|name| made.contains(name)), "{} comes too early", object.name);
+            assert!(
+                object.depends_on.iter().all(|name| made.contains(name)),
+                "{} comes too early",
+                object.name
+            );
             made.push(object.name.clone());
         }
     }
