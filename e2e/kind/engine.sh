@@ -19,8 +19,17 @@ engine_lacks_resource_capability() {
   ((((16#$bounding >> 24) & 1) == 0))
 }
 
+# engine_hold says that this script uses the engine, until the script ends: a
+# shared lock, which engine_stop must get for itself alone.
+engine_hold() {
+  [ -z "${engine_hold_fd:-}" ] || return 0
+  exec {engine_hold_fd}>"$cache_dir/locks/engine-in-use"
+  flock --shared "$engine_hold_fd"
+}
+
 # engine_use points docker and kind at a running engine, or fails.
 engine_use() {
+  engine_hold
   if docker info >/dev/null 2>&1; then return 0; fi
   DOCKER_HOST=unix://$engine_socket docker info >/dev/null 2>&1 || return 1
   export DOCKER_HOST=unix://$engine_socket
@@ -46,9 +55,11 @@ engine_launch() {
   # What the engine changes for all and does not undo.
   iptables -S FORWARD | head -1 >"$run_dir/forward-policy"
   # A session of its own, so that an interrupt at the terminal does not reach
-  # it; without this script's lock, which would live as long as the engine.
+  # it; without this script's locks, which would live as long as the engine.
   (
-    [ -z "${lock_fd:-}" ] || exec {lock_fd}>&-
+    for fd in "${lock_fd:-}" "${engine_hold_fd:-}" "${engine_start_fd:-}"; do
+      [ -z "$fd" ] || exec {fd}>&-
+    done
     exec setsid dockerd --config-file "$run_dir/dockerd.json" >"$engine_log" 2>&1 </dev/null
   ) &
   await 60 env DOCKER_HOST="unix://$engine_socket" docker info
@@ -58,10 +69,17 @@ engine_launch() {
 engine_started=
 engine_start() {
   if engine_use; then return 0; fi
-  step_advice="See $engine_log. It runs as root and needs iptables, cgroups and overlayfs." \
-    step "container engine" engine_launch
-  engine_started=yes
-  engine_use
+  # Another script may be starting it at this moment.
+  exec {engine_start_fd}>"$cache_dir/locks/engine-start"
+  flock "$engine_start_fd"
+  if ! engine_use; then
+    step_advice="See $engine_log. It runs as root and needs iptables, cgroups and overlayfs." \
+      step "container engine" engine_launch
+    engine_started=yes
+    engine_use
+  fi
+  exec {engine_start_fd}>&-
+  unset engine_start_fd
 }
 
 engine_is_ours() {
@@ -69,14 +87,20 @@ engine_is_ours() {
     grep -q dockerd "/proc/$(cat "$engine_pid_file")/comm" 2>/dev/null
 }
 
-# engine_stop ends our engine, unless containers still run in it, and takes away
-# the packet filter's chains that it leaves behind.
+# engine_stop ends our engine, unless it is in use, and takes away the packet
+# filter's chains that it leaves behind.
 engine_stop() {
   local pid
   engine_is_ours || return 0
   pid=$(cat "$engine_pid_file")
+  engine_hold
+  if ! flock --exclusive --nonblock "$engine_hold_fd"; then
+    say "the container engine goes on: another script uses it"
+    return 0
+  fi
   if [ -n "$(DOCKER_HOST=unix://$engine_socket docker ps -q 2>/dev/null)" ]; then
     say "the container engine goes on: another cluster runs in it"
+    flock --shared "$engine_hold_fd"
     return 0
   fi
   kill "$pid"
