@@ -1,5 +1,6 @@
 //! Integration and end-to-end tests of Tidemark: the real components they run on, the demo and the benchmarks.
 
+pub mod bench;
 pub mod oracle;
 pub mod shop;
 pub mod stack;

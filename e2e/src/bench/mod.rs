@@ -2,9 +2,11 @@
 //! chain. Each measures real components of a [`Stack`](crate::stack::Stack); the event generator, the
 //! statistics and the texts are pure, everything else is I/O.
 
+pub mod bookkeeping;
 pub mod events;
 pub mod kafka_engine;
 pub mod report;
+pub mod sink_process;
 pub mod statistics;
 pub mod target;
 pub mod throughput;

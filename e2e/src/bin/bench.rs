@@ -1,0 +1,68 @@
+//! Measures Tidemark on this machine: `tidemark-bench throughput`.
+#![allow(clippy::print_stdout, reason = "the figures are this program's output")]
+
+use clap::{Parser, Subcommand};
+use tidemark_e2e::bench::events::Workload;
+use tidemark_e2e::bench::kafka_engine::Extraction;
+use tidemark_e2e::bench::report;
+use tidemark_e2e::bench::throughput::{self, Contender, Plan};
+
+/// Measures Tidemark on real components of its own.
+#[derive(Parser)]
+#[command(name = "tidemark-bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Moves one topic of order events by ClickHouse's Kafka engine and by the sink, in turn.
+    Throughput {
+        /// Events in the topic.
+        #[arg(long, default_value_t = 2_000_000)]
+        events: u64,
+        /// Keys that they change.
+        #[arg(long, default_value_t = 500_000)]
+        keys: u64,
+        /// Runs of each.
+        #[arg(long, default_value_t = 1)]
+        runs: u32,
+        /// How the Kafka engine's view reads an event; several are measured side by side.
+        #[arg(long, value_enum, value_delimiter = ',', default_value = "image")]
+        engine: Vec<Extraction>,
+        /// Leave out the sink.
+        #[arg(long)]
+        without_sink: bool,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Throughput {
+            events,
+            keys,
+            runs,
+            engine,
+            without_sink,
+        } => {
+            let mut contenders: Vec<Contender> = engine.into_iter().map(Contender::KafkaEngine).collect();
+            if !without_sink {
+                contenders.push(Contender::Sink);
+            }
+            let plan = Plan {
+                workload: Workload { events, keys },
+                runs,
+                contenders,
+            };
+            let report = throughput::measure(&plan, |text| println!("{text}")).await?;
+            println!("{}", throughput::table(&report));
+            println!(
+                "written to {}",
+                report::write("throughput.json", &report)?.display()
+            );
+        }
+    }
+    Ok(())
+}
