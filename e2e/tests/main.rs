@@ -1,3 +1,5 @@
 //! Integration tests on real components.
 
+mod bad_input;
+mod chain;
 mod stack;

@@ -32,6 +32,7 @@ mod template;
 mod wait;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -52,6 +53,7 @@ pub use self::shared::{shared, unique_name};
 pub use self::wait::wait_until;
 
 use self::janitor::Janitor;
+use self::process::Program;
 
 /// A part of the stack that can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -150,6 +152,16 @@ impl Stack {
     /// Returns the stack's folder: logs in `logs/`, process ids in `pids/`, configuration and data.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Prepares a program of the caller's, such as the sink, that lives and dies with the stack.
+    ///
+    /// `name` must be unique in the stack: it names the log. Start it with [`Process::spawn`]; dropping the
+    /// stack, or the end of its owner, ends it.
+    pub fn program(&self, name: &'static str, command: Vec<OsString>) -> Process {
+        let environment = Vec::new();
+        let (stop, end) = (Signal::Term, Signal::Kill);
+        Process::new(&self.folder, Program { name, command, environment, stop, end })
     }
 
     /// Returns how long each part took to be ready.

@@ -95,7 +95,7 @@ impl Process {
     }
 
     /// Starts the program, which must not run yet. Does not wait for it to be ready.
-    pub(super) fn spawn(&self) -> anyhow::Result<()> {
+    pub fn spawn(&self) -> anyhow::Result<()> {
         // A program that ended by itself, unseen until now, may start again.
         self.ended()?;
         let mut child = self.child();
@@ -126,7 +126,7 @@ impl Process {
     }
 
     /// Returns the status with which the program ended by itself, and forgets the process.
-    pub(super) fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
+    pub fn ended(&self) -> anyhow::Result<Option<ExitStatus>> {
         let mut child = self.child();
         let status = match child.as_mut() {
             Some(running) => running.try_wait()?,
@@ -160,7 +160,7 @@ impl Process {
     }
 
     /// Ends the program at once, children included, and reaps it. For a stack that ends.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         let mut child = self.child();
         if let Some(running) = child.as_mut() {
             if send(running, self.program.end).is_err() {

@@ -1,0 +1,201 @@
+//! Bad input: each case ends in a named reason with the next step, the rest goes on, and mending it heals.
+
+use std::time::Duration;
+
+use rdkafka::Message;
+use serde_json::{Value, json};
+use tidemark_e2e::chain::{Chain, pipeline, secret, secrets, shop};
+use tidemark_e2e::shop::{SCHEMA, SEED};
+use tidemark_e2e::stack::{Role, Stack, shared, wait_until};
+
+use crate::chain::objects;
+
+const NOTICED: Duration = Duration::from_secs(60);
+const HEALED: Duration = Duration::from_secs(120);
+
+/// Makes a database with one small table of payments.
+async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
+    stack.postgres().create_database(name).await?;
+    stack
+        .postgres()
+        .execute(
+            Role::Shop,
+            name,
+            "CREATE TABLE payments (id bigint PRIMARY KEY, amount numeric(12, 2) NOT NULL, paid_at timestamptz);
+             INSERT INTO payments VALUES (1, 10.50, now()), (2, 0.01, NULL)",
+        )
+        .await
+}
+
+/// Waits until the target holds `rows` rows, as its `_current` view says.
+async fn rows(stack: &Stack, table: &str, rows: u64) -> anyhow::Result<()> {
+    wait_until(HEALED, &format!("{rows} rows in {table}"), || async {
+        let answer = stack.clickhouse().query(&format!("SELECT count() FROM {table}")).await?;
+        anyhow::ensure!(answer.trim() == rows.to_string(), "it has {}", answer.trim());
+        Ok(Some(()))
+    })
+    .await
+}
+
+fn with(mut manifest: Value, pointer: &str, value: Value) -> Value {
+    *manifest.pointer_mut(pointer).expect("the pointer names a field of the manifest") = value;
+    manifest
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_password_is_named_and_mending_the_secret_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_password";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let manifest = pipeline(stack, NAME, &["public.payments"]);
+    let wrong = vec![manifest.clone(), secret("postgres", "tidemark", "guessed"), secrets().remove(1)];
+    let chain = Chain::prepare(stack, NAME, &wrong)?;
+    chain.start_operator()?;
+    let message = chain.wait_condition("SourceReady", "False", "AuthenticationFailed", NOTICED).await?;
+    assert!(message.contains("postgres") && !message.contains("guessed"), "{message}");
+
+    chain.write(&objects(manifest))?;
+    chain.start_sink().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_password.payments_current", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_table_is_named_the_others_stream_and_making_it_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_table";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let chain =
+        Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments", "public.refunds"])))?;
+    chain.start().await?;
+    let message = chain.wait_condition("TablesInSync", "False", "TableNotFound", NOTICED).await?;
+    assert!(message.contains("public.refunds"), "{message}");
+    rows(stack, "bad_table.payments_current", 2).await?;
+
+    let make = "CREATE TABLE refunds (id bigint PRIMARY KEY, payment bigint); INSERT INTO refunds VALUES (1, 2)";
+    stack.postgres().execute(Role::Shop, NAME, make).await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_table.refunds_current", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_broker_is_named_and_mending_the_address_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_broker";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let right = pipeline(stack, NAME, &["public.payments"]);
+    let wrong = with(right.clone(), "/spec/kafka/bootstrapServers", json!("127.0.0.1:9"));
+    let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
+    chain.start_operator()?;
+    let message = chain.wait_condition("ConnectorRunning", "Unknown", "Unreachable", NOTICED).await?;
+    assert!(message.contains("127.0.0.1:9"), "{message}");
+
+    chain.write(&objects(right))?;
+    chain.start_sink().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_broker.payments_current", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unreachable_clickhouse_is_named_and_mending_the_address_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_clickhouse";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let right = pipeline(stack, NAME, &["public.payments"]);
+    let wrong = with(right.clone(), "/spec/clickhouse/url", json!("http://127.0.0.1:9"));
+    let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
+    chain.start_operator()?;
+    let message = chain.wait_condition("TablesInSync", "Unknown", "Unreachable", NOTICED).await?;
+    assert!(message.contains("127.0.0.1:9"), "{message}");
+
+    chain.write(&objects(right))?;
+    chain.start_sink().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_clickhouse.payments_current", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unsafe_partition_expression_is_refused_with_what_would_be_safe() -> anyhow::Result<()> {
+    const NAME: &str = "bad_partition";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let right = pipeline(stack, NAME, &["public.payments"]);
+    let unsafe_table = json!([{"name": "public.payments", "partitionBy": "toYYYYMM(paid_at)"}]);
+    let wrong = with(right.clone(), "/spec/tables", unsafe_table);
+    let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
+    chain.start_operator()?;
+    let message = chain.wait_condition("TablesInSync", "False", "UnsafePartitionBy", NOTICED).await?;
+    assert!(message.contains("paid_at") && message.contains("public.payments"), "{message}");
+
+    chain.write(&objects(right))?;
+    chain.start_sink().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_partition.payments_current", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalid_view_is_named_the_others_answer_and_mending_its_sql_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_view";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let view = |sql: &str| {
+        let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+        manifest["spec"]["views"] = json!({"preset": "None", "extra": [
+            {"name": "totals", "sql": {"inline": "SELECT sum(amount) AS total FROM payments_current"}},
+            {"name": "broken", "sql": {"inline": sql}},
+        ]});
+        objects(manifest)
+    };
+    let chain = Chain::prepare(stack, NAME, &view("SELECT no_such_column FROM payments_current"))?;
+    chain.start().await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "InvalidView", HEALED).await?;
+    assert!(message.contains("broken") && message.contains("no_such_column"), "{message}");
+    rows(stack, "bad_view.totals", 1).await?;
+
+    chain.write(&view("SELECT id FROM payments_current"))?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_view.broken", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_malformed_event_goes_to_the_dead_letters_and_its_table_says_so() -> anyhow::Result<()> {
+    const NAME: &str = "bad_event";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments"])))?;
+    chain.start().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_event.payments_current", 2).await?;
+
+    let garbage: &[u8] = br#"{"before":null,"after":{"id":"#;
+    stack.kafka().produce("bad_event.public.payments", Some(br#"{"id":3}"#), Some(garbage)).await?;
+    stack.postgres().execute(Role::Shop, NAME, "INSERT INTO payments VALUES (4, 7, now())").await?;
+    rows(stack, "bad_event.payments_current", 3).await?;
+    let letters = stack
+        .kafka()
+        .consume_until("bad_event.dead-letter", NOTICED, |records| !records.is_empty())
+        .await?;
+    assert_eq!(letters[0].payload(), Some(garbage), "the dead letter is the record as it came");
+    let message = chain.wait_condition("TablesInSync", "False", "DeadLetters", NOTICED).await?;
+    assert!(message.contains("payments") && message.contains("bad_event.dead-letter"), "{message}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shop_without_a_column_loses_the_views_that_need_it_and_no_other() -> anyhow::Result<()> {
+    const NAME: &str = "bad_shop";
+    let stack = shared().await?;
+    stack.postgres().create_database(NAME).await?;
+    for statements in [SCHEMA, SEED, "ALTER TABLE products DROP COLUMN category"] {
+        stack.postgres().execute(Role::Shop, NAME, statements).await?;
+    }
+    let chain = Chain::prepare(stack, NAME, &objects(shop(stack, NAME)))?;
+    chain.start().await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "MissingColumns", HEALED).await?;
+    assert!(message.contains("category"), "{message}");
+    wait_until(HEALED, "the views that need no category", || async {
+        stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.daily_sales_summary")).await?;
+        Ok(Some(()))
+    })
+    .await
+}

@@ -1,0 +1,151 @@
+//! The whole chain on processes: PostgreSQL, Debezium, Kafka, sink, ClickHouse, and the operator without a cluster.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidemark_e2e::chain::{Chain, secrets, shop};
+use tidemark_e2e::oracle;
+use tidemark_e2e::shop::{Database, Generator, SCHEMA, SEED};
+use tidemark_e2e::stack::{Component, Part, Role, Stack, wait_until};
+
+/// From a change to its place in every view, with refreshes each second on a loaded machine.
+const EQUAL: Duration = Duration::from_secs(120);
+
+/// A manifest with its Secrets.
+pub(crate) fn objects(manifest: Value) -> Vec<Value> {
+    std::iter::once(manifest).chain(secrets()).collect()
+}
+
+/// Orders of the last days, written as fast as the database takes them.
+async fn orders(generator: &mut Generator, number: u32) -> anyhow::Result<()> {
+    generator.history(number, 40, jiff::Timestamp::now().as_microsecond()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_and_views_equal_postgresql_through_kills_schema_changes_and_truncates() -> anyhow::Result<()> {
+    const NAME: &str = "whole_chain";
+    let stack = Stack::start(Part::CHAIN).await?;
+    stack.postgres().create_database(NAME).await?;
+    let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
+    sql(SCHEMA).await?;
+    sql(SEED).await?;
+    let database = Database::new(stack.postgres().connect(Role::Shop, NAME).await?).await?;
+    let mut generator = Generator::new(database, 7).await?;
+    orders(&mut generator, 200).await?;
+
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    chain.wait_ready(Duration::from_secs(120)).await?;
+    let oracle = chain.oracle().await?;
+    oracle.wait_equal(EQUAL).await?;
+
+    orders(&mut generator, 300).await?;
+    // Keys that change, with a row under the new and none under the old one.
+    sql("UPDATE customers SET id = id + 1000000 WHERE id % 7 = 0 AND id NOT IN (SELECT customer_id FROM orders)")
+        .await?;
+    sql("UPDATE order_items SET line_no = line_no + 100 WHERE order_id % 5 = 0").await?;
+    chain.sink().kill().await?;
+    orders(&mut generator, 100).await?;
+    sql("ALTER TABLE orders ADD COLUMN coupon text, ADD COLUMN priority smallint NOT NULL DEFAULT 3").await?;
+    sql("UPDATE orders SET coupon = 'SAVE10' WHERE id % 3 = 0").await?;
+    chain.sink().spawn()?;
+    sql("DELETE FROM orders WHERE id % 11 = 0").await?;
+    chain.operator().kill().await?;
+    stack.connect().kill().await?;
+    orders(&mut generator, 100).await?;
+    stack.connect().start().await?;
+    chain.operator().spawn()?;
+    sql("BEGIN; TRUNCATE order_items;
+         INSERT INTO order_items (order_id, line_no, product_id, quantity, unit_price)
+         SELECT id, 1, (SELECT min(id) FROM products), 2, 9.99 FROM orders; COMMIT")
+    .await?;
+    orders(&mut generator, 50).await?;
+
+    oracle.wait_equal(EQUAL).await?;
+    let hostile = oracle.check_hostile().await?;
+    assert!(hostile.is_empty(), "{}", oracle::report(&hostile));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_that_starts_again_writes_nothing() -> anyhow::Result<()> {
+    const NAME: &str = "silence";
+    let stack = Stack::start(Part::CHAIN).await?;
+    stack.postgres().create_database(NAME).await?;
+    for statements in [SCHEMA, SEED] {
+        stack.postgres().execute(Role::Shop, NAME, statements).await?;
+    }
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    chain.wait_ready(Duration::from_secs(120)).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.operator().stop().await?;
+
+    let again = chain.apply_once().await?;
+    assert!(again.contains("nothing to do"), "a second apply did something:\n{again}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right() -> anyhow::Result<()> {
+    const NAME: &str = "comes_back";
+    let stack = Stack::start(Part::CHAIN).await?;
+    stack.postgres().create_database(NAME).await?;
+    let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
+    sql(SCHEMA).await?;
+    sql(SEED).await?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    chain.wait_ready(Duration::from_secs(120)).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+
+    chain.operator().stop().await?;
+    chain.sink().stop().await?;
+    chain.delete().await?;
+    let slots = stack.postgres().query(Role::Superuser, NAME, "SELECT slot_name FROM pg_replication_slots").await?;
+    let publications = stack.postgres().query(Role::Superuser, NAME, "SELECT pubname FROM pg_publication").await?;
+    assert!(slots.is_empty() && publications.is_empty(), "left: {slots:?} {publications:?}");
+    let connectors = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
+    assert_eq!(connectors, serde_json::json!([]), "connectors were left");
+    let kept = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
+    assert_ne!(kept.trim(), "0", "the state tables are retained by default");
+
+    // What happens while nobody looks: an update, a deletion, a new row.
+    sql("UPDATE customers SET name = 'Renamed' WHERE id = (SELECT min(id) FROM customers)").await?;
+    sql("DELETE FROM customers WHERE id = (SELECT max(id) FROM customers)").await?;
+    sql("INSERT INTO customers (email, name) VALUES ('late@example.com', 'Late')").await?;
+    chain.start().await?;
+    chain.wait_ready(Duration::from_secs(120)).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
+    const NAME: &str = "cut_short";
+    let stack = Stack::start(Part::CHAIN).await?;
+    stack.postgres().create_database(NAME).await?;
+    let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
+    sql(SCHEMA).await?;
+    sql(SEED).await?;
+    // Enough that Connect dies in the middle of it.
+    sql("INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
+         FROM generate_series(1, 200000) AS i")
+    .await?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    let rows = || async {
+        let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
+        Ok(answer.trim().parse::<u64>()?)
+    };
+    let at_the_kill = wait_until(Duration::from_secs(90), "the first rows of the snapshot", || async {
+        let rows: u64 = rows().await?;
+        Ok((rows > 0).then_some(rows))
+    })
+    .await?;
+    stack.connect().kill().await?;
+    assert!(at_the_kill < 200_000, "the snapshot was over before Connect was killed: {at_the_kill} rows");
+    sql("DELETE FROM customers WHERE id % 2 = 0 AND id NOT IN (SELECT customer_id FROM orders)").await?;
+    stack.connect().start().await?;
+    chain.wait_ready(Duration::from_secs(180)).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await
+}
