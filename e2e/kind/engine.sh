@@ -106,7 +106,8 @@ engine_stop() {
   kill "$pid"
   await 30 test ! -e "/proc/$pid" || kill -9 "$pid"
   rm -f "$engine_socket" "$engine_pid_file"
-  engine_clear_packet_filter
+  # Another engine on this machine would lose its own chains of the same names.
+  pgrep -x dockerd >/dev/null || engine_clear_packet_filter
 }
 
 engine_clear_packet_filter() {

@@ -8,5 +8,5 @@ if [ "$(id -u)" -ne 0 ]; then
   say "run this as root: it installs Debian packages and starts a container engine"
   exit 1
 fi
-require_programs jq:jq curl:curl xz:xz-utils openssl:openssl
+require_programs jq:jq curl:curl xz:xz-utils openssl:openssl pgrep:procps
 require_programs iptables:iptables mmdebstrap:mmdebstrap dockerd:docker.io docker:docker.io
