@@ -84,6 +84,9 @@ pub struct SnapshotRecord {
     /// Fence that the end of the snapshot raised, decimal text of a `UInt128`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<String>,
+    /// Id of the signal that asked for an incremental snapshot; absent: part of the initial snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<String>,
 }
 
 /// Stage of a table's snapshot.

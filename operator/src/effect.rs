@@ -84,6 +84,13 @@ pub enum KafkaEffect {
 /// A write to Kafka Connect.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ConnectEffect {
+    /// `POST /connectors` with `initial_state` STOPPED: nothing flows before the epoch is settled.
+    Create {
+        /// Connector.
+        name: String,
+        /// Full configuration, as in `PutConfig`.
+        config: BTreeMap<String, String>,
+    },
     /// `PUT /connectors/NAME/config`.
     PutConfig {
         /// Connector.
@@ -110,6 +117,9 @@ impl std::fmt::Debug for ConnectEffect {
         match self {
             Self::PutConfig { name, config } => {
                 f.debug_struct("PutConfig").field("name", name).field("keys", &config.keys()).finish()
+            }
+            Self::Create { name, config } => {
+                f.debug_struct("Create").field("name", name).field("keys", &config.keys()).finish()
             }
             Self::Pause(name) => write!(f, "Pause({name})"),
             Self::Resume(name) => write!(f, "Resume({name})"),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::SnapshotRecord;
+use tidemark_crds::ledger::{Kind, SnapshotRecord};
 use tidemark_crds::version::Version;
 
 /// Answer of one subsystem to one look.
@@ -165,10 +165,29 @@ pub struct KafkaFacts {
     pub topics: BTreeMap<String, i32>,
     /// End offsets of table topics: topic → partition → offset.
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
+    /// First offsets of table topics that are still there: topic → partition → offset.
+    pub begin_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Committed offsets of our consumer group: topic → partition → offset.
     pub committed: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Consumer groups that start with our prefix, with their number of members.
     pub groups: BTreeMap<String, usize>,
+    /// Signals in the signal topic: id → milliseconds since it was sent last.
+    pub signals: BTreeMap<String, i64>,
+    /// What the connector said about its snapshots, oldest first.
+    pub notifications: Vec<Notification>,
+}
+
+/// One message of the connector's notification topic about a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notification {
+    /// `Initial Snapshot` or `Incremental Snapshot`.
+    pub aggregate: String,
+    /// `STARTED`, `IN_PROGRESS`, `TABLE_SCAN_COMPLETED`, `COMPLETED`, `ABORTED`, `SKIPPED`.
+    pub kind: String,
+    /// For incremental snapshots, the id of the signal that asked for it.
+    pub id: String,
+    /// Epoch header of the message; 0: none.
+    pub epoch: u16,
 }
 
 /// Our connector in Kafka Connect; `Absent` when Connect answers 404.
@@ -191,6 +210,13 @@ pub struct ConnectorFacts {
     pub tasks: Vec<TaskFacts>,
     /// Source offset (`GET /connectors/NAME/offsets`), if one was stored.
     pub offset: Option<OffsetFacts>,
+}
+
+impl ConnectorFacts {
+    /// Epoch that the connector writes into each record's header; 0: a new connector that never ran.
+    pub fn epoch(&self) -> Option<u16> {
+        self.config.get("transforms.epoch.value.literal").and_then(|text| text.parse().ok())
+    }
 }
 
 /// State of a connector's task.
@@ -232,6 +258,9 @@ pub struct ClickHouseFacts {
     pub fences: BTreeMap<String, Version>,
     /// Greatest version of phase Snapshot of each target, per current epoch; absent: no such row.
     pub snapshot_versions: BTreeMap<String, Version>,
+    /// Greatest version of each target whose snapshot is not done (any target, where the ledger has no epoch);
+    /// absent: no row.
+    pub greatest_versions: BTreeMap<String, Version>,
     /// Fields that the sink met and its layouts do not know: target → fields.
     pub demands: BTreeMap<String, BTreeSet<String>>,
     /// Progress of each target, the worst of its partitions.
@@ -270,6 +299,15 @@ pub struct LedgerFacts {
     pub intents: BTreeMap<String, String>,
     /// Answered requests.
     pub requests: BTreeMap<String, String>,
+    /// Version of each row, whatever its value, by the text of its kind and its key.
+    pub versions: BTreeMap<(String, String), u64>,
+}
+
+impl LedgerFacts {
+    /// Version with which a row replaces the one that is there.
+    pub fn next_version(&self, kind: Kind, key: &str) -> u64 {
+        self.versions.get(&(kind.as_str().to_owned(), key.to_owned())).map_or(1, |version| version + 1)
+    }
 }
 
 /// How far one target is.
