@@ -64,6 +64,7 @@ impl From<SourceTable> for String {
 
 /// What becomes of a value that its ClickHouse type cannot hold.
 #[derive(schemars::JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
 pub enum OutOfRange {
     /// The column is set to NULL (nullable columns only).
     Null,

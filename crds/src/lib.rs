@@ -2,10 +2,14 @@
 //!
 //! Pure: no client, no I/O, no clock. What the operator writes and the sink reads is defined here once.
 
+mod commented_yaml;
 pub mod conditions;
 pub mod duration;
+pub mod examples;
+pub mod generated;
 pub mod layout;
 pub mod ledger;
+pub mod manifest;
 pub mod mapping;
 pub mod names;
 pub mod partition;

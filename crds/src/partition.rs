@@ -242,18 +242,16 @@ fn judge_time(name: &str, time: &Expression, keys: &BTreeMap<&str, &ChType>) -> 
             )),
         },
         Expression::Call(reader, arguments) if KEY_TIME.contains(&reader.as_str()) => {
-            let column = match arguments.as_slice() {
-                [
-                    Expression::Column(column),
-                    Expression::Number(_) | Expression::Text(_),
-                ]
-                | [Expression::Column(column)] => column,
-                _ => {
-                    return Err(Unsafe::Arguments {
-                        function: reader.clone(),
-                        expected: "one key column, and an epoch or time zone at most",
-                    });
-                }
+            let ([Expression::Column(column)]
+            | [
+                Expression::Column(column),
+                Expression::Number(_) | Expression::Text(_),
+            ]) = arguments.as_slice()
+            else {
+                return Err(Unsafe::Arguments {
+                    function: reader.clone(),
+                    expected: "one key column, and an epoch or time zone at most",
+                });
             };
             let fits = matches!(
                 (reader.as_str(), keys.get(column.as_str())),

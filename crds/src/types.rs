@@ -134,9 +134,8 @@ impl ChType {
                 },
             ) => wider_scale >= scale && wider_precision - wider_scale >= precision - scale,
             (Self::DateTime64 { precision: from }, Self::DateTime64 { precision: to }) => to >= from,
-            (Self::Float32, Self::Float64) => true,
-            // A Decimal's, Float's or time's text differs between PostgreSQL and ClickHouse; these do not.
-            (Self::Uuid | Self::Date32, Self::String) => true,
+            // To text: a Decimal's, Float's or time's differs between PostgreSQL and ClickHouse; these do not.
+            (Self::Float32, Self::Float64) | (Self::Uuid | Self::Date32, Self::String) => true,
             (from, Self::String) => from.integer().is_some(),
             (from, Self::Decimal { precision, scale }) => from
                 .integer()

@@ -1,0 +1,100 @@
+//! `spec.freshness` and `spec.deletionPolicy`: objectives, and what stays. Pure.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bounds;
+
+/// How young data has to be.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Freshness {
+    /// Commit at the source to row in ClickHouse.
+    #[serde(default = "rows_objective")]
+    #[schemars(schema_with = "bounds::duration")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('100ms')")
+        .message("freshness.rows must be at least 100ms"))]
+    pub rows: String,
+    /// Commit at the source to what a view shows.
+    #[serde(default = "views_objective")]
+    #[schemars(schema_with = "bounds::duration")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s')")
+        .message("freshness.views must be at least 1s"))]
+    pub views: String,
+}
+
+fn rows_objective() -> String {
+    "5s".into()
+}
+
+fn views_objective() -> String {
+    "2m".into()
+}
+
+impl Default for Freshness {
+    fn default() -> Self {
+        Self {
+            rows: rows_objective(),
+            views: views_objective(),
+        }
+    }
+}
+
+/// What happens to everything when this resource is deleted.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionPolicy {
+    /// State tables and the ledger (views always go).
+    #[serde(default = "retain")]
+    pub clickhouse: Policy,
+    /// Kafka topics.
+    #[serde(default = "retain")]
+    pub topics: Policy,
+    /// The connector and its offsets.
+    #[serde(default = "delete")]
+    pub connector: Policy,
+    /// The replication slot and our publication.
+    #[serde(default = "delete")]
+    pub replication_slot: Policy,
+    /// How long a part that does not answer is tried before it is left behind and named.
+    #[serde(default = "deletion_timeout")]
+    #[schemars(schema_with = "bounds::duration")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
+        .message("deletionPolicy.timeout must be between 1s and 168h"))]
+    pub timeout: String,
+}
+
+fn retain() -> Policy {
+    Policy::Retain
+}
+
+fn delete() -> Policy {
+    Policy::Delete
+}
+
+fn deletion_timeout() -> String {
+    "10m".into()
+}
+
+impl Default for DeletionPolicy {
+    fn default() -> Self {
+        Self {
+            clickhouse: Policy::Retain,
+            topics: Policy::Retain,
+            connector: Policy::Delete,
+            replication_slot: Policy::Delete,
+            timeout: deletion_timeout(),
+        }
+    }
+}
+
+/// Kept or removed.
+#[derive(JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum Policy {
+    /// Kept.
+    Retain,
+    /// Removed.
+    Delete,
+}

@@ -1,0 +1,188 @@
+//! `spec.source`: PostgreSQL, Kafka Connect and what happens to a lost slot. Pure.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CertificateAuthority, Credentials, bounds};
+
+/// The database that changes are captured from, and how.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// The PostgreSQL database.
+    pub postgres: Postgres,
+    /// The Kafka Connect cluster that runs Debezium.
+    pub connect: Connect,
+    /// What to do when the replication slot is gone.
+    #[serde(default)]
+    pub on_slot_lost: OnSlotLost,
+}
+
+/// Answer to a lost replication slot.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum OnSlotLost {
+    /// Stop and say so.
+    #[default]
+    Stop,
+    /// Raise the epoch and take the snapshot again.
+    Resnapshot,
+}
+
+/// Address and account of the PostgreSQL database.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postgres {
+    /// Host name or address, as Connect and the operator reach it.
+    #[schemars(schema_with = "bounds::host")]
+    pub host: String,
+    /// TCP port.
+    #[serde(default = "postgres_port")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Database; immutable.
+    #[schemars(schema_with = "bounds::postgres_name")]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("source.postgres.database is immutable: make a new pipeline beside this one, then switch"))]
+    pub database: String,
+    /// A role with LOGIN and REPLICATION that may read the tables.
+    pub credentials: Credentials,
+    /// TLS of the connection.
+    #[serde(default)]
+    pub tls: PostgresTls,
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+/// TLS of the connection to PostgreSQL.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("self.mode != 'Disable' || !has(self.ca)")
+        .message("tls.ca has no effect with mode Disable: set mode to VerifyCa or VerifyFull, or leave ca out"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PostgresTls {
+    /// How far the server's certificate is checked.
+    #[serde(default)]
+    pub mode: TlsMode,
+    /// Certificate authority; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateAuthority>,
+}
+
+/// How far a server's certificate is checked.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum TlsMode {
+    /// Plain text.
+    #[default]
+    Disable,
+    /// Encrypted, the certificate's issuer is checked.
+    VerifyCa,
+    /// Encrypted, issuer and host name are checked.
+    VerifyFull,
+}
+
+/// The Kafka Connect cluster that runs Debezium.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connect {
+    /// Address of its REST interface.
+    #[schemars(schema_with = "bounds::url")]
+    pub url: String,
+    /// Basic authentication, where the interface asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Credentials>,
+    /// Whether the connector runs.
+    #[serde(default)]
+    pub state: ConnectorState,
+    /// How the connector gets the database account.
+    #[serde(default)]
+    pub database_credentials: DatabaseCredentials,
+    /// Further connector properties; keys that Tidemark sets and secrets are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "bounds::properties")]
+    #[x_kube(
+        validation = Rule::new(
+            "self.all(k, !(k in ['name', 'connector.class', 'tasks.max', 'plugin.name', 'topic.prefix', \
+             'slot.name', 'slot.drop.on.stop', 'publication.name', 'publication.autocreate.mode', \
+             'table.include.list', 'table.exclude.list', 'schema.include.list', 'schema.exclude.list', \
+             'column.include.list', 'column.exclude.list', 'snapshot.mode', 'decimal.handling.mode', \
+             'time.precision.mode', 'interval.handling.mode', 'binary.handling.mode', 'hstore.handling.mode', \
+             'skipped.operations', 'tombstones.on.delete', 'unavailable.value.placeholder', \
+             'heartbeat.interval.ms', 'heartbeat.action.query', 'topic.heartbeat.prefix', \
+             'topic.naming.strategy', 'signal.enabled.channels', 'signal.kafka.topic', \
+             'notification.enabled.channels', 'notification.sink.topic.name', 'provide.transaction.metadata', \
+             'key.converter', 'value.converter', 'header.converter', 'transforms', 'predicates', \
+             'key.converter.schemas.enable', 'value.converter.schemas.enable', \
+             'errors.tolerance']) && !k.startsWith('database.host') && !k.startsWith('database.port') && \
+             !k.startsWith('database.user') && !k.startsWith('database.dbname') && \
+             !k.startsWith('transforms.') && !k.startsWith('tidemark.'))"
+        ).message("connect.config may not set a property that Tidemark sets itself"),
+        validation = Rule::new(
+            "self.all(k, self[k].startsWith('${') || !(k.endsWith('password') || k.endsWith('secret') || \
+             k.endsWith('token') || k.endsWith('jaas.config') || k.endsWith('keystore.key') || \
+             k.endsWith('user.info') || k.endsWith('secret.access.key')))"
+        ).message("connect.config may not hold a secret: use a placeholder such as ${secrets:NAMESPACE/NAME:KEY} that Connect resolves"),
+    )]
+    pub config: BTreeMap<String, String>,
+}
+
+/// Wanted state of the connector.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum ConnectorState {
+    /// Changes are captured.
+    #[default]
+    Running,
+    /// The connector keeps its place and its task idles.
+    Paused,
+    /// The connector keeps its place and has no task.
+    Stopped,
+}
+
+/// How the connector gets the database account.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("self.type != 'ConfigProvider' || (has(self.username) && has(self.password))")
+        .message("databaseCredentials of type ConfigProvider needs username and password, both placeholders"),
+    validation = Rule::new("self.type != 'Inline' || !(has(self.username) || has(self.password))")
+        .message("databaseCredentials of type Inline takes its values from postgres.credentials: leave username and password out"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseCredentials {
+    /// Inline: the values of the Secret are written into the connector's configuration, which Connect stores
+    /// in a topic and shows over its REST interface. ConfigProvider: placeholders that Connect resolves.
+    #[serde(default)]
+    pub r#type: DatabaseCredentialsType,
+    /// Placeholder of the user name, for ConfigProvider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "placeholder")]
+    pub username: Option<String>,
+    /// Placeholder of the password, for ConfigProvider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "placeholder")]
+    pub password: Option<String>,
+}
+
+fn placeholder(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 512, "pattern": "^[$][{][A-Za-z0-9_-]+:[^{}\\s]+[}]$",
+    })
+}
+
+/// How the connector gets the database account.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum DatabaseCredentialsType {
+    /// Values are written into the connector's configuration.
+    #[default]
+    Inline,
+    /// Placeholders are written that a configuration provider of Connect resolves.
+    ConfigProvider,
+}
