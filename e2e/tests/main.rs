@@ -3,3 +3,4 @@
 mod bad_input;
 mod chain;
 mod stack;
+mod views;

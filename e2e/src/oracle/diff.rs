@@ -88,9 +88,9 @@ pub(super) fn compare(
         let pair = unpaired.entry(row[..key.min(row.len())].to_vec()).or_default();
         for _ in 0..times.unsigned_abs() {
             if times > 0 {
-                pair.0.push(row.clone())
+                pair.0.push(row.clone());
             } else {
-                pair.1.push(row.clone())
+                pair.1.push(row.clone());
             }
         }
     }

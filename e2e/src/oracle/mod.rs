@@ -88,7 +88,9 @@ pub enum Views {
     None,
     /// The views' texts over `_current`, at the moment of PostgreSQL's clock.
     Texts,
-    /// The texts, and the views as they are deployed; these call now what they call now.
+    /// The views as they are deployed; these call now what they call now.
+    Deployed,
+    /// Both.
     TextsAndDeployed,
 }
 
@@ -238,18 +240,24 @@ impl Oracle {
                     .with_context(|| format!("table {}", table.source))?,
             );
         }
-        if self.views == Views::None {
-            return Ok(all);
-        }
+        let (texts, deployed) = match self.views {
+            Views::None => (false, false),
+            Views::Texts => (true, false),
+            Views::Deployed => (false, true),
+            Views::TextsAndDeployed => (true, true),
+        };
         for view in self.preset.views_with_twin() {
             let context = || format!("view {view}");
-            let text = self.preset.standalone_select(&view, &self.parameters, as_of)?;
-            all.push(
-                self.view(&view, format!("(\n{text})"), Form::Text, as_of)
-                    .await
-                    .with_context(context)?,
-            );
-            if self.views == Views::TextsAndDeployed {
+            if texts {
+                let text = self.preset.standalone_select(&view, &self.parameters, as_of)?;
+                let text = format!("(\n{text})");
+                all.push(
+                    self.view(&view, text, Form::Text, as_of)
+                        .await
+                        .with_context(context)?,
+                );
+            }
+            if deployed {
                 let name = quoted(&self.parameters.database, &view);
                 all.push(
                     self.view(&view, name, Form::Deployed, as_of)

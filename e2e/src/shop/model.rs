@@ -299,7 +299,7 @@ impl Shop {
                 Outcome::Gone,
             ) => self.customers.retain(|id| id != customer),
             (Action::Reprice { product, .. }, Outcome::Gone) => {
-                self.products.retain(|known| known.id != *product)
+                self.products.retain(|known| known.id != *product);
             }
             (Action::Amend { .. } | Action::Move { .. } | Action::Rename { .. }, Outcome::Done(_)) => {}
         }
@@ -324,6 +324,7 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
+    use super::Status::{Cancelled, Delivered, Paid, Pending, Refunded, Shipped};
     use super::*;
 
     fn shop() -> Shop {
@@ -384,7 +385,6 @@ mod tests {
                 seen.insert((from, to));
             }
         }
-        use Status::{Cancelled, Delivered, Paid, Pending, Refunded, Shipped};
         let allowed = [
             (Pending, Paid),
             (Pending, Cancelled),
