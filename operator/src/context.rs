@@ -1,0 +1,99 @@
+//! What the controller's reconciles share: clients, memory, what was seen last.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::backoff::Backoff;
+use crate::credentials::References;
+use crate::engine::Engine;
+use crate::events::Events;
+
+/// Shared by all reconciles of a process.
+#[derive(Debug)]
+pub struct Context {
+    /// Client of the cluster.
+    pub client: ClientHandle,
+    /// The part that needs no cluster.
+    pub engine: Engine,
+    /// Failures in a row of each object.
+    pub backoff: Backoff,
+    /// Writer of events.
+    pub events: Events,
+    /// Image of the sink.
+    pub sink_image: String,
+    /// Uid of the cluster.
+    pub cluster: String,
+    /// Whether this replica leads.
+    pub leads: watch::Receiver<bool>,
+    seen: Mutex<BTreeMap<String, References>>,
+    revisions: Mutex<BTreeMap<String, i64>>,
+}
+
+/// A Kubernetes client; prints nothing of itself.
+#[derive(Clone)]
+pub struct ClientHandle(pub kube::Client);
+
+impl std::fmt::Debug for ClientHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl Context {
+    /// Builds the context.
+    pub fn new(
+        client: kube::Client,
+        engine: Engine,
+        events: Events,
+        sink_image: String,
+        cluster: String,
+        leads: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            client: ClientHandle(client),
+            engine,
+            backoff: Backoff::default(),
+            events,
+            sink_image,
+            cluster,
+            leads,
+            seen: Mutex::default(),
+            revisions: Mutex::default(),
+        }
+    }
+
+    /// Whether this replica leads now.
+    pub fn is_leader(&self) -> bool {
+        *self.leads.borrow()
+    }
+
+    /// Remembers the references of a pipeline, and returns them with what was seen earlier and is gone since.
+    pub fn remember(&self, pipeline: &str, mut now: References) -> References {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = seen.get(pipeline) {
+            now.fill_from(before);
+        }
+        seen.insert(pipeline.to_owned(), now.clone());
+        now
+    }
+
+    /// Generation whose spec was last kept as a revision by this process.
+    pub fn kept_revision(&self, pipeline: &str) -> Option<i64> {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(pipeline).copied()
+    }
+
+    /// Remembers that the spec of a generation is kept.
+    pub fn keep_revision(&self, pipeline: &str, generation: i64) {
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.to_owned(), generation);
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.backoff.succeeded(pipeline);
+        self.engine.memory.forget(pipeline);
+    }
+}

@@ -1,0 +1,247 @@
+//! One reconcile of one resource in a cluster: finalizer, last valid spec, status, events, requeue. I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+use tidemark_crds::duration;
+use tidemark_crds::names::{FIELD_MANAGER, FINALIZER, PipelineName};
+use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
+use tidemark_crds::status::AnalyticsPipelineStatus;
+
+use crate::context::Context;
+use crate::desired::sink_config::Paths;
+use crate::engine::{Input, Report};
+use crate::error::Error;
+use crate::events::{Note, changes};
+use crate::finalize::LeftBehind;
+use crate::objects::{DEADLINE, ObjectStore};
+use crate::reconcile::Mode;
+use crate::step::Step;
+use crate::validate::validate;
+use crate::{references, revisions, status};
+
+/// A resource, or what could be read of one that is not valid.
+pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
+
+/// Pause of a replica that does not lead.
+const FOLLOW: Duration = Duration::from_secs(2);
+/// Pause while something is under way.
+const FAST: Duration = Duration::from_millis(1500);
+/// Pause in steady state: new columns and demands are found within it.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Reconciles one resource.
+pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    if !context.is_leader() {
+        return Ok(Action::requeue(FOLLOW));
+    }
+    let pipeline = match &object.0 {
+        Ok(pipeline) => pipeline,
+        Err(invalid) => {
+            let name = format!(
+                "{}/{}",
+                invalid.metadata.namespace.as_deref().unwrap_or_default(),
+                invalid.metadata.name.as_deref().unwrap_or_default()
+            );
+            tracing::error!(pipeline = name, error = %invalid.error, "resource cannot be read; it waits for a change");
+            return Ok(Action::await_change());
+        }
+    };
+    let begin = std::time::Instant::now();
+    let metrics = context.engine.metrics.clone();
+    metrics.active().inc();
+    let result = Box::pin(reconcile_pipeline(pipeline, &context)).await;
+    metrics.active().dec();
+    let outcome = match &result {
+        Ok((_, true)) => "changed",
+        Ok((_, false)) => "unchanged",
+        Err(_) => "error",
+    };
+    metrics.reconciled(outcome, begin.elapsed().as_secs_f64());
+    result.map(|(action, _)| action)
+}
+
+/// What follows a failed reconcile: a growing pause of this object alone.
+pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let name = format!("{}/{}", object.meta().namespace.as_deref().unwrap_or_default(), object.name_any());
+    let pause = context.backoff.failed(&name, rand::random());
+    tracing::warn!(pipeline = name, %error, pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "reconcile failed");
+    Action::requeue(pause)
+}
+
+async fn within<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Error> {
+    Ok(tokio::time::timeout(DEADLINE, call).await.map_err(|_| Error::Deadline(what))??)
+}
+
+async fn reconcile_pipeline(pipeline: &AnalyticsPipeline, context: &Context) -> Result<(Action, bool), Error> {
+    let client = &context.client.0;
+    let name = PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
+    let deleting = pipeline.metadata.deletion_timestamp.is_some();
+    let finalizer = pipeline.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if deleting && !finalizer {
+        context.forget(&name.to_string());
+        return Ok((Action::await_change(), false));
+    }
+    if !finalizer {
+        // With the resourceVersion that was read, so that no finalizer of another is lost.
+        let mut finalizers = pipeline.finalizers().to_vec();
+        finalizers.push(FINALIZER.to_owned());
+        let patch = json!({"metadata": {
+            "finalizers": finalizers, "resourceVersion": pipeline.metadata.resource_version,
+        }});
+        within("adding the finalizer", api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch))).await?;
+    }
+    let (spec, invalid) = runnable_spec(pipeline, &name, context).await?;
+    let read = references::read(client, &name.namespace, &spec).await;
+    let seen = match (read, deleting) {
+        (Ok(references), _) => references,
+        // The namespace may be half gone: what was seen last still cleans up.
+        (Err(_), true) => crate::credentials::References::default(),
+        (Err(failure), false) => return Err(Error::References(failure)),
+    };
+    let references = if deleting {
+        context.remember(&name.to_string(), seen)
+    } else {
+        context.remember(&name.to_string(), seen.clone());
+        seen
+    };
+    let before = pipeline.status.clone().unwrap_or_default();
+    let annotations = pipeline.annotations().clone();
+    let input = Input {
+        name: &name,
+        uid: pipeline.metadata.uid.as_deref(),
+        generation: pipeline.metadata.generation.unwrap_or(0),
+        spec: &spec,
+        invalid: invalid.as_deref(),
+        annotations: &annotations,
+        references: &references,
+        objects: ObjectStore::Cluster(client.clone()),
+        cluster: &context.cluster,
+        paths: &Paths::in_container(),
+        image: &context.sink_image,
+        before: &before,
+        mode: if deleting { Mode::Delete } else { Mode::Run },
+    };
+    let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
+    let reference = pipeline.object_ref(&());
+    for note in changes(&before.conditions, &report.status.conditions) {
+        context.events.publish(&reference, &note).await;
+    }
+    if deleting && finish_deletion(pipeline, &name, &spec, &api, context, &report, &reference).await? {
+        return Ok((Action::await_change(), true));
+    }
+    let status_changed = !status::same(&before, &report.status);
+    if status_changed {
+        write_status(&api, &name.name, &report.status).await?;
+    }
+    let changed = status_changed || !report.outcome.done.is_empty();
+    if !report.outcome.failures.is_empty() {
+        return Err(Error::Steps(report.outcome.failures.len()));
+    }
+    context.backoff.succeeded(&name.to_string());
+    let pause = if report.outcome.is_pending() || deleting { FAST } else { SLOW };
+    Ok((Action::requeue(pause), changed))
+}
+
+/// The spec that runs: the one that was read, or the last valid one and why.
+async fn runnable_spec(
+    pipeline: &AnalyticsPipeline,
+    name: &PipelineName,
+    context: &Context,
+) -> Result<(AnalyticsPipelineSpec, Option<String>), Error> {
+    let client = &context.client.0;
+    let generation = pipeline.metadata.generation.unwrap_or(0);
+    let Err(invalid) = validate(&pipeline.spec) else {
+        let deleting = pipeline.metadata.deletion_timestamp.is_some();
+        let key = format!("{name} {}", pipeline.uid().unwrap_or_default());
+        if !deleting && context.kept_revision(&key) != Some(generation) {
+            within("keeping the spec", revisions::keep(client, pipeline)).await?;
+            context.keep_revision(&key, generation);
+        }
+        return Ok((pipeline.spec.clone(), None));
+    };
+    let last = within("reading the last valid spec", revisions::last_valid(client, pipeline)).await?;
+    Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string())))
+}
+
+async fn write_status(
+    api: &Api<AnalyticsPipeline>,
+    name: &str,
+    status: &AnalyticsPipelineStatus,
+) -> Result<(), Error> {
+    let object = json!({
+        "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
+        "metadata": {"name": name}, "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match within("writing the status", api.patch_status(name, &params, &Patch::Apply(object))).await {
+        // Deleted meanwhile.
+        Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Takes the finalizer off when all is clean or time is up; says what is left behind.
+async fn finish_deletion(
+    pipeline: &AnalyticsPipeline,
+    name: &PipelineName,
+    spec: &AnalyticsPipelineSpec,
+    api: &Api<AnalyticsPipeline>,
+    context: &Context,
+    report: &Report,
+    reference: &ObjectReference,
+) -> Result<bool, Error> {
+    let since = pipeline.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+    let waited = since.map_or(Duration::ZERO, |since| {
+        Duration::try_from(jiff::Timestamp::now().duration_since(since)).unwrap_or_default()
+    });
+    let timeout = duration::duration(&spec.deletion_policy.timeout).unwrap_or(Duration::from_secs(600));
+    if !report.clean && waited < timeout {
+        return Ok(false);
+    }
+    if !report.clean {
+        tell_what_is_left(name, context, &report.left_behind, reference).await;
+    }
+    let finalizers: Vec<&String> = pipeline.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+    let patch = json!({"metadata": {
+        "finalizers": finalizers, "resourceVersion": pipeline.metadata.resource_version,
+    }});
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    match within("removing the finalizer", api.patch(&name.name, &params, &patch)).await {
+        Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 404 => {}
+        // A newer version is on its way, and brings the next reconcile.
+        Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 409 => return Ok(false),
+        other => drop(other?),
+    }
+    context.forget(&name.to_string());
+    tracing::info!(pipeline = %name, clean = report.clean, "deleted");
+    Ok(true)
+}
+
+async fn tell_what_is_left(
+    name: &PipelineName,
+    context: &Context,
+    left_behind: &[LeftBehind],
+    reference: &ObjectReference,
+) {
+    let mut lines: BTreeMap<usize, String> = BTreeMap::new();
+    for (index, left) in left_behind.iter().enumerate() {
+        context.engine.metrics.left_behind(left.lane);
+        tracing::error!(pipeline = %name, object = left.what, command = left.command, "left behind by a deletion");
+        lines.insert(index, format!("{}: {}", left.what, left.command));
+    }
+    let text = lines.into_values().collect::<Vec<_>>().join("; ");
+    let note = Note { warning: true, reason: "LeftBehind".into(), text: format!("not removed in time: {text}") };
+    context.events.publish(reference, &note).await;
+}

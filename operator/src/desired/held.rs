@@ -1,0 +1,69 @@
+//! The facts that hold: what was observed, and what no planned step makes anew. Pure.
+
+use std::collections::BTreeSet;
+
+use tidemark_crds::conditions::ConditionType;
+use tidemark_crds::layout::TableLayout;
+use tidemark_crds::names::PipelineName;
+
+use crate::facts::Observed;
+use crate::problem::Problem;
+use crate::step::{Fact, Step};
+
+/// Finds the facts that hold. A fact that a step of the same plan gives does not hold yet, whatever the
+/// observation looked like.
+pub fn held(
+    name: &PipelineName,
+    steps: &[Step],
+    problems: &[Problem],
+    layouts: &[TableLayout],
+    observed: &Observed,
+) -> BTreeSet<Fact> {
+    let given: BTreeSet<&Fact> = steps.iter().filter_map(|step| step.gives.as_ref()).collect();
+    let mut held = BTreeSet::new();
+    let mut hold = |fact: Fact, there: bool| {
+        if there && !given.contains(&fact) {
+            held.insert(fact);
+        }
+    };
+    if let Some(facts) = observed.clickhouse.known() {
+        hold(Fact::Database, facts.database_exists);
+        hold(Fact::Bookkeeping, facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE));
+        hold(Fact::Incarnation, facts.ledger.incarnation.is_some());
+        for layout in layouts {
+            let target = &layout.target;
+            hold(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
+            let newest = facts.ledger.layouts.get(target).is_some_and(|known| known.version >= layout.version);
+            hold(Fact::Layout(target.clone()), newest);
+            hold(Fact::Fence(target.clone()), facts.fences.contains_key(target));
+            hold(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));
+        }
+        for view in facts.objects.keys() {
+            hold(Fact::View(view.clone()), true);
+        }
+    }
+    if let Some(facts) = observed.postgres.known() {
+        let fit = !problems.iter().any(|p| p.condition == ConditionType::SourceReady && p.object.is_none());
+        hold(Fact::Source, fit);
+        hold(Fact::Publication, facts.publication.is_some());
+        hold(Fact::SlotGone, facts.slot.is_none());
+    }
+    if let Some(facts) = observed.kafka.known() {
+        for topic in facts.topics.keys() {
+            hold(Fact::Topic(topic.clone()), true);
+        }
+    }
+    if let Some(facts) = observed.connect.known() {
+        let connector = facts.connector.as_ref();
+        hold(Fact::Connector, connector.is_some());
+        hold(Fact::ConnectorStopped, connector.is_none_or(|connector| connector.state == "STOPPED"));
+        hold(Fact::ConnectorGone, connector.is_none());
+        hold(Fact::OffsetsGone, connector.is_none_or(|connector| connector.offset.is_none()));
+    }
+    if let Some(facts) = observed.kubernetes.known() {
+        let deployment = facts.objects.contains_key(&format!("Deployment/{}", name.sink()));
+        hold(Fact::Sink, deployment);
+        hold(Fact::SinkDrained, !deployment);
+    }
+    held
+}

@@ -1,0 +1,341 @@
+//! The whole of one pipeline: every part's steps and problems put together, and the facts that hold. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::json;
+use tidemark_crds::conditions::{ConditionType, Reason};
+use tidemark_crds::layout::{SourceTable, TableLayout};
+use tidemark_crds::ledger::Kind;
+use tidemark_crds::names::{PipelineName, Topics};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
+
+use super::part::Part;
+use super::sink_config::{Paths, sink_config};
+use super::sink_objects::{plan_sink_objects, sink_objects};
+use super::views::{Probe, View, ViewsInput};
+use super::{SinkInput, connector, held, layouts, publication, snapshots, tables, topics, views};
+use crate::credentials::Resolved;
+use crate::effect::{ConnectEffect, Effect};
+use crate::facts::{ClickHouseFacts, Observed, PostgresFacts};
+use crate::problem::Problem;
+use crate::step::{Fact, Stage, Step, StepKind};
+
+/// One pipeline as the pure core sees it.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// Namespace and name.
+    pub name: &'a PipelineName,
+    /// `metadata.uid`; absent without a cluster.
+    pub uid: Option<&'a str>,
+    /// Mark of every object of ours.
+    pub mark: &'a str,
+    /// Image of the sink.
+    pub image: &'a str,
+    /// The spec that runs.
+    pub spec: &'a AnalyticsPipelineSpec,
+    /// What the spec's references lead to.
+    pub resolved: &'a Resolved,
+    /// Folders in which the sink finds its files.
+    pub paths: &'a Paths,
+    /// Annotations of the resource that ask for an action: action to text.
+    pub requests: &'a BTreeMap<String, String>,
+    /// A random id, taken as incarnation where the ledger has none.
+    pub new_incarnation: &'a str,
+    /// Whether the pause before the next restart of failed tasks is over.
+    pub restart_due: bool,
+}
+
+/// A question that only ClickHouse can answer: the columns of a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Hash under which the answer is kept.
+    pub hash: String,
+    /// The statement to ask with.
+    pub sql: String,
+}
+
+/// What should happen to one pipeline.
+#[derive(Debug, Default)]
+pub struct Desired {
+    /// All steps.
+    pub steps: Vec<Step>,
+    /// Everything that stands in the way.
+    pub problems: Vec<Problem>,
+    /// Facts that were observed to hold.
+    pub held: BTreeSet<Fact>,
+    /// Every table of the spec and its state table.
+    pub tables: Vec<(SourceTable, String)>,
+    /// Every view that should be there.
+    pub views: Vec<String>,
+    /// What has to be asked before the plan is whole.
+    pub questions: Vec<Question>,
+}
+
+/// Puts together what should happen, from the spec and the last observation.
+pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<String, Probe>) -> Desired {
+    let mut desired = Desired::default();
+    let wanted = subject.spec.all_tables();
+    let layouts = chosen_layouts(&wanted, observed, &mut desired);
+    let sources: Vec<SourceTable> = layouts.iter().map(|layout| layout.source.clone()).collect();
+    if let Some(postgres) = observed.postgres.known() {
+        source(subject, &sources, postgres, &mut desired);
+    }
+    if let Some(clickhouse) = observed.clickhouse.known() {
+        state(subject, &layouts, clickhouse, &mut desired);
+        identities(observed, clickhouse, &mut desired);
+        all_views(subject, &layouts, clickhouse, answers, &mut desired);
+        sink(subject, &layouts, observed, clickhouse, &mut desired);
+        change_data_capture(subject, &layouts, &sources, observed, clickhouse, &mut desired);
+    }
+    if let Some(kafka) = observed.kafka.known() {
+        let dead_letter = dead_letter_topic(subject.spec);
+        let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka);
+        desired.take(ConditionType::ConnectorRunning, part);
+    }
+    desired.held = held::held(subject.name, &desired.steps, &desired.problems, &layouts, observed);
+    desired
+}
+
+/// Topic of the dead letters.
+pub fn dead_letter_topic(spec: &AnalyticsPipelineSpec) -> String {
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    spec.sink.dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter())
+}
+
+impl Desired {
+    fn take(&mut self, condition: ConditionType, part: Part) {
+        self.steps.extend(part.steps);
+        for problem in part.problems {
+            self.problem(condition, problem);
+        }
+    }
+
+    fn problem(&mut self, condition: ConditionType, problem: super::part::Problem) {
+        let found = Problem::of(condition, problem.object, problem.reason, problem.message);
+        if !self.problems.contains(&found) {
+            self.problems.push(found);
+        }
+    }
+}
+
+/// The layout of each table: a new one where the source can be seen, else the ledger's.
+fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) -> Vec<TableLayout> {
+    let nothing = BTreeSet::new();
+    let clickhouse = observed.clickhouse.known();
+    let mut chosen = Vec::new();
+    for table in wanted {
+        let Ok(source) = table.name.parse::<SourceTable>() else { continue };
+        let target = table.target_name().to_owned();
+        desired.tables.push((source.clone(), target.clone()));
+        let previous = clickhouse.and_then(|facts| facts.ledger.layouts.get(&target));
+        let Some(postgres) = observed.postgres.known() else {
+            chosen.extend(previous.cloned());
+            continue;
+        };
+        let Some(facts) = postgres.tables.get(&source) else {
+            let message = format!(
+                "table {source} does not exist at the source, or the role {} may not see it: create it, or remove \
+                 it from spec.tables",
+                postgres.role
+            );
+            desired.problems.push(Problem::of(
+                ConditionType::TablesInSync,
+                source.to_string(),
+                Reason::TableNotFound,
+                message,
+            ));
+            continue;
+        };
+        let demands = clickhouse.and_then(|facts| facts.demands.get(&target)).unwrap_or(&nothing);
+        match layouts::layout(table, facts, previous, demands) {
+            Ok(layout) => chosen.push(layout),
+            Err(problem) => {
+                desired.problem(ConditionType::TablesInSync, problem);
+                // What runs goes on with the layout that it has.
+                chosen.extend(previous.cloned());
+            }
+        }
+    }
+    chosen
+}
+
+fn source(subject: &Subject<'_>, sources: &[SourceTable], postgres: &PostgresFacts, desired: &mut Desired) {
+    for problem in publication::preflight(sources, postgres) {
+        desired.problem(ConditionType::SourceReady, problem);
+    }
+    let part = publication::steps(subject.name, subject.mark, sources, postgres);
+    desired.take(ConditionType::SourceReady, part);
+}
+
+fn state(subject: &Subject<'_>, layouts: &[TableLayout], facts: &ClickHouseFacts, desired: &mut Desired) {
+    let database = &subject.spec.clickhouse.database;
+    desired.take(ConditionType::TablesInSync, tables::bookkeeping(database, subject.mark, facts));
+    if facts.ledger.incarnation.is_none() {
+        desired.steps.push(Step {
+            stage: Stage::Ledger,
+            kind: StepKind::Create,
+            what: "write the incarnation of the state tables into the ledger".into(),
+            needs: vec![Fact::Bookkeeping],
+            gives: Some(Fact::Incarnation),
+            effect: Effect::Ledger {
+                kind: Kind::Incarnation,
+                key: String::new(),
+                version: facts.ledger.next_version(Kind::Incarnation, ""),
+                value: json!(subject.new_incarnation),
+            },
+        });
+    }
+    for layout in layouts {
+        desired.take(ConditionType::TablesInSync, tables::state(database, subject.mark, layout, facts));
+    }
+}
+
+/// Remembers which servers these are, and refuses to go on with others.
+fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut Desired) {
+    let seen = [
+        ("clickhouse", ConditionType::TablesInSync, clickhouse.server_uuid.as_str()),
+        ("kafka", ConditionType::ConnectorRunning, observed.kafka.known().map_or("", |f| f.cluster_id.as_str())),
+        ("postgres", ConditionType::SourceReady, observed.postgres.known().map_or("", |f| &f.system_identifier)),
+    ];
+    for (system, condition, identity) in seen.into_iter().filter(|(_, _, identity)| !identity.is_empty()) {
+        match clickhouse.ledger.identities.get(system) {
+            Some(before) if before == identity => {}
+            Some(before) => {
+                let message = format!(
+                    "{system} is another server than before ({identity} instead of {before}): point the spec at the \
+                     old one, or make a new pipeline beside this one and switch over"
+                );
+                desired.problems.push(Problem::of_all(condition, Reason::IdentityChanged, message));
+            }
+            None => desired.steps.push(Step {
+                stage: Stage::Ledger,
+                kind: StepKind::Create,
+                what: format!("remember the identity of {system} in the ledger"),
+                needs: vec![Fact::Bookkeeping],
+                gives: None,
+                effect: Effect::Ledger {
+                    kind: Kind::Identity,
+                    key: system.to_owned(),
+                    version: clickhouse.ledger.next_version(Kind::Identity, system),
+                    value: json!(identity),
+                },
+            }),
+        }
+    }
+}
+
+fn all_views(
+    subject: &Subject<'_>,
+    layouts: &[TableLayout],
+    facts: &ClickHouseFacts,
+    answers: &BTreeMap<String, Probe>,
+    desired: &mut Desired,
+) {
+    let extra: BTreeMap<String, String> = (subject.resolved.views.iter())
+        .filter_map(|(name, sql)| Some((name.clone(), sql.as_ref().ok()?.clone())))
+        .collect();
+    let layouts: Vec<&TableLayout> = layouts.iter().collect();
+    let input = ViewsInput {
+        database: &subject.spec.clickhouse.database,
+        mark: subject.mark,
+        name: subject.name,
+        views: &subject.spec.views,
+        extra_sql: &extra,
+        layouts: &layouts,
+    };
+    let (all, problems): (Vec<View>, _) = views::views(&input);
+    for problem in problems {
+        desired.problem(ConditionType::ViewsInSync, problem);
+    }
+    desired.questions = all
+        .iter()
+        .filter(|view| !answers.contains_key(&view.hash))
+        .filter(|view| view.depends_on.iter().all(|object| facts.objects.contains_key(object)))
+        .map(|view| Question { hash: view.hash.clone(), sql: view.probe.clone() })
+        .collect();
+    desired.views = all.iter().map(|view| view.name.clone()).collect();
+    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers));
+}
+
+fn sink(
+    subject: &Subject<'_>,
+    layouts: &[TableLayout],
+    observed: &Observed,
+    clickhouse: &ClickHouseFacts,
+    desired: &mut Desired,
+) {
+    let Some(live) = observed.kubernetes.known() else { return };
+    if layouts.is_empty() {
+        return;
+    }
+    let routes: Vec<(SourceTable, String)> =
+        layouts.iter().map(|layout| (layout.source.clone(), layout.target.clone())).collect();
+    // Shown in the plan; never applied, since the steps need the incarnation.
+    let incarnation = clickhouse.ledger.incarnation.as_deref().unwrap_or("known-after-apply");
+    let config = match sink_config(subject.spec, subject.name, incarnation, &routes, subject.paths) {
+        Ok(config) => config,
+        Err(error) => {
+            let message = format!("spec.sink: {error}");
+            desired.problems.push(Problem::of_all(ConditionType::SpecValid, Reason::InvalidSpec, message));
+            return;
+        }
+    };
+    let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
+    let mut needs = vec![Fact::Incarnation];
+    needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
+    desired.steps.extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
+}
+
+/// The connector and the snapshots: what brings changes, and when a table counts as complete.
+fn change_data_capture(
+    subject: &Subject<'_>,
+    layouts: &[TableLayout],
+    sources: &[SourceTable],
+    observed: &Observed,
+    clickhouse: &ClickHouseFacts,
+    desired: &mut Desired,
+) {
+    let Some(connect) = observed.connect.known() else { return };
+    let ledger = &clickhouse.ledger;
+    let input = connector::ConnectorInput {
+        name: subject.name,
+        mark: subject.mark,
+        spec: subject.spec,
+        postgres: subject.resolved.postgres.as_ref().ok().map(|account| &account.credentials),
+        tables: sources,
+        epoch: ledger.epoch.unwrap_or(0),
+    };
+    desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, ledger));
+    let failed = connect.connector.as_ref().is_some_and(|connector| {
+        connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
+    });
+    let asked = subject.requests.get("restart-connector").filter(|token| {
+        ledger.requests.get("restart-connector") != Some(*token) && connect.connector.is_some()
+    });
+    if (failed && subject.restart_due) || asked.is_some() {
+        desired.steps.push(Step {
+            stage: Stage::Connector,
+            kind: StepKind::Change,
+            what: "restart the connector's failed tasks".into(),
+            needs: vec![Fact::Connector],
+            gives: None,
+            effect: Effect::Connect(ConnectEffect::RestartFailed(subject.name.connector())),
+        });
+    }
+    if let Some(token) = asked {
+        desired.steps.push(Step {
+            stage: Stage::Request,
+            kind: StepKind::Change,
+            what: "answer the request restart-connector".into(),
+            needs: vec![Fact::Bookkeeping],
+            gives: None,
+            effect: Effect::Ledger {
+                kind: Kind::Request,
+                key: "restart-connector".into(),
+                version: ledger.next_version(Kind::Request, "restart-connector"),
+                value: json!(token),
+            },
+        });
+    }
+    let _ = (layouts, snapshots::steps);
+}

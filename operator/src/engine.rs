@@ -1,0 +1,143 @@
+//! One reconcile of one pipeline from its inputs to its status, the same with and without a cluster.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::status::AnalyticsPipelineStatus;
+
+use crate::credentials::{self, References};
+use crate::desired::pipeline::Subject;
+use crate::desired::sink_config::Paths;
+use crate::finalize::{self, LeftBehind};
+use crate::metrics::Metrics;
+use crate::objects::ObjectStore;
+use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
+use crate::restart::Restarts;
+use crate::status::{self, Situation};
+use crate::systems::Systems;
+
+/// Prefix of the annotations that ask for an action.
+const REQUEST_PREFIX: &str = "tidemark.dev/";
+/// Actions that can be asked for.
+const REQUESTS: [&str; 2] = ["resnapshot", "restart-connector"];
+
+/// What all reconciles share.
+#[derive(Debug, Default)]
+pub struct Engine {
+    /// What is remembered between reconciles.
+    pub memory: Memory,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Restarts of connectors.
+    pub restarts: Restarts,
+}
+
+/// One pipeline at one moment.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// Namespace and name.
+    pub name: &'a PipelineName,
+    /// `metadata.uid`; absent without a cluster.
+    pub uid: Option<&'a str>,
+    /// Generation of the spec that was read.
+    pub generation: i64,
+    /// The spec that runs.
+    pub spec: &'a AnalyticsPipelineSpec,
+    /// Why the spec that was read does not run.
+    pub invalid: Option<&'a str>,
+    /// Annotations of the resource.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// Secrets and ConfigMaps that the spec names.
+    pub references: &'a References,
+    /// Where the sink's objects live.
+    pub objects: ObjectStore,
+    /// Uid of the cluster, or a word in its place.
+    pub cluster: &'a str,
+    /// Folders in which the sink finds its files.
+    pub paths: &'a Paths,
+    /// Image of the sink.
+    pub image: &'a str,
+    /// The status that the resource has.
+    pub before: &'a AnalyticsPipelineStatus,
+    /// What may be done.
+    pub mode: Mode,
+}
+
+/// What came of a reconcile.
+#[derive(Debug)]
+pub struct Report {
+    /// Observation, plan, failures.
+    pub outcome: Outcome,
+    /// The status that follows.
+    pub status: AnalyticsPipelineStatus,
+    /// Whether nothing is left that the deletion has to remove.
+    pub clean: bool,
+    /// What a deletion would leave behind if it ended now.
+    pub left_behind: Vec<LeftBehind>,
+}
+
+impl Engine {
+    /// Reconciles once.
+    pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
+        let resolved = credentials::resolve(input.spec, input.references);
+        let systems = Systems::new(input.spec, &resolved, input.objects.clone());
+        let mark = input.name.mark(input.cluster);
+        let requests: BTreeMap<String, String> = REQUESTS
+            .iter()
+            .filter_map(|action| {
+                let text = input.annotations.get(&format!("{REQUEST_PREFIX}{action}"))?;
+                Some(((*action).to_owned(), text.clone()))
+            })
+            .collect();
+        let new_incarnation = format!("{:08x}", rand::random::<u32>());
+        let key = input.name.to_string();
+        let was_failing = input.before.conditions.iter().any(|condition| {
+            condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
+        });
+        let subject = Subject {
+            name: input.name,
+            uid: input.uid,
+            mark: &mark,
+            image: input.image,
+            spec: input.spec,
+            resolved: &resolved,
+            paths: input.paths,
+            requests: &requests,
+            new_incarnation: &new_incarnation,
+            restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
+        };
+        let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
+        let outcome = Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
+        let now = Timestamp::now();
+        if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
+            self.restarts.restarted(&key, now);
+        }
+        let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
+        let situation = Situation {
+            name: input.name,
+            generation: input.generation,
+            spec: input.spec,
+            invalid: input.invalid,
+            missing: &missing,
+            observed: &outcome.observed,
+            problems: &outcome.desired.problems,
+            plan: &outcome.plan,
+            failures: &outcome.failures,
+            no_progress: outcome.no_progress,
+            deleting: input.mode == Mode::Delete,
+            tables: &outcome.desired.tables,
+            views: &outcome.desired.views,
+            now_ms: now.as_millisecond(),
+        };
+        let status = status::status(&situation, input.before, &Time(now));
+        let clean = input.mode == Mode::Delete && finalize::is_clean(outcome.plan.steps(), &outcome.observed);
+        let left_behind = match input.mode {
+            Mode::Delete => finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps()),
+            Mode::Run | Mode::PlanOnly => Vec::new(),
+        };
+        Report { outcome, status, clean, left_behind }
+    }
+}

@@ -1,0 +1,329 @@
+//! The conditions: what is true of each part, why, and what to do. Pure.
+
+use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
+use tidemark_crds::pipeline::ConnectorState;
+use tidemark_crds::status::TablesStatus;
+
+use crate::facts::{Failure, FailureClass, Observation};
+use crate::problem::Problem;
+use crate::status::Situation;
+use crate::step::{Lane, Stage};
+use crate::table_status::Freshness;
+
+/// Longest message of a condition, characters.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// Judges all conditions, in the order in which they are shown.
+pub fn judge(
+    situation: &Situation<'_>,
+    tables: &TablesStatus,
+    freshness: Option<&Freshness>,
+) -> Vec<Judgement> {
+    let required = vec![
+        spec_valid(situation),
+        credentials(situation),
+        source(situation),
+        connector(situation),
+        tables_in_sync(situation, tables),
+        views_in_sync(situation),
+        sink(situation),
+    ];
+    let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
+    all.extend(required);
+    all.push(fresh(situation, freshness));
+    for judgement in &mut all {
+        if judgement.message.chars().count() > LONGEST_MESSAGE {
+            judgement.message = judgement.message.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect();
+        }
+    }
+    all
+}
+
+fn judgement(r#type: ConditionType, status: Status, reason: Reason, message: impl Into<String>) -> Judgement {
+    Judgement { r#type, status, reason, message: message.into() }
+}
+
+fn as_desired(r#type: ConditionType) -> Judgement {
+    judgement(r#type, Status::True, Reason::AsDesired, "")
+}
+
+fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
+    use ConditionType::Ready;
+    if situation.deleting {
+        return judgement(Ready, Status::False, Reason::Deleting, "the resource is being deleted");
+    }
+    let first = |status| required.iter().find(|judgement| judgement.status == status);
+    match first(Status::False).or_else(|| first(Status::Unknown)) {
+        Some(found) => {
+            judgement(Ready, found.status, found.reason, format!("{}: {}", found.r#type.as_str(), found.message))
+        }
+        None => as_desired(Ready),
+    }
+}
+
+fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
+    use ConditionType::Reconciling;
+    if situation.deleting {
+        return judgement(Reconciling, Status::True, Reason::Deleting, "cleaning up");
+    }
+    if situation.spec.suspend {
+        return judgement(Reconciling, Status::False, Reason::Suspended, "spec.suspend is set; data goes on");
+    }
+    let waiting: Vec<String> = situation.plan.steps().iter().take(3).map(|step| step.what.clone()).collect();
+    if !waiting.is_empty() {
+        let more = situation.plan.steps().len() - waiting.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return judgement(Reconciling, Status::True, Reason::InProgress, format!("to do: {}{more}", waiting.join(", ")));
+    }
+    if tables.degraded.iter().any(|table| table.state == "Snapshotting") {
+        return judgement(Reconciling, Status::True, Reason::Snapshotting, "a snapshot is under way");
+    }
+    judgement(Reconciling, Status::False, Reason::AsDesired, "")
+}
+
+fn stalled(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::Stalled;
+    if let Some(invalid) = situation.invalid {
+        return judgement(Stalled, Status::True, Reason::InvalidSpec, invalid);
+    }
+    if let Some(problem) = situation.problems.iter().find(|problem| problem.is_terminal()) {
+        return judgement(Stalled, Status::True, problem.reason, &problem.message);
+    }
+    if situation.no_progress {
+        let what = situation.plan.first_wave().first().map_or(String::new(), |step| step.what.clone());
+        let message = format!("{what}: done without effect, again and again; look at the operator's log");
+        return judgement(Stalled, Status::True, Reason::NoProgress, message);
+    }
+    judgement(Stalled, Status::False, Reason::AsDesired, "")
+}
+
+fn spec_valid(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::SpecValid;
+    match situation.invalid {
+        Some(message) => judgement(SpecValid, Status::False, Reason::InvalidSpec, message),
+        None => match problems(situation, SpecValid) {
+            Some((reason, message)) => judgement(SpecValid, Status::False, reason, message),
+            None => as_desired(SpecValid),
+        },
+    }
+}
+
+fn credentials(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::CredentialsResolved;
+    if situation.missing.is_empty() {
+        return as_desired(CredentialsResolved);
+    }
+    judgement(CredentialsResolved, Status::False, Reason::CredentialsMissing, situation.missing.join("; "))
+}
+
+/// Reason and message of all problems of one condition, as far as there are any.
+fn problems(situation: &Situation<'_>, condition: ConditionType) -> Option<(Reason, String)> {
+    let mine: Vec<&Problem> = situation.problems.iter().filter(|problem| problem.condition == condition).collect();
+    let reason = mine.first()?.reason;
+    Some((reason, mine.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")))
+}
+
+/// Judges what keeps a system's answer away, or the failure of one of its steps.
+fn trouble<T>(
+    situation: &Situation<'_>,
+    r#type: ConditionType,
+    system: &str,
+    lane: Lane,
+    observation: &Observation<T>,
+    stages: impl Fn(Stage) -> bool,
+) -> Option<Judgement> {
+    match observation {
+        Observation::Unreachable(failure) => return Some(failed(r#type, system, failure)),
+        Observation::NotAsked => {
+            let message = format!("{system} was not asked yet: it waits for other conditions");
+            return Some(judgement(r#type, Status::Unknown, Reason::Waiting, message));
+        }
+        Observation::Known(_) | Observation::Absent => {}
+    }
+    let (_, what, failure) = situation.failures.iter().find(|(failed, what, _)| {
+        *failed == lane && situation.plan.steps().iter().any(|step| step.what == *what && stages(step.stage))
+    })?;
+    Some(failed(r#type, &format!("{system}: {what}"), failure))
+}
+
+/// The judgement of a failure: nobody knows what an unreachable system is like.
+fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
+    let (status, reason, advice) = match failure.class {
+        FailureClass::Unreachable => (
+            Status::Unknown,
+            Reason::Unreachable,
+            "check its address in the spec and that it is up; it is tried again",
+        ),
+        FailureClass::Authentication => {
+            (Status::False, Reason::AuthenticationFailed, "check user and password in its Secret")
+        }
+        FailureClass::Permission => (Status::False, Reason::PermissionDenied, "grant the account the right"),
+        FailureClass::Remote => (Status::False, Reason::RemoteError, "it is tried again"),
+    };
+    judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
+}
+
+fn source(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::SourceReady;
+    let stages = |stage| stage == Stage::Publication;
+    let postgres = &situation.spec.source.postgres;
+    let system = format!("postgres {}:{}", postgres.host, postgres.port);
+    if let Some(found) =
+        trouble(situation, SourceReady, &system, Lane::Postgres, &situation.observed.postgres, stages)
+    {
+        return found;
+    }
+    if let Some((reason, message)) = problems(situation, SourceReady) {
+        return judgement(SourceReady, Status::False, reason, message);
+    }
+    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+        return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+    }
+    as_desired(SourceReady)
+}
+
+fn connector(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::ConnectorRunning;
+    let spec = situation.spec;
+    let kafka = format!("kafka {}", spec.kafka.bootstrap_servers);
+    let connect = format!("kafka connect {}", spec.source.connect.url);
+    let topic = |stage| stage == Stage::Topic;
+    let own = |stage| matches!(stage, Stage::Connector | Stage::Snapshot | Stage::StopConnector);
+    let found = trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka, topic)
+        .or_else(|| trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect, own));
+    if let Some(found) = found {
+        return found;
+    }
+    if let Some((reason, message)) = problems(situation, ConnectorRunning) {
+        return judgement(ConnectorRunning, Status::False, reason, message);
+    }
+    let live = situation.observed.connect.known().and_then(|facts| facts.connector.as_ref());
+    let Some(live) = live else {
+        let waits = "the connector is made when tables and topics are there";
+        return judgement(ConnectorRunning, Status::False, Reason::InProgress, waits);
+    };
+    if spec.source.connect.state != ConnectorState::Running {
+        let message = format!("spec.source.connect.state is {:?}", spec.source.connect.state);
+        return judgement(ConnectorRunning, Status::True, Reason::ConnectorPaused, message);
+    }
+    let broken = live.tasks.iter().find(|task| task.state == "FAILED");
+    if let Some(task) = broken {
+        let error = task.error.as_deref().unwrap_or("no trace");
+        let message = format!(
+            "task {} of the connector failed: {error}: mend the cause; it is restarted with growing pauses",
+            task.id
+        );
+        return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
+    }
+    if live.state == "FAILED" {
+        let message = "the connector failed: look at its status in Connect; it is restarted with growing pauses";
+        return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
+    }
+    let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
+    if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
+        return as_desired(ConnectorRunning);
+    }
+    judgement(ConnectorRunning, Status::False, Reason::InProgress, "the connector is starting")
+}
+
+fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
+    use ConditionType::TablesInSync;
+    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Snapshot;
+    let system = format!("clickhouse {}", situation.spec.clickhouse.url);
+    let observation = &situation.observed.clickhouse;
+    if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation, stages) {
+        return found;
+    }
+    if let Some((reason, message)) = problems(situation, TablesInSync) {
+        return judgement(TablesInSync, Status::False, reason, message);
+    }
+    if let Some(step) = situation.plan.steps().iter().find(|step| step.stage <= Stage::CurrentView) {
+        return judgement(TablesInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+    }
+    let of = |state: &str| -> Vec<&str> {
+        tables.degraded.iter().filter(|table| table.state == state).map(|table| table.name.as_str()).collect()
+    };
+    for (state, reason) in [("Pending", Reason::InProgress), ("Snapshotting", Reason::Snapshotting)] {
+        let names = of(state);
+        if !names.is_empty() {
+            let message = format!("{}: {}", state.to_lowercase(), names.join(", "));
+            return judgement(TablesInSync, Status::False, reason, message);
+        }
+    }
+    match tables.degraded.iter().find(|table| table.reason == Reason::DeadLetters.as_str()) {
+        Some(table) => judgement(TablesInSync, Status::False, Reason::DeadLetters, &table.message),
+        None => as_desired(TablesInSync),
+    }
+}
+
+fn views_in_sync(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::ViewsInSync;
+    if situation.views.is_empty() && situation.spec.views.extra.is_empty() {
+        return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
+    }
+    let stages = |stage| matches!(stage, Stage::View | Stage::DropView);
+    let system = format!("clickhouse {}", situation.spec.clickhouse.url);
+    let observation = &situation.observed.clickhouse;
+    if let Some(found) = trouble(situation, ViewsInSync, &system, Lane::ClickHouse, observation, stages) {
+        return found;
+    }
+    if let Some((reason, message)) = problems(situation, ViewsInSync) {
+        return judgement(ViewsInSync, Status::False, reason, message);
+    }
+    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+        return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+    }
+    let broken = observation.known().and_then(|facts| {
+        facts.refreshes.iter().find(|(_, refresh)| !refresh.exception.is_empty()).map(|(name, refresh)| {
+            format!("the refresh of {name} failed and shows old data: {}", refresh.exception)
+        })
+    });
+    match broken {
+        Some(message) => judgement(ViewsInSync, Status::False, Reason::RefreshFailed, message),
+        None => as_desired(ViewsInSync),
+    }
+}
+
+fn sink(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::SinkAvailable;
+    let stages = |stage| matches!(stage, Stage::Sink | Stage::RemoveSink);
+    let observation = &situation.observed.kubernetes;
+    if let Some(found) = trouble(situation, SinkAvailable, "kubernetes", Lane::Kubernetes, observation, stages) {
+        return found;
+    }
+    if let Some((reason, message)) = problems(situation, SinkAvailable) {
+        return judgement(SinkAvailable, Status::False, reason, message);
+    }
+    if situation.plan.steps().iter().any(|step| step.stage == Stage::Sink) {
+        let waits = "the sink is made when state tables are there";
+        return judgement(SinkAvailable, Status::False, Reason::InProgress, waits);
+    }
+    let wanted = situation.spec.sink.replicas;
+    if wanted == 0 {
+        let message = "spec.sink.replicas is 0: nothing is applied";
+        return judgement(SinkAvailable, Status::True, Reason::NotConfigured, message);
+    }
+    let available = observation.known().map_or(0, |facts| facts.sink_available);
+    if available >= wanted {
+        return as_desired(SinkAvailable);
+    }
+    let message = format!(
+        "{available} of {wanted} replicas of Deployment {} are available: look at its pods",
+        situation.name.sink()
+    );
+    judgement(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message)
+}
+
+fn fresh(situation: &Situation<'_>, freshness: Option<&Freshness>) -> Judgement {
+    use ConditionType::Fresh;
+    match freshness {
+        None => judgement(Fresh, Status::Unknown, Reason::NotObserved, "no sink has reported progress lately"),
+        Some(Freshness { met: true, .. }) => as_desired(Fresh),
+        Some(Freshness { met: false, .. }) => {
+            let objective = &situation.spec.freshness.rows;
+            let message = format!("rows are older than spec.freshness.rows ({objective})");
+            judgement(Fresh, Status::False, Reason::Stale, message)
+        }
+    }
+}
+

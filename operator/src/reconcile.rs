@@ -1,0 +1,229 @@
+//! The waves: observe → desire → probe → plan → run the first wave → observe again. I/O through `observe`,
+//! `probe` and `apply` alone; what to do is decided by the pure modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use futures::future::join_all;
+
+use crate::desired::pipeline::{Desired, Subject, desire};
+use crate::desired::views::Probe;
+use crate::facts::{Failure, Observation, Observed};
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::step::{Lane, Step};
+use crate::systems::{Access, Systems};
+use crate::{apply, finalize, observe, probe};
+
+/// Waves of one reconcile at most.
+const MOST_WAVES: u32 = 20;
+/// Reconciles in a row that end with the same plan until nothing is expected of the next one.
+const SAME_PLANS: u32 = 30;
+
+/// What is remembered between reconciles of all pipelines; all of it can be lost without harm.
+#[derive(Debug, Default)]
+pub struct Memory {
+    answers: Mutex<BTreeMap<String, Probe>>,
+    plans: Mutex<BTreeMap<String, (String, u32)>>,
+}
+
+/// What a reconcile may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Carries out the plan.
+    Run,
+    /// Looks and plans, and writes nothing.
+    PlanOnly,
+    /// Carries out the deletion.
+    Delete,
+}
+
+/// How a reconcile ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The last observation.
+    pub observed: Observed,
+    /// What the pure core made of it.
+    pub desired: Desired,
+    /// What is left to do.
+    pub plan: Plan,
+    /// Steps that failed.
+    pub failures: Vec<(Lane, String, Failure)>,
+    /// Steps that were carried out.
+    pub done: Vec<String>,
+    /// Waves that ran.
+    pub waves: u32,
+    /// Whether the same plan came back too often.
+    pub no_progress: bool,
+}
+
+/// Called with every wave before it runs: its number, from 1, and its steps.
+pub type Progress<'a> = dyn Fn(u32, &[&Step]) + Send + Sync + 'a;
+
+/// Runs waves until nothing is left that can be done now.
+pub async fn reconcile(
+    memory: &Memory,
+    metrics: &Metrics,
+    subject: &Subject<'_>,
+    systems: &Systems,
+    mode: Mode,
+    progress: &Progress<'_>,
+) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut incarnation: Option<String> = None;
+    let mut closed: BTreeSet<Lane> = BTreeSet::new();
+    let mut previous = String::new();
+    loop {
+        outcome.observed =
+            Box::pin(observe::observe(systems, subject.spec, subject.name, subject.mark, incarnation.as_deref())).await;
+        let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
+        if seen.is_some() && seen != incarnation {
+            // The consumer group's name is known only now: look again before anything is decided by its offsets.
+            incarnation = seen;
+            continue;
+        }
+        outcome.desired = match mode {
+            Mode::Delete => finalize::desire(subject, &outcome.observed),
+            Mode::Run | Mode::PlanOnly => Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await,
+        };
+        let mut lanes = unreachable_lanes(&outcome.observed);
+        lanes.extend(&closed);
+        let steps = std::mem::take(&mut outcome.desired.steps);
+        outcome.plan = Plan::new(steps, outcome.desired.held.clone(), lanes);
+        let wave: Vec<Step> = outcome.plan.first_wave().into_iter().cloned().collect();
+        let fingerprint = outcome.plan.fingerprint();
+        let again = fingerprint == previous;
+        if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
+            outcome.no_progress = memory.same_plan(&subject.name.to_string(), &fingerprint, wave.is_empty());
+            return outcome;
+        }
+        previous = fingerprint;
+        outcome.waves += 1;
+        progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
+        let failed = run_wave(metrics, subject, systems, &wave, &mut outcome.done).await;
+        closed.extend(failed.iter().map(|(lane, _, _)| *lane));
+        outcome.failures.extend(failed);
+    }
+}
+
+/// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
+async fn run_wave(
+    metrics: &Metrics,
+    subject: &Subject<'_>,
+    systems: &Systems,
+    wave: &[Step],
+    done: &mut Vec<String>,
+) -> Vec<(Lane, String, Failure)> {
+    let mut lanes: BTreeMap<Lane, Vec<&Step>> = BTreeMap::new();
+    for step in wave {
+        lanes.entry(step.lane()).or_default().push(step);
+    }
+    let runs = lanes.into_iter().map(|(lane, steps)| async move {
+        let mut carried_out = Vec::new();
+        for step in steps {
+            let pipeline = subject.name.to_string();
+            let database = &subject.spec.clickhouse.database;
+            if let Err(failure) = Box::pin(apply::apply(systems, subject.name, database, step)).await {
+                metrics.failed(lane);
+                tracing::warn!(pipeline, lane = lane.as_str(), step = step.what, error = failure.message, "step failed");
+                return (carried_out, Some((lane, step.what.clone(), failure)));
+            }
+            metrics.wrote(lane);
+            tracing::info!(pipeline, lane = lane.as_str(), step = step.what, "step done");
+            carried_out.push(step.what.clone());
+        }
+        (carried_out, None)
+    });
+    let mut failures = Vec::new();
+    for (carried_out, failure) in join_all(runs).await {
+        done.extend(carried_out);
+        failures.extend(failure);
+    }
+    failures
+}
+
+/// Desires, and asks ClickHouse what is open, until every question that can be asked has its answer.
+async fn desire_with_answers(
+    memory: &Memory,
+    subject: &Subject<'_>,
+    systems: &Systems,
+    observed: &Observed,
+) -> Desired {
+    let mut answers = memory.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let desired = desire(subject, observed, &answers);
+    let Access::Open(client) = &systems.clickhouse else { return desired };
+    if desired.questions.is_empty() {
+        return desired;
+    }
+    let new = probe::ask(client, &desired.questions).await;
+    {
+        let mut kept = memory.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (hash, answer) in &new {
+            // A refusal is asked again at the next look: what it lacked may be there by then.
+            if matches!(answer, Probe::Columns(_)) {
+                kept.insert(hash.clone(), answer.clone());
+            }
+        }
+    }
+    answers.extend(new);
+    desire(subject, observed, &answers)
+}
+
+fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
+    fn silent<T>(observation: &Observation<T>) -> bool {
+        matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
+    }
+    [
+        (Lane::ClickHouse, silent(&observed.clickhouse)),
+        (Lane::Postgres, silent(&observed.postgres)),
+        (Lane::Kafka, silent(&observed.kafka)),
+        (Lane::Connect, silent(&observed.connect)),
+        (Lane::Kubernetes, silent(&observed.kubernetes)),
+    ]
+    .into_iter()
+    .filter_map(|(lane, silent)| silent.then_some(lane))
+    .collect()
+}
+
+impl Memory {
+    /// Counts how often a pipeline's reconcile ended with the same plan that still has something to run.
+    fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> bool {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if nothing_to_run {
+            plans.remove(pipeline);
+            return false;
+        }
+        let entry = plans.entry(pipeline.to_owned()).or_default();
+        if entry.0 == fingerprint {
+            entry.1 += 1;
+        } else {
+            *entry = (fingerprint.to_owned(), 1);
+        }
+        entry.1 >= SAME_PLANS
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+    }
+}
+
+impl Outcome {
+    /// Whether something is under way that the next look may find done: worth looking again soon.
+    pub fn is_pending(&self) -> bool {
+        !self.plan.is_empty() || self.snapshot_under_way() || self.rollout_under_way()
+    }
+
+    fn snapshot_under_way(&self) -> bool {
+        self.observed.clickhouse.known().is_some_and(|facts| {
+            self.desired.tables.iter().any(|(_, target)| {
+                (facts.ledger.snapshots.get(target))
+                    .is_none_or(|record| record.state != tidemark_crds::ledger::SnapshotState::Done)
+            })
+        })
+    }
+
+    fn rollout_under_way(&self) -> bool {
+        (self.observed.kubernetes.known()).is_some_and(|facts| facts.sink_available < facts.sink_replicas)
+    }
+}

@@ -1,0 +1,52 @@
+//! Reads the Secrets and ConfigMaps that a spec names, and the cluster's uid. I/O, read only.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::Api;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+
+use crate::credentials::{Holder, References, wanted};
+use crate::facts::Failure;
+use crate::objects::DEADLINE;
+use crate::observe::kubernetes::{failure, timed_out};
+
+/// Reads every Secret and ConfigMap that `spec` names; those that do not exist are left out.
+pub async fn read(
+    client: &kube::Client,
+    namespace: &str,
+    spec: &AnalyticsPipelineSpec,
+) -> Result<References, Failure> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let reads = wanted(spec).into_iter().map(|(holder, name)| {
+        let (secrets, maps) = (secrets.clone(), maps.clone());
+        async move {
+            let data = async {
+                match holder {
+                    Holder::Secret => Ok(secrets.get_opt(&name).await?.map(|secret| {
+                        let data = secret.data.unwrap_or_default().into_iter();
+                        data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect()
+                    })),
+                    Holder::ConfigMap => Ok(maps.get_opt(&name).await?.map(|map| map.data.unwrap_or_default())),
+                }
+            };
+            let data: Result<Option<BTreeMap<String, String>>, kube::Error> =
+                tokio::time::timeout(DEADLINE, data).await.map_err(|_| timed_out())?;
+            Ok::<_, Failure>((holder, name, data.map_err(|error| failure(&error))?))
+        }
+    });
+    let mut references = References::default();
+    for (holder, name, data) in futures::future::try_join_all(reads).await? {
+        if let Some(data) = data {
+            references.insert(holder, name, data);
+        }
+    }
+    Ok(references)
+}
+
+/// The cluster's identity: the uid of the namespace `kube-system`.
+pub async fn cluster_uid(client: &kube::Client) -> Result<String, kube::Error> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    Ok(namespaces.get("kube-system").await?.metadata.uid.unwrap_or_default())
+}

@@ -1,0 +1,178 @@
+//! `tidemark run`: wires watches, controller, leader election, probes and shutdown. I/O.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{Api, ListParams};
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, watcher};
+use kube::{Client, Resource, ResourceExt};
+use prometheus_client::registry::Registry;
+use tidemark_crds::names::FIELD_MANAGER;
+use tidemark_crds::pipeline::AnalyticsPipeline;
+use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
+use tokio::sync::watch;
+
+use crate::config::OperatorConfig;
+use crate::context::Context;
+use crate::controller::{Guarded, error_policy, reconcile};
+use crate::credentials::{Holder, wanted};
+use crate::engine::Engine;
+use crate::events::Events;
+use crate::{leader, references};
+
+/// Seconds after which a watch is opened anew: one that died silently is noticed.
+const WATCH_TIMEOUT: u32 = 240;
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Runs the operator until it is told to end.
+pub async fn run(config: &OperatorConfig) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no cluster: is this running in a pod, or is KUBECONFIG set?")?;
+    let shutdown = Shutdown::on_signals()?;
+    run_with(config, client, shutdown).await
+}
+
+/// Runs the operator on a client until `shutdown`.
+pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdown) -> anyhow::Result<()> {
+    let engine = Engine::default();
+    let mut registry = Registry::default();
+    engine.metrics.register(&mut registry);
+    let readiness = Readiness::default();
+    readiness.close("crd", "the AnalyticsPipeline definition is not installed: install chart tidemark-crds");
+    let server =
+        ProbeServer::start(config.listen, Arc::new(registry), readiness.clone(), shutdown.clone()).await?;
+    tracing::info!(listen = %server.address(), "operator started");
+    let identity = format!(
+        "{}-{:08x}",
+        std::env::var("HOSTNAME").unwrap_or_else(|_| "tidemark".to_owned()),
+        rand::random::<u32>()
+    );
+    let (leads, is_leader) = watch::channel(!config.leader_election);
+    engine.metrics.set_leader(!config.leader_election);
+    let election = if config.leader_election {
+        let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        tokio::spawn(leader::run(client.clone(), namespace, identity.clone(), leads, shutdown.clone()))
+    } else {
+        let shutdown = shutdown.clone();
+        tokio::spawn(async move {
+            shutdown.requested().await;
+            drop(leads);
+        })
+    };
+    if let Some(cluster) = wait_for_cluster(&client, config, &readiness, &shutdown).await {
+        let events = Events::new(client.clone(), &identity);
+        let image = config.sink_image.clone();
+        let context = Arc::new(Context::new(client.clone(), engine, events, image, cluster, is_leader.clone()));
+        let namespaces = config.namespaces();
+        let scopes: Vec<Option<&str>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
+        let gauge = follow_leadership(context.clone(), shutdown.clone());
+        let controllers = scopes
+            .into_iter()
+            .map(|scope| control(&client, scope, config.concurrency, Arc::clone(&context), shutdown.clone()));
+        tokio::join!(futures::future::join_all(controllers), gauge);
+    }
+    election.await?;
+    server.join().await;
+    Ok(())
+}
+
+/// Keeps the leader gauge right.
+async fn follow_leadership(context: Arc<Context>, shutdown: Shutdown) {
+    let mut leads = context.leads.clone();
+    loop {
+        context.engine.metrics.set_leader(*leads.borrow_and_update());
+        tokio::select! {
+            changed = leads.changed() => if changed.is_err() { return },
+            () = shutdown.requested() => return,
+        }
+    }
+}
+
+/// Waits until the API server answers and knows our resource; returns the cluster's uid.
+async fn wait_for_cluster(
+    client: &Client,
+    config: &OperatorConfig,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> Option<String> {
+    while !shutdown.is_requested() {
+        let api: Api<AnalyticsPipeline> = scoped(client, config.namespaces().first().copied());
+        let looked = async {
+            api.list_metadata(&ListParams::default().limit(1)).await?;
+            references::cluster_uid(client).await
+        };
+        match tokio::time::timeout(Duration::from_secs(10), looked).await {
+            Ok(Ok(cluster)) => {
+                readiness.open("crd");
+                return Some(cluster);
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "waiting for the cluster"),
+            Err(_) => tracing::warn!("waiting for the cluster: no answer"),
+        }
+        let _ = tokio::time::timeout(RETRY, shutdown.requested()).await;
+    }
+    None
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Runs the controller of one namespace, or of all.
+async fn control(
+    client: &Client,
+    namespace: Option<&str>,
+    concurrency: u16,
+    context: Arc<Context>,
+    shutdown: Shutdown,
+) {
+    let all = watcher::Config::default().timeout(WATCH_TIMEOUT);
+    let ours = all.clone().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
+    let pipelines: Api<Guarded> = scoped(client, namespace);
+    let controller = Controller::new(pipelines, all.clone());
+    let (secrets, maps) = (controller.store(), controller.store());
+    controller
+        .owns(scoped::<Deployment>(client, namespace), ours)
+        .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {
+            users(&secrets, Holder::Secret, &secret.name_any(), secret.metadata.namespace.as_deref())
+        })
+        .watches(scoped::<PartialObjectMeta<ConfigMap>>(client, namespace), all, move |map| {
+            users(&maps, Holder::ConfigMap, &map.name_any(), map.metadata.namespace.as_deref())
+        })
+        .with_config(kube::runtime::controller::Config::default().concurrency(concurrency))
+        .graceful_shutdown_on(async move { shutdown.requested().await })
+        .run(reconcile, error_policy, context)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "controller");
+            }
+        })
+        .await;
+}
+
+/// The pipelines that name a Secret or ConfigMap.
+fn users(store: &Store<Guarded>, holder: Holder, name: &str, namespace: Option<&str>) -> Vec<ObjectRef<Guarded>> {
+    store
+        .state()
+        .iter()
+        .filter(|object| object.meta().namespace.as_deref() == namespace)
+        .filter(|object| {
+            let Ok(pipeline) = &object.0 else { return false };
+            wanted(&pipeline.spec).contains(&(holder, name.to_owned()))
+        })
+        .map(|object| ObjectRef::from_obj(object.as_ref()))
+        .collect()
+}

@@ -1,0 +1,111 @@
+//! Handles of the remote systems of one pipeline, made from its spec and credentials. Connects nothing.
+
+use std::sync::Arc;
+
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, TlsMode};
+use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
+use tidemark_runtime::credentials::CredentialSource;
+
+use crate::clients::connect::Connect;
+use crate::clients::kafka_admin::KafkaAdmin;
+use crate::clients::postgres::PostgresTarget;
+use crate::credentials::{Account, Resolved};
+use crate::facts::{Failure, FailureClass, Observation};
+use crate::objects::ObjectStore;
+
+/// A handle, or why there is none.
+#[derive(Debug, Clone)]
+pub enum Access<T> {
+    /// Calls can be made.
+    Open(T),
+    /// The credentials are not known: nothing can be asked.
+    Missing,
+    /// The handle could not be made.
+    Broken(Failure),
+}
+
+impl<T> Access<T> {
+    fn of<M>(resolved: Result<Result<T, Failure>, M>) -> Self {
+        match resolved {
+            Ok(Ok(handle)) => Self::Open(handle),
+            Ok(Err(failure)) => Self::Broken(failure),
+            Err(_) => Self::Missing,
+        }
+    }
+
+    /// The handle, or the failure of a call that cannot be made.
+    pub fn open(&self) -> Result<&T, Failure> {
+        match self {
+            Self::Open(handle) => Ok(handle),
+            Self::Broken(failure) => Err(failure.clone()),
+            Self::Missing => {
+                Err(Failure { class: FailureClass::Unreachable, message: "its credentials are missing".into() })
+            }
+        }
+    }
+
+    /// The observation of a system that has no handle.
+    pub fn closed<F>(&self) -> Observation<F> {
+        match self {
+            Self::Broken(failure) => Observation::Unreachable(failure.clone()),
+            Self::Open(_) | Self::Missing => Observation::NotAsked,
+        }
+    }
+}
+
+/// The systems of one pipeline.
+#[derive(Debug, Clone)]
+pub struct Systems {
+    /// PostgreSQL.
+    pub postgres: Access<PostgresTarget>,
+    /// Kafka's admin interface.
+    pub kafka: Access<KafkaAdmin>,
+    /// Kafka Connect.
+    pub connect: Access<Connect>,
+    /// ClickHouse.
+    pub clickhouse: Access<ClickHouse>,
+    /// Kubernetes, or the folder in its place.
+    pub objects: ObjectStore,
+}
+
+impl Systems {
+    /// Makes the handles.
+    pub fn new(spec: &AnalyticsPipelineSpec, resolved: &Resolved, objects: ObjectStore) -> Self {
+        let source = &spec.source.postgres;
+        Self {
+            postgres: Access::of(resolved.postgres.as_ref().map(|account| {
+                Ok(PostgresTarget {
+                    host: source.host.clone(),
+                    port: source.port,
+                    database: source.database.clone(),
+                    credentials: account.credentials.clone(),
+                    tls: source.tls.mode,
+                    ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
+                })
+            })),
+            kafka: Access::of(resolved.kafka.as_ref().map(KafkaAdmin::new)),
+            connect: Access::of(
+                resolved
+                    .connect
+                    .as_ref()
+                    .map(|credentials| Connect::new(&spec.source.connect.url, credentials.clone())),
+            ),
+            clickhouse: Access::of(resolved.clickhouse.as_ref().map(|account| clickhouse(spec, account))),
+            objects,
+        }
+    }
+}
+
+fn clickhouse(spec: &AnalyticsPipelineSpec, account: &Account) -> Result<ClickHouse, Failure> {
+    ClickHouse::new(Options {
+        url: spec.clickhouse.url.clone(),
+        // The database may not exist yet: every statement names it.
+        database: None,
+        credentials: Arc::new(CredentialSource::memory(account.credentials.clone())),
+        authority: account.ca.clone().map_or(Authority::System, Authority::Pem),
+    })
+    .map_err(|error| Failure {
+        class: FailureClass::Remote,
+        message: format!("spec.clickhouse: {error}").chars().take(256).collect(),
+    })
+}

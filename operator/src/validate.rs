@@ -1,0 +1,63 @@
+//! What the schema cannot say about a spec as a whole. Pure; a table or view that is wrong is judged by itself.
+
+use std::collections::BTreeMap;
+
+use tidemark_crds::duration;
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+
+
+/// A spec that cannot be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// Field of the spec.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+/// Judges the spec as a whole.
+pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
+    let invalid = |field: &str, problem: String| Err(Invalid { field: field.to_owned(), problem });
+    let durations = [
+        ("spec.kafka.topics.retention", &spec.kafka.topics.retention),
+        ("spec.sink.batch.maxAge", &spec.sink.batch.max_age),
+        ("spec.views.refreshInterval", &spec.views.refresh_interval),
+        ("spec.freshness.rows", &spec.freshness.rows),
+        ("spec.freshness.views", &spec.freshness.views),
+        ("spec.deletionPolicy.timeout", &spec.deletion_policy.timeout),
+    ];
+    for (field, text) in durations {
+        if let Err(error) = duration::duration(text) {
+            return invalid(field, error.to_string());
+        }
+    }
+    if let Err(error) = duration::bytes(&spec.sink.batch.max_bytes) {
+        return invalid("spec.sink.batch.maxBytes", error.to_string());
+    }
+    if let Err(error) = duration::per_mille(&spec.sink.dead_letter.max_share) {
+        return invalid("spec.sink.deadLetter.maxShare", error.to_string());
+    }
+    for (field, url) in [("spec.clickhouse.url", &spec.clickhouse.url), ("spec.source.connect.url", &spec.source.connect.url)] {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            return invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
+        }
+    }
+    let wanted = spec.all_tables();
+    let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
+    for table in &wanted {
+        if let Err(error) = table.name.parse::<SourceTable>() {
+            return invalid("spec.tables", error.to_string());
+        }
+        let target = table.target_name();
+        if let Some(other) = targets.insert(target, &table.name) {
+            let problem = format!("{other} and {} both go to {target}: give one of them another target", table.name);
+            return invalid("spec.tables", problem);
+        }
+    }
+    if wanted.is_empty() {
+        return invalid("spec.tables", "there is no table: name one, or set views.preset".to_owned());
+    }
+    Ok(())
+}
