@@ -52,8 +52,9 @@ engine_write_config() {
 engine_launch() {
   engine_write_config
   rm -f "$engine_socket"
-  # What the engine changes for all and does not undo.
-  iptables -S FORWARD | head -1 >"$run_dir/forward-policy"
+  # What the engine changes for all and does not undo. A file that is there is of
+  # an engine that died: it knows the policy from before.
+  [ -f "$run_dir/forward-policy" ] || iptables -S FORWARD | head -1 >"$run_dir/forward-policy"
   # A session of its own, so that an interrupt at the terminal does not reach
   # it; without this script's locks, which would live as long as the engine.
   (
@@ -62,7 +63,8 @@ engine_launch() {
     done
     exec setsid dockerd --config-file "$run_dir/dockerd.json" >"$engine_log" 2>&1 </dev/null
   ) &
-  await 60 env DOCKER_HOST="unix://$engine_socket" docker info
+  # After a crash it first ends the containers of the last time, one by one.
+  await 150 env DOCKER_HOST="unix://$engine_socket" docker info
 }
 
 # engine_start makes an engine answer; engine_started says whether it is new.
