@@ -4,7 +4,9 @@
 
 pub mod bookkeeping;
 pub mod events;
+pub mod freshness;
 pub mod kafka_engine;
+pub mod pipeline;
 pub mod report;
 pub mod sink_process;
 pub mod statistics;

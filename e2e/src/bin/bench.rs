@@ -4,8 +4,9 @@
 use clap::{Parser, Subcommand};
 use tidemark_e2e::bench::events::Workload;
 use tidemark_e2e::bench::kafka_engine::Extraction;
-use tidemark_e2e::bench::report;
+use tidemark_e2e::bench::{freshness, report};
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
+use tidemark_e2e::stack::{Part, Stack};
 
 /// Measures Tidemark on real components of its own.
 #[derive(Parser)]
@@ -35,6 +36,15 @@ enum Command {
         #[arg(long)]
         without_sink: bool,
     },
+    /// Measures the time from COMMIT to the visible row, at 1,000 events a second and at one in two seconds.
+    Freshness {
+        /// Rows that are followed at each rate.
+        #[arg(long, default_value_t = freshness::Plan::default().samples)]
+        samples: usize,
+        /// Pipelines side by side at the slow rate.
+        #[arg(long, default_value_t = freshness::Plan::default().slow_pipelines)]
+        slow_pipelines: usize,
+    },
 }
 
 #[tokio::main]
@@ -62,6 +72,12 @@ async fn main() -> anyhow::Result<()> {
                 "written to {}",
                 report::write("throughput.json", &report)?.display()
             );
+        }
+        Command::Freshness { samples, slow_pipelines } => {
+            let stack = Stack::start(Part::CHAIN).await?;
+            let plan = freshness::Plan { samples, slow_pipelines };
+            let report = freshness::measure(&stack, plan, |text| println!("{text}")).await?;
+            println!("written to {}", report::write("freshness.json", &report)?.display());
         }
     }
     Ok(())

@@ -1,0 +1,275 @@
+//! Freshness: from PostgreSQL's COMMIT to the row in the `_current` view, through the real Debezium, Kafka and
+//! sink, on one machine with one clock. I/O.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use futures::future::try_join_all;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use tidemark_crds::quote;
+use tidemark_runtime::clickhouse::{ClickHouse, number};
+use tokio::time::MissedTickBehavior;
+use tokio_postgres::Client;
+
+use super::pipeline::{Pipeline, TABLE};
+use super::statistics::percentile;
+use super::target;
+use crate::stack::{Role, Stack, User, wait_until};
+
+/// Pause between two looks at the view while a row is awaited.
+const LOOK: Duration = Duration::from_millis(5);
+/// A row that takes longer ends the measurement.
+const LOST: Duration = Duration::from_secs(30);
+/// Rows of one transaction of the load.
+const LOAD_ROWS: u32 = 10;
+/// Keys of the load: it inserts each once and updates it from then on.
+const LOAD_KEYS: u32 = 20_000;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Marked rows of each rate.
+    pub samples: usize,
+    /// Pipelines side by side that see one event in two seconds each, so that the samples of the slow rate
+    /// take a fraction of the time.
+    pub slow_pipelines: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            samples: 200,
+            slow_pipelines: 4,
+        }
+    }
+}
+
+/// The report of `target/reports/freshness.json`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// One entry a rate.
+    pub runs: Vec<Run>,
+}
+
+/// Freshness at one rate.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// Events a second in each pipeline.
+    pub events_per_s: f64,
+    /// Half of the rows were visible within this many milliseconds of their commit.
+    pub p50_ms: f64,
+    /// 99 % of the rows were.
+    pub p99_ms: f64,
+    /// Rows that were followed.
+    pub samples: usize,
+}
+
+/// Measures at 1,000 events a second and at one event in two seconds.
+pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::Result<Report> {
+    let mut runs = Vec::new();
+    {
+        let pipeline = Pipeline::start(stack, "fresh_busy").await?;
+        let busy = Follower::new(stack, &pipeline).await?;
+        busy.warm_up(5).await?;
+        let marks = busy.follow(
+            plan.samples,
+            Duration::from_millis(200),
+            Duration::from_millis(20),
+        );
+        let latencies = under_load(stack, &pipeline.name, marks).await;
+        runs.push(run(1000.0, &latencies.with_context(|| pipeline.sink.log_tail())?));
+        tell(&line(runs.last().expect("a run was added")));
+        pipeline.sink.stop().await?;
+    }
+    let names = (0..plan.slow_pipelines).map(|index| format!("fresh_slow_{index}"));
+    let mut pipelines = Vec::new();
+    for name in names {
+        pipelines.push(Pipeline::start(stack, &name).await?);
+    }
+    let each = plan.samples.div_ceil(plan.slow_pipelines);
+    let slow = pipelines.iter().map(|pipeline| async move {
+        let follower = Follower::new(stack, pipeline).await?;
+        follower.warm_up(5).await?;
+        let samples = follower
+            .follow(each, Duration::from_secs(2), Duration::from_millis(100))
+            .await;
+        samples.with_context(|| pipeline.sink.log_tail())
+    });
+    let latencies = try_join_all(slow).await?.concat();
+    runs.push(run(0.5, &latencies));
+    tell(&line(runs.last().expect("a run was added")));
+    for pipeline in pipelines {
+        pipeline.sink.stop().await?;
+    }
+    Ok(Report { runs })
+}
+
+fn run(events_per_s: f64, latencies: &[Duration]) -> Run {
+    let milliseconds: Vec<f64> = latencies
+        .iter()
+        .map(|latency| latency.as_secs_f64() * 1e3)
+        .collect();
+    let rounded = |value: f64| (value * 10.0).round() / 10.0;
+    Run {
+        events_per_s,
+        p50_ms: rounded(percentile(&milliseconds, 50)),
+        p99_ms: rounded(percentile(&milliseconds, 99)),
+        samples: milliseconds.len(),
+    }
+}
+
+fn line(run: &Run) -> String {
+    format!(
+        "{:>7} events/s: commit to visible row p50 {:.0} ms, p99 {:.0} ms ({} samples)",
+        run.events_per_s, run.p50_ms, run.p99_ms, run.samples
+    )
+}
+
+/// Writes marked rows to PostgreSQL and looks for them in ClickHouse.
+struct Follower {
+    postgres: Client,
+    clickhouse: ClickHouse,
+    view: String,
+    /// Rows that are committed and not yet seen, with the moment before their COMMIT was sent.
+    awaited: Mutex<BTreeMap<u64, Instant>>,
+}
+
+impl Follower {
+    async fn new(stack: &Stack, pipeline: &Pipeline) -> anyhow::Result<Self> {
+        Ok(Self {
+            postgres: stack.postgres().connect(Role::Shop, &pipeline.name).await?,
+            clickhouse: target::client(stack.clickhouse(), User::Tidemark)?,
+            view: quote::qualified(&pipeline.name, &format!("{TABLE}_current")),
+            awaited: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    /// Sends a few rows that do not count, one after the other.
+    async fn warm_up(&self, rows: u64) -> anyhow::Result<()> {
+        for id in 1_000_000..1_000_000 + rows {
+            self.mark(id).await?;
+            wait_until(LOST, "a first row to come through the chain", || async {
+                Ok(self.look().await?.pop())
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Marks a row each `period`, give or take `jitter`, and returns how long each took to be visible.
+    async fn follow(&self, rows: usize, period: Duration, jitter: Duration) -> anyhow::Result<Vec<Duration>> {
+        let marking = async {
+            let mut ticks = tokio::time::interval(period);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            for id in (1..).take(rows) {
+                ticks.tick().await;
+                // Without it the rows could keep step with a poll interval on their way.
+                let pause = rand::rng().random_range(Duration::ZERO..jitter);
+                tokio::time::sleep(pause).await;
+                self.mark(id).await?;
+            }
+            anyhow::Ok(())
+        };
+        let looking = async {
+            let mut latencies = Vec::with_capacity(rows);
+            let mut ticks = tokio::time::interval(LOOK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while latencies.len() < rows {
+                ticks.tick().await;
+                latencies.extend(self.look().await?);
+            }
+            anyhow::Ok(latencies)
+        };
+        tokio::try_join!(marking, looking).map(|((), latencies)| latencies)
+    }
+
+    async fn mark(&self, id: u64) -> anyhow::Result<()> {
+        let insert = format!("BEGIN; INSERT INTO {TABLE} VALUES ({id}, repeat('m', 200))");
+        self.postgres.batch_execute(&insert).await?;
+        let before_commit = Instant::now();
+        self.postgres.batch_execute("COMMIT").await?;
+        self.awaited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, before_commit);
+        Ok(())
+    }
+
+    /// Looks once, and returns the ages of the awaited rows that are visible now.
+    async fn look(&self) -> anyhow::Result<Vec<Duration>> {
+        #[derive(Deserialize)]
+        struct Row {
+            #[serde(deserialize_with = "number::deserialize")]
+            id: u64,
+        }
+        let awaited = self
+            .awaited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if awaited.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lost = awaited.values().any(|since| since.elapsed() > LOST);
+        ensure!(
+            !lost,
+            "a row was not visible {} s after its commit",
+            LOST.as_secs()
+        );
+        let ids: Vec<String> = awaited.keys().map(u64::to_string).collect();
+        let sql = format!("SELECT id FROM {} WHERE id IN ({})", self.view, ids.join(", "));
+        let rows: Vec<Row> = self.clickhouse.query(&sql).await?;
+        let seen = Instant::now();
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(rows
+            .iter()
+            .filter_map(|row| awaited.remove(&row.id))
+            .map(|since| seen - since)
+            .collect())
+    }
+}
+
+/// Runs `measured` while 1,000 rows a second are written, 100 transactions of ten rows each.
+///
+/// Fails if the rate was not held.
+async fn under_load<T>(
+    stack: &Stack,
+    database: &str,
+    measured: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let client = stack.postgres().connect(Role::Shop, database).await?;
+    let write = client
+        .prepare(&format!(
+            "INSERT INTO {TABLE} SELECT -1 - (($1::bigint + n) % {LOAD_KEYS}), repeat('x', 200)
+             FROM generate_series(1, {LOAD_ROWS}) AS n
+             ON CONFLICT (id) DO UPDATE SET payload = excluded.payload || $1::bigint"
+        ))
+        .await?;
+    let begin = Instant::now();
+    let written = Mutex::new(0_u32);
+    let load = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        // What a slow moment held up is made up for.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        loop {
+            ticks.tick().await;
+            let first = i64::from(*written.lock().unwrap_or_else(PoisonError::into_inner));
+            client.execute(&write, &[&first]).await?;
+            *written.lock().unwrap_or_else(PoisonError::into_inner) += LOAD_ROWS;
+        }
+    };
+    let result = tokio::select! {
+        result = measured => result?,
+        error = load => return error,
+    };
+    let rate =
+        f64::from(*written.lock().unwrap_or_else(PoisonError::into_inner)) / begin.elapsed().as_secs_f64();
+    ensure!(
+        rate > 950.0,
+        "only {rate:.0} rows a second were written instead of 1,000"
+    );
+    Ok(result)
+}
