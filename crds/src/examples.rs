@@ -94,14 +94,14 @@ fn minimal() -> AnalyticsPipeline {
         AnalyticsPipelineSpec {
             source: spec::Source {
                 postgres: spec::Postgres {
-                    host: "shop-postgres".into(),
+                    host: "shop-postgres.shop.svc".into(),
                     port: 5432,
                     database: "shop".into(),
                     credentials: credentials("shop-postgres"),
                     tls: spec::PostgresTls::default(),
                 },
                 connect: spec::Connect {
-                    url: "http://shop-connect:8083".into(),
+                    url: "http://shop-connect.shop.svc:8083".into(),
                     credentials: None,
                     state: spec::ConnectorState::Running,
                     database_credentials: spec::DatabaseCredentials::default(),
@@ -110,7 +110,7 @@ fn minimal() -> AnalyticsPipeline {
                 on_slot_lost: spec::OnSlotLost::Stop,
             },
             kafka: spec::Kafka {
-                bootstrap_servers: "shop-kafka:9092".into(),
+                bootstrap_servers: "shop-kafka.shop.svc:9092".into(),
                 topic_prefix: "minimal".into(),
                 topics: spec::Topics::default(),
                 tls: None,
@@ -119,7 +119,7 @@ fn minimal() -> AnalyticsPipeline {
             },
             tables: vec![spec::Table::new("public.orders")],
             clickhouse: spec::ClickHouse {
-                url: "http://shop-clickhouse:8123".into(),
+                url: "http://shop-clickhouse.shop.svc:8123".into(),
                 database: "ecommerce_analytics".into(),
                 credentials: credentials("shop-clickhouse"),
                 tls: None,
@@ -159,7 +159,7 @@ fn full() -> AnalyticsPipeline {
         ca: Some(from_secret("postgres-ca", "ca.crt")),
     };
     spec.source.connect = spec::Connect {
-        url: "https://shop-connect:8083".into(),
+        url: "https://shop-connect.shop.svc:8083".into(),
         credentials: Some(credentials("shop-connect")),
         state: spec::ConnectorState::Running,
         database_credentials: spec::DatabaseCredentials {
@@ -171,7 +171,7 @@ fn full() -> AnalyticsPipeline {
     };
     spec.kafka = full_kafka();
     spec.tables = vec![full_table()];
-    spec.clickhouse.url = "https://shop-clickhouse:8443".into();
+    spec.clickhouse.url = "https://shop-clickhouse.shop.svc:8443".into();
     let ca = spec::KeyReference {
         name: "clickhouse-ca".into(),
         key: "ca.crt".into(),
@@ -191,7 +191,7 @@ fn full() -> AnalyticsPipeline {
 
 fn full_kafka() -> spec::Kafka {
     spec::Kafka {
-        bootstrap_servers: "shop-kafka-0:9093,shop-kafka-1:9093".into(),
+        bootstrap_servers: "shop-kafka-0.shop.svc:9093,shop-kafka-1.shop.svc:9093".into(),
         topic_prefix: "full".into(),
         topics: spec::Topics::default(),
         tls: Some(spec::KafkaTls {
