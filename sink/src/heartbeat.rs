@@ -1,0 +1,159 @@
+//! Heartbeats, by which an idle source is told from a broken chain, and where partitions start. I/O.
+//!
+//! Debezium writes a heartbeat behind everything that it sent before. Every replica reads that topic itself,
+//! outside the group: a partition is fresh up to a heartbeat once it has reached the end that it had when the
+//! heartbeat was seen.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use tidemark_runtime::shell::Readiness;
+
+use crate::consume::{Context, Event, Owned, lock};
+use crate::decode::json::{Cursor, Raw};
+use crate::offsets::Partition;
+
+/// Deadline of one question to the brokers.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Watches the heartbeat topic until it is told to stop.
+pub struct Watch {
+    /// The group's consumer, asked for committed offsets.
+    pub consumer: Arc<BaseConsumer<Context>>,
+    /// Partitions of this replica.
+    pub owned: Owned,
+    /// Where answers go.
+    pub events: Sender<Event>,
+    /// Topics by place of their table.
+    pub topics: Vec<String>,
+    /// Topic of the heartbeats.
+    pub heartbeat_topic: String,
+    /// Opened when the brokers have answered.
+    pub readiness: Readiness,
+    /// Ends the watch.
+    pub stop: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("heartbeat_topic", &self.heartbeat_topic).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Runs on a thread of its own: the questions block.
+    pub fn run(self, config: &ClientConfig) -> KafkaResult<()> {
+        let reader: BaseConsumer = config.create()?;
+        let mut subscribed = false;
+        let mut started: BTreeSet<Partition> = BTreeSet::new();
+        while !self.stop.load(std::sync::atomic::Ordering::Acquire) {
+            if !subscribed {
+                subscribed = self.assign_heartbeats(&reader);
+            }
+            self.find_starts(&reader, &mut started);
+            let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else { continue };
+            let Some(mut instant) = message.payload().and_then(instant_of) else { continue };
+            // Only the newest of a row of heartbeats is worth the questions.
+            while let Some(Ok(message)) = reader.poll(Duration::ZERO) {
+                instant = message.payload().and_then(instant_of).unwrap_or(instant);
+            }
+            let ends = self.ends(&reader);
+            let _ = self.events.send(Event::Heartbeat(instant, ends));
+        }
+        Ok(())
+    }
+
+    /// Reads all partitions of the topic from their ends on; false if there is none yet.
+    fn assign_heartbeats(&self, reader: &BaseConsumer) -> bool {
+        let metadata = match reader.fetch_metadata(Some(&self.heartbeat_topic), DEADLINE) {
+            Ok(metadata) => metadata,
+            Err(error) => {
+                tracing::debug!(%error, "the brokers do not answer yet");
+                return false;
+            }
+        };
+        self.readiness.open("kafka");
+        let mut list = TopicPartitionList::new();
+        for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+            for partition in topic.partitions() {
+                // The last heartbeat counts: a source may send the next one much later.
+                let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::OffsetTail(1));
+            }
+        }
+        if list.count() == 0 {
+            std::thread::sleep(Duration::from_secs(1));
+            return false;
+        }
+        reader.assign(&list).is_ok()
+    }
+
+    /// Finds where new partitions start: at the committed offset, or at the first one there is.
+    fn find_starts(&self, reader: &BaseConsumer, started: &mut BTreeSet<Partition>) {
+        let owned = lock(&self.owned).clone();
+        started.retain(|partition| owned.contains(partition));
+        let new: Vec<Partition> = owned.difference(started).copied().collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (table, partition) in &new {
+            list.add_partition(&self.topics[*table], *partition);
+        }
+        let Ok(committed) = self.consumer.committed_offsets(list, DEADLINE) else { return };
+        for partition in new {
+            let topic = &self.topics[partition.0];
+            let found = committed.find_partition(topic, partition.1).map(|element| element.offset());
+            let start = match found {
+                Some(Offset::Offset(offset)) => Some(offset),
+                _ => reader.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
+            };
+            if let Some(start) = start {
+                started.insert(partition);
+                let _ = self.events.send(Event::Start(partition, start));
+            }
+        }
+    }
+
+    fn ends(&self, reader: &BaseConsumer) -> Vec<(Partition, i64)> {
+        let owned = lock(&self.owned).clone();
+        let end = |partition: Partition| {
+            let (_, high) = reader.fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE).ok()?;
+            Some((partition, high))
+        };
+        owned.into_iter().filter_map(end).collect()
+    }
+}
+
+/// Reads `ts_ms` of a heartbeat, with or without a schema around it.
+fn instant_of(payload: &[u8]) -> Option<i64> {
+    let mut cursor = Cursor::new(payload);
+    cursor.expect(b'{', "expected an object").ok()?;
+    let mut first = true;
+    while cursor.next_item(&mut first, b'}').ok()? {
+        let key = cursor.key().ok()?;
+        match (key.raw, cursor.value().ok()?) {
+            (b"ts_ms", Raw::Number(text)) => return std::str::from_utf8(text).ok()?.parse().ok(),
+            (b"payload", Raw::Object(payload)) => return instant_of(payload),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_instant_is_found_with_and_without_a_schema() {
+        assert_eq!(instant_of(br#"{"ts_ms":1795455364270}"#), Some(1_795_455_364_270));
+        assert_eq!(instant_of(br#"{"schema":{"ts_ms":1},"payload":{"ts_ms":5}}"#), Some(5));
+        assert_eq!(instant_of(b"{}"), None);
+    }
+}

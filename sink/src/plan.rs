@@ -1,0 +1,224 @@
+//! A table's layout, compiled for decoding: which field goes to which column, and how. Pure.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tidemark_crds::layout::{
+    COMMITTED_AT_COLUMN, DELETED_COLUMN, OutOfRange, TableLayout, VERSION_COLUMN, Wire,
+};
+use tidemark_crds::quote;
+use tidemark_crds::types::ChType;
+
+use crate::native::{Column, UnsupportedType};
+
+/// How a connector that is not ours writes what its settings leave open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As the operator sets it: decimals as text, times in microseconds.
+    #[default]
+    Contract,
+    /// As Debezium does by default: decimals as base64 of the unscaled value, times in milliseconds or
+    /// microseconds by the column's precision.
+    DebeziumDefaults,
+}
+
+/// Where a field of an event goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Column of the state table, by its place in the layout.
+    Column(usize),
+    /// Known and not stored.
+    Ignored,
+}
+
+/// What a value becomes, apart from NULL and arrays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// `Bool`.
+    Bool,
+    /// A whole number of the given width in bytes and range.
+    Integer {
+        /// Bytes on the wire.
+        width: u8,
+        /// Least value.
+        least: i64,
+        /// Greatest value.
+        most: i64,
+    },
+    /// `Float32`.
+    Float32,
+    /// `Float64`.
+    Float64,
+    /// `Decimal(precision, scale)`.
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Digits behind the point.
+        scale: u8,
+    },
+    /// `String`.
+    Text,
+    /// `UUID`.
+    Uuid,
+    /// `Date32`.
+    Date32,
+    /// `DateTime64(precision)`.
+    DateTime64 {
+        /// Digits of the second's fraction.
+        precision: u8,
+    },
+}
+
+/// How one column is filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnPlan {
+    /// Field of the event.
+    pub source: String,
+    /// How the event has it.
+    pub wire: Wire,
+    /// Whether it is an array of such values.
+    pub array: bool,
+    /// What it becomes.
+    pub target: Target,
+    /// Whether NULL is a value of the column, or of the array's elements.
+    pub nullable: bool,
+    /// What becomes of a value that does not fit.
+    pub out_of_range: OutOfRange,
+    /// Whether PostgreSQL may keep the value out of line, so that an event can lack it.
+    pub toastable: bool,
+    /// Whether timestamps of this column come in milliseconds when the record has no schema.
+    pub millis: bool,
+    /// PostgreSQL's text of the value of rows that were written before the column was added.
+    pub missing: Option<String>,
+}
+
+/// A layout that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A column's type has no builder or no conversion.
+    #[error("column {column} of table {table}: {reason}")]
+    Column {
+        /// Target table.
+        table: String,
+        /// Target column.
+        column: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no key to tell rows apart.
+    #[error("table {0} has no key: its rows would replace each other; give the source table a primary key")]
+    NoKey(String),
+}
+
+/// A compiled layout.
+#[derive(Debug)]
+pub struct TablePlan {
+    /// The layout itself.
+    pub layout: Arc<TableLayout>,
+    /// Columns in the layout's order.
+    pub columns: Vec<ColumnPlan>,
+    /// Key columns in key order, by place.
+    pub key: Vec<usize>,
+    /// How the connector writes what its settings leave open.
+    pub encoding: Encoding,
+    slots: HashMap<Vec<u8>, Slot>,
+}
+
+impl TablePlan {
+    /// Compiles a layout.
+    pub fn new(layout: Arc<TableLayout>, encoding: Encoding) -> Result<Self, PlanError> {
+        let mut columns = Vec::with_capacity(layout.columns.len());
+        let mut slots = HashMap::new();
+        for name in &layout.ignored {
+            slots.insert(name.clone().into_bytes(), Slot::Ignored);
+        }
+        for (place, column) in layout.columns.iter().enumerate() {
+            let refused = |reason: String| PlanError::Column {
+                table: layout.target.clone(),
+                column: column.target.clone(),
+                reason,
+            };
+            Column::new(&column.r#type).map_err(|error: UnsupportedType| refused(error.to_string()))?;
+            let (target, nullable) = target_of(&column.r#type)
+                .ok_or_else(|| refused(format!("values cannot become {}", column.r#type)))?;
+            if column.array != matches!(column.r#type, ChType::Array(_)) {
+                return Err(refused(format!("an array and the type {} do not go together", column.r#type)));
+            }
+            slots.insert(column.source.clone().into_bytes(), Slot::Column(place));
+            columns.push(ColumnPlan {
+                source: column.source.clone(),
+                wire: column.wire,
+                array: column.array,
+                target,
+                nullable,
+                out_of_range: column.out_of_range,
+                toastable: column.array || toastable(column.wire, &column.pg_type),
+                millis: encoding == Encoding::DebeziumDefaults && coarse_time(&column.pg_type),
+                missing: column.missing.clone(),
+            });
+        }
+        let mut key: Vec<usize> =
+            (0..layout.columns.len()).filter(|place| layout.columns[*place].key.is_some()).collect();
+        key.sort_by_key(|place| layout.columns[*place].key);
+        if key.is_empty() {
+            return Err(PlanError::NoKey(layout.target.clone()));
+        }
+        Ok(Self { layout, columns, key, encoding, slots })
+    }
+
+    /// Returns where a field goes; `None` for a field that the layout does not know.
+    pub fn slot(&self, field: &[u8]) -> Option<Slot> {
+        self.slots.get(field).copied()
+    }
+
+    /// Returns the insert statement up to and including its column list, which leaves out columns that the
+    /// table does not have.
+    pub fn insert_without(&self, absent: &BTreeSet<String>) -> String {
+        let names = self.layout.columns.iter().map(|column| &column.target);
+        let names = names.filter(|name| !absent.contains(*name)).map(String::as_str);
+        let names = quote::ident_list(names.chain([VERSION_COLUMN, DELETED_COLUMN, COMMITTED_AT_COLUMN]));
+        format!("INSERT INTO {} ({names})", quote::ident(&self.layout.target))
+    }
+}
+
+/// Reduces a type to what a value becomes and whether NULL is one.
+fn target_of(ch_type: &ChType) -> Option<(Target, bool)> {
+    let integer = |width, least, most| Target::Integer { width, least, most };
+    let target = match ch_type {
+        ChType::Nullable(inner) => return target_of(inner).map(|(target, _)| (target, true)),
+        ChType::Array(inner) | ChType::LowCardinality(inner) => return target_of(inner),
+        ChType::Bool => Target::Bool,
+        ChType::Int16 => integer(2, i64::from(i16::MIN), i64::from(i16::MAX)),
+        ChType::Int32 => integer(4, i64::from(i32::MIN), i64::from(i32::MAX)),
+        ChType::Int64 => integer(8, i64::MIN, i64::MAX),
+        ChType::UInt8 => integer(1, 0, i64::from(u8::MAX)),
+        ChType::UInt32 => integer(4, 0, i64::from(u32::MAX)),
+        ChType::UInt64 => integer(8, 0, i64::MAX),
+        ChType::UInt128 => return None,
+        ChType::Float32 => Target::Float32,
+        ChType::Float64 => Target::Float64,
+        ChType::Decimal { precision, scale } => Target::Decimal { precision: *precision, scale: *scale },
+        ChType::String => Target::Text,
+        ChType::Uuid => Target::Uuid,
+        ChType::Date32 => Target::Date32,
+        ChType::DateTime64 { precision } => Target::DateTime64 { precision: *precision },
+    };
+    Some((target, false))
+}
+
+fn toastable(wire: Wire, pg_type: &str) -> bool {
+    match wire {
+        Wire::Text | Wire::Base64 | Wire::Json => true,
+        // Only a numeric without limits can grow large enough.
+        Wire::Decimal => !pg_type.contains('('),
+        _ => false,
+    }
+}
+
+/// Whether Debezium's adaptive precision writes the type in milliseconds.
+fn coarse_time(pg_type: &str) -> bool {
+    pg_type
+        .strip_prefix("timestamp(")
+        .and_then(|rest| rest.chars().next())
+        .is_some_and(|digit| ('0'..='3').contains(&digit))
+}

@@ -1,0 +1,149 @@
+//! Puts the sink together and keeps it running. I/O.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus_client::registry::Registry;
+use rdkafka::producer::FutureProducer;
+use tidemark_crds::sink_config::SinkConfig;
+use tidemark_runtime::clickhouse::{Authority, ClickHouse, Error, Options};
+use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
+use tidemark_runtime::kafka::Connection;
+use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
+
+use crate::consume::{End, Session, Surroundings, consumer_config};
+use crate::dead_letter::DeadLetterTopic;
+use crate::heartbeat::Watch;
+use crate::layouts::Layouts;
+use crate::metrics::Metrics;
+use crate::plan::Encoding;
+use crate::progress::Progress;
+use crate::write::Writer;
+
+/// Pause before another attempt to set up Kafka's clients.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// What the command line says beside the configuration file.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Address of probes and metrics.
+    pub listen: SocketAddr,
+    /// Name of this replica in the progress table.
+    pub replica: String,
+    /// How the connector writes what its settings leave open.
+    pub encoding: Encoding,
+    /// How long the last batches may take when the process ends.
+    pub drain: Duration,
+}
+
+/// Builds the ClickHouse client of a configuration.
+pub fn clickhouse(config: &SinkConfig) -> Result<ClickHouse, Error> {
+    let clickhouse = &config.clickhouse;
+    let authority = clickhouse
+        .ca_file
+        .as_ref()
+        .map_or(Authority::System, |path| Authority::File(WatchedFile::new(path)));
+    ClickHouse::new(Options {
+        url: clickhouse.url.clone(),
+        database: Some(clickhouse.database.clone()),
+        credentials: Arc::new(CredentialSource::files(&clickhouse.username_file, &clickhouse.password_file)),
+        authority,
+    })
+}
+
+/// Runs the sink until `shutdown`; returns when what was read is applied and committed.
+pub async fn run(config: SinkConfig, options: RunOptions, shutdown: Shutdown) -> std::io::Result<()> {
+    let config = Arc::new(config);
+    let metrics = Metrics::default();
+    let mut registry = Registry::default();
+    metrics.register(&mut registry);
+    let readiness = Readiness::default();
+    readiness.close("kafka", "the brokers have not answered yet");
+    readiness.close("tables", "the ledger has not been read yet");
+    let probes_end = Shutdown::default();
+    let probes =
+        ProbeServer::start(options.listen, Arc::new(registry), readiness.clone(), probes_end.clone()).await?;
+    tracing::info!(address = %probes.address(), pipeline = config.pipeline, "the sink runs");
+    let client = clickhouse(&config).map_err(std::io::Error::other)?;
+    let runtime = tokio::runtime::Handle::current();
+    let consumer = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
+        loop {
+            match session(&config, &options, &client, &metrics, &readiness, &shutdown, &runtime) {
+                Ok(End::Shutdown) => break,
+                Ok(End::Reconnect) => tracing::info!("kafka's secrets changed: connecting again"),
+                Err(error) => {
+                    readiness.close("kafka", error.clone());
+                    tracing::error!(error, "kafka's clients cannot be set up");
+                    std::thread::sleep(RETRY);
+                }
+            }
+            if shutdown.is_requested() {
+                break;
+            }
+        }
+    })?;
+    let ended = tokio::task::spawn_blocking(move || consumer.join()).await;
+    probes_end.trigger();
+    probes.join().await;
+    match ended {
+        Ok(Ok(())) => Ok(()),
+        _ => Err(std::io::Error::other("the consumer thread panicked")),
+    }
+}
+
+/// One connection to Kafka from its beginning to its end.
+fn session(
+    config: &Arc<SinkConfig>,
+    options: &RunOptions,
+    client: &ClickHouse,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+    runtime: &tokio::runtime::Handle,
+) -> Result<End, String> {
+    let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
+    let client_id = format!("tidemark-sink-{}", options.replica);
+    let _entered = runtime.enter();
+    let producer: FutureProducer =
+        connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
+    let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
+    let around = Surroundings {
+        config: Arc::clone(config),
+        encoding: options.encoding,
+        writer: Writer::new(client, dead_letters, metrics.clone(), &config.pipeline),
+        layouts: Layouts::new(client.clone(), &config.pipeline),
+        progress: Progress::new(client, &config.pipeline, &options.replica),
+        metrics: metrics.clone(),
+        runtime: runtime.clone(),
+        readiness: readiness.clone(),
+        shutdown: shutdown.clone(),
+        drain: options.drain,
+    };
+    let kafka = consumer_config(&connection, config, &client_id);
+    let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
+    let (consumer, owned, events) = session.shared();
+    let stop = Arc::new(AtomicBool::new(false));
+    let watch = Watch {
+        consumer,
+        owned,
+        events,
+        topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
+        heartbeat_topic: config.kafka.heartbeat_topic.clone(),
+        readiness: readiness.clone(),
+        stop: Arc::clone(&stop),
+    };
+    let watcher = std::thread::Builder::new()
+        .name("heartbeats".to_owned())
+        .spawn(move || watch.run(&kafka))
+        .map_err(|error| error.to_string())?;
+    let end = session.run();
+    stop.store(true, Ordering::Release);
+    match watcher.join() {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "heartbeats were not read"),
+        Err(_) => tracing::error!("the heartbeat thread panicked"),
+    }
+    Ok(end)
+}
