@@ -157,6 +157,12 @@ impl ClickHouse {
             .map_err(|_| Error::new(ErrorClass::Permanent, "the answer is not valid utf-8"))
     }
 
+    /// Runs a SELECT and returns its answer in the named format, as bytes.
+    pub async fn query_bytes(&self, sql: &str, format: &str) -> Result<Bytes, Error> {
+        let settings = [("default_format", format)];
+        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &settings).await.map(|(body, _)| body)
+    }
+
     /// Inserts one block in Native format, wrapped in ClickHouse's compressed frames.
     ///
     /// `insert` is the statement up to and including the column list: `INSERT INTO t (a, b)`.
