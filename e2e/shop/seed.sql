@@ -6,7 +6,7 @@ SELECT
     (ARRAY['Oak', 'Linen', 'Copper', 'Wool', 'Slate', 'Amber', 'Cedar', 'Indigo'])[1 + n % 8]
         || ' ' || (ARRAY['Lamp', 'Chair', 'Kettle', 'Blanket', 'Desk'])[1 + n % 5],
     (ARRAY['Lighting', 'Furniture', 'Kitchen', 'Textiles', 'Office'])[1 + n % 5],
-    round((4.95 + (n * 37 % 400) + (n % 20) * 0.05)::numeric, 2),
+    round((4.95 + (n * 37 % 60) + (n % 20) * 0.05)::numeric, 2),
     now() - interval '400 days',
     now() - interval '400 days'
 FROM generate_series(1, 40) n;
