@@ -49,9 +49,22 @@ engine_write_config() {
       "log-opts": {"max-size": "20m"}}' >"$run_dir/dockerd.json"
 }
 
+engine_answers() {
+  DOCKER_HOST=unix://$engine_socket docker info >/dev/null 2>&1
+}
+
+engine_answers_or_ended() {
+  engine_answers || ! grep -q 'State:.[^Z]' "/proc/$1/status"
+}
+
 engine_launch() {
+  local fd pid
   engine_write_config
-  rm -f "$engine_socket"
+  # An engine that was killed leaves these, and the next one takes a zombie or
+  # another process of that number for a running engine.
+  runs "$run_dir/docker/containerd/containerd.pid" containerd ||
+    rm -f "$run_dir/docker/containerd/containerd.pid"
+  rm -f "$engine_socket" "$engine_pid_file"
   # What the engine changes for all and does not undo. A file that is there is of
   # an engine that died: it knows the policy from before.
   [ -f "$run_dir/forward-policy" ] || iptables -S FORWARD | head -1 >"$run_dir/forward-policy"
@@ -64,7 +77,9 @@ engine_launch() {
     exec setsid dockerd --config-file "$run_dir/dockerd.json" >"$engine_log" 2>&1 </dev/null
   ) &
   # After a crash it first ends the containers of the last time, one by one.
-  await 150 env DOCKER_HOST="unix://$engine_socket" docker info
+  pid=$!
+  await 150 engine_answers_or_ended "$pid" || kill "$pid"
+  engine_answers || { cat "$engine_log" && return 1; }
 }
 
 # engine_start makes an engine answer; engine_started says whether it is new.
@@ -84,10 +99,18 @@ engine_start() {
   unset engine_start_fd
 }
 
-engine_is_ours() {
-  [ -f "$engine_pid_file" ] && kill -0 "$(cat "$engine_pid_file")" 2>/dev/null &&
-    grep -q dockerd "/proc/$(cat "$engine_pid_file")/comm" 2>/dev/null
+# runs PID_FILE PROGRAM: the process named in the file runs. One that was killed
+# may stay in the process table as a zombie until the first process reaps it.
+runs() {
+  local status
+  [ -f "$1" ] || return 1
+  status=$(cat "/proc/$(cat "$1")/status" 2>/dev/null) || return 1
+  [[ $status == *"$2"* && $status != *State:?Z* ]]
 }
+
+engine_is_ours() { runs "$engine_pid_file" dockerd; }
+
+engine_is_not_ours() { ! engine_is_ours; }
 
 # engine_stop ends our engine, unless it is in use, and takes away the packet
 # filter's chains that it leaves behind.
@@ -106,7 +129,7 @@ engine_stop() {
     return 0
   fi
   kill "$pid"
-  await 30 test ! -e "/proc/$pid" || kill -9 "$pid"
+  await 30 engine_is_not_ours || kill -9 "$pid"
   rm -f "$engine_socket" "$engine_pid_file"
   # Another engine on this machine would lose its own chains of the same names.
   pgrep -x dockerd >/dev/null || engine_clear_packet_filter
