@@ -4,16 +4,18 @@
 
 pub mod apply;
 pub mod backoff;
+pub mod clients;
 pub mod config;
 pub mod credentials;
 pub mod desired;
 pub mod effect;
+pub mod events;
 pub mod facts;
+pub mod leader;
 pub mod metrics;
 pub mod objects;
 pub mod observe;
-pub mod leader;
 pub mod plan;
 pub mod problem;
-pub mod status;
+pub mod restart;
 pub mod step;

@@ -1,8 +1,18 @@
 //! What should be there, built from the spec and from facts. Pure.
 
 pub mod access;
+pub mod views;
+pub mod topics;
+pub mod tables;
+mod sql_lint;
+pub mod snapshots;
+pub mod publication;
+mod preset;
+pub mod layouts;
+pub mod connector;
 pub mod disruption;
 pub mod network;
+pub mod part;
 pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;

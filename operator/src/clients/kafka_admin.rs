@@ -1,0 +1,302 @@
+//! Kafka as the operator needs it: topics, offsets, groups, and the ends of two small topics. I/O.
+//!
+//! librdkafka's calls block, so each look runs on a blocking thread with a client of its own.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Headers;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use tidemark_runtime::kafka::Connection;
+
+use super::failure;
+use crate::facts::{Failure, FailureClass};
+
+/// Deadline of one call.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Most messages that are read from the end of a topic.
+const TAIL: i64 = 2_000;
+
+/// Offsets of topics: topic → partition → offset.
+pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// How to reach one Kafka cluster as an administrator.
+#[derive(Debug, Clone)]
+pub struct KafkaAdmin {
+    connection: Connection,
+}
+
+/// A message at the end of a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TailMessage {
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Its headers that are text.
+    pub headers: BTreeMap<String, String>,
+    /// Milliseconds since it was written.
+    pub age_ms: i64,
+}
+
+/// Remembers the last error of the client, which says more than the call that timed out.
+#[derive(Debug, Default)]
+struct LastError(Mutex<Option<(Code, String)>>);
+
+impl ClientContext for LastError {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(code) = error.rdkafka_error_code() {
+            let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // "All brokers down" follows every cause and hides it.
+            if code != Code::AllBrokersDown || last.is_none() {
+                *last = Some((code, reason.to_owned()));
+            }
+        }
+    }
+}
+
+impl ConsumerContext for LastError {}
+
+/// A connected look at the cluster; every call blocks.
+pub struct KafkaLook {
+    consumer: Box<BaseConsumer<LastError>>,
+}
+
+impl KafkaAdmin {
+    /// Keeps how to connect; nothing is connected before the first call.
+    pub fn new(connection: &Connection) -> Result<Self, Failure> {
+        Ok(Self { connection: connection.clone() })
+    }
+
+    /// Opens a look that also sees the committed offsets of `group`. Blocks.
+    pub fn look(&self, group: Option<&str>) -> Result<KafkaLook, Failure> {
+        let mut config = self.connection.client_config("tidemark-operator");
+        config
+            .set("group.id", group.unwrap_or("tidemark-operator"))
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "false")
+            .set("fetch.wait.max.ms", "50");
+        let consumer: BaseConsumer<LastError> =
+            config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
+        Ok(KafkaLook { consumer: Box::new(consumer) })
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
+        self.connection.client_config("tidemark-operator").create().map_err(|error| of_error("client", &error))
+    }
+
+    /// Makes a topic; one that exists is as it should be.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        replication_factor: i32,
+        config: &BTreeMap<String, String>,
+    ) -> Result<(), Failure> {
+        let admin = self.admin()?;
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replication_factor));
+        for (key, value) in config {
+            topic = topic.set(key, value);
+        }
+        let made = admin.create_topics([&topic], &options()).await;
+        accept("create topic", made, Code::TopicAlreadyExists)
+    }
+
+    /// Removes topics; those that are gone are as they should be.
+    pub async fn delete_topics(&self, names: &[String]) -> Result<(), Failure> {
+        let admin = self.admin()?;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        accept("delete topic", admin.delete_topics(&names, &options()).await, Code::UnknownTopicOrPartition)
+    }
+
+    /// Removes a consumer group; one that is gone is as it should be.
+    pub async fn delete_group(&self, id: &str) -> Result<(), Failure> {
+        let admin = self.admin()?;
+        accept("delete group", admin.delete_groups(&[id], &options()).await, Code::GroupIdNotFound)
+    }
+
+    /// Writes one record and waits until the brokers have it.
+    pub async fn send(&self, topic: &str, key: &str, value: &str) -> Result<(), Failure> {
+        let config = self.connection.producer_config("tidemark-operator");
+        let producer: FutureProducer = config.create().map_err(|error| of_error("client", &error))?;
+        let record = FutureRecord::to(topic).partition(0).key(key).payload(value);
+        match producer.send(record, DEADLINE).await {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(of_error(&format!("write to {topic}"), &error)),
+        }
+    }
+}
+
+impl KafkaLook {
+    /// `cluster.id`, empty where the brokers have none.
+    pub fn cluster_id(&self) -> String {
+        self.consumer.client().fetch_cluster_id(DEADLINE).unwrap_or_default()
+    }
+
+    /// Number of brokers, and the partitions of each topic.
+    pub fn topics(&self) -> Result<(usize, BTreeMap<String, i32>), Failure> {
+        let metadata = self.consumer.fetch_metadata(None, DEADLINE).map_err(|error| self.explain("metadata", &error))?;
+        let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        let partitions = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let topics = topics.map(|topic| (topic.name().to_owned(), partitions(topic.partitions().len()))).collect();
+        Ok((metadata.brokers().len(), topics))
+    }
+
+    /// First ([`Offset::Beginning`]) or next ([`Offset::End`]) offset of each partition.
+    pub fn edge(&self, topics: &BTreeMap<String, i32>, edge: Offset) -> Result<Offsets, Failure> {
+        if topics.is_empty() {
+            return Ok(Offsets::new());
+        }
+        let mut wanted = TopicPartitionList::new();
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                let added = wanted.add_partition_offset(topic, partition, edge);
+                added.map_err(|error| of_error("offsets", &error))?;
+            }
+        }
+        let answer = self.consumer.offsets_for_times(wanted, DEADLINE);
+        Ok(offsets(&answer.map_err(|error| self.explain("offsets", &error))?))
+    }
+
+    /// Committed offsets of the group that the look was opened with.
+    pub fn committed(&self, topics: &BTreeMap<String, i32>) -> Result<Offsets, Failure> {
+        if topics.is_empty() {
+            return Ok(Offsets::new());
+        }
+        let mut wanted = TopicPartitionList::new();
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                wanted.add_partition(topic, partition);
+            }
+        }
+        let answer = self.consumer.committed_offsets(wanted, DEADLINE);
+        Ok(offsets(&answer.map_err(|error| self.explain("committed offsets", &error))?))
+    }
+
+    /// Consumer groups whose id starts with `prefix`, and their numbers of members.
+    pub fn groups(&self, prefix: &str) -> Result<BTreeMap<String, usize>, Failure> {
+        let list = self.consumer.client().fetch_group_list(None, DEADLINE);
+        let list = list.map_err(|error| self.explain("groups", &error))?;
+        let ours = list.groups().iter().filter(|group| group.name().starts_with(prefix) && group.state() != "Dead");
+        Ok(ours.map(|group| (group.name().to_owned(), group.members().len())).collect())
+    }
+
+    /// The last messages of partition 0 of a topic, oldest first.
+    pub fn tail(&self, topic: &str) -> Result<Vec<TailMessage>, Failure> {
+        let what = format!("read {topic}");
+        let wrong = |error: &KafkaError| self.explain(&what, error);
+        let (low, high) = self.consumer.fetch_watermarks(topic, 0, DEADLINE).map_err(|error| wrong(&error))?;
+        let mut messages = Vec::new();
+        if high <= low {
+            return Ok(messages);
+        }
+        let mut from = TopicPartitionList::new();
+        let start = Offset::Offset(low.max(high - TAIL));
+        from.add_partition_offset(topic, 0, start).map_err(|error| wrong(&error))?;
+        self.consumer.assign(&from).map_err(|error| wrong(&error))?;
+        let until = Instant::now() + DEADLINE;
+        // A topic that ends in a transaction marker never shows its last offset: a quiet moment ends it too.
+        let mut quiet = 0;
+        while Instant::now() < until && quiet < 3 {
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let last = message.offset() + 1 >= high;
+                    messages.push(tail_message(&message));
+                    quiet = 0;
+                    if last {
+                        break;
+                    }
+                }
+                Some(Err(error)) => return Err(wrong(&error)),
+                None => quiet += i32::from(!messages.is_empty()),
+            }
+        }
+        self.consumer.unassign().map_err(|error| wrong(&error))?;
+        Ok(messages)
+    }
+
+    /// The call's error, or the client's own where that says more (a refused login looks like a time-out).
+    fn explain(&self, what: &str, error: &KafkaError) -> Failure {
+        // Polling delivers the client's errors to the context.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
+        let last = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match last {
+            Some((code, reason)) => failure(class_of(code), format!("kafka: {what}: {reason}")),
+            None => of_error(what, error),
+        }
+    }
+}
+
+fn tail_message(message: &rdkafka::message::BorrowedMessage<'_>) -> TailMessage {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let headers = message.headers().map(|headers| {
+        let text = |header: rdkafka::message::Header<'_, &[u8]>| {
+            let value = String::from_utf8(header.value?.to_vec()).ok()?;
+            Some((header.key.to_owned(), value))
+        };
+        headers.iter().filter_map(text).collect()
+    });
+    TailMessage {
+        value: message.payload().unwrap_or_default().to_vec(),
+        headers: headers.unwrap_or_default(),
+        age_ms: message.timestamp().to_millis().map_or(i64::MAX, |written| now.saturating_sub(written)),
+    }
+}
+
+fn offsets(list: &TopicPartitionList) -> Offsets {
+    let mut found = Offsets::new();
+    for element in list.elements() {
+        if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
+            found.entry(element.topic().to_owned()).or_default().insert(element.partition(), offset);
+        }
+    }
+    found
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE))
+}
+
+/// Reads the answers of an admin call; `fine` means that nothing was left to do.
+fn accept(what: &str, answer: Result<Vec<Result<String, (String, Code)>>, KafkaError>, fine: Code) -> Result<(), Failure> {
+    for result in answer.map_err(|error| of_error(what, &error))? {
+        match result {
+            Err((name, code)) if code != fine => {
+                return Err(failure(class_of(code), format!("kafka: {what} {name}: {code}")));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn of_error(what: &str, error: &KafkaError) -> Failure {
+    let class = error.rdkafka_error_code().map_or(FailureClass::Remote, class_of);
+    failure(class, format!("kafka: {what}: {error}"))
+}
+
+fn class_of(code: Code) -> FailureClass {
+    match code {
+        Code::Authentication | Code::SaslAuthenticationFailed => FailureClass::Authentication,
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed => FailureClass::Permission,
+        Code::BrokerTransportFailure
+        | Code::AllBrokersDown
+        | Code::OperationTimedOut
+        | Code::RequestTimedOut
+        | Code::MessageTimedOut
+        | Code::Resolve
+        | Code::SSL
+        | Code::NotController
+        | Code::CoordinatorLoadInProgress
+        | Code::CoordinatorNotAvailable => FailureClass::Unreachable,
+        _ => FailureClass::Remote,
+    }
+}

@@ -1,0 +1,17 @@
+//! Thin clients of the remote systems: they speak the protocol and classify failures, and decide nothing. I/O.
+
+pub mod connect;
+pub mod kafka_admin;
+pub mod postgres;
+mod tls;
+
+use crate::facts::{Failure, FailureClass};
+
+/// Longest text of a failure, in characters.
+const MESSAGE_LIMIT: usize = 256;
+
+/// Builds a failure with its text cut to what a condition may show.
+pub(crate) fn failure(class: FailureClass, message: impl AsRef<str>) -> Failure {
+    let first = message.as_ref().lines().next().unwrap_or_default();
+    Failure { class, message: first.chars().take(MESSAGE_LIMIT).collect() }
+}

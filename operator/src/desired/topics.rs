@@ -1,0 +1,78 @@
+//! Kafka topics: of the tables, of the heartbeats, signals and notifications, of the dead letters. Pure.
+
+use std::collections::BTreeMap;
+
+use tidemark_crds::conditions::Reason;
+use tidemark_crds::duration;
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::names::Topics;
+use tidemark_crds::pipeline::Kafka;
+
+use super::part::{Part, Problem};
+use crate::effect::{Effect, KafkaEffect};
+use crate::facts::KafkaFacts;
+use crate::step::{Fact, Stage, StepKind};
+
+/// Retention of the small topics, in milliseconds: a week, so that a look finds what happened while nobody
+/// looked.
+const WEEK_MS: u64 = 7 * 24 * 3_600_000;
+/// Retention of the heartbeats, in milliseconds: only the newest counts.
+const HOUR_MS: u64 = 3_600_000;
+
+/// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
+/// have been chosen by somebody.
+pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &KafkaFacts) -> Part {
+    let names = Topics { prefix: &kafka.topic_prefix };
+    let retention = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
+    let mut wanted: BTreeMap<String, (i32, u64)> =
+        tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
+    wanted.insert(dead_letter.to_owned(), (1, retention));
+    wanted.insert(names.heartbeat(), (1, HOUR_MS));
+    wanted.insert(names.signal(), (1, WEEK_MS));
+    wanted.insert(names.notification(), (1, WEEK_MS));
+    let mut part = Part::default();
+    for (name, (partitions, retention)) in wanted {
+        match facts.topics.get(&name) {
+            None => {
+                let effect = Effect::Kafka(KafkaEffect::CreateTopic {
+                    name: name.clone(),
+                    partitions,
+                    replication_factor: kafka.topics.replication_factor,
+                    config: [("cleanup.policy", "delete".to_owned()), ("retention.ms", retention.to_string())]
+                        .map(|(key, value)| (key.to_owned(), value))
+                        .into(),
+                });
+                let what = format!("create topic {name} with {partitions} partitions");
+                part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
+            }
+            // Debezium reads the signals of partition 0 alone.
+            Some(live) if name == names.signal() && *live != 1 => {
+                let message = format!("topic {name} has {live} partitions and must have one: delete it, and it is made anew");
+                part.problems.push(Problem::new(name, Reason::Conflict, message));
+            }
+            Some(_) => {}
+        }
+    }
+    part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_topics_are_made_and_existing_ones_left_alone() {
+        let kafka: Kafka =
+            serde_json::from_value(serde_json::json!({"bootstrapServers": "k:9092", "topicPrefix": "shop"})).unwrap();
+        let tables = ["public.orders".parse().unwrap()];
+        let nothing = KafkaFacts::default();
+        let part = steps(&kafka, &tables, "shop.dead-letter", &nothing);
+        insta::assert_debug_snapshot!(part);
+        let topics = part.steps.iter().filter_map(|step| match &step.effect {
+            Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => Some((name.clone(), *partitions)),
+            _ => None,
+        });
+        let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
+        assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all), Part::default());
+    }
+}

@@ -1,0 +1,482 @@
+//! Views of the preset and of the user: what each is, and what is missing of them. Pure.
+//!
+//! A refreshed view NAME is three objects: a table `NAME__<hash of its columns>`, the refresh `NAME__refresh`
+//! that fills it, and a plain view NAME over the table. The COMMENT holds our mark and a hash of all that the
+//! view is made of, so that one that did not change is never written again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tidemark_crds::conditions::Reason;
+use tidemark_crds::duration;
+use tidemark_crds::layout::TableLayout;
+use tidemark_crds::ledger::PROGRESS_TABLE;
+use tidemark_crds::names::{PipelineName, short_hash};
+use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Views};
+use tidemark_crds::quote::{ident_list, literal, qualified};
+
+use super::part::{Part, Problem, conflict, hash_in, is_ours};
+use super::preset::{Computed, Filling, Object, Preset, ecommerce};
+use super::sql_lint;
+use super::tables::create_view;
+use crate::effect::Effect;
+use crate::facts::{ClickHouseFacts, ClickHouseObject};
+use crate::step::{Fact, Stage, Step, StepKind};
+
+/// What the views are built from.
+#[derive(Debug, Clone, Copy)]
+pub struct ViewsInput<'a> {
+    /// Target database.
+    pub database: &'a str,
+    /// Mark of the pipeline.
+    pub mark: &'a str,
+    /// The pipeline.
+    pub name: &'a PipelineName,
+    /// The spec's part about views.
+    pub views: &'a Views,
+    /// SELECT of each of the user's views whose source could be read.
+    pub extra_sql: &'a BTreeMap<String, String>,
+    /// Layouts of the state tables.
+    pub layouts: &'a [&'a TableLayout],
+}
+
+/// How a view is computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Materialization {
+    /// At each query.
+    View,
+    /// At an interval, into a table.
+    Refresh {
+        /// Seconds between two refreshes.
+        every_s: u64,
+        /// Sorting key of the table.
+        order_by: Vec<String>,
+        /// Refreshes that come first.
+        after: Vec<String>,
+    },
+}
+
+/// One view as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// How it is computed.
+    pub materialization: Materialization,
+    /// Its SELECT.
+    pub select: String,
+    /// Objects of the target database that it reads.
+    pub depends_on: Vec<String>,
+    /// Hash of all that it is made of, the types of the columns that it reads included.
+    pub hash: String,
+    /// The query whose answer is its columns.
+    pub probe: String,
+}
+
+/// What ClickHouse says to a view's probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Its columns: name and type text.
+    Columns(Vec<(String, String)>),
+    /// Why it cannot be.
+    Refused(String),
+}
+
+/// All views that should be there, in the order in which they are made, and what keeps others from it.
+pub fn views(input: &ViewsInput<'_>) -> (Vec<View>, Vec<Problem>) {
+    let mut made: Vec<View> = Vec::new();
+    let mut problems = Vec::new();
+    if input.layouts.is_empty() {
+        return (made, problems);
+    }
+    if input.views.preset == PresetChoice::Ecommerce {
+        preset_views(input, &ecommerce(), &mut made, &mut problems);
+    }
+    for extra in &input.views.extra {
+        // A source that could not be read is another part's problem.
+        let Some(sql) = input.extra_sql.get(&extra.name) else { continue };
+        match extra_view(input, extra, sql, &made) {
+            Ok(view) => made.push(view),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (made, problems)
+}
+
+fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, problems: &mut Vec<Problem>) {
+    let filling =
+        Filling { database: input.database, name: input.name, views: input.views, layouts: input.layouts };
+    let lacking = lacking(input, preset);
+    for object in &preset.objects {
+        let select = preset.select(object, &filling);
+        let text: BTreeSet<String> = sql_lint::words(Preset::template(object)).collect();
+        let missing: Vec<String> = lacking
+            .iter()
+            .filter(|(table, column)| {
+                let reads = text.contains(table.as_str()) || text.contains(&format!("{table}_current"));
+                reads && column.is_none_or(|column| text.contains(column))
+            })
+            .map(|(table, column)| column.map_or_else(|| format!("table {table}"), |c| format!("{table}.{c}")))
+            .collect();
+        let missing_views =
+            object.depends_on.iter().filter(|name| !made.iter().any(|view| view.name == **name)).cloned();
+        let missing: Vec<String> = missing.into_iter().chain(missing_views).collect();
+        if missing.is_empty() {
+            made.push(preset_view(input, object, select, made));
+        } else {
+            let message = format!(
+                "view {} needs {}: add it to spec.tables, or map a column of another name onto it with \
+                 spec.tables[].columns[].target",
+                object.name,
+                missing.join(", ")
+            );
+            problems.push(Problem::new(&object.name, Reason::MissingColumns, message));
+        }
+    }
+}
+
+/// Tables and columns that the preset reads and no layout has; `None`: the whole table.
+fn lacking<'a>(input: &ViewsInput<'_>, preset: &'a Preset) -> Vec<(&'a String, Option<&'a String>)> {
+    let mut lacking = Vec::new();
+    for (table, columns) in &preset.requires {
+        match input.layouts.iter().find(|layout| layout.target == *table) {
+            None => lacking.push((table, None)),
+            Some(layout) => lacking.extend(
+                columns
+                    .iter()
+                    .filter(|column| !layout.columns.iter().any(|known| known.target == **column))
+                    .map(|column| (table, Some(column))),
+            ),
+        }
+    }
+    lacking
+}
+
+fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[View]) -> View {
+    let materialization = match object.materialization {
+        Computed::View => Materialization::View,
+        Computed::Refresh => Materialization::Refresh {
+            every_s: seconds(&input.views.refresh_interval),
+            order_by: object.order_by.clone(),
+            after: object
+                .depends_on
+                .iter()
+                .filter(|name| {
+                    made.iter().any(|view| view.name == **name && view.materialization != Materialization::View)
+                })
+                .cloned()
+                .collect(),
+        },
+    };
+    view(input, &object.name, materialization, select, made)
+}
+
+fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View]) -> Result<View, Problem> {
+    let name = &extra.name;
+    if let Some(wrong) = sql_lint::lint(sql) {
+        return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
+    }
+    let taken = made.iter().any(|view| view.name == *name)
+        || input.layouts.iter().any(|layout| layout.target == *name || format!("{}_current", layout.target) == *name);
+    if taken || name.starts_with("_tidemark") {
+        let message = format!("view {name}: another table or view of this pipeline has that name: choose another");
+        return Err(Problem::new(name, Reason::InvalidView, message));
+    }
+    let every = extra.materialization.every.as_ref().unwrap_or(&input.views.refresh_interval);
+    let materialization = match extra.materialization.r#type {
+        MaterializationType::View => Materialization::View,
+        MaterializationType::Refresh => {
+            Materialization::Refresh { every_s: seconds(every), order_by: Vec::new(), after: Vec::new() }
+        }
+    };
+    Ok(view(input, name, materialization, sql.trim().to_owned(), made))
+}
+
+fn seconds(text: &str) -> u64 {
+    // The schema's pattern admits nothing else; a refresh of less than a second is one of a second.
+    duration::milliseconds(text).map_or(30, |ms| ms.div_ceil(1000)).max(1)
+}
+
+fn view(
+    input: &ViewsInput<'_>,
+    name: &str,
+    materialization: Materialization,
+    select: String,
+    made: &[View],
+) -> View {
+    let words: BTreeSet<String> = sql_lint::words(&select).collect();
+    let mut depends_on = Vec::new();
+    let mut basis = format!("{materialization:?}\n{select}");
+    for layout in input.layouts {
+        let current = format!("{}_current", layout.target);
+        for object in [&layout.target, &current].into_iter().filter(|object| words.contains(object.as_str())) {
+            depends_on.push(object.clone());
+            for column in &layout.columns {
+                if words.contains(&column.target) || select.contains('*') {
+                    basis.push_str(&format!("\n{object}.{} {}", column.target, column.r#type));
+                }
+            }
+        }
+    }
+    for other in made.iter().filter(|other| words.contains(&other.name)) {
+        depends_on.push(other.name.clone());
+        basis.push_str(&format!("\n{} {}", other.name, other.hash));
+    }
+    if words.contains(PROGRESS_TABLE) {
+        depends_on.push(PROGRESS_TABLE.to_owned());
+    }
+    let hash = short_hash(&basis);
+    // The line break ends a comment at the end of a user's text.
+    let probe = format!("DESCRIBE TABLE ({select}\n)");
+    View { name: name.to_owned(), materialization, select, depends_on, hash, probe }
+}
+
+/// Whether a probe of the view would be asked of what it will be made on: all that it reads is there, and of
+/// the layout and hash that it should have.
+pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &ClickHouseFacts) -> bool {
+    view.depends_on.iter().all(|name| {
+        let Some(object) = facts.objects.get(name) else { return false };
+        if let Some(other) = all.iter().find(|other| other.name == *name) {
+            return hash_in(&object.comment, input.mark) == other.hash;
+        }
+        let base = name.strip_suffix("_current").unwrap_or(name);
+        let layout = input.layouts.iter().find(|layout| layout.target == base);
+        layout.is_none_or(|layout| {
+            layout.columns.iter().all(|column| {
+                let text = column.r#type.to_string();
+                object.columns.iter().any(|(name, live)| *name == column.target && *live == text)
+            })
+        })
+    })
+}
+
+/// What brings the views to what they should be: those that ClickHouse refused are named, the others go on.
+pub fn steps(
+    input: &ViewsInput<'_>,
+    all: &[View],
+    facts: &ClickHouseFacts,
+    answers: &BTreeMap<String, Probe>,
+) -> Part {
+    let mut part = Part::default();
+    for view in all {
+        if let Some(object) = facts.objects.get(&view.name) {
+            if !is_ours(&object.comment, input.mark) {
+                let what = format!("{}.{}", input.database, view.name);
+                part.problems.push(conflict(&view.name, &what, &object.comment));
+                continue;
+            }
+            if hash_in(&object.comment, input.mark) == view.hash {
+                continue;
+            }
+        }
+        match answers.get(&view.hash) {
+            None => {}
+            Some(Probe::Refused(message)) => {
+                let message = format!("view {} is refused by clickhouse: {message}: correct its SQL", view.name);
+                part.problems.push(Problem::new(&view.name, Reason::InvalidView, message));
+            }
+            Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts)),
+        }
+    }
+    part.steps.extend(orphans(input, all, facts));
+    part
+}
+
+fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts: &ClickHouseFacts) -> Part {
+    let mut part = Part::default();
+    let mut needs: Vec<Fact> = view.depends_on.iter().cloned().map(Fact::View).collect();
+    let comment = format!("{} {}", input.mark, view.hash);
+    let select = match &view.materialization {
+        Materialization::View => view.select.clone(),
+        Materialization::Refresh { every_s, order_by, after } => {
+            let refreshed = Refreshed { input, view, columns, comment: &comment, facts };
+            if refreshed.plan(*every_s, order_by, after, &needs, &mut part) {
+                // Readers keep the old table until the new one was filled once.
+                needs = vec![Fact::View(refreshed.refresh())];
+            } else {
+                return part;
+            }
+            let names = ident_list(columns.iter().map(|(name, _)| name.as_str()));
+            format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
+        }
+    };
+    let sql = create_view(input.database, &view.name, &comment, &select);
+    let (kind, verb) = match facts.objects.contains_key(&view.name) {
+        true => (StepKind::Replace, "replace"),
+        false => (StepKind::Create, "create"),
+    };
+    let gives = Some(Fact::View(view.name.clone()));
+    let what = format!("{verb} view {}", view.name);
+    part.step((Stage::View, kind), what, needs, gives, Effect::ClickHouse { sql });
+    part
+}
+
+/// The table and the refresh behind a view.
+struct Refreshed<'a> {
+    input: &'a ViewsInput<'a>,
+    view: &'a View,
+    columns: &'a [(String, String)],
+    comment: &'a str,
+    facts: &'a ClickHouseFacts,
+}
+
+impl Refreshed<'_> {
+    /// Table, named by its columns, since those of a table that is being read cannot be altered.
+    fn table(&self) -> String {
+        let shape: Vec<String> = self.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        format!("{}__{}", self.view.name, short_hash(&shape.join("\n")))
+    }
+
+    fn refresh(&self) -> String {
+        refresh_of(&self.view.name)
+    }
+
+    /// Adds the steps of table and refresh; whether the view over them may be made.
+    fn plan(&self, every_s: u64, order_by: &[String], after: &[String], needs: &[Fact], part: &mut Part) -> bool {
+        let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
+        for name in [&table, &refresh] {
+            if let Some(object) = self.facts.objects.get(name)
+                && !is_ours(&object.comment, self.input.mark)
+            {
+                let mut found = conflict(name, &format!("{database}.{name}"), &object.comment);
+                found.object.clone_from(&self.view.name);
+                part.problems.push(found);
+                return false;
+            }
+        }
+        if !self.facts.objects.contains_key(&table) {
+            let sql = self.create_table(&table, order_by);
+            let gives = Some(Fact::View(table.clone()));
+            let what = format!("create table {table} of view {}", self.view.name);
+            part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, Effect::ClickHouse { sql });
+        }
+        let live = self.facts.objects.get(&refresh);
+        let current = live.is_some_and(|object| hash_in(&object.comment, self.input.mark) == self.view.hash);
+        if live.is_some() && !current {
+            let sql = format!("DROP VIEW IF EXISTS {} SYNC", qualified(database, &refresh));
+            let what = format!("drop the refresh of view {} to replace it", self.view.name);
+            part.step((Stage::View, StepKind::Replace), what, vec![], None, Effect::ClickHouse { sql });
+            return false;
+        }
+        if live.is_none() {
+            let mut needs = needs.to_vec();
+            needs.push(Fact::View(table.clone()));
+            needs.extend(after.iter().map(|name| Fact::View(refresh_of(name))));
+            let sql = self.create_refresh(&table, every_s, after);
+            let what = format!("create the refresh of view {}", self.view.name);
+            let effect = Effect::ClickHouse { sql };
+            part.step((Stage::View, StepKind::Create), what, needs, Some(Fact::View(refresh.clone())), effect);
+        }
+        let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
+        filled || !self.facts.objects.contains_key(&self.view.name)
+    }
+
+    fn create_table(&self, table: &str, order_by: &[String]) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name))).collect();
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY ({}) SETTINGS allow_nullable_key = 1 \
+             COMMENT {}",
+            qualified(self.input.database, table),
+            columns.join(", "),
+            ident_list(order_by.iter().map(String::as_str)),
+            literal(self.comment),
+        )
+    }
+
+    fn create_refresh(&self, table: &str, every_s: u64, after: &[String]) -> String {
+        let database = self.input.database;
+        let after: Vec<String> = after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
+        let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
+        format!(
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {every_s} SECOND{depends} TO {} \
+             SQL SECURITY DEFINER COMMENT {} AS {}",
+            qualified(database, &refresh_of(&self.view.name)),
+            qualified(database, table),
+            literal(self.comment),
+            self.view.select,
+        )
+    }
+}
+
+fn refresh_of(name: &str) -> String {
+    format!("{name}__refresh")
+}
+
+/// Marked views that are not wanted any more, and tables that no refresh fills any more. A view that is wanted
+/// and cannot be made now keeps what it has.
+fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec<Step> {
+    let mut wanted: BTreeSet<String> = input.views.extra.iter().map(|extra| extra.name.clone()).collect();
+    if input.views.preset == PresetChoice::Ecommerce {
+        wanted.extend(ecommerce().objects.into_iter().map(|object| object.name));
+    }
+    let is_left = |name: &str, object: &ClickHouseObject| {
+        // The `_current` view of a state table lives as long as the table.
+        if name.strip_suffix("_current").is_some_and(|base| facts.objects.contains_key(base)) {
+            return false;
+        }
+        let (base, suffix) = name.rsplit_once("__").unwrap_or((name, ""));
+        if !wanted.contains(name) && !wanted.contains(base) {
+            return true;
+        }
+        let settled = all.iter().find(|view| view.name == base).is_some_and(|view| {
+            let live = facts.objects.get(&view.name);
+            live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash)
+        });
+        let in_use = facts.objects.get(base).is_some_and(|live| live.definition.contains(name));
+        let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
+        match (object.engine.as_str(), suffix) {
+            ("MergeTree", _) => settled && !in_use,
+            ("MaterializedView", "refresh") => settled && plain,
+            _ => false,
+        }
+    };
+    derived(input.mark, facts)
+        .into_iter()
+        .filter(|(name, object)| is_left(name, object))
+        .map(|(name, object)| drop_step(Stage::Cleanup, input.database, name, object))
+        .collect()
+}
+
+/// Every marked view, refresh and derived table, in the order in which they can be dropped.
+fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a ClickHouseObject)> {
+    let rank = |object: &ClickHouseObject| match object.engine.as_str() {
+        "MaterializedView" => Some(0),
+        "View" => Some(1),
+        // State and bookkeeping tables are ReplacingMergeTree.
+        "MergeTree" => Some(2),
+        _ => None,
+    };
+    let mut found: Vec<_> = facts
+        .objects
+        .iter()
+        .filter(|(_, object)| is_ours(&object.comment, mark))
+        .filter_map(|(name, object)| Some((rank(object)?, (name, object))))
+        .collect();
+    found.sort_by_key(|(rank, _)| *rank);
+    found.into_iter().map(|(_, object)| object).collect()
+}
+
+fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject) -> Step {
+    let kind = if object.engine == "MergeTree" { "TABLE" } else { "VIEW" };
+    let sql = format!("DROP {kind} IF EXISTS {} SYNC", qualified(database, name));
+    Step {
+        stage,
+        kind: StepKind::Drop,
+        what: format!("drop {} {name}", kind.to_lowercase()),
+        needs: vec![],
+        gives: None,
+        effect: Effect::ClickHouse { sql },
+    }
+}
+
+/// Deletion: drops every view of ours, and the tables that refreshes filled.
+pub fn drop_all(database: &str, mark: &str, facts: &ClickHouseFacts) -> Vec<Step> {
+    derived(mark, facts)
+        .into_iter()
+        .map(|(name, object)| drop_step(Stage::DropView, database, name, object))
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "views_tests.rs"]
+mod tests;
