@@ -9,6 +9,7 @@ use tidemark_crds::pipeline::{Policy, Table};
 use tidemark_crds::quote;
 
 use crate::desired::pipeline::{Desired, Subject};
+use crate::desired::part::is_ours;
 use crate::desired::sink_objects::plan_removal;
 use crate::desired::{held, views};
 use crate::effect::{ConnectEffect, Effect, KafkaEffect};
@@ -53,7 +54,11 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
             (Observation::Known(_), Policy::Retain) => vec![Fact::ConnectorStopped],
             _ => Vec::new(),
         };
-        if facts.slot.is_some() {
+        if let Some(slot) = &facts.slot {
+            let mut needs = needs;
+            if slot.active {
+                needs.push(Fact::Other("the slot to be left by its reader".into()));
+            }
             let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&name));
             let what = format!("drop replication slot {name}");
             steps.push(drop_step(Stage::DropSlot, what, needs, Some(Fact::SlotGone), Effect::Postgres { sql }));
@@ -109,7 +114,7 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
     if subject.spec.deletion_policy.clickhouse == Policy::Retain {
         return;
     }
-    let ours = |name: &str| facts.objects.get(name).is_some_and(|object| object.comment.starts_with(subject.mark));
+    let ours = |name: &str| facts.objects.get(name).is_some_and(|object| is_ours(&object.comment, subject.mark));
     let drop = |name: &str| Effect::ClickHouse { sql: format!("DROP TABLE {} SYNC", quote::qualified(database, name)) };
     let mut left = BTreeSet::new();
     for target in subject.spec.all_tables().iter().map(Table::target_name).filter(|target| ours(target)) {

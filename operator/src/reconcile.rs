@@ -155,7 +155,9 @@ async fn desire_with_answers(
     if desired.questions.is_empty() {
         return desired;
     }
-    let new = probe::ask(client, &desired.questions).await;
+    // A user's view names its tables without their database.
+    let client = client.with_database(Some(&subject.spec.clickhouse.database));
+    let new = probe::ask(&client, &desired.questions).await;
     {
         let mut kept = memory.answers.lock().unwrap_or_else(PoisonError::into_inner);
         for (hash, answer) in &new {

@@ -1,21 +1,23 @@
 //! What should be there, built from the spec and from facts. Pure.
 
 pub mod access;
-pub mod views;
-pub mod topics;
-pub mod tables;
-mod sql_lint;
-pub mod snapshots;
-pub mod publication;
-mod preset;
-pub mod layouts;
 pub mod connector;
 pub mod disruption;
+pub mod held;
+pub mod layouts;
 pub mod network;
 pub mod part;
+pub mod pipeline;
+mod preset;
+pub mod publication;
 pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;
+pub mod snapshots;
+mod sql_lint;
+pub mod tables;
+pub mod topics;
+pub mod views;
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
 
-use super::part::Part;
+use super::part::{Part, hash_in};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
@@ -87,7 +87,9 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         sink(subject, &layouts, observed, clickhouse, &mut desired);
         change_data_capture(subject, &layouts, &sources, observed, clickhouse, &mut desired);
     }
-    if let Some(kafka) = observed.kafka.known() {
+    if let Some(kafka) = observed.kafka.known()
+        && !sources.is_empty()
+    {
         let dead_letter = dead_letter_topic(subject.spec);
         let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka);
         desired.take(ConditionType::ConnectorRunning, part);
@@ -111,7 +113,11 @@ impl Desired {
     }
 
     fn problem(&mut self, condition: ConditionType, problem: super::part::Problem) {
-        let found = Problem::of(condition, problem.object, problem.reason, problem.message);
+        let super::part::Problem { object, reason, message } = problem;
+        let found = match object.as_str() {
+            "source" | "connector" | "" => Problem::of_all(condition, reason, message),
+            _ => Problem::of(condition, object, reason, message),
+        };
         if !self.problems.contains(&found) {
             self.problems.push(found);
         }
@@ -162,6 +168,9 @@ fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) 
 fn source(subject: &Subject<'_>, sources: &[SourceTable], postgres: &PostgresFacts, desired: &mut Desired) {
     for problem in publication::preflight(sources, postgres) {
         desired.problem(ConditionType::SourceReady, problem);
+    }
+    if sources.is_empty() {
+        return;
     }
     let part = publication::steps(subject.name, subject.mark, sources, postgres);
     desired.take(ConditionType::SourceReady, part);
@@ -247,10 +256,13 @@ fn all_views(
     for problem in problems {
         desired.problem(ConditionType::ViewsInSync, problem);
     }
+    let in_place = |view: &View| {
+        facts.objects.get(&view.name).is_some_and(|object| hash_in(&object.comment, subject.mark) == view.hash)
+    };
     desired.questions = all
         .iter()
-        .filter(|view| !answers.contains_key(&view.hash))
-        .filter(|view| view.depends_on.iter().all(|object| facts.objects.contains_key(object)))
+        .filter(|view| !answers.contains_key(&view.hash) && !in_place(view))
+        .filter(|view| views::is_ready(&input, &all, view, facts))
         .map(|view| Question { hash: view.hash.clone(), sql: view.probe.clone() })
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
@@ -265,6 +277,16 @@ fn sink(
     desired: &mut Desired,
 ) {
     let Some(live) = observed.kubernetes.known() else { return };
+    // A table that cannot be made, for another owner's sits in its place, does not hold up the others.
+    let refused = |layout: &&TableLayout| {
+        let name = layout.source.to_string();
+        let named = |problem: &Problem| {
+            let object = problem.object.as_deref();
+            object == Some(name.as_str()) || object == Some(layout.target.as_str())
+        };
+        !clickhouse.ledger.layouts.contains_key(&layout.target) && desired.problems.iter().any(named)
+    };
+    let layouts: Vec<&TableLayout> = layouts.iter().filter(|layout| !refused(layout)).collect();
     if layouts.is_empty() {
         return;
     }
@@ -296,6 +318,9 @@ fn change_data_capture(
     desired: &mut Desired,
 ) {
     let Some(connect) = observed.connect.known() else { return };
+    if sources.is_empty() && connect.connector.is_none() {
+        return;
+    }
     let ledger = &clickhouse.ledger;
     let input = connector::ConnectorInput {
         name: subject.name,
@@ -337,5 +362,16 @@ fn change_data_capture(
             },
         });
     }
-    let _ = (layouts, snapshots::steps);
+    let snapshots = snapshots::steps(&snapshots::SnapshotInput {
+        name: subject.name,
+        mark: subject.mark,
+        spec: subject.spec,
+        layouts,
+        connect,
+        postgres: observed.postgres.known(),
+        kafka: observed.kafka.known(),
+        clickhouse,
+        request: subject.requests.get("resnapshot").map(String::as_str),
+    });
+    desired.take(ConditionType::SourceReady, snapshots);
 }
