@@ -40,7 +40,7 @@ enum Command {
         #[arg(long, env = "TIDEMARK_LISTEN", default_value = "0.0.0.0:9090")]
         listen: SocketAddr,
         /// Name of this replica in the progress table.
-        #[arg(long, env = "HOSTNAME", default_value = "sink")]
+        #[arg(long, env = "TIDEMARK_REPLICA", default_value = "sink")]
         replica: String,
         /// How the connector writes decimals and times where records carry no schema: "contract" as the
         /// operator sets it up, "debezium-defaults" for a connector that was set up by others.

@@ -65,7 +65,7 @@ impl TypedMetric for DurationHistogram {
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let counts: Vec<u64> = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        let bounds = BOUNDS.iter().map(|bound| f64::from(*bound) / 1000.0).chain([f64::MAX]);
+        let bounds = BOUNDS.iter().map(|bound| f64::from(*bound) / 1000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let sum = seconds(self.sum_ms.load(Ordering::Relaxed));
         encoder.encode_histogram::<TableLabel>(sum, counts.iter().sum(), &buckets, None)

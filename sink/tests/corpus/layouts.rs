@@ -1,0 +1,152 @@
+//! The layouts that an operator would write for the recorded tables, one after the other.
+
+use tidemark_crds::layout::{ColumnLayout, OutOfRange, TableLayout, Wire};
+
+pub(super) const TABLES: [&str; 6] =
+    ["customers", "products", "orders", "order_items", "audit_log", "debezium_signal"];
+
+fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayout {
+    ColumnLayout {
+        source: source.to_owned(),
+        target: source.to_owned(),
+        attnum: 0,
+        pg_type: pg_type.to_owned(),
+        wire,
+        array: ch_type.starts_with("Array"),
+        r#type: ch_type.parse().unwrap(),
+        key: None,
+        out_of_range: if ch_type.starts_with("Nullable") { OutOfRange::Null } else { OutOfRange::DeadLetter },
+        missing: None,
+    }
+}
+
+fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>, ignored: &[&str]) -> TableLayout {
+    for (place, key) in keys.iter().enumerate() {
+        let column = columns.iter_mut().find(|column| column.source == *key).unwrap();
+        column.key = Some(u16::try_from(place).unwrap());
+    }
+    TableLayout {
+        version: 1,
+        source: format!("public.{source}").parse().unwrap(),
+        target: source.to_owned(),
+        columns,
+        ignored: ignored.iter().map(|name| (*name).to_owned()).collect(),
+        full_before: matches!(source, "orders" | "audit_log"),
+        partition_by: None,
+    }
+}
+
+/// The layouts of a table in the order of the schema's changes.
+pub(super) fn stages(source: &str) -> Vec<TableLayout> {
+    let mut stages = match source {
+        "customers" => customers(),
+        "products" => vec![products()],
+        "orders" => orders(),
+        "order_items" => order_items(),
+        "audit_log" => vec![layout(source, &["at", "actor", "action"], vec![
+            column("at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
+            column("actor", "text", Wire::Text, "String"),
+            column("action", "text", Wire::Text, "String"),
+        ], &[])],
+        _ => vec![layout(source, &["id"], vec![
+            column("id", "character varying(64)", Wire::Text, "String"),
+            column("type", "character varying(32)", Wire::Text, "LowCardinality(String)"),
+            column("data", "text", Wire::Text, "LowCardinality(Nullable(String))"),
+        ], &[])],
+    };
+    for (version, stage) in (1..).zip(&mut stages) {
+        stage.version = version;
+    }
+    stages
+}
+
+fn customers() -> Vec<TableLayout> {
+    let stage = |phone: &str, ignored: &[&str]| {
+        let mut columns = vec![
+            column("id", "bigint", Wire::Int, "Int64"),
+            column("external_id", "uuid", Wire::Uuid, "UUID"),
+            column("email", "text", Wire::Text, "String"),
+            column("full_name", "character varying(120)", Wire::Text, "String"),
+            column(phone, "text", Wire::Text, "Nullable(String)"),
+            column("address", "jsonb", Wire::Json, "Nullable(String)"),
+            column("tags", "text[]", Wire::Text, "Array(Nullable(String))"),
+            column("scores", "integer[]", Wire::Int, "Array(Nullable(Int32))"),
+            column("birth_date", "date", Wire::Date, "Nullable(Date32)"),
+            column("is_vip", "boolean", Wire::Bool, "Bool"),
+            column("credit_limit", "numeric(12,2)", Wire::Decimal, "Decimal(12, 2)"),
+            column("created_at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
+            column("updated_at", "timestamp(3) without time zone", Wire::Timestamp,
+                "Nullable(DateTime64(6, 'UTC'))"),
+        ];
+        columns[4].target = "phone_number".to_owned();
+        layout("customers", &["id"], columns, ignored)
+    };
+    vec![stage("phone", &[]), stage("phone_number", &["phone"])]
+}
+
+fn products() -> TableLayout {
+    layout("products", &["id"], vec![
+        column("id", "bigint", Wire::Int, "Int64"),
+        column("sku", "text", Wire::Text, "String"),
+        column("name", "text", Wire::Text, "String"),
+        column("description", "text", Wire::Text, "Nullable(String)"),
+        column("price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
+        column("cost", "numeric", Wire::Decimal, "Nullable(String)"),
+        column("weight_kg", "real", Wire::Float, "Nullable(Float32)"),
+        column("rating", "double precision", Wire::Float, "Nullable(Float64)"),
+        column("attrs", "jsonb", Wire::Json, "Nullable(String)"),
+        column("image", "bytea", Wire::Base64, "Nullable(String)"),
+        column("shelf_time", "time without time zone", Wire::Micros, "Nullable(Int64)"),
+        column("lead_time", "interval", Wire::Micros, "Nullable(Int64)"),
+        column("created_at", "timestamp with time zone", Wire::ZonedTimestamp, "Nullable(DateTime64(6, 'UTC'))"),
+    ], &[])
+}
+
+fn orders() -> Vec<TableLayout> {
+    let stage = |total: &str, added: &[&str], note: bool| {
+        let zoned = |name| column(name, "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')");
+        let mut columns = vec![
+            column("id", "bigint", Wire::Int, "Int64"),
+            column("customer_id", "bigint", Wire::Int, "Int64"),
+            column("status", "order_status", Wire::Text, "LowCardinality(String)"),
+            column("currency", "character(3)", Wire::Text, "LowCardinality(String)"),
+            column("total", "numeric(14,2)", Wire::Decimal, total),
+            column("ship_to", "jsonb", Wire::Json, "Nullable(String)"),
+            column("ip", "inet", Wire::Text, "Nullable(String)"),
+            zoned("placed_at"),
+            zoned("updated_at"),
+        ];
+        if note {
+            columns.push(column("note", "text", Wire::Text, "Nullable(String)"));
+        }
+        if added.contains(&"coupon") {
+            columns.push(column("coupon", "text", Wire::Text, "Nullable(String)"));
+        }
+        if added.contains(&"priority") {
+            let mut priority = column("priority", "smallint", Wire::Int, "Int16");
+            priority.missing = Some("3".to_owned());
+            columns.push(priority);
+        }
+        layout("orders", &["id"], columns, if note { &[] } else { &["note"] })
+    };
+    vec![
+        stage("Decimal(14, 2)", &[], true),
+        stage("Decimal(14, 2)", &["coupon"], true),
+        stage("Decimal(14, 2)", &["coupon", "priority"], true),
+        stage("Decimal(20, 4)", &["coupon", "priority"], false),
+    ]
+}
+
+fn order_items() -> Vec<TableLayout> {
+    let stage = |qty: &str| {
+        layout("order_items", &["order_id", "line_no"], vec![
+            column("order_id", "bigint", Wire::Int, "Int64"),
+            column("line_no", "smallint", Wire::Int, "Int16"),
+            column("product_id", "bigint", Wire::Int, "Int64"),
+            column("qty", "integer", Wire::Int, qty),
+            column("unit_price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
+            column("discount", "numeric(5,4)", Wire::Decimal, "Decimal(5, 4)"),
+        ], &[])
+    };
+    vec![stage("Int32"), stage("Int64")]
+}

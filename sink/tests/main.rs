@@ -1,0 +1,3 @@
+//! Tests of the sink that need no server.
+
+mod corpus;
