@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chain;
+pub mod cluster;
 pub mod oracle;
 pub mod shop;
 pub mod stack;

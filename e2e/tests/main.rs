@@ -2,5 +2,8 @@
 
 mod bad_input;
 mod chain;
+mod cluster;
+mod crds;
+mod freshness;
 mod stack;
 mod views;

@@ -45,6 +45,7 @@ pub async fn watch(postgres: &Client, clickhouse: &Endpoint, watch: Watch<'_>) -
         freshness: Freshness::default(),
     };
     let mut next = start;
+    let mut drawn = 0;
     loop {
         follower.look(clickhouse, &clock).await;
         let over = end.is_some_and(|end| Instant::now() >= end);
@@ -53,11 +54,13 @@ pub async fn watch(postgres: &Client, clickhouse: &Endpoint, watch: Watch<'_>) -
             let summary = summary(postgres, clickhouse, watch.database, &follower.freshness).await;
             let mut out = std::io::stdout().lock();
             if over || terminal {
-                if terminal {
-                    // Home, and clear what is below.
-                    write!(out, "\x1b[H\x1b[J")?;
+                if drawn > 0 {
+                    // Back to where it began, so that what was said before stays.
+                    write!(out, "\x1b[{drawn}F\x1b[J")?;
                 }
-                writeln!(out, "{}", summary.table(start.elapsed()))?;
+                let table = summary.table(start.elapsed());
+                writeln!(out, "{table}")?;
+                drawn = if terminal { table.lines().count() + 1 } else { 0 };
             } else {
                 writeln!(out, "{}", summary.line(start.elapsed()))?;
             }

@@ -10,13 +10,18 @@ pub fn e2e_folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// Returns the cache: `TIDEMARK_CACHE`, or `~/.cache/tidemark`.
+pub fn folder() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("TIDEMARK_CACHE") {
+        return Ok(PathBuf::from(folder));
+    }
+    let home = std::env::var_os("HOME").context("HOME is not set")?;
+    Ok(PathBuf::from(home).join(".cache/tidemark"))
+}
+
 /// Returns the folder of a cached part, such as `kafka`, or an error that names the script that makes it.
 pub fn part(name: &str) -> anyhow::Result<PathBuf> {
-    let cache = match std::env::var_os("TIDEMARK_CACHE") {
-        Some(folder) => PathBuf::from(folder),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache/tidemark"),
-    };
-    let link = cache.join("current").join(name);
+    let link = folder()?.join("current").join(name);
     link.canonicalize().with_context(|| {
         format!(
             "{} is not there yet: run {}",

@@ -1,0 +1,77 @@
+//! An operator that starts again with nothing changed.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tidemark_e2e::cluster::{Cluster, OPERATOR, Pipeline, SHOP};
+use tidemark_e2e::stack::wait_until;
+
+use crate::cluster::READY;
+
+/// Time for the new pod to lead and to look at everything.
+const LOOKED: Duration = Duration::from_secs(90);
+/// Statements at ClickHouse by which the new pod must have been seen to look.
+const ENOUGH_READS: usize = 10;
+
+pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
+    let pipeline = Pipeline::new(cluster, SHOP, "shop");
+    pipeline.wait_ready(READY).await?;
+    let before = settled(cluster, &pipeline).await?;
+    let old = cluster.operator_addresses().await?;
+    let moment = jiff::Timestamp::now().as_microsecond();
+    let killed = cluster.kill_operator().await?;
+    cluster
+        .kubectl()
+        .rolled_out(OPERATOR, "deployment/tidemark", LOOKED)
+        .await?;
+    let addresses = cluster.operator_addresses().await?;
+    ensure!(
+        !addresses.is_empty() && addresses != old,
+        "{killed} was not replaced: {old:?}, {addresses:?}"
+    );
+
+    let writes = wait_until(
+        LOOKED,
+        "the new operator to lead and to look at everything",
+        || async {
+            let writes = cluster.operator_writes(moment, &addresses).await?;
+            let looked = writes.leases > 0 && writes.clickhouse_reads >= ENOUGH_READS;
+            ensure!(looked, "seen so far: {writes:?}");
+            Ok(Some(writes))
+        },
+    )
+    .await?;
+    ensure!(
+        writes.kubernetes.is_empty() && writes.clickhouse.is_empty(),
+        "the new operator wrote: {writes:?}"
+    );
+    let after = cluster.footprint(&pipeline).await.context("after the restart")?;
+    ensure!(
+        before == after,
+        "before the restart {before:#?}, after it {after:#?}"
+    );
+    println!(
+        "an operator restart: 0 writes among {} statements at ClickHouse; {} objects, {} records of connectors unchanged",
+        writes.clickhouse_reads,
+        after.objects.len(),
+        after.connector_changes
+    );
+    Ok(())
+}
+
+/// Takes the picture once two in a row are equal: pods that were killed before may still be coming back.
+async fn settled(
+    cluster: &Cluster,
+    pipeline: &Pipeline<'_>,
+) -> anyhow::Result<tidemark_e2e::cluster::Footprint> {
+    let mut last = cluster.footprint(pipeline).await?;
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let next = cluster.footprint(pipeline).await?;
+        if next == last {
+            return Ok(next);
+        }
+        last = next;
+    }
+    anyhow::bail!("the pipeline did not come to rest: {last:#?}")
+}
