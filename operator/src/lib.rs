@@ -30,6 +30,7 @@ pub mod references;
 pub mod restart;
 pub mod revisions;
 pub mod run;
+pub mod run;
 pub mod status;
 pub mod step;
 pub mod systems;

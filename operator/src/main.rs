@@ -1,0 +1,28 @@
+//! The program `tidemark`: operator and command line.
+
+use clap::Parser;
+use tidemark_operator::cli::{Cli, Command, cluster, crd, local};
+use tidemark_operator::run;
+use tidemark_runtime::shell::{LogFormat, start_logging};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Command::Run(config) = &cli.command {
+        start_logging(config.log_format, "info");
+        return Box::pin(run::run(config)).await;
+    }
+    start_logging(LogFormat::Text, "warn");
+    match cli.command {
+        Command::Run(_) => Ok(()),
+        Command::Plan(args) => match &args.out {
+            Some(out) => Box::pin(local::plan(&args.file, out)).await,
+            None => Box::pin(cluster::plan(&args.file)).await,
+        },
+        Command::Apply(args) => Box::pin(local::apply(&args)).await,
+        Command::Delete(args) => Box::pin(local::delete(&args)).await,
+        Command::Status { name, namespace } => cluster::status(&name, namespace.as_deref()).await,
+        Command::Crd => crd(),
+    }
+}
