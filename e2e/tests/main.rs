@@ -5,5 +5,6 @@ mod chain;
 mod cluster;
 mod crds;
 mod freshness;
+mod sink;
 mod stack;
 mod views;

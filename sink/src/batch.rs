@@ -258,7 +258,7 @@ pub struct Limits {
     pub bytes: usize,
     /// How long to gather rows after the first one when nothing is in flight.
     pub linger: Duration,
-    /// Age at which a batch goes out before younger ones of other tables.
+    /// How long to gather rows while records come without a pause: a backlog is better moved in large pieces.
     pub age: Duration,
 }
 
@@ -287,17 +287,28 @@ impl FlushCause {
     }
 }
 
-/// Says whether a batch with nothing of its table in flight is to be sent now, given how old its first
-/// record is and whether it must go.
-pub fn due(limits: &Limits, rows: usize, bytes: usize, age: Duration, drain: bool) -> Option<FlushCause> {
+/// What decides whether a batch with nothing of its table in flight is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// Time since its first record came.
+    pub age: Duration,
+    /// Whether reading has waited for a record since then.
+    pub caught_up: bool,
+    /// Whether it must go.
+    pub drain: bool,
+}
+
+/// Says whether a batch is to be sent now, and why.
+pub fn due(limits: &Limits, rows: usize, bytes: usize, moment: Moment) -> Option<FlushCause> {
+    let wait = if moment.caught_up { limits.linger } else { limits.age.max(limits.linger) };
     if rows >= limits.rows {
         Some(FlushCause::Rows)
     } else if bytes >= limits.bytes {
         Some(FlushCause::Bytes)
-    } else if drain {
+    } else if moment.drain {
         Some(FlushCause::Drain)
     } else {
-        (age >= limits.linger).then_some(FlushCause::Age)
+        (moment.age >= wait).then_some(FlushCause::Age)
     }
 }
 
@@ -317,8 +328,9 @@ impl InsertBudget {
 
     /// Adds what has become free since the last call.
     pub fn refill(&mut self, elapsed: Duration) {
-        // A burst of a quarter second lets a transaction over several tables out at once.
-        let most = (self.per_second / 4.0).max(1.0);
+        // A burst of a quarter second lets a transaction over several tables out at once; one more keeps the
+        // fraction that has gathered beside a whole one.
+        let most = (self.per_second / 4.0).max(1.0) + 1.0;
         self.tokens = (self.tokens + elapsed.as_secs_f64() * self.per_second).min(most);
     }
 
@@ -344,20 +356,24 @@ mod tests {
     };
 
     #[test]
-    fn a_batch_goes_out_when_full_or_after_its_linger() {
-        let after = |rows, bytes, ms| due(&LIMITS, rows, bytes, Duration::from_millis(ms), false);
+    fn a_batch_goes_out_when_full_or_after_its_linger_and_later_in_a_backlog() {
+        let moment = |ms, caught_up| Moment { age: Duration::from_millis(ms), caught_up, drain: false };
+        let after = |rows, bytes, ms| due(&LIMITS, rows, bytes, moment(ms, true));
         assert_eq!(after(1, 10, 5), None);
         assert_eq!(after(1, 10, 20), Some(FlushCause::Age));
         assert_eq!(after(100, 10, 0), Some(FlushCause::Rows));
         assert_eq!(after(1, 1000, 0), Some(FlushCause::Bytes));
-        assert_eq!(due(&LIMITS, 1, 1, Duration::ZERO, true), Some(FlushCause::Drain));
+        assert_eq!(due(&LIMITS, 1, 1, moment(299, false)), None);
+        assert_eq!(due(&LIMITS, 1, 1, moment(300, false)), Some(FlushCause::Age));
+        let drain = Moment { drain: true, ..moment(0, false) };
+        assert_eq!(due(&LIMITS, 1, 1, drain), Some(FlushCause::Drain));
     }
 
     #[test]
     fn the_budget_is_shared_by_the_replicas_and_never_piles_up() {
         let mut budget = InsertBudget::new(8, 2);
         budget.refill(Duration::from_secs(3600));
-        assert!(budget.take() && !budget.take());
+        assert!(budget.take() && budget.take() && !budget.take());
         let mut taken = 0;
         for _ in 0..100 {
             budget.refill(Duration::from_millis(100));

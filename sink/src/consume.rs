@@ -19,7 +19,7 @@ use tidemark_crds::layout::TableLayout;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 
-use crate::batch::{Batch, FlushCause, InsertBudget, Limits, due};
+use crate::batch::{Batch, FlushCause, InsertBudget, Limits, Moment, due};
 use crate::dead_letter::DeadLetter;
 use crate::layouts::{Demand, Layouts};
 use crate::metrics::{CauseLabel, Metrics, TableLabel};
@@ -235,6 +235,8 @@ pub struct Session {
     stalled: Option<Instant>,
     /// Whether it is time to look at sizes.
     full: bool,
+    /// When reading last waited for a record.
+    idle: Instant,
 }
 
 #[derive(Debug)]
@@ -336,6 +338,7 @@ impl Session {
             clock: Clock { refilled: now, committed: now, progressed: now, checked: now },
             stalled: None,
             full: false,
+            idle: now,
             around,
         };
         for at in 0..session.lanes.len() {
@@ -390,7 +393,10 @@ impl Session {
                     on_kafka_error(&error);
                     records = CHECK_RECORDS;
                 }
-                None => records = CHECK_RECORDS,
+                None => {
+                    self.idle = Instant::now();
+                    records = CHECK_RECORDS;
+                }
             }
         }
     }
@@ -469,7 +475,7 @@ impl Session {
                 let mut lag: BTreeMap<usize, i64> = BTreeMap::new();
                 for (partition, end) in ends {
                     self.offsets.heartbeat(partition, instant, end);
-                    let next = self.offsets.all().find(|(p, _)| *p == partition).and_then(|(_, a)| a.next);
+                    let next = self.offsets.next(partition);
                     *lag.entry(partition.0).or_default() += next.map_or(0, |next| (end - next).max(0));
                 }
                 for (at, records) in lag {
@@ -549,10 +555,13 @@ impl Session {
             .filter(|at| self.lanes[*at].in_flight.is_none() && self.lanes[*at].table.has_batch())
             .collect();
         order.sort_by_key(|at| self.lanes[*at].table.waiting_since());
+        let (limits, idle) = (self.limits, self.idle);
         for at in order {
-            let limits = self.limits;
             let lane = &mut self.lanes[at];
-            let due_now = |rows, bytes, first| due(&limits, rows, bytes, now - first, drain);
+            let due_now = |rows, bytes, first: Instant| {
+                let age = now.saturating_duration_since(first);
+                due(&limits, rows, bytes, Moment { age, caught_up: idle >= first, drain })
+            };
             if !drain && !lane.table.is_due(due_now) {
                 continue;
             }

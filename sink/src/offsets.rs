@@ -77,6 +77,11 @@ impl Offsets {
         }
     }
 
+    /// Offset up to which a partition is applied, exclusive, as far as it is known.
+    pub fn next(&self, partition: Partition) -> Option<i64> {
+        self.partitions.get(&partition)?.next
+    }
+
     /// Partitions and how far they have come.
     pub fn all(&self) -> impl Iterator<Item = (Partition, &Applied)> {
         self.partitions.iter().map(|(partition, applied)| (*partition, applied))
