@@ -150,7 +150,9 @@ fn compare(source: &str, rows: &[BTreeMap<String, Option<String>>]) {
                 assert!(ours.is_some(), "{source}.{name} of {wanted}");
                 continue;
             }
-            let theirs = wanted[name].as_str().map(|text| render::canonical(&column.r#type, text));
+            let theirs = wanted[name].as_str().map(|text| render::canonical(column, text));
+            // Debezium's binary form of a numeric without limits drops zeros at its end.
+            let ours = ours.map(|text| render::canonical(column, &text));
             assert_eq!(ours, theirs, "{source}.{name} of {wanted}");
         }
     }

@@ -1,6 +1,7 @@
 //! What a column holds, in the words of `expected.sql`: an independent reading of the wire form.
 
 use serde_json::Value;
+use tidemark_crds::layout::{ColumnLayout, Wire};
 use tidemark_crds::types::ChType;
 use tidemark_sink::native::Column;
 
@@ -14,13 +15,9 @@ pub(super) fn value(ch_type: &ChType, column: &Column, row: usize) -> Option<Str
     text
 }
 
-/// PostgreSQL's text in the form that [`value`] gives: decimals without zeros at their end.
-pub(super) fn canonical(ch_type: &ChType, text: &str) -> String {
-    match ch_type {
-        ChType::Nullable(inner) => canonical(inner, text),
-        ChType::Decimal { .. } => without_zeros(text),
-        _ => text.to_owned(),
-    }
+/// A text in the form in which both sides can be compared: decimals without zeros at their end.
+pub(super) fn canonical(column: &ColumnLayout, text: &str) -> String {
+    if column.wire == Wire::Decimal { without_zeros(text) } else { text.to_owned() }
 }
 
 fn read(ch_type: &ChType, rest: &mut &[u8]) -> Option<String> {
