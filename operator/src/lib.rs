@@ -30,7 +30,6 @@ pub mod references;
 pub mod restart;
 pub mod revisions;
 pub mod run;
-pub mod run;
 pub mod status;
 pub mod step;
 pub mod systems;

@@ -1,0 +1,196 @@
+//! The operator against a real API server and real systems: apply, silence over a restart, deletion, leadership.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tidemark_crds::pipeline::AnalyticsPipeline;
+use tidemark_e2e::chain::{pipeline, secrets};
+use tidemark_e2e::stack::{Role, Stack, shared, wait_until};
+use tidemark_operator::config::OperatorConfig;
+use tidemark_operator::{leader, run};
+use tidemark_runtime::shell::{LogFormat, Shutdown};
+use tokio::sync::watch;
+
+const DEADLINE: Duration = Duration::from_secs(120);
+
+async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
+where
+    K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let name = object["metadata"]["name"].as_str().context("an object has a name")?.to_owned();
+    Ok(api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?)
+}
+
+/// Installs our definition and makes a namespace.
+async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let mut definition = tidemark_crds::manifest::definition();
+    definition["apiVersion"] = json!("apiextensions.k8s.io/v1");
+    definition["kind"] = json!("CustomResourceDefinition");
+    put(&Api::<CustomResourceDefinition>::all(client.clone()), definition).await?;
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    put(&Api::<Namespace>::all(client.clone()), object).await?;
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), namespace);
+    wait_until(DEADLINE, "the definition to be served", || async {
+        pipelines.list(&kube::api::ListParams::default()).await?;
+        Ok(Some(()))
+    })
+    .await
+}
+
+/// An operator in this process.
+struct Operator {
+    listen: SocketAddr,
+    shutdown: Shutdown,
+    task: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Operator {
+    fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = OperatorConfig {
+            watch_namespaces: vec![namespace.to_owned()],
+            sink_image: "tidemark-sink:test".into(),
+            log_format: LogFormat::Text,
+            leader_election: false,
+            namespace: None,
+            listen,
+            concurrency: 4,
+        };
+        let (client, shutdown) = (client.clone(), Shutdown::default());
+        let token = shutdown.clone();
+        let task = tokio::spawn(async move { run::run_with(&config, client, token).await });
+        Ok(Self { listen, shutdown, task })
+    }
+
+    /// Sum of a metric over its labels.
+    async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.trigger();
+        tokio::time::timeout(Duration::from_secs(30), self.task).await.context("the operator did not end")??
+    }
+}
+
+async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
+    stack.postgres().create_database(name).await?;
+    let make = "CREATE TABLE payments (id bigint PRIMARY KEY, amount numeric(12, 2) NOT NULL); \
+                INSERT INTO payments VALUES (1, 10.50), (2, 0.01)";
+    stack.postgres().execute(Role::Shop, name, make).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_leaves_nothing() -> anyhow::Result<()> {
+    const NAME: &str = "controlled";
+    let stack = shared().await?;
+    let client = stack.api_server().client().await?;
+    prepare(&client, NAME).await?;
+    payments(stack, NAME).await?;
+    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
+    for mut secret in secrets() {
+        secret["metadata"]["namespace"] = json!(NAME);
+        put(&secret_api, secret).await?;
+    }
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
+    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+    manifest["metadata"]["namespace"] = json!(NAME);
+    put(&pipelines, manifest).await?;
+
+    let operator = Operator::start(&client, NAME)?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
+    let condition = |kind: &'static str| {
+        let pipelines = pipelines.clone();
+        async move {
+            let status = pipelines.get(NAME).await?.status.context("no status yet")?;
+            let found = status.conditions.into_iter().find(|condition| condition.type_ == kind);
+            let found = found.with_context(|| format!("no condition {kind}"))?;
+            anyhow::Ok((found.status, found.reason, found.message))
+        }
+    };
+    wait_until(DEADLINE, "the connector to run and the sink to be made", || async {
+        let (status, reason, message) = condition("ConnectorRunning").await?;
+        anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
+        deployments.get("controlled-sink").await?;
+        let (_, reason, message) = condition("SinkAvailable").await?;
+        // Nodes run no pods here: the Deployment is all that the operator can do.
+        anyhow::ensure!(reason == "ReplicasUnavailable", "SinkAvailable {reason} {message}");
+        let status = pipelines.get(NAME).await?.status.context("no status")?;
+        anyhow::ensure!(status.observed_generation == Some(1), "the generation advances");
+        Ok(Some(()))
+    })
+    .await?;
+    operator.stop().await?;
+
+    // What stands still: versions of all objects, over several reconciles of a new operator.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAME);
+    let versions = || async {
+        anyhow::Ok([
+            pipelines.get(NAME).await?.resource_version(),
+            deployments.get("controlled-sink").await?.resource_version(),
+            maps.get("controlled-sink").await?.resource_version(),
+        ])
+    };
+    let before = versions().await?;
+    let operator = Operator::start(&client, NAME)?;
+    wait_until(DEADLINE, "five reconciles of the second operator", || async {
+        Ok((operator.metric("controller_runtime_reconcile_total").await? >= 5.0).then_some(()))
+    })
+    .await?;
+    assert!(operator.metric("tidemark_remote_writes_total").await?.abs() < f64::EPSILON, "a restart wrote something");
+    assert_eq!(before, versions().await?, "a restart changed an object");
+
+    pipelines.delete(NAME, &DeleteParams::default()).await?;
+    wait_until(DEADLINE, "the finalizer to go", || async {
+        match pipelines.get_opt(NAME).await? {
+            None => Ok(Some(())),
+            Some(left) => anyhow::bail!("still there: {:?}", left.status.map(|status| status.conditions)),
+        }
+    })
+    .await?;
+    let slots = stack
+        .postgres()
+        .query(Role::Superuser, NAME, "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%controlled%'")
+        .await?;
+    assert!(slots.is_empty(), "slots were left: {slots:?}");
+    assert!(deployments.get_opt("controlled-sink").await?.is_none(), "the sink was left");
+    operator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> anyhow::Result<()> {
+    const NAME: &str = "led";
+    let stack = shared().await?;
+    let client = stack.api_server().client().await?;
+    prepare(&client, NAME).await?;
+    let replica = |identity: &str| {
+        let (sender, leads) = watch::channel(false);
+        let shutdown = Shutdown::default();
+        let run = leader::run(client.clone(), NAME.into(), identity.into(), sender, shutdown.clone());
+        (leads, shutdown, tokio::spawn(run))
+    };
+    let (first, first_shutdown, first_task) = replica("first");
+    wait_until(DEADLINE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
+    let (second, second_shutdown, second_task) = replica("second");
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
+    let renewed = || async { anyhow::Ok(leases.get(leader::LEASE_NAME).await?.spec.and_then(|spec| spec.renew_time)) };
+    let before = renewed().await?;
+    wait_until(DEADLINE, "the Lease to be renewed", || async { Ok((renewed().await? != before).then_some(())) }).await?;
+    assert!(*first.borrow() && !*second.borrow(), "two lead, or none");
+    first_shutdown.trigger();
+    first_task.await?;
+    wait_until(Duration::from_secs(20), "the second to lead", || async { Ok((*second.borrow()).then_some(())) }).await?;
+    second_shutdown.trigger();
+    second_task.await?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! A small pipeline and its facts.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_operator::credentials::{Holder, References, Resolved, resolve};
+use tidemark_operator::desired::pipeline::Subject;
+use tidemark_operator::desired::sink_config::Paths;
+use tidemark_operator::facts::{
+    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts, Observation,
+    Observed, PostgresFacts, SlotFacts, TaskFacts,
+};
+
+/// Everything that a subject borrows.
+pub(crate) struct Fixture {
+    pub(crate) name: PipelineName,
+    pub(crate) mark: String,
+    pub(crate) spec: AnalyticsPipelineSpec,
+    pub(crate) resolved: Resolved,
+    pub(crate) paths: Paths,
+    pub(crate) requests: BTreeMap<String, String>,
+}
+
+pub(crate) fn fixture() -> Fixture {
+    let spec: AnalyticsPipelineSpec = serde_json::from_value(json!({
+        "source": {
+            "postgres": {"host": "pg", "database": "shop", "credentials": {"secretName": "pg"}},
+            "connect": {"url": "http://connect:8083"},
+        },
+        "kafka": {
+            "bootstrapServers": "kafka:9093", "topicPrefix": "shop",
+            "tls": {"ca": {"secretKeyRef": {"name": "kafka-ca", "key": "ca.crt"}}},
+            "sasl": {"mechanism": "ScramSha512", "credentials": {"username": "shop", "secretName": "kafka-user"}},
+        },
+        "tables": [{"name": "public.orders"}],
+        "clickhouse": {"url": "http://ch:8123", "database": "shop", "credentials": {"secretName": "ch"}},
+        "sink": {"replicas": 2, "resources": {"requests": {"cpu": "500m", "memory": "256Mi"}}},
+    }))
+    .unwrap();
+    let name = PipelineName::new("shop", "shop");
+    let mut references = References::default();
+    for secret in ["pg", "ch", "kafka-user"] {
+        let data = [("username", "tidemark"), ("password", "hunter2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        references.insert(Holder::Secret, secret, data.into());
+    }
+    references.insert(Holder::Secret, "kafka-ca", [("ca.crt".to_owned(), "PEM".to_owned())].into());
+    Fixture {
+        mark: name.mark("uid"),
+        resolved: resolve(&spec, &references),
+        name,
+        spec,
+        paths: Paths::in_container(),
+        requests: BTreeMap::new(),
+    }
+}
+
+impl Fixture {
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject {
+            name: &self.name,
+            uid: Some("1234"),
+            mark: &self.mark,
+            image: "tidemark-sink:test",
+            spec: &self.spec,
+            resolved: &self.resolved,
+            paths: &self.paths,
+            requests: &self.requests,
+            new_incarnation: "0badcafe",
+            restart_due: false,
+        }
+    }
+
+    /// Systems that answer and hold what a running pipeline leaves in each.
+    pub(crate) fn running(&self) -> Observed {
+        let sink = self.name.sink();
+        let connector = ConnectorFacts {
+            state: "RUNNING".into(),
+            tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }],
+            ..ConnectorFacts::default()
+        };
+        Observed {
+            postgres: Observation::Known(PostgresFacts {
+                slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),
+                ..PostgresFacts::default()
+            }),
+            kafka: Observation::Known(KafkaFacts {
+                groups: [(self.name.consumer_group("0badcafe"), 2)].into(),
+                ..KafkaFacts::default()
+            }),
+            connect: Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true }),
+            clickhouse: Observation::Known(ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() }),
+            kubernetes: Observation::Known(KubernetesFacts {
+                objects: [(format!("Deployment/{sink}"), json!({})), (format!("ConfigMap/{sink}"), json!({}))].into(),
+                sink_available: 2,
+                sink_replicas: 2,
+            }),
+        }
+    }
+}
+
+pub(crate) fn unreachable<T>() -> Observation<T> {
+    Observation::Unreachable(Failure { class: FailureClass::Unreachable, message: "connection refused".into() })
+}

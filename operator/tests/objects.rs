@@ -1,0 +1,54 @@
+//! The sink's Kubernetes objects.
+
+use serde_json::Value;
+use tidemark_operator::desired::SinkInput;
+use tidemark_operator::desired::sink_config::sink_config;
+use tidemark_operator::desired::sink_objects::{key_of, plan_sink_objects, sink_objects};
+use tidemark_operator::facts::KubernetesFacts;
+
+use crate::fixture::{Fixture, fixture};
+
+fn built(fixture: &Fixture) -> Vec<Value> {
+    let input =
+        SinkInput { name: &fixture.name, uid: Some("1234"), image: "tidemark-sink:test", spec: &fixture.spec };
+    let routes = [("public.orders".parse().unwrap(), "orders".to_owned())];
+    let config = sink_config(&fixture.spec, &fixture.name, "0badcafe", &routes, &fixture.paths).unwrap();
+    sink_objects(&input, &config)
+}
+
+fn live(objects: &[Value]) -> KubernetesFacts {
+    let objects = objects.iter().map(|object| (key_of(object), object.clone())).collect();
+    KubernetesFacts { objects, ..KubernetesFacts::default() }
+}
+
+#[test]
+fn the_objects_of_a_sink_are_as_reviewed() {
+    insta::assert_yaml_snapshot!(built(&fixture()));
+}
+
+#[test]
+fn objects_that_are_there_as_wanted_give_no_step_and_a_new_image_changes_the_deployment_alone() {
+    let objects = built(&fixture());
+    assert_eq!(plan_sink_objects(&objects, &live(&objects), &[]), []);
+    let mut old = objects.clone();
+    old[5]["spec"]["template"]["spec"]["containers"][0]["image"] = "tidemark-sink:old".into();
+    let steps = plan_sink_objects(&objects, &live(&old), &[]);
+    assert_eq!(steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(), ["change Deployment shop-sink"]);
+}
+
+#[test]
+fn more_replicas_change_the_configuration_without_a_roll() {
+    let before = built(&fixture());
+    let mut scaled = fixture();
+    scaled.spec.sink.replicas = 5;
+    let after = built(&scaled);
+    let template = |objects: &[Value]| objects[5]["spec"]["template"].clone();
+    assert_eq!(template(&before), template(&after));
+    assert_ne!(before[1]["data"], after[1]["data"]);
+}
+
+#[test]
+fn no_object_holds_a_secret_value() {
+    let text = serde_json::to_string(&built(&fixture())).unwrap();
+    assert!(!text.contains("hunter2") && !text.contains("PEM"));
+}
