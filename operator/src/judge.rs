@@ -1,7 +1,7 @@
 //! The conditions: what is true of each part, why, and what to do. Pure.
 
 use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
-use tidemark_crds::pipeline::ConnectorState;
+use tidemark_crds::pipeline::{ConnectorState, Preset};
 use tidemark_crds::status::TablesStatus;
 
 use crate::facts::{Failure, FailureClass, Observation};
@@ -258,7 +258,8 @@ fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement
 
 fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     use ConditionType::ViewsInSync;
-    if situation.views.is_empty() && situation.spec.views.extra.is_empty() {
+    let views = &situation.spec.views;
+    if views.preset == Preset::None && views.extra.is_empty() {
         return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
     }
     let stages = |stage| matches!(stage, Stage::View | Stage::DropView);
@@ -272,6 +273,9 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
         return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+    }
+    if situation.views.is_empty() {
+        return judgement(ViewsInSync, Status::Unknown, Reason::Waiting, "the views are made when state tables are there");
     }
     let broken = observation.known().and_then(|facts| {
         facts.refreshes.iter().find(|(_, refresh)| !refresh.exception.is_empty()).map(|(name, refresh)| {
@@ -294,7 +298,9 @@ fn sink(situation: &Situation<'_>) -> Judgement {
     if let Some((reason, message)) = problems(situation, SinkAvailable) {
         return judgement(SinkAvailable, Status::False, reason, message);
     }
-    if situation.plan.steps().iter().any(|step| step.stage == Stage::Sink) {
+    let deployment = format!("Deployment/{}", situation.name.sink());
+    let made = observation.known().is_some_and(|facts| facts.objects.contains_key(&deployment));
+    if !made || situation.plan.steps().iter().any(|step| step.stage == Stage::Sink) {
         let waits = "the sink is made when state tables are there";
         return judgement(SinkAvailable, Status::False, Reason::InProgress, waits);
     }

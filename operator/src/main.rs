@@ -1,13 +1,26 @@
 //! The program `tidemark`: operator and command line.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use clap::Parser;
 use tidemark_operator::cli::{Cli, Command, cluster, crd, local};
 use tidemark_operator::run;
 use tidemark_runtime::shell::{LogFormat, start_logging};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+async fn main() -> ExitCode {
+    match Box::pin(run_command(Cli::parse())).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A person reads this: the causes in one line, and no backtrace.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_command(cli: Cli) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Command::Run(config) = &cli.command {
         start_logging(config.log_format, "info");
