@@ -1,1 +1,158 @@
-//! Tests of connector.
+//! Tests of the connector's configuration and life. Pure.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::facts::ConnectorFacts;
+use crate::step::Step;
+
+const MARK: &str = "tidemark u/ns/shop";
+
+fn spec(connect: &Value) -> AnalyticsPipelineSpec {
+    serde_json::from_value(json!({
+        "source": {
+            "postgres": {"host": "pg", "database": "shop", "credentials": {"secretName": "pg"}},
+            "connect": connect,
+        },
+        "kafka": {"bootstrapServers": "kafka:9092", "topicPrefix": "shop"},
+        "tables": [{"name": "public.orders"}],
+        "clickhouse": {"url": "http://ch:8123", "credentials": {"secretName": "ch"}},
+    }))
+    .unwrap()
+}
+
+struct Case {
+    name: PipelineName,
+    spec: AnalyticsPipelineSpec,
+    account: Credentials,
+    tables: Vec<SourceTable>,
+}
+
+fn case(connect: &Value) -> Case {
+    Case {
+        name: PipelineName::new("ns", "shop"),
+        spec: spec(connect),
+        account: Credentials::new("tidemark", "s3cret"),
+        tables: ["public.orders", "public.Odd.Name"].map(|name| name.parse().unwrap()).into(),
+    }
+}
+
+fn plain() -> Case {
+    case(&json!({"url": "http://connect:8083"}))
+}
+
+impl Case {
+    fn input(&self, epoch: u16) -> ConnectorInput<'_> {
+        ConnectorInput {
+            name: &self.name,
+            mark: MARK,
+            spec: &self.spec,
+            postgres: Some(&self.account),
+            tables: &self.tables,
+            epoch,
+        }
+    }
+
+    fn live(&self, epoch: u16, state: &str) -> ConnectFacts {
+        let mut config = config(&self.input(epoch)).unwrap();
+        config.insert("name".into(), self.name.connector());
+        let connector = ConnectorFacts { config, state: state.into(), ..ConnectorFacts::default() };
+        ConnectFacts { connector: Some(connector), plugin_installed: true }
+    }
+}
+
+fn ledger(epoch: u16) -> LedgerFacts {
+    LedgerFacts { epoch: Some(epoch), ..LedgerFacts::default() }
+}
+
+fn effects(part: &Part) -> Vec<String> {
+    part.steps.iter().map(|Step { effect, .. }| format!("{effect:?}").chars().take(40).collect()).collect()
+}
+
+#[test]
+fn the_configuration_is_that_of_the_design() {
+    let case = plain();
+    insta::assert_yaml_snapshot!(config(&case.input(3)).unwrap());
+}
+
+#[test]
+fn with_a_configuration_provider_no_secret_is_written() {
+    let case = case(&json!({
+        "url": "http://connect:8083",
+        "databaseCredentials": {"type": "ConfigProvider", "username": "${f:u}", "password": "${f:p}"},
+    }));
+    let config = config(&ConnectorInput { postgres: None, ..case.input(1) }).unwrap();
+    assert_eq!(config["database.password"], "${f:p}");
+    assert!(config.values().all(|value| !value.contains("s3cret")));
+}
+
+#[test]
+fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
+    let with = |key: &str| {
+        let case = case(&json!({"url": "http://connect:8083", "config": {key: "x"}}));
+        config(&case.input(1)).map(|config| config[key].clone())
+    };
+    assert_eq!(with("database.sslrootcert").unwrap(), "x");
+    for key in ["snapshot.mode", "transforms", "transforms.mine.type", "value.converter.schemas.enable", "some.password"] {
+        assert_eq!(with(key).unwrap_err()[0].reason, Reason::InvalidSpec, "{key}");
+    }
+}
+
+#[test]
+fn a_new_connector_is_made_stopped_and_without_an_epoch() {
+    let case = plain();
+    let facts = ConnectFacts { connector: None, plugin_installed: true };
+    let part = steps(&case.input(7), &facts, &ledger(7));
+    let Effect::Connect(ConnectEffect::Create { config, .. }) = &part.steps[0].effect else {
+        unreachable!("the only step creates")
+    };
+    assert_eq!(config[EPOCH_KEY], "0");
+}
+
+#[test]
+fn a_connector_without_its_plugin_or_with_another_mark_is_a_problem() {
+    let case = plain();
+    let facts = ConnectFacts { connector: None, plugin_installed: false };
+    assert_eq!(steps(&case.input(1), &facts, &ledger(1)).problems[0].reason, Reason::ConnectorFailed);
+    let mut facts = case.live(1, "RUNNING");
+    facts.connector.as_mut().unwrap().config.insert(MARK_KEY.into(), "tidemark u/ns/shop2".into());
+    let part = steps(&case.input(1), &facts, &ledger(1));
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict));
+}
+
+#[test]
+fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
+    let case = plain();
+    let mut facts = case.live(2, "RUNNING");
+    assert_eq!(steps(&case.input(2), &facts, &ledger(2)), Part::default());
+    facts.connector.as_mut().unwrap().config.insert("snapshot.mode".into(), "never".into());
+    let part = steps(&case.input(2), &facts, &ledger(2));
+    assert!(part.steps[0].what.ends_with("snapshot.mode"), "{part:?}");
+    assert!(!format!("{part:?}").contains("s3cret"));
+}
+
+#[test]
+fn a_connector_stays_stopped_until_its_epoch_is_settled() {
+    let case = plain();
+    assert_eq!(steps(&case.input(0), &case.live(0, "STOPPED"), &LedgerFacts::default()), Part::default());
+    let mut raising = ledger(1);
+    raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
+    let part = steps(&case.input(1), &case.live(0, "STOPPED"), &raising);
+    assert!(part.steps[0].what.ends_with(EPOCH_KEY), "{part:?}");
+    assert_eq!(steps(&case.input(1), &case.live(1, "STOPPED"), &raising), Part::default());
+    let part = steps(&case.input(1), &case.live(1, "STOPPED"), &ledger(1));
+    assert_eq!(effects(&part), [format!("Connect(Resume({}))", case.name.connector())]);
+}
+
+#[test]
+fn the_state_of_the_spec_is_followed() {
+    for (wanted, live, verb) in [
+        ("Paused", "RUNNING", "Pause"),
+        ("Stopped", "RUNNING", "Stop"),
+        ("Running", "PAUSED", "Resume"),
+    ] {
+        let case = case(&json!({"url": "http://connect:8083", "state": wanted}));
+        let part = steps(&case.input(1), &case.live(1, live), &ledger(1));
+        assert!(effects(&part)[0].starts_with(&format!("Connect({verb}")), "{part:?}");
+    }
+}

@@ -1,1 +1,156 @@
-//! Tests of tables.
+//! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
+
+use tidemark_crds::layout::{OutOfRange, SourceTable};
+
+use super::*;
+
+const MARK: &str = "tidemark u/ns/shop";
+
+fn column(attnum: i16, name: &str, r#type: &str, wire: Wire) -> ColumnLayout {
+    let r#type: ChType = r#type.parse().unwrap();
+    ColumnLayout {
+        source: name.into(),
+        target: name.into(),
+        attnum,
+        pg_type: "text".into(),
+        wire,
+        array: false,
+        out_of_range: if r#type.is_nullable() { OutOfRange::Null } else { OutOfRange::DeadLetter },
+        r#type,
+        key: (name == "id").then_some(0),
+        missing: None,
+    }
+}
+
+fn orders() -> TableLayout {
+    TableLayout {
+        version: 1,
+        source: SourceTable { schema: "public".into(), name: "orders".into() },
+        target: "orders".into(),
+        columns: vec![
+            column(1, "id", "Int64", Wire::Int),
+            column(2, "status", "LowCardinality(String)", Wire::Text),
+            column(3, "created_at", "DateTime64(6, 'UTC')", Wire::ZonedTimestamp),
+        ],
+        ignored: vec![],
+        full_before: false,
+        partition_by: Some("intDiv(id, 1000000)".into()),
+    }
+}
+
+/// ClickHouse as it is once every step of `part` was carried out.
+fn after(layout: &TableLayout, view_hash: &str) -> ClickHouseFacts {
+    let object = |engine: &str, comment: String, columns: Vec<(String, String)>| ClickHouseObject {
+        engine: engine.into(),
+        comment,
+        columns,
+        definition: String::new(),
+    };
+    let columns: Vec<(String, String)> =
+        layout.columns.iter().map(|column| (column.target.clone(), column.r#type.to_string())).collect();
+    let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
+    facts.objects.insert("orders".into(), object("ReplacingMergeTree", MARK.into(), columns.clone()));
+    facts.objects.insert("orders_current".into(), object("View", format!("{MARK} {view_hash}"), columns));
+    facts.ledger.layouts.insert("orders".into(), layout.clone());
+    facts.ledger.versions.insert(("layout".into(), "orders".into()), layout.version);
+    facts.fences.insert("orders".into(), Version(0));
+    facts
+}
+
+fn view_hash(part: &Part) -> String {
+    let sql = part.steps.iter().find_map(|step| match &step.effect {
+        Effect::ClickHouse { sql } if sql.contains("VIEW") => Some(sql.clone()),
+        _ => None,
+    });
+    let sql = sql.unwrap();
+    let at = sql.find(MARK).unwrap() + MARK.len() + 1;
+    sql[at..at + 8].to_owned()
+}
+
+fn settled() -> ClickHouseFacts {
+    let made = state("db", MARK, &orders(), &ClickHouseFacts::default());
+    after(&orders(), &view_hash(&made))
+}
+
+#[test]
+fn an_empty_server_gets_database_and_bookkeeping() {
+    insta::assert_debug_snapshot!(bookkeeping("db", MARK, &ClickHouseFacts::default()));
+}
+
+#[test]
+fn a_new_table_is_made_with_layout_fence_and_view() {
+    insta::assert_debug_snapshot!(state("db", MARK, &orders(), &ClickHouseFacts::default()));
+}
+
+#[test]
+fn what_is_there_is_never_written_again() {
+    assert_eq!(state("db", MARK, &orders(), &settled()), Part::default());
+}
+
+#[test]
+fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
+    let mut layout = orders();
+    layout.version = 2;
+    layout.columns.push(ColumnLayout {
+        missing: Some("12.50".into()),
+        ..column(4, "total", "Nullable(Decimal(14, 2))", Wire::Decimal)
+    });
+    let part = state("db", MARK, &layout, &settled());
+    let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
+    assert_eq!(what, [
+        "alter orders: add column total",
+        "write layout 2 of orders into the ledger",
+        "replace view orders_current",
+    ]);
+    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
+    assert!(sql.ends_with("DEFAULT CAST('12.50' AS Nullable(Decimal(14, 2)))"), "{sql}");
+}
+
+#[test]
+fn a_column_of_an_old_name_and_another_attnum_steps_aside() {
+    let mut layout = orders();
+    layout.version = 2;
+    layout.columns[1] = column(7, "status", "Nullable(Int32)", Wire::Int);
+    let part = state("db", MARK, &layout, &settled());
+    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
+    assert!(sql.contains("RENAME COLUMN `status` TO `status__2`, ADD COLUMN `status` Nullable(Int32)"), "{sql}");
+}
+
+#[test]
+fn a_widened_column_is_modified_and_a_column_altered_by_hand_is_a_conflict() {
+    let mut layout = orders();
+    layout.columns[1] = column(2, "status", "Nullable(String)", Wire::Text);
+    let part = state("db", MARK, &layout, &settled());
+    assert!(part.steps[0].what.contains("widen column status"), "{part:?}");
+    let mut facts = settled();
+    facts.objects.get_mut("orders").unwrap().columns[1].1 = "Array(String)".into();
+    let part = state("db", MARK, &orders(), &facts);
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::TypeConflict));
+}
+
+#[test]
+fn what_is_not_ours_is_named_and_never_touched() {
+    for comment in ["", "tidemark u/ns/shop2", "tidemark other/ns/shop"] {
+        for name in ["orders", "orders_current"] {
+            let mut facts = settled();
+            facts.objects.get_mut(name).unwrap().comment = comment.into();
+            let part = state("db", MARK, &orders(), &facts);
+            assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict), "{name} {comment}");
+            assert_eq!(part.problems[0].object, "public.orders");
+        }
+    }
+}
+
+#[test]
+fn defaults_of_the_source_become_expressions_of_clickhouse() {
+    let with = |r#type: &str, wire, text: &str| {
+        default_expression(&ColumnLayout { missing: Some(text.into()), ..column(9, "x", r#type, wire) })
+    };
+    assert_eq!(with("Bool", Wire::Bool, "t").unwrap(), "CAST(true AS Bool)");
+    assert_eq!(with("String", Wire::Text, "it's").unwrap(), "CAST('it\\'s' AS String)");
+    assert_eq!(
+        with("DateTime64(6, 'UTC')", Wire::ZonedTimestamp, "2026-01-01 00:00:00+00").unwrap(),
+        "CAST(parseDateTime64BestEffort('2026-01-01 00:00:00+00', 6, 'UTC') AS DateTime64(6, 'UTC'))"
+    );
+    assert_eq!(with("DateTime64(6, 'UTC')", Wire::Timestamp, "infinity"), None);
+}

@@ -374,7 +374,7 @@ impl Refreshed<'_> {
         let columns: Vec<String> =
             self.columns.iter().map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name))).collect();
         format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY ({}) SETTINGS allow_nullable_key = 1 \
+            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY tuple({}) SETTINGS allow_nullable_key = 1 \
              COMMENT {}",
             qualified(self.input.database, table),
             columns.join(", "),

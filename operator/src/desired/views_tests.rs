@@ -1,1 +1,197 @@
-//! Tests of views.
+//! Tests of the views: what is made of them, and when nothing is. Pure.
+
+use serde_json::json;
+use tidemark_crds::layout::{ColumnLayout, OutOfRange, SourceTable, Wire};
+
+use super::*;
+
+const MARK: &str = "tidemark u/ns/shop";
+
+struct Case {
+    name: PipelineName,
+    views: Views,
+    extra_sql: BTreeMap<String, String>,
+    layouts: Vec<TableLayout>,
+}
+
+fn layout(target: &str, columns: &[&str]) -> TableLayout {
+    let columns = columns.iter().zip(1..).map(|(name, attnum)| ColumnLayout {
+        source: (*name).into(),
+        target: (*name).into(),
+        attnum,
+        pg_type: "text".into(),
+        wire: Wire::Text,
+        array: false,
+        r#type: "String".parse().unwrap(),
+        key: None,
+        out_of_range: OutOfRange::DeadLetter,
+        missing: None,
+    });
+    TableLayout {
+        version: 1,
+        source: SourceTable { schema: "public".into(), name: target.into() },
+        target: target.into(),
+        columns: columns.collect(),
+        ignored: vec![],
+        full_before: false,
+        partition_by: None,
+    }
+}
+
+fn shop() -> Case {
+    let requires = ecommerce().requires;
+    let columns = |target: &str| requires[target].iter().map(String::as_str).collect::<Vec<_>>();
+    Case {
+        name: PipelineName::new("ns", "shop"),
+        views: serde_json::from_value(json!({"preset": "Ecommerce"})).unwrap(),
+        extra_sql: BTreeMap::new(),
+        layouts: requires.keys().map(|target| layout(target, &columns(target))).collect(),
+    }
+}
+
+fn extra(sql: &str, materialization: &str) -> Case {
+    let views = json!({"extra": [{"name": "mine", "sql": {"inline": sql}, "materialization": {"type": materialization, "every": "1m"}}]});
+    Case {
+        views: serde_json::from_value(views).unwrap(),
+        extra_sql: [("mine".to_owned(), sql.to_owned())].into(),
+        ..shop()
+    }
+}
+
+impl Case {
+    fn with<T>(&self, run: impl FnOnce(&ViewsInput<'_>) -> T) -> T {
+        let layouts: Vec<&TableLayout> = self.layouts.iter().collect();
+        run(&ViewsInput {
+            database: "db",
+            mark: MARK,
+            name: &self.name,
+            views: &self.views,
+            extra_sql: &self.extra_sql,
+            layouts: &layouts,
+        })
+    }
+
+    fn views(&self) -> (Vec<View>, Vec<Problem>) {
+        self.with(views)
+    }
+
+    fn plan(&self, facts: &ClickHouseFacts, answer: Probe) -> Part {
+        let (all, _) = self.views();
+        let answers = all.iter().map(|view| (view.hash.clone(), answer.clone())).collect();
+        self.with(|input| steps(input, &all, facts, &answers))
+    }
+}
+
+fn columns() -> Probe {
+    Probe::Columns(vec![("total".into(), "Decimal(38, 2)".into())])
+}
+
+fn object(engine: &str, comment: String) -> ClickHouseObject {
+    ClickHouseObject { engine: engine.into(), comment, ..ClickHouseObject::default() }
+}
+
+#[test]
+fn the_preset_is_filled_and_knows_what_it_reads() {
+    let (all, problems) = shop().views();
+    assert_eq!((all.len(), problems), (12, vec![]));
+    for view in &all {
+        assert!(!view.select.contains("{{"), "{}", view.name);
+    }
+    let of = |name: &str| all.iter().find(|view| view.name == name).unwrap();
+    assert!(of("order_totals").depends_on.contains(&"orders_current".to_owned()));
+    assert!(of("daily_sales_summary").depends_on.contains(&"daily_sales".to_owned()));
+    assert!(of("data_freshness").depends_on.contains(&PROGRESS_TABLE.to_owned()));
+    insta::assert_snapshot!(of("table_rows").select);
+}
+
+#[test]
+fn a_missing_column_takes_the_views_that_read_it_and_those_on_them_and_no_others() {
+    let mut case = shop();
+    let items = case.layouts.iter_mut().find(|layout| layout.target == "order_items").unwrap();
+    items.columns.retain(|column| column.target != "unit_price");
+    let (all, problems) = case.views();
+    assert!(problems.iter().all(|problem| problem.reason == Reason::MissingColumns));
+    assert!(problems[0].message.contains("order_items.unit_price"), "{problems:?}");
+    let names: Vec<&str> = all.iter().map(|view| view.name.as_str()).collect();
+    assert!(names.contains(&"hourly_orders_trend") && names.contains(&"recent_activity"), "{names:?}");
+    assert!(!names.contains(&"product_performance") && !names.contains(&"top_selling_products"), "{names:?}");
+}
+
+#[test]
+fn a_plain_view_is_one_statement() {
+    let part = extra("SELECT sum(total_amount) AS total FROM orders_current", "View")
+        .plan(&ClickHouseFacts::default(), columns());
+    insta::assert_debug_snapshot!(part);
+}
+
+#[test]
+fn a_refreshed_view_is_a_table_a_refresh_and_a_view() {
+    let part = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh")
+        .plan(&ClickHouseFacts::default(), columns());
+    insta::assert_debug_snapshot!(part);
+}
+
+#[test]
+fn a_refused_view_is_named_and_the_others_go_on() {
+    let case = extra("SELECT nope FROM orders_current", "View");
+    let part = case.plan(&ClickHouseFacts::default(), Probe::Refused("unknown identifier nope".into()));
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::InvalidView));
+    assert_eq!(part.problems[0].object, "mine");
+}
+
+#[test]
+fn an_unchanged_view_is_never_written_again_and_one_whose_column_changed_is() {
+    let mut case = extra("SELECT sum(total_amount) AS total FROM orders_current", "View");
+    let hash = case.views().0[0].hash.clone();
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("mine".into(), object("View", format!("{MARK} {hash}")));
+    assert_eq!(case.plan(&facts, columns()), Part::default());
+    let orders = case.layouts.iter_mut().find(|layout| layout.target == "orders").unwrap();
+    orders.columns.push(layout("x", &["note"]).columns[0].clone());
+    assert_eq!(case.plan(&facts, columns()), Part::default(), "a column that the view does not read");
+    let orders = case.layouts.iter_mut().find(|layout| layout.target == "orders").unwrap();
+    let total = orders.columns.iter_mut().find(|column| column.target == "total_amount").unwrap();
+    total.r#type = "Int64".parse().unwrap();
+    assert_eq!(case.plan(&facts, columns()).steps[0].what, "replace view mine");
+}
+
+#[test]
+fn a_replaced_refresh_keeps_the_old_rows_until_the_new_table_was_filled() {
+    let case = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh");
+    let hash = case.views().0[0].hash.clone();
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("mine".into(), object("View", format!("{MARK} 00000000")));
+    facts.objects.insert("mine__refresh".into(), object("MaterializedView", format!("{MARK} 00000000")));
+    let what = |facts: &ClickHouseFacts| -> Vec<String> {
+        case.plan(facts, columns()).steps.into_iter().map(|step| step.what).collect()
+    };
+    assert!(what(&facts).iter().any(|step| step.contains("drop the refresh")));
+    facts.objects.insert("mine__refresh".into(), object("MaterializedView", format!("{MARK} {hash}")));
+    assert!(!what(&facts).iter().any(|step| step.contains("replace view")));
+    let filled = crate::facts::RefreshFacts { last_success_ms: 5, ..Default::default() };
+    facts.refreshes.insert("mine__refresh".into(), filled);
+    assert!(what(&facts).iter().any(|step| step == "replace view mine"));
+}
+
+#[test]
+fn marked_views_that_nobody_wants_are_dropped_and_others_are_not() {
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("gone".into(), object("View", format!("{MARK} 00000000")));
+    facts.objects.insert("theirs".into(), object("View", String::new()));
+    facts.objects.insert("orders".into(), object("ReplacingMergeTree", MARK.into()));
+    facts.objects.insert("orders_current".into(), object("View", format!("{MARK} 00000000")));
+    let part = extra("SELECT 1 AS one", "View").plan(&facts, Probe::Refused(String::new()));
+    let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
+    assert_eq!(what, ["drop view gone"]);
+    assert_eq!(drop_all("db", MARK, &facts).len(), 2);
+}
+
+#[test]
+fn a_name_that_is_taken_and_a_date_without_a_zone_are_refused() {
+    let mut case = extra("SELECT toDate(created_at) AS day FROM orders_current", "View");
+    assert_eq!(case.views().1[0].reason, Reason::InvalidView);
+    case = extra("SELECT 1 AS one", "View");
+    case.views.extra[0].name = "orders_current".into();
+    case.extra_sql = [("orders_current".to_owned(), "SELECT 1 AS one".to_owned())].into();
+    assert_eq!(case.views().1[0].reason, Reason::InvalidView);
+}
