@@ -14,11 +14,19 @@ use tidemark_runtime::clickhouse::{ClickHouse, number};
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
-use super::pipeline::{Pipeline, TABLE};
 use super::statistics::percentile;
 use super::target;
+use crate::chain::{self, Chain};
 use crate::stack::{Role, Stack, User, wait_until};
 
+/// The table whose rows are followed.
+const TABLE: &str = "marks";
+const DDL: &str = "CREATE TABLE marks (id bigint PRIMARY KEY, payload text NOT NULL)";
+/// Pipelines side by side that see one event in two seconds each, so that the samples of the slow rate take a
+/// fraction of the time. Each has a connector, topics and a sink of its own.
+const SLOW: [&str; 4] = ["fresh_slow_1", "fresh_slow_2", "fresh_slow_3", "fresh_slow_4"];
+/// How long a pipeline may take to be ready.
+const READY: Duration = Duration::from_secs(120);
 /// Pause between two looks at the view while a row is awaited.
 const LOOK: Duration = Duration::from_millis(5);
 /// A row that takes longer ends the measurement.
@@ -33,17 +41,11 @@ const LOAD_KEYS: u32 = 20_000;
 pub struct Plan {
     /// Marked rows of each rate.
     pub samples: usize,
-    /// Pipelines side by side that see one event in two seconds each, so that the samples of the slow rate
-    /// take a fraction of the time.
-    pub slow_pipelines: usize,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self {
-            samples: 200,
-            slow_pipelines: 4,
-        }
+        Self { samples: 200 }
     }
 }
 
@@ -67,44 +69,51 @@ pub struct Run {
     pub samples: usize,
 }
 
-/// Measures at 1,000 events a second and at one event in two seconds.
+/// Measures at 1,000 events a second and at one event in two seconds; `tell` is told the figures.
 pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::Result<Report> {
-    let mut runs = Vec::new();
-    {
-        let pipeline = Pipeline::start(stack, "fresh_busy").await?;
-        let busy = Follower::new(stack, &pipeline).await?;
-        busy.warm_up(5).await?;
-        let marks = busy.follow(
+    let busy = {
+        let chain = start(stack, "fresh_busy").await?;
+        let follower = Follower::new(&chain).await?;
+        follower.warm_up(5).await?;
+        let marks = follower.follow(
             plan.samples,
             Duration::from_millis(200),
             Duration::from_millis(20),
         );
-        let latencies = under_load(stack, &pipeline.name, marks).await;
-        runs.push(run(1000.0, &latencies.with_context(|| pipeline.sink.log_tail())?));
-        tell(&line(runs.last().expect("a run was added")));
-        pipeline.sink.stop().await?;
-    }
-    let names = (0..plan.slow_pipelines).map(|index| format!("fresh_slow_{index}"));
-    let mut pipelines = Vec::new();
-    for name in names {
-        pipelines.push(Pipeline::start(stack, &name).await?);
-    }
-    let each = plan.samples.div_ceil(plan.slow_pipelines);
-    let slow = pipelines.iter().map(|pipeline| async move {
-        let follower = Follower::new(stack, pipeline).await?;
+        let latencies = under_load(&chain, marks).await;
+        run(1000.0, &latencies.with_context(|| chain.sink().log_tail(20))?)
+    };
+    tell(&line(&busy));
+    let chains = try_join_all(SLOW.iter().map(|&name| start(stack, name))).await?;
+    let each = plan.samples.div_ceil(SLOW.len());
+    let latencies = try_join_all(chains.iter().map(|chain| async move {
+        let follower = Follower::new(chain).await?;
         follower.warm_up(5).await?;
         let samples = follower
             .follow(each, Duration::from_secs(2), Duration::from_millis(100))
             .await;
-        samples.with_context(|| pipeline.sink.log_tail())
-    });
-    let latencies = try_join_all(slow).await?.concat();
-    runs.push(run(0.5, &latencies));
-    tell(&line(runs.last().expect("a run was added")));
-    for pipeline in pipelines {
-        pipeline.sink.stop().await?;
-    }
-    Ok(Report { runs })
+        samples.with_context(|| chain.sink().log_tail(20))
+    }))
+    .await?;
+    let slow = run(0.5, &latencies.concat());
+    tell(&line(&slow));
+    Ok(Report {
+        runs: vec![busy, slow],
+    })
+}
+
+/// Makes a database with the followed table and starts its pipeline, as a user would.
+async fn start<'a>(stack: &'a Stack, name: &'static str) -> anyhow::Result<Chain<'a>> {
+    stack.postgres().create_database(name).await?;
+    stack.postgres().execute(Role::Shop, name, DDL).await?;
+    let manifest = chain::pipeline(stack, name, &[&format!("public.{TABLE}")]);
+    let objects: Vec<_> = std::iter::once(manifest).chain(chain::secrets()).collect();
+    let chain = Chain::prepare(stack, name, &objects)?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+    // Nothing more for the operator to do: what it would look at every few seconds is not what is measured.
+    chain.operator().stop().await?;
+    Ok(chain)
 }
 
 fn run(events_per_s: f64, latencies: &[Duration]) -> Run {
@@ -138,11 +147,11 @@ struct Follower {
 }
 
 impl Follower {
-    async fn new(stack: &Stack, pipeline: &Pipeline) -> anyhow::Result<Self> {
+    async fn new(chain: &Chain<'_>) -> anyhow::Result<Self> {
         Ok(Self {
-            postgres: stack.postgres().connect(Role::Shop, &pipeline.name).await?,
-            clickhouse: target::client(stack.clickhouse(), User::Tidemark)?,
-            view: quote::qualified(&pipeline.name, &format!("{TABLE}_current")),
+            postgres: chain.stack.postgres().connect(Role::Shop, &chain.name).await?,
+            clickhouse: target::client(chain.stack.clickhouse(), User::Tidemark)?,
+            view: quote::qualified(&chain.name, &format!("{TABLE}_current")),
             awaited: Mutex::new(BTreeMap::new()),
         })
     }
@@ -236,11 +245,10 @@ impl Follower {
 ///
 /// Fails if the rate was not held.
 async fn under_load<T>(
-    stack: &Stack,
-    database: &str,
+    chain: &Chain<'_>,
     measured: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
-    let client = stack.postgres().connect(Role::Shop, database).await?;
+    let client = chain.stack.postgres().connect(Role::Shop, &chain.name).await?;
     let write = client
         .prepare(&format!(
             "INSERT INTO {TABLE} SELECT -1 - (($1::bigint + n) % {LOAD_KEYS}), repeat('x', 200)

@@ -4,9 +4,9 @@
 
 pub mod bookkeeping;
 pub mod events;
+pub mod first_row;
 pub mod freshness;
 pub mod kafka_engine;
-pub mod pipeline;
 pub mod report;
 pub mod sink_process;
 pub mod statistics;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use tidemark_crds::names::Topics;
+use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_runtime::clickhouse::ClickHouse;
 
 use super::events::{Expected, PARTITIONS, Workload};
@@ -195,16 +195,15 @@ impl Bench<'_> {
         let clickhouse = self.stack.clickhouse();
         // Nobody inherits caches, memory or merges of the run before.
         clickhouse.restart().await?;
-        let pipeline = format!("{}-{run}", contender.name());
+        let name = PipelineName::new("bench", format!("{}-{run}", contender.name()));
         let assignment = Assignment {
-            database: pipeline.replace('-', "_"),
-            pipeline,
+            database: name.name.replace('-', "_"),
+            name,
             topic_prefix: PREFIX.into(),
             routes: vec![(target::source(), target::TABLE.into())],
         };
         let client = target::client(clickhouse, User::Default)?;
-        let name = assignment.name();
-        bookkeeping::prepare(&client, &assignment.database, &name, &[target::layout()]).await?;
+        bookkeeping::prepare(&client, &assignment.database, &assignment.name, &target::layout()).await?;
         target::wait_until_quiet(&client, &assignment.database).await?;
         let used = match contender {
             Contender::KafkaEngine(extraction) => {
@@ -246,8 +245,8 @@ impl Bench<'_> {
             .await;
         let visible = visible.with_context(|| format!("the sink's log ends with\n{}", sink.log_tail()))?;
         let until_visible = meter.clickhouse()?;
-        let peak = sink.peak_memory()?;
-        let cpu = sink.stop().await?;
+        let (cpu, peak) = sink.usage()?;
+        sink.stop().await?;
         meter
             .finish(
                 client,

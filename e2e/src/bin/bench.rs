@@ -4,8 +4,8 @@
 use clap::{Parser, Subcommand};
 use tidemark_e2e::bench::events::Workload;
 use tidemark_e2e::bench::kafka_engine::Extraction;
-use tidemark_e2e::bench::{freshness, report};
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
+use tidemark_e2e::bench::{first_row, freshness, report};
 use tidemark_e2e::stack::{Part, Stack};
 
 /// Measures Tidemark on real components of its own.
@@ -41,10 +41,9 @@ enum Command {
         /// Rows that are followed at each rate.
         #[arg(long, default_value_t = freshness::Plan::default().samples)]
         samples: usize,
-        /// Pipelines side by side at the slow rate.
-        #[arg(long, default_value_t = freshness::Plan::default().slow_pipelines)]
-        slow_pipelines: usize,
     },
+    /// Measures the time from `tidemark apply` to the first visible row, on components that run.
+    ApplyToFirstRow,
 }
 
 #[tokio::main]
@@ -73,11 +72,30 @@ async fn main() -> anyhow::Result<()> {
                 report::write("throughput.json", &report)?.display()
             );
         }
-        Command::Freshness { samples, slow_pipelines } => {
+        Command::Freshness { samples } => {
             let stack = Stack::start(Part::CHAIN).await?;
-            let plan = freshness::Plan { samples, slow_pipelines };
+            let plan = freshness::Plan { samples };
             let report = freshness::measure(&stack, plan, |text| println!("{text}")).await?;
-            println!("written to {}", report::write("freshness.json", &report)?.display());
+            println!(
+                "written to {}",
+                report::write("freshness.json", &report)?.display()
+            );
+        }
+        Command::ApplyToFirstRow => {
+            let stack = Stack::start(Part::CHAIN).await?;
+            let report = first_row::measure(&stack).await?;
+            println!(
+                "first row of {} visible {:.1} s after apply",
+                report.rows, report.first_row_s
+            );
+            println!(
+                "all {} rows visible {:.1} s after apply",
+                report.rows, report.all_rows_s
+            );
+            println!(
+                "written to {}",
+                report::write("first-row.json", &report)?.display()
+            );
         }
     }
     Ok(())
