@@ -120,7 +120,12 @@ pub struct Connect {
              'notification.enabled.channels', 'notification.sink.topic.name', 'provide.transaction.metadata', \
              'key.converter', 'value.converter', 'header.converter', 'transforms', 'predicates', \
              'key.converter.schemas.enable', 'value.converter.schemas.enable', \
-             'errors.tolerance']) && !k.startsWith('database.host') && !k.startsWith('database.port') && \
+             'errors.tolerance', 'errors.max.retries', 'snapshot.locking.mode', 'include.unknown.datatypes', \
+             'poll.interval.ms', 'max.batch.size', 'max.queue.size', 'max.queue.size.in.bytes', 'read.only', \
+             'incremental.snapshot.chunk.size', 'message.key.columns', 'initial_state', \
+             'signal.kafka.groupId', 'signal.kafka.bootstrap.servers', 'signal.consumer.group.id', \
+             'signal.consumer.security.protocol', 'signal.consumer.sasl.mechanism', \
+             'database.sslmode']) && !k.startsWith('column.') && !k.startsWith('database.host') && !k.startsWith('database.port') && \
              !k.startsWith('database.user') && !k.startsWith('database.dbname') && \
              !k.startsWith('transforms.') && !k.startsWith('tidemark.'))"
         ).message("connect.config may not set a property that Tidemark sets itself"),
