@@ -79,7 +79,11 @@ pub struct Error {
 impl Error {
     /// Builds an error without an exception code.
     pub fn new(class: ErrorClass, message: impl AsRef<str>) -> Self {
-        Self { class, code: None, message: shorten(message.as_ref()) }
+        Self {
+            class,
+            code: None,
+            message: shorten(message.as_ref()),
+        }
     }
 
     /// Reads an HTTP answer that is not a success: its exception code header, status and body.
@@ -93,7 +97,11 @@ impl Error {
             (None, _) => ErrorClass::Permanent,
         };
         let text = without_statement(body);
-        let message = if text.is_empty() { format!("http status {status}") } else { shorten(text) };
+        let message = if text.is_empty() {
+            format!("http status {status}")
+        } else {
+            shorten(text)
+        };
         Self { class, code, message }
     }
 }
@@ -109,10 +117,19 @@ fn without_statement(body: &str) -> &str {
     let text = body.lines().next().unwrap_or("").trim();
     let text = text.split_once("DB::Exception: ").map_or(text, |(_, rest)| rest);
     // Syntax errors and analyser errors repeat the statement behind these words.
-    ["failed at position", ": In scope ", ": While processing ", ": while executing ", "(version ", "In query: "]
-        .iter()
-        .fold(text, |text, mark| text.split_once(mark).map_or(text, |(before, _)| before))
-        .trim_end()
+    [
+        "failed at position",
+        ": In scope ",
+        ": While processing ",
+        ": while executing ",
+        "(version ",
+        "In query: ",
+    ]
+    .iter()
+    .fold(text, |text, mark| {
+        text.split_once(mark).map_or(text, |(before, _)| before)
+    })
+    .trim_end()
 }
 
 fn shorten(text: &str) -> String {

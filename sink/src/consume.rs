@@ -5,28 +5,27 @@
 //! and writing a row twice changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
-use tidemark_crds::ledger::EPOCH_HEADER;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::{Offset, TopicPartitionList};
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 
 use crate::batch::{Batch, FlushCause, InsertBudget, Limits, Moment, due};
-use crate::dead_letter::DeadLetter;
+use crate::group::{Borrowed, Context, Owned, consumer_config, lock, log_read_error};
 use crate::layouts::{Demand, Layouts};
 use crate::metrics::{CauseLabel, Metrics, TableLabel};
 use crate::offsets::{OffsetRange, Offsets, Partition};
 use crate::plan::Encoding;
 use crate::progress::{Progress, Recorded};
-use crate::table::{Record, Table, Wanted, epoch_of};
+use crate::table::{Table, Wanted};
 use crate::write::{LateDead, Writer};
 
 /// Bytes of rows that may be in memory, over all tables.
@@ -78,102 +77,6 @@ pub enum End {
     Shutdown,
     /// The connection's secrets changed: connect again.
     Reconnect,
-}
-
-/// Partitions that this replica owns, shared with the heartbeat thread.
-pub type Owned = Arc<Mutex<BTreeSet<Partition>>>;
-
-/// Locks a mutex that guards plain data.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What librdkafka's callbacks see and leave behind.
-#[derive(Debug, Default)]
-pub struct Context {
-    applied: Mutex<HashMap<(String, i32), i64>>,
-    changes: Mutex<Vec<(bool, Vec<(String, i32)>)>>,
-    changed: AtomicBool,
-    commit_failed: AtomicBool,
-}
-
-impl ClientContext for Context {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "kafka");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Revoke(partitions) = rebalance else { return };
-        let mut list = TopicPartitionList::new();
-        {
-            let mut applied = lock(&self.applied);
-            for partition in names(partitions) {
-                if let Some(next) = applied.remove(&partition) {
-                    let _ = list.add_partition_offset(&partition.0, partition.1, Offset::Offset(next));
-                }
-            }
-        }
-        if list.count() > 0
-            && let Err(error) = consumer.commit(&list, CommitMode::Sync)
-        {
-            tracing::warn!(%error, "offsets of revoked partitions are not committed: some rows are written twice");
-        }
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let change = match rebalance {
-            Rebalance::Assign(partitions) => (true, names(partitions)),
-            Rebalance::Revoke(partitions) => (false, names(partitions)),
-            Rebalance::Error(error) => {
-                tracing::warn!(%error, "rebalance");
-                return;
-            }
-        };
-        lock(&self.changes).push(change);
-        self.changed.store(true, Ordering::Release);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result
-            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::NoOffset)
-        {
-            tracing::warn!(%error, "offsets cannot be committed yet");
-            self.commit_failed.store(true, Ordering::Release);
-        }
-    }
-}
-
-fn names(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
-    partitions.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect()
-}
-
-/// Properties of the group's consumer.
-pub fn consumer_config(connection: &Connection, config: &SinkConfig, client_id: &str) -> ClientConfig {
-    let mut properties = connection.client_config(client_id);
-    properties
-        .set("fetch.min.bytes", "1")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.max.bytes", "8388608")
-        .set("max.partition.fetch.bytes", "1048576")
-        .set("queued.max.messages.kbytes", "16384")
-        // Partitions of a killed replica move as soon as the broker's least timeout allows.
-        .set("session.timeout.ms", "6000")
-        .set("heartbeat.interval.ms", "1500")
-        // A topic that is made later is found within seconds.
-        .set("topic.metadata.refresh.interval.ms", "10000");
-    for (name, value) in &config.kafka.properties {
-        properties.set(name, value);
-    }
-    properties
-        .set("group.id", &config.kafka.group_id)
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("allow.auto.create.topics", "false")
-        .set("auto.offset.reset", "earliest");
-    properties
 }
 
 /// Everything that a session needs and does not own.
@@ -249,44 +152,9 @@ struct Clock {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("lanes", &self.lanes).finish_non_exhaustive()
-    }
-}
-
-struct Borrowed<'a>(&'a BorrowedMessage<'a>);
-
-impl Record for Borrowed<'_> {
-    fn partition(&self) -> i32 {
-        self.0.partition()
-    }
-
-    fn offset(&self) -> i64 {
-        self.0.offset()
-    }
-
-    fn payload(&self) -> Option<&[u8]> {
-        self.0.payload()
-    }
-
-    fn epoch(&self) -> u16 {
-        let headers = self.0.headers();
-        let mut headers = headers.iter().flat_map(|headers| headers.iter());
-        let epoch = headers.find(|header| header.key == EPOCH_HEADER);
-        epoch.and_then(|header| epoch_of(header.value?)).unwrap_or(1)
-    }
-
-    fn to_letter(&self) -> DeadLetter {
-        let headers = self.0.headers();
-        let headers = headers.iter().flat_map(|headers| headers.iter());
-        DeadLetter {
-            topic: self.0.topic().to_owned(),
-            partition: self.0.partition(),
-            offset: self.0.offset(),
-            key: self.0.key().map(<[u8]>::to_vec),
-            payload: self.0.payload().map(<[u8]>::to_vec),
-            headers: headers.map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
-            error: String::new(),
-        }
+        f.debug_struct("Session")
+            .field("lanes", &self.lanes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -303,7 +171,9 @@ impl Session {
             .tables
             .iter()
             .map(|route| {
-                let label = TableLabel { table: route.target.clone() };
+                let label = TableLabel {
+                    table: route.target.clone(),
+                };
                 Lane {
                     table: Table::new(route.clone(), config.dead_letter.max_share_per_mille),
                     events: around.metrics.events.get_or_create(&label).clone(),
@@ -317,10 +187,17 @@ impl Session {
         let batch = &config.batch;
         let now = Instant::now();
         let session = Self {
-            by_topic: config.tables.iter().enumerate().map(|(at, t)| (t.topic.clone(), at)).collect(),
+            by_topic: config
+                .tables
+                .iter()
+                .enumerate()
+                .map(|(at, t)| (t.topic.clone(), at))
+                .collect(),
             limits: Limits {
                 rows: usize::try_from(batch.max_rows).unwrap_or(usize::MAX),
-                bytes: usize::try_from(batch.max_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES),
+                bytes: usize::try_from(batch.max_bytes)
+                    .unwrap_or(usize::MAX)
+                    .min(BATCH_BYTES),
                 linger: LINGER.min(Duration::from_millis(batch.max_age_ms)),
                 age: Duration::from_millis(batch.max_age_ms),
             },
@@ -335,7 +212,12 @@ impl Session {
             sender,
             tasks: Vec::new(),
             progress_task: None,
-            clock: Clock { refilled: now, committed: now, progressed: now, checked: now },
+            clock: Clock {
+                refilled: now,
+                committed: now,
+                progressed: now,
+                checked: now,
+            },
             stalled: None,
             full: false,
             idle: now,
@@ -350,7 +232,11 @@ impl Session {
 
     /// Returns what the heartbeat thread needs.
     pub fn shared(&self) -> (Arc<BaseConsumer<Context>>, Owned, Sender<Event>) {
-        (Arc::clone(&self.consumer), Arc::clone(&self.owned), self.sender.clone())
+        (
+            Arc::clone(&self.consumer),
+            Arc::clone(&self.owned),
+            self.sender.clone(),
+        )
     }
 
     /// Reads until the process ends or the secrets change.
@@ -390,7 +276,7 @@ impl Session {
                     self.on_message(&message);
                 }
                 Some(Err(error)) => {
-                    on_kafka_error(&error);
+                    log_read_error(&error);
                     records = CHECK_RECORDS;
                 }
                 None => {
@@ -402,7 +288,9 @@ impl Session {
     }
 
     fn on_message(&mut self, message: &BorrowedMessage<'_>) {
-        let Some(&at) = self.by_topic.get(message.topic()) else { return };
+        let Some(&at) = self.by_topic.get(message.topic()) else {
+            return;
+        };
         if !self.offsets.has((at, message.partition())) {
             return;
         }
@@ -430,7 +318,10 @@ impl Session {
     }
 
     fn poll_timeout(&self) -> Duration {
-        let busy = self.lanes.iter().any(|lane| lane.in_flight.is_some() || lane.table.has_batch());
+        let busy = self
+            .lanes
+            .iter()
+            .any(|lane| lane.in_flight.is_some() || lane.table.has_batch());
         Duration::from_millis(if busy { 5 } else { 50 })
     }
 
@@ -456,7 +347,11 @@ impl Session {
                 let lane = &mut self.lanes[at];
                 match lane.table.use_layout(*layout, self.around.encoding, now) {
                     Ok(wanted) => {
-                        tracing::info!(table = lane.label.table, version, "using the layout of the ledger");
+                        tracing::info!(
+                            table = lane.label.table,
+                            version,
+                            "using the layout of the ledger"
+                        );
                         self.after_take(at, wanted);
                     }
                     Err(error) => {
@@ -479,7 +374,11 @@ impl Session {
                     *lag.entry(partition.0).or_default() += next.map_or(0, |next| (end - next).max(0));
                 }
                 for (at, records) in lag {
-                    self.around.metrics.lag.get_or_create(&self.lanes[at].label).set(records);
+                    self.around
+                        .metrics
+                        .lag
+                        .get_or_create(&self.lanes[at].label)
+                        .set(records);
                 }
             }
             Event::Recorded(rows) => {
@@ -488,7 +387,8 @@ impl Session {
                     if let Some(partition) = at.map(|at| (at, row.partition))
                         && !self.recorded.contains(&partition)
                     {
-                        self.offsets.resume(partition, row.rows, row.dead_letters, row.fresh_to_ms);
+                        self.offsets
+                            .resume(partition, row.rows, row.dead_letters, row.fresh_to_ms);
                     }
                 }
                 self.recorded = self.offsets.all().map(|(partition, _)| partition).collect();
@@ -500,7 +400,9 @@ impl Session {
         let changes = std::mem::take(&mut *lock(&self.consumer.context().changes));
         for (assigned, partitions) in changes {
             for (topic, partition) in &partitions {
-                let Some(&at) = self.by_topic.get(topic) else { continue };
+                let Some(&at) = self.by_topic.get(topic) else {
+                    continue;
+                };
                 if assigned {
                     self.offsets.assign((at, *partition), None);
                     // A paused table's new partitions are not paused yet.
@@ -560,7 +462,16 @@ impl Session {
             let lane = &mut self.lanes[at];
             let due_now = |rows, bytes, first: Instant| {
                 let age = now.saturating_duration_since(first);
-                due(&limits, rows, bytes, Moment { age, caught_up: idle >= first, drain })
+                due(
+                    &limits,
+                    rows,
+                    bytes,
+                    Moment {
+                        age,
+                        caught_up: idle >= first,
+                        drain,
+                    },
+                )
             };
             if !drain && !lane.table.is_due(due_now) {
                 continue;
@@ -578,7 +489,10 @@ impl Session {
         let lane = &mut self.lanes[at];
         lane.in_flight = Some(batch.bytes());
         let metrics = &self.around.metrics;
-        let cause = CauseLabel { table: lane.label.table.clone(), cause: cause.as_str() };
+        let cause = CauseLabel {
+            table: lane.label.table.clone(),
+            cause: cause.as_str(),
+        };
         metrics.batches.get_or_create(&cause).inc();
         let freshness = metrics.freshness.get_or_create(&lane.label).clone();
         let (writer, sender) = (self.around.writer.clone(), self.sender.clone());
@@ -586,14 +500,24 @@ impl Session {
         self.tasks.push(self.around.runtime.spawn(async move {
             let (batch, dead) = Box::pin(writer.write(batch)).await;
             let now = now_ms();
-            batch.commit_times().for_each(|committed_at| freshness.observe_ms(now - committed_at));
-            let _ = sender.send(Event::Written { table: at, offsets: batch.offsets, dead });
+            batch
+                .commit_times()
+                .for_each(|committed_at| freshness.observe_ms(now - committed_at));
+            let _ = sender.send(Event::Written {
+                table: at,
+                offsets: batch.offsets,
+                dead,
+            });
         }));
     }
 
     /// Whether reading must stand still until something is acknowledged; pauses tables when that lasts.
     fn must_wait(&mut self) -> bool {
-        let used: usize = self.lanes.iter().map(|l| l.table.bytes() + l.in_flight.unwrap_or(0)).sum();
+        let used: usize = self
+            .lanes
+            .iter()
+            .map(|l| l.table.bytes() + l.in_flight.unwrap_or(0))
+            .sum();
         let over = used > MEMORY;
         let full: Vec<usize> = (0..self.lanes.len())
             .filter(|at| {
@@ -624,8 +548,16 @@ impl Session {
         let lane = &mut self.lanes[at];
         let held = lane.table.waits();
         let stopped = lane.table.stopped();
-        self.around.metrics.held.get_or_create(&lane.label).set(i64::from(held));
-        self.around.metrics.stopped.get_or_create(&lane.label).set(i64::from(stopped));
+        self.around
+            .metrics
+            .held
+            .get_or_create(&lane.label)
+            .set(i64::from(held));
+        self.around
+            .metrics
+            .stopped
+            .get_or_create(&lane.label)
+            .set(i64::from(stopped));
         let pause = held || stopped || lane.blocked;
         if pause == lane.paused {
             return;
@@ -640,16 +572,29 @@ impl Session {
         if list.count() == 0 {
             return;
         }
-        let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        let done = if pause {
+            self.consumer.pause(&list)
+        } else {
+            self.consumer.resume(&list)
+        };
         if let Err(error) = done {
             tracing::warn!(table = lane.label.table, pause, %error, "reading cannot be paused or resumed");
         }
     }
 
     fn commit(&mut self, mode: CommitMode) {
-        if self.consumer.context().commit_failed.swap(false, Ordering::AcqRel) {
+        if self
+            .consumer
+            .context()
+            .commit_failed
+            .swap(false, Ordering::AcqRel)
+        {
             self.around.metrics.commit_failures.inc();
-            let again = self.offsets.all().filter_map(|(p, applied)| Some((p, applied.next?))).collect();
+            let again = self
+                .offsets
+                .all()
+                .filter_map(|(p, applied)| Some((p, applied.next?)))
+                .collect();
             self.offsets.put_back(again);
         }
         let offsets = self.offsets.take_committable();
@@ -673,9 +618,17 @@ impl Session {
         for lane in &self.lanes {
             let bytes = lane.table.bytes() + lane.in_flight.unwrap_or(0);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            self.around.metrics.queued_bytes.get_or_create(&lane.label).set(bytes);
+            self.around
+                .metrics
+                .queued_bytes
+                .get_or_create(&lane.label)
+                .set(bytes);
         }
-        if self.progress_task.as_ref().is_some_and(|task| !task.is_finished()) {
+        if self
+            .progress_task
+            .as_ref()
+            .is_some_and(|task| !task.is_finished())
+        {
             return;
         }
         let rows: Vec<_> = self
@@ -696,10 +649,22 @@ impl Session {
         let lane = &self.lanes[at];
         let known = lane.table.layout_version();
         let Wanted { field, why } = wanted;
-        tracing::warn!(table = lane.label.table, field, why, known, "holding the table for a newer layout");
-        let demand = Demand { table: lane.label.table.clone(), field: field.clone(), layout_version: known };
+        tracing::warn!(
+            table = lane.label.table,
+            field,
+            why,
+            known,
+            "holding the table for a newer layout"
+        );
+        let demand = Demand {
+            table: lane.label.table.clone(),
+            field: field.clone(),
+            layout_version: known,
+        };
         let layouts = self.around.layouts.clone();
-        self.around.runtime.spawn(async move { layouts.demand(&demand).await });
+        self.around
+            .runtime
+            .spawn(async move { layouts.demand(&demand).await });
         self.await_layout(at, known);
         // An unknown field is waited for as long as it takes; a value that does not fit is not.
         if lane.table.knows(&field) {
@@ -747,7 +712,9 @@ impl Session {
             match self.events.recv_timeout(left.min(Duration::from_millis(200))) {
                 Ok(event) => self.on_event(event),
                 Err(_) if left.is_zero() => {
-                    tracing::warn!("some rows are not acknowledged in time; they are read again at the next start");
+                    tracing::warn!(
+                        "some rows are not acknowledged in time; they are read again at the next start"
+                    );
                     break;
                 }
                 Err(_) => {}
@@ -757,15 +724,6 @@ impl Session {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         tracing::info!(?end, "stopped reading");
         end
-    }
-}
-
-fn on_kafka_error(error: &KafkaError) {
-    match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
-            tracing::debug!(%error, "a topic does not exist yet");
-        }
-        _ => tracing::warn!(%error, "reading from kafka"),
     }
 }
 

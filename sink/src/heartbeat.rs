@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
@@ -15,12 +15,15 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_runtime::shell::Readiness;
 
-use crate::consume::{Context, Event, Owned, lock};
+use crate::consume::Event;
 use crate::decode::json::{Cursor, Raw};
+use crate::group::{Context, Owned, lock};
 use crate::offsets::Partition;
 
 /// Deadline of one question to the brokers.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Pause between two looks for the topic.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Watches the heartbeat topic until it is told to stop.
 pub struct Watch {
@@ -42,7 +45,9 @@ pub struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("heartbeat_topic", &self.heartbeat_topic).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("heartbeat_topic", &self.heartbeat_topic)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,15 +55,20 @@ impl Watch {
     /// Runs on a thread of its own: the questions block.
     pub fn run(self, config: &ClientConfig) -> KafkaResult<()> {
         let reader: BaseConsumer = config.create()?;
-        let mut subscribed = false;
+        let (mut subscribed, mut asked) = (false, None);
         let mut started: BTreeSet<Partition> = BTreeSet::new();
         while !self.stop.load(std::sync::atomic::Ordering::Acquire) {
-            if !subscribed {
+            if !subscribed && asked.is_none_or(|asked: Instant| asked.elapsed() >= PAUSE) {
+                asked = Some(Instant::now());
                 subscribed = self.assign_heartbeats(&reader);
             }
             self.find_starts(&reader, &mut started);
-            let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else { continue };
-            let Some(mut instant) = message.payload().and_then(instant_of) else { continue };
+            let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else {
+                continue;
+            };
+            let Some(mut instant) = message.payload().and_then(instant_of) else {
+                continue;
+            };
             // Only the newest of a row of heartbeats is worth the questions.
             while let Some(Ok(message)) = reader.poll(Duration::ZERO) {
                 instant = message.payload().and_then(instant_of).unwrap_or(instant);
@@ -86,11 +96,7 @@ impl Watch {
                 let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::OffsetTail(1));
             }
         }
-        if list.count() == 0 {
-            std::thread::sleep(Duration::from_secs(1));
-            return false;
-        }
-        reader.assign(&list).is_ok()
+        list.count() > 0 && reader.assign(&list).is_ok()
     }
 
     /// Finds where new partitions start: at the committed offset, or at the first one there is.
@@ -105,13 +111,20 @@ impl Watch {
         for (table, partition) in &new {
             list.add_partition(&self.topics[*table], *partition);
         }
-        let Ok(committed) = self.consumer.committed_offsets(list, DEADLINE) else { return };
+        let Ok(committed) = self.consumer.committed_offsets(list, DEADLINE) else {
+            return;
+        };
         for partition in new {
             let topic = &self.topics[partition.0];
-            let found = committed.find_partition(topic, partition.1).map(|element| element.offset());
+            let found = committed
+                .find_partition(topic, partition.1)
+                .map(|element| element.offset());
             let start = match found {
                 Some(Offset::Offset(offset)) => Some(offset),
-                _ => reader.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
+                _ => reader
+                    .fetch_watermarks(topic, partition.1, DEADLINE)
+                    .ok()
+                    .map(|(low, _)| low),
             };
             if let Some(start) = start {
                 started.insert(partition);
@@ -123,7 +136,9 @@ impl Watch {
     fn ends(&self, reader: &BaseConsumer) -> Vec<(Partition, i64)> {
         let owned = lock(&self.owned).clone();
         let end = |partition: Partition| {
-            let (_, high) = reader.fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE).ok()?;
+            let (_, high) = reader
+                .fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE)
+                .ok()?;
             Some((partition, high))
         };
         owned.into_iter().filter_map(end).collect()
@@ -153,7 +168,10 @@ mod tests {
     #[test]
     fn the_instant_is_found_with_and_without_a_schema() {
         assert_eq!(instant_of(br#"{"ts_ms":1795455364270}"#), Some(1_795_455_364_270));
-        assert_eq!(instant_of(br#"{"schema":{"ts_ms":1},"payload":{"ts_ms":5}}"#), Some(5));
+        assert_eq!(
+            instant_of(br#"{"schema":{"ts_ms":1},"payload":{"ts_ms":5}}"#),
+            Some(5)
+        );
         assert_eq!(instant_of(b"{}"), None);
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! State is idempotent: the row with the greatest version wins, so delivery is at least once and no
 //! transaction between Kafka and ClickHouse is needed. Pure: `decode`, `native`, `plan`, `value`, `row`,
-//! `batch`, `offsets`. I/O: `consume`, `heartbeat`, `write`, `layouts`, `progress`, `dead_letter`, `run`.
+//! `batch`, `offsets`, `table`. I/O: `consume`, `group`, `heartbeat`, `write`, `layouts`, `progress`, `dead_letter`, `run`.
 
 pub mod batch;
 pub mod check;
@@ -16,6 +16,7 @@ pub mod config;
 pub mod consume;
 pub mod dead_letter;
 pub mod decode;
+pub mod group;
 pub mod heartbeat;
 pub mod layouts;
 pub mod metrics;

@@ -52,7 +52,13 @@ pub struct Offsets {
 impl Offsets {
     /// Takes over a partition that is read from `next` on; counters go on from what was recorded.
     pub fn assign(&mut self, partition: Partition, next: Option<i64>) {
-        self.partitions.insert(partition, Applied { next, ..Applied::default() });
+        self.partitions.insert(
+            partition,
+            Applied {
+                next,
+                ..Applied::default()
+            },
+        );
     }
 
     /// Gives up a partition.
@@ -84,7 +90,9 @@ impl Offsets {
 
     /// Partitions and how far they have come.
     pub fn all(&self) -> impl Iterator<Item = (Partition, &Applied)> {
-        self.partitions.iter().map(|(partition, applied)| (*partition, applied))
+        self.partitions
+            .iter()
+            .map(|(partition, applied)| (*partition, applied))
     }
 
     /// Adds counters that an earlier owner of the partition recorded.
@@ -98,7 +106,9 @@ impl Offsets {
 
     /// Notes that everything in the range is applied; ranges of one partition come in order.
     pub fn apply(&mut self, partition: Partition, range: &OffsetRange) {
-        let Some(applied) = self.partitions.get_mut(&partition) else { return };
+        let Some(applied) = self.partitions.get_mut(&partition) else {
+            return;
+        };
         if applied.next.is_some_and(|next| next > range.next) {
             // From before the partition was given up and taken back.
             return;
@@ -147,9 +157,10 @@ impl Offsets {
     }
 
     fn freshen(&mut self, partition: Partition) {
-        let (Some(applied), Some(waiting)) =
-            (self.partitions.get_mut(&partition), self.heartbeats.get_mut(&partition))
-        else {
+        let (Some(applied), Some(waiting)) = (
+            self.partitions.get_mut(&partition),
+            self.heartbeats.get_mut(&partition),
+        ) else {
             return;
         };
         let Some(next) = applied.next else { return };
@@ -168,7 +179,12 @@ mod tests {
     const P: Partition = (0, 3);
 
     fn range(next: i64) -> OffsetRange {
-        OffsetRange { next, records: 1, rows: 1, ..OffsetRange::default() }
+        OffsetRange {
+            next,
+            records: 1,
+            rows: 1,
+            ..OffsetRange::default()
+        }
     }
 
     fn state(offsets: &Offsets) -> Applied {

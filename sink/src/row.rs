@@ -52,7 +52,9 @@ impl FieldOrder {
         let expect = |(place, column): (usize, &tidemark_crds::layout::ColumnLayout)| {
             (quoted(column.source.as_bytes()), Slot::Column(place))
         };
-        Self { expected: layout.columns.iter().enumerate().map(expect).collect() }
+        Self {
+            expected: layout.columns.iter().enumerate().map(expect).collect(),
+        }
     }
 
     /// Notes where each value of a row object is; the error names a field that the layout does not know.
@@ -148,7 +150,8 @@ impl RowWriter {
             }
             (Op::Delete, Some(before), _) => {
                 let mark = batch.mark();
-                self.tombstone(batch, change, before, &mut scratch).inspect_err(|_| batch.roll_back(mark))
+                self.tombstone(batch, change, before, &mut scratch)
+                    .inspect_err(|_| batch.roll_back(mark))
             }
             (Op::Truncate, ..) => {
                 batch.raise_fence(change.version);
@@ -169,7 +172,9 @@ impl RowWriter {
         }
         self.hints_of = schema.cloned();
         for (hint, column) in self.hints.iter_mut().zip(&self.plan.columns) {
-            *hint = schema.map(|schema| schema.hint(&column.source)).unwrap_or_default();
+            *hint = schema
+                .map(|schema| schema.hint(&column.source))
+                .unwrap_or_default();
         }
     }
 
@@ -257,7 +262,10 @@ impl RowWriter {
                 continue;
             }
             let named = |why: &str| {
-                RowError::Dead(format!("key field {} of a delete: {why}", self.plan.columns[place].source))
+                RowError::Dead(format!(
+                    "key field {} of a delete: {why}",
+                    self.plan.columns[place].source
+                ))
             };
             let value = value.ok_or_else(|| named("it is not in the event"))?;
             if !self.put(batch, place, value)? {
@@ -285,10 +293,16 @@ impl RowWriter {
                 return Ok(false);
             }
             ValueError::TooWide if ask => {
-                return Err(RowError::NeedsLayout { field: plan.source.clone(), why: "the value is too wide" });
+                return Err(RowError::NeedsLayout {
+                    field: plan.source.clone(),
+                    why: "the value is too wide",
+                });
             }
             ValueError::Null if ask => {
-                return Err(RowError::NeedsLayout { field: plan.source.clone(), why: "the value is null" });
+                return Err(RowError::NeedsLayout {
+                    field: plan.source.clone(),
+                    why: "the value is null",
+                });
             }
             ValueError::OutOfRange | ValueError::TooWide
                 if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array =>
@@ -321,7 +335,9 @@ impl RowWriter {
                     return Ok(());
                 }
                 if deleted {
-                    return Err(RowError::Dead("an update of a deleted row lacks a value".to_owned()));
+                    return Err(RowError::Dead(
+                        "an update of a deleted row lacks a value".to_owned(),
+                    ));
                 }
                 for place in unavailable {
                     batch.columns[*place].truncate(rows);

@@ -41,8 +41,13 @@ impl Record for DeadLetter {
     }
 
     fn epoch(&self) -> u16 {
-        let epoch = self.headers.iter().find(|(name, _)| name == tidemark_crds::ledger::EPOCH_HEADER);
-        epoch.and_then(|(_, value)| epoch_of(value.as_deref()?)).unwrap_or(1)
+        let epoch = self
+            .headers
+            .iter()
+            .find(|(name, _)| name == tidemark_crds::ledger::EPOCH_HEADER);
+        epoch
+            .and_then(|(_, value)| epoch_of(value.as_deref()?))
+            .unwrap_or(1)
     }
 
     fn to_letter(&self) -> DeadLetter {
@@ -98,7 +103,9 @@ impl Table {
 
     /// Version of the layout in use, 0 where there is none.
     pub fn layout_version(&self) -> u64 {
-        self.writer.as_ref().map_or(0, |writer| writer.plan().layout.version)
+        self.writer
+            .as_ref()
+            .map_or(0, |writer| writer.plan().layout.version)
     }
 
     /// Whether records are kept back because the layout is missing or too old.
@@ -118,7 +125,9 @@ impl Table {
 
     /// Rows and bytes of the batch under construction.
     pub fn filling(&self) -> (usize, usize) {
-        self.batch.as_ref().map_or((0, 0), |batch| (batch.rows() + batch.deferred(), batch.bytes()))
+        self.batch
+            .as_ref()
+            .map_or((0, 0), |batch| (batch.rows() + batch.deferred(), batch.bytes()))
     }
 
     /// Bytes of everything that is not sent yet.
@@ -200,7 +209,9 @@ impl Table {
 
     /// Whether the layout has a column for this field.
     pub fn knows(&self, field: &str) -> bool {
-        self.writer.as_ref().is_some_and(|writer| writer.plan().slot(field.as_bytes()).is_some())
+        self.writer
+            .as_ref()
+            .is_some_and(|writer| writer.plan().slot(field.as_bytes()).is_some())
     }
 
     /// Whether a batch could be sent at all.
@@ -221,7 +232,9 @@ impl Table {
     }
 
     fn apply(&mut self, record: &impl Record) -> Result<(), Wanted> {
-        let Some(writer) = &mut self.writer else { return Ok(()) };
+        let Some(writer) = &mut self.writer else {
+            return Ok(());
+        };
         let batch = match &mut self.batch {
             Some(batch) => batch,
             empty => match Batch::new(Arc::clone(writer.plan())) {
@@ -240,7 +253,9 @@ impl Table {
                     committed_at = Some(change.committed_at);
                     let deferred = batch.deferred();
                     match writer.apply(batch, &change) {
-                        Ok(()) if batch.deferred() > deferred => batch.keep_deferred_record(record.to_letter()),
+                        Ok(()) if batch.deferred() > deferred => {
+                            batch.keep_deferred_record(record.to_letter());
+                        }
                         Ok(()) => {}
                         Err(RowError::NeedsLayout { field, why }) => return Err(Wanted { field, why }),
                         Err(RowError::Dead(error)) => dead = Some(error),
@@ -259,7 +274,10 @@ impl Table {
         range.lsn = range.lsn.max(lsn);
         range.committed_at = range.committed_at.max(committed_at);
         if let Some(error) = dead {
-            batch.dead.push(DeadLetter { error, ..record.to_letter() });
+            batch.dead.push(DeadLetter {
+                error,
+                ..record.to_letter()
+            });
         }
         Ok(())
     }

@@ -1,3 +1,4 @@
 //! Tests of the sink that need no server.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 mod corpus;

@@ -34,8 +34,8 @@ pub struct ConnectSchema {
 
 #[derive(Deserialize)]
 struct Field<'a> {
-    #[serde(default)]
-    field: String,
+    #[serde(default, rename = "field")]
+    label: String,
     #[serde(default)]
     name: Option<&'a str>,
     #[serde(borrow, default)]
@@ -49,10 +49,17 @@ struct Field<'a> {
 impl ConnectSchema {
     /// Reads the schema of an envelope; what it does not understand gives no hints.
     pub fn parse(schema: &[u8]) -> Self {
-        let Ok(envelope) = serde_json::from_slice::<Field<'_>>(schema) else { return Self::default() };
-        let row = envelope.fields.into_iter().find(|field| field.field == "after");
+        let Ok(envelope) = serde_json::from_slice::<Field<'_>>(schema) else {
+            return Self::default();
+        };
+        let row = envelope.fields.into_iter().find(|field| field.label == "after");
         let fields = row.map(|row| row.fields).unwrap_or_default();
-        Self { fields: fields.into_iter().map(|field| (field.field.clone(), field.hint())).collect() }
+        Self {
+            fields: fields
+                .into_iter()
+                .map(|field| (field.label.clone(), field.hint()))
+                .collect(),
+        }
     }
 
     /// Returns what is known about a field.
@@ -66,7 +73,9 @@ impl Field<'_> {
         if let Some(items) = &self.items {
             return items.hint();
         }
-        let Some(name) = self.name else { return Hint::default() };
+        let Some(name) = self.name else {
+            return Hint::default();
+        };
         let kind = name.rsplit('.').next().unwrap_or(name);
         let unit = match kind {
             "Timestamp" | "Time" => Some(TimeUnit::Millis),
@@ -95,8 +104,20 @@ mod tests {
                 {"type":"bytes","name":"org.apache.kafka.connect.data.Decimal","parameters":{"scale":"2"},"field":"b"},
                 {"type":"array","items":{"type":"int64","name":"io.debezium.time.MicroTimestamp"},"field":"c"}]}]}"#,
         );
-        assert_eq!(schema.hint("a"), Hint { unit: Some(TimeUnit::Millis), scale: None });
-        assert_eq!(schema.hint("b"), Hint { unit: None, scale: Some(2) });
+        assert_eq!(
+            schema.hint("a"),
+            Hint {
+                unit: Some(TimeUnit::Millis),
+                scale: None
+            }
+        );
+        assert_eq!(
+            schema.hint("b"),
+            Hint {
+                unit: None,
+                scale: Some(2)
+            }
+        );
         assert_eq!(schema.hint("c").unit, Some(TimeUnit::Micros));
         assert_eq!(schema.hint("d"), Hint::default());
     }

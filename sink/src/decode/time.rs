@@ -82,8 +82,11 @@ fn parse_common_timestamp(text: &[u8]) -> Option<i64> {
     }
     let (year, month, day) = (two(0)? * 100 + two(2)?, two(5)?, two(8)?);
     let (hour, minute, second) = (two(11)?, two(14)?, two(17)?);
-    if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) || hour > 23
-        || minute > 59 || second > 59
+    if !(1..=12).contains(&month)
+        || !(1..=days_in_month(year, month)).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 59
     {
         return None;
     }
@@ -143,15 +146,27 @@ impl Reader<'_> {
     }
 
     fn expect(&mut self, byte: u8) -> Result<(), TimeError> {
-        if self.take(byte) { Ok(()) } else { Err(TimeError::Malformed) }
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(TimeError::Malformed)
+        }
     }
 
     fn finish(&self) -> Result<(), TimeError> {
-        if self.text.is_empty() { Ok(()) } else { Err(TimeError::Malformed) }
+        if self.text.is_empty() {
+            Ok(())
+        } else {
+            Err(TimeError::Malformed)
+        }
     }
 
     fn infinite(&self) -> bool {
-        let text = self.text.strip_prefix(b"-").or(self.text.strip_prefix(b"+")).unwrap_or(self.text);
+        let text = self
+            .text
+            .strip_prefix(b"-")
+            .or(self.text.strip_prefix(b"+"))
+            .unwrap_or(self.text);
         text.eq_ignore_ascii_case(b"infinity")
     }
 
@@ -165,13 +180,20 @@ impl Reader<'_> {
 
     /// Takes between `least` and `most` digits.
     fn digits(&mut self, least: usize, most: usize) -> Result<i64, TimeError> {
-        let count = self.text.iter().take(most).take_while(|byte| byte.is_ascii_digit()).count();
+        let count = self
+            .text
+            .iter()
+            .take(most)
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         if count < least {
             return Err(TimeError::Malformed);
         }
         let (digits, rest) = self.text.split_at(count);
         self.text = rest;
-        Ok(digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
+        Ok(digits
+            .iter()
+            .fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
     }
 
     fn date(&mut self) -> Result<i64, TimeError> {
@@ -266,9 +288,13 @@ impl Reader<'_> {
                 _ => return Err(TimeError::Malformed),
             };
             self.text = &self.text[1..];
-            let part = value.checked_mul(unit).and_then(|part| part.checked_add(fraction * (unit / SECOND)));
+            let part = value
+                .checked_mul(unit)
+                .and_then(|part| part.checked_add(fraction * (unit / SECOND)));
             let part = part.ok_or(TimeError::OutOfRange)?;
-            total = total.checked_add(if minus { -part } else { part }).ok_or(TimeError::OutOfRange)?;
+            total = total
+                .checked_add(if minus { -part } else { part })
+                .ok_or(TimeError::OutOfRange)?;
         }
         Ok(if negative { -total } else { total })
     }
@@ -307,9 +333,21 @@ mod tests {
     fn infinity_and_ancient_years_do_not_fit_and_nonsense_is_malformed() {
         assert_eq!(parse_timestamp(b"infinity"), Err(TimeError::OutOfRange));
         assert_eq!(parse_timestamp(b"-infinity"), Err(TimeError::OutOfRange));
-        assert!(!fits_datetime64(parse_timestamp(b"-0043-03-15T12:00:00.000000Z").unwrap()));
-        for text in ["", "2024", "2024-02-30T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00Zx"] {
-            assert_eq!(parse_timestamp(text.as_bytes()), Err(TimeError::Malformed), "{text}");
+        assert!(!fits_datetime64(
+            parse_timestamp(b"-0043-03-15T12:00:00.000000Z").unwrap()
+        ));
+        for text in [
+            "",
+            "2024",
+            "2024-02-30T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-01-01T00:00:00Zx",
+        ] {
+            assert_eq!(
+                parse_timestamp(text.as_bytes()),
+                Err(TimeError::Malformed),
+                "{text}"
+            );
         }
     }
 
@@ -318,8 +356,12 @@ mod tests {
         let day = |text: &str| parse_date(text.as_bytes()).unwrap();
         assert!(fits_date32(day("1900-01-01")) && fits_date32(day("2299-12-31")));
         assert!(!fits_date32(day("1899-12-31")) && !fits_date32(day("2300-01-01")));
-        assert!(fits_datetime64(parse_timestamp(b"2299-12-31T23:59:59.999999Z").unwrap()));
-        assert!(!fits_datetime64(parse_timestamp(b"2300-01-01T00:00:00Z").unwrap()));
+        assert!(fits_datetime64(
+            parse_timestamp(b"2299-12-31T23:59:59.999999Z").unwrap()
+        ));
+        assert!(!fits_datetime64(
+            parse_timestamp(b"2300-01-01T00:00:00Z").unwrap()
+        ));
     }
 
     #[test]

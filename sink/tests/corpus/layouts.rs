@@ -2,8 +2,14 @@
 
 use tidemark_crds::layout::{ColumnLayout, OutOfRange, TableLayout, Wire};
 
-pub(super) const TABLES: [&str; 6] =
-    ["customers", "products", "orders", "order_items", "audit_log", "debezium_signal"];
+pub(super) const TABLES: [&str; 6] = [
+    "customers",
+    "products",
+    "orders",
+    "order_items",
+    "audit_log",
+    "debezium_signal",
+];
 
 fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayout {
     ColumnLayout {
@@ -15,7 +21,11 @@ fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayou
         array: ch_type.starts_with("Array"),
         r#type: ch_type.parse().unwrap(),
         key: None,
-        out_of_range: if ch_type.starts_with("Nullable") { OutOfRange::Null } else { OutOfRange::DeadLetter },
+        out_of_range: if ch_type.starts_with("Nullable") {
+            OutOfRange::Null
+        } else {
+            OutOfRange::DeadLetter
+        },
         missing: None,
     }
 }
@@ -43,16 +53,36 @@ pub(super) fn stages(source: &str) -> Vec<TableLayout> {
         "products" => vec![products()],
         "orders" => orders(),
         "order_items" => order_items(),
-        "audit_log" => vec![layout(source, &["at", "actor", "action"], vec![
-            column("at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
-            column("actor", "text", Wire::Text, "String"),
-            column("action", "text", Wire::Text, "String"),
-        ], &[])],
-        _ => vec![layout(source, &["id"], vec![
-            column("id", "character varying(64)", Wire::Text, "String"),
-            column("type", "character varying(32)", Wire::Text, "LowCardinality(String)"),
-            column("data", "text", Wire::Text, "LowCardinality(Nullable(String))"),
-        ], &[])],
+        "audit_log" => vec![layout(
+            source,
+            &["at", "actor", "action"],
+            vec![
+                column(
+                    "at",
+                    "timestamp with time zone",
+                    Wire::ZonedTimestamp,
+                    "DateTime64(6, 'UTC')",
+                ),
+                column("actor", "text", Wire::Text, "String"),
+                column("action", "text", Wire::Text, "String"),
+            ],
+            &[],
+        )],
+        _ => vec![layout(
+            source,
+            &["id"],
+            vec![
+                column("id", "character varying(64)", Wire::Text, "String"),
+                column(
+                    "type",
+                    "character varying(32)",
+                    Wire::Text,
+                    "LowCardinality(String)",
+                ),
+                column("data", "text", Wire::Text, "LowCardinality(Nullable(String))"),
+            ],
+            &[],
+        )],
     };
     for (version, stage) in (1..).zip(&mut stages) {
         stage.version = version;
@@ -74,37 +104,68 @@ fn customers() -> Vec<TableLayout> {
             column("birth_date", "date", Wire::Date, "Nullable(Date32)"),
             column("is_vip", "boolean", Wire::Bool, "Bool"),
             column("credit_limit", "numeric(12,2)", Wire::Decimal, "Decimal(12, 2)"),
-            column("created_at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
-            column("updated_at", "timestamp(3) without time zone", Wire::Timestamp,
-                "Nullable(DateTime64(6, 'UTC'))"),
+            column(
+                "created_at",
+                "timestamp with time zone",
+                Wire::ZonedTimestamp,
+                "DateTime64(6, 'UTC')",
+            ),
+            column(
+                "updated_at",
+                "timestamp(3) without time zone",
+                Wire::Timestamp,
+                "Nullable(DateTime64(6, 'UTC'))",
+            ),
         ];
-        columns[4].target = "phone_number".to_owned();
+        "phone_number".clone_into(&mut columns[4].target);
         layout("customers", &["id"], columns, ignored)
     };
     vec![stage("phone", &[]), stage("phone_number", &["phone"])]
 }
 
 fn products() -> TableLayout {
-    layout("products", &["id"], vec![
-        column("id", "bigint", Wire::Int, "Int64"),
-        column("sku", "text", Wire::Text, "String"),
-        column("name", "text", Wire::Text, "String"),
-        column("description", "text", Wire::Text, "Nullable(String)"),
-        column("price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
-        column("cost", "numeric", Wire::Decimal, "Nullable(String)"),
-        column("weight_kg", "real", Wire::Float, "Nullable(Float32)"),
-        column("rating", "double precision", Wire::Float, "Nullable(Float64)"),
-        column("attrs", "jsonb", Wire::Json, "Nullable(String)"),
-        column("image", "bytea", Wire::Base64, "Nullable(String)"),
-        column("shelf_time", "time without time zone", Wire::Micros, "Nullable(Int64)"),
-        column("lead_time", "interval", Wire::Micros, "Nullable(Int64)"),
-        column("created_at", "timestamp with time zone", Wire::ZonedTimestamp, "Nullable(DateTime64(6, 'UTC'))"),
-    ], &[])
+    layout(
+        "products",
+        &["id"],
+        vec![
+            column("id", "bigint", Wire::Int, "Int64"),
+            column("sku", "text", Wire::Text, "String"),
+            column("name", "text", Wire::Text, "String"),
+            column("description", "text", Wire::Text, "Nullable(String)"),
+            column("price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
+            column("cost", "numeric", Wire::Decimal, "Nullable(String)"),
+            column("weight_kg", "real", Wire::Float, "Nullable(Float32)"),
+            column("rating", "double precision", Wire::Float, "Nullable(Float64)"),
+            column("attrs", "jsonb", Wire::Json, "Nullable(String)"),
+            column("image", "bytea", Wire::Base64, "Nullable(String)"),
+            column(
+                "shelf_time",
+                "time without time zone",
+                Wire::Micros,
+                "Nullable(Int64)",
+            ),
+            column("lead_time", "interval", Wire::Micros, "Nullable(Int64)"),
+            column(
+                "created_at",
+                "timestamp with time zone",
+                Wire::ZonedTimestamp,
+                "Nullable(DateTime64(6, 'UTC'))",
+            ),
+        ],
+        &[],
+    )
 }
 
 fn orders() -> Vec<TableLayout> {
     let stage = |total: &str, added: &[&str], note: bool| {
-        let zoned = |name| column(name, "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')");
+        let zoned = |name| {
+            column(
+                name,
+                "timestamp with time zone",
+                Wire::ZonedTimestamp,
+                "DateTime64(6, 'UTC')",
+            )
+        };
         let mut columns = vec![
             column("id", "bigint", Wire::Int, "Int64"),
             column("customer_id", "bigint", Wire::Int, "Int64"),
@@ -139,14 +200,19 @@ fn orders() -> Vec<TableLayout> {
 
 fn order_items() -> Vec<TableLayout> {
     let stage = |qty: &str| {
-        layout("order_items", &["order_id", "line_no"], vec![
-            column("order_id", "bigint", Wire::Int, "Int64"),
-            column("line_no", "smallint", Wire::Int, "Int16"),
-            column("product_id", "bigint", Wire::Int, "Int64"),
-            column("qty", "integer", Wire::Int, qty),
-            column("unit_price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
-            column("discount", "numeric(5,4)", Wire::Decimal, "Decimal(5, 4)"),
-        ], &[])
+        layout(
+            "order_items",
+            &["order_id", "line_no"],
+            vec![
+                column("order_id", "bigint", Wire::Int, "Int64"),
+                column("line_no", "smallint", Wire::Int, "Int16"),
+                column("product_id", "bigint", Wire::Int, "Int64"),
+                column("qty", "integer", Wire::Int, qty),
+                column("unit_price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
+                column("discount", "numeric(5,4)", Wire::Decimal, "Decimal(5, 4)"),
+            ],
+            &[],
+        )
     };
     vec![stage("Int32"), stage("Int64")]
 }

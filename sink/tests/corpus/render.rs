@@ -17,12 +17,22 @@ pub(super) fn value(ch_type: &ChType, column: &Column, row: usize) -> Option<Str
 
 /// A text in the form in which both sides can be compared: decimals without zeros at their end.
 pub(super) fn canonical(column: &ColumnLayout, text: &str) -> String {
-    if column.wire == Wire::Decimal { without_zeros(text) } else { text.to_owned() }
+    if column.wire == Wire::Decimal {
+        without_zeros(text)
+    } else {
+        text.to_owned()
+    }
 }
 
 fn read(ch_type: &ChType, rest: &mut &[u8]) -> Option<String> {
     Some(match ch_type {
-        ChType::Nullable(inner) => return if take::<1>(rest) == [1] { None } else { read(inner, rest) },
+        ChType::Nullable(inner) => {
+            return if take::<1>(rest) == [1] {
+                None
+            } else {
+                read(inner, rest)
+            };
+        }
         ChType::LowCardinality(inner) => return read(inner, rest),
         ChType::Bool => (take::<1>(rest) == [1]).to_string(),
         ChType::UInt8 => take::<1>(rest)[0].to_string(),
@@ -50,8 +60,13 @@ fn read(ch_type: &ChType, rest: &mut &[u8]) -> Option<String> {
         ChType::String => {
             let bytes = take_text(rest);
             // Bytes that are no text are PostgreSQL's bytea.
-            String::from_utf8(bytes.to_vec())
-                .unwrap_or_else(|_| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+            String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| {
+                bytes
+                    .iter()
+                    .flat_map(|byte| format!("{byte:02x}").into_bytes())
+                    .map(char::from)
+                    .collect()
+            })
         }
         ChType::Uuid => {
             let value = u128::from_le_bytes(take(rest)).rotate_left(64);
@@ -93,9 +108,17 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
 }
 
 fn without_zeros(text: &str) -> String {
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn float(value: f64) -> String {
-    if value.is_infinite() { format!("{}Infinity", if value < 0.0 { "-" } else { "" }) } else { value.to_string() }
+    if value.is_infinite() {
+        format!("{}Infinity", if value < 0.0 { "-" } else { "" })
+    } else {
+        value.to_string()
+    }
 }
