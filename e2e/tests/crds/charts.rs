@@ -1,0 +1,215 @@
+//! The charts: every object accepted, the operator's rights as narrow as its values say, definitions that stay.
+
+use anyhow::{Context, ensure};
+
+use super::{Server, path, printed};
+
+/// Accounts and what they may do, in the words of `kubectl auth can-i`.
+struct Right {
+    allowed: bool,
+    verb: &'static str,
+    resource: &'static str,
+    namespace: &'static str,
+}
+
+const fn may(verb: &'static str, resource: &'static str, namespace: &'static str) -> Right {
+    Right {
+        allowed: true,
+        verb,
+        resource,
+        namespace,
+    }
+}
+
+const fn may_not(verb: &'static str, resource: &'static str, namespace: &'static str) -> Right {
+    Right {
+        allowed: false,
+        verb,
+        resource,
+        namespace,
+    }
+}
+
+const OPERATOR: &str = "system:serviceaccount:tidemark:tidemark";
+
+async fn helm(server: &Server, arguments: &[&str]) -> anyhow::Result<String> {
+    let output = server.tool("helm", arguments, None).await?;
+    printed(&output).with_context(|| format!("helm {}", arguments.join(" ")))
+}
+
+fn chart() -> String {
+    path("charts/tidemark").display().to_string()
+}
+
+async fn check(server: &Server, account: &str, rights: &[Right]) -> anyhow::Result<()> {
+    let account = format!("--as={account}");
+    for right in rights {
+        let namespace = format!("--namespace={}", right.namespace);
+        let arguments = ["auth", "can-i", right.verb, right.resource, &account, &namespace];
+        let answer = String::from_utf8(server.kubectl(&arguments).await?.stdout)?;
+        ensure!(
+            answer.trim() == if right.allowed { "yes" } else { "no" },
+            "{account} {} {} in {}: {answer}",
+            right.verb,
+            right.resource,
+            right.namespace
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_every_object_of_every_set_of_values() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    for namespace in ["tidemark", "shop", "other-shop"] {
+        server.create_namespace(namespace).await?;
+    }
+    for entry in std::fs::read_dir(path("charts/tests/values"))? {
+        let values = entry?.path().display().to_string();
+        let arguments = [
+            "template",
+            "tidemark",
+            &chart(),
+            "--namespace=tidemark",
+            "--values",
+            &values,
+        ];
+        let manifests = helm(&server, &arguments).await?;
+        let dry_run = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "-f",
+            "-",
+        ];
+        let output = server.tool("kubectl", &dry_run, Some(&manifests)).await?;
+        let applied = printed(&output).with_context(|| values.clone())?;
+        let objects = manifests
+            .lines()
+            .filter(|line| line.starts_with("kind: "))
+            .count();
+        ensure!(
+            objects > 1 && applied.lines().count() == objects,
+            "{values}: {objects} objects, but:\n{applied}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    for namespace in ["shop", "elsewhere"] {
+        server.create_namespace(namespace).await?;
+    }
+    let install = [
+        "install",
+        "tidemark",
+        &chart(),
+        "--namespace=tidemark",
+        "--create-namespace",
+    ];
+    helm(
+        &server,
+        &[&install[..], &["--set=watchNamespaces={shop}"]].concat(),
+    )
+    .await?;
+    server.definition_is_served().await?;
+    let everywhere = [
+        may("watch", "analyticspipelines", "shop"),
+        may("patch", "analyticspipelines/status", "shop"),
+        may("update", "analyticspipelines/finalizers", "shop"),
+        may("list", "secrets", "shop"),
+        may("create", "deployments.apps", "shop"),
+        may("patch", "networkpolicies.networking.k8s.io", "shop"),
+        may("delete", "poddisruptionbudgets.policy", "shop"),
+        may("create", "controllerrevisions.apps", "shop"),
+        may("create", "events.events.k8s.io", "shop"),
+        may("update", "leases.coordination.k8s.io", "tidemark"),
+        may("get", "namespaces/kube-system", "default"),
+        may_not("get", "namespaces/shop", "default"),
+        may_not("create", "analyticspipelines", "shop"),
+        may_not("create", "secrets", "shop"),
+        may_not("patch", "secrets", "shop"),
+        may_not("create", "pods", "shop"),
+        may_not("create", "pods/exec", "shop"),
+        may_not("create", "roles.rbac.authorization.k8s.io", "shop"),
+        may_not("update", "leases.coordination.k8s.io", "shop"),
+        may_not("get", "nodes", "default"),
+    ];
+    check(&server, OPERATOR, &everywhere)
+        .await
+        .context("in its namespace")?;
+    let outside = [
+        may_not("list", "secrets", "elsewhere"),
+        may_not("list", "analyticspipelines", "elsewhere"),
+        may_not("list", "configmaps", "elsewhere"),
+        may_not("create", "deployments.apps", "elsewhere"),
+    ];
+    check(&server, OPERATOR, &outside)
+        .await
+        .context("outside its namespaces")?;
+
+    helm(
+        &server,
+        &[
+            "upgrade",
+            "tidemark",
+            &chart(),
+            "--namespace=tidemark",
+            "--reset-values",
+        ],
+    )
+    .await?;
+    check(&server, OPERATOR, &everywhere)
+        .await
+        .context("with all namespaces")?;
+    let now_inside = [
+        may("list", "secrets", "elsewhere"),
+        may("create", "deployments.apps", "elsewhere"),
+    ];
+    check(&server, OPERATOR, &now_inside)
+        .await
+        .context("with all namespaces")?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn definitions_and_pipelines_outlive_the_release_and_move_to_another() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.create_namespace("shop").await?;
+    let install = [
+        "install",
+        "tidemark",
+        &chart(),
+        "--namespace=tidemark",
+        "--create-namespace",
+    ];
+    let notes = helm(&server, &install).await?;
+    ensure!(
+        notes.contains("kubectl apply -f shop.yaml"),
+        "the notes do not say what to do next:\n{notes}"
+    );
+    server.definition_is_served().await?;
+    let minimal = path("crds/generated/examples/minimal.yaml").display().to_string();
+    server.kubectl_ok(&["apply", "-f", &minimal]).await?;
+    helm(&server, &["uninstall", "tidemark", "--namespace=tidemark"]).await?;
+    ensure!(
+        server.pipelines().get_opt("minimal").await?.is_some(),
+        "the pipeline went with the release"
+    );
+    let again = [
+        "install",
+        "another",
+        &chart(),
+        "--namespace=tidemark",
+        "--take-ownership",
+    ];
+    helm(&server, &again).await?;
+    ensure!(
+        server.pipelines().get_opt("minimal").await?.is_some(),
+        "the pipeline went with the new release"
+    );
+    Ok(())
+}
