@@ -133,10 +133,11 @@ pub async fn wait_until_complete(
     deadline: Duration,
 ) -> anyhow::Result<Visible> {
     let table = quote::qualified(database, TABLE);
+    // A version is quoted: a literal of that size would be read as a floating-point number.
     let marks: Vec<String> = expected
         .last
         .iter()
-        .map(|mark| format!("({}, {})", mark.id, version_of(mark)))
+        .map(|mark| format!("({}, toUInt128('{}'))", mark.id, version_of(mark)))
         .collect();
     let ids: Vec<String> = expected.last.iter().map(|mark| mark.id.to_string()).collect();
     // A look-up by key: cheap beside what is measured, and the same for both sides.
