@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Delay after the first failure.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest delay.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Failures in a row of each object.
 #[derive(Debug, Default)]

@@ -69,6 +69,7 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 }
 
 /// What follows a failed reconcile: a growing pause of this object alone.
+#[allow(clippy::needless_pass_by_value, reason = "the controller calls it with these types")]
 pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
     let name = format!("{}/{}", object.meta().namespace.as_deref().unwrap_or_default(), object.name_any());
     let pause = context.backoff.failed(&name, rand::random());
@@ -206,7 +207,7 @@ async fn finish_deletion(
     let waited = since.map_or(Duration::ZERO, |since| {
         Duration::try_from(jiff::Timestamp::now().duration_since(since)).unwrap_or_default()
     });
-    let timeout = duration::duration(&spec.deletion_policy.timeout).unwrap_or(Duration::from_secs(600));
+    let timeout = duration::duration(&spec.deletion_policy.timeout).unwrap_or(Duration::from_mins(10));
     if !report.clean && waited < timeout {
         return Ok(false);
     }

@@ -166,10 +166,9 @@ fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
 fn source(situation: &Situation<'_>) -> Judgement {
     use ConditionType::SourceReady;
     let stages = |stage| stage == Stage::Publication;
-    let postgres = &situation.spec.source.postgres;
-    let system = format!("postgres {}:{}", postgres.host, postgres.port);
+    // Its failures name the address themselves.
     if let Some(found) =
-        trouble(situation, SourceReady, &system, Lane::Postgres, &situation.observed.postgres, stages)
+        trouble(situation, SourceReady, "postgres", Lane::Postgres, &situation.observed.postgres, stages)
     {
         return found;
     }

@@ -14,13 +14,22 @@ pub struct Plan {
     closed: BTreeSet<Lane>,
 }
 
-/// A step that waits, and the first fact that it waits for; `None`: its lane cannot be reached.
+/// What keeps a step from running now.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Blocker<'a> {
+    /// Its lane gives no answer.
+    Lane,
+    /// A fact that was not observed.
+    Fact(&'a Fact),
+}
+
+/// A step that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deferred<'a> {
     /// The step.
     pub step: &'a Step,
     /// What it waits for.
-    pub waits_for: Option<&'a Fact>,
+    pub waits_for: Blocker<'a>,
 }
 
 impl Plan {
@@ -54,12 +63,12 @@ impl Plan {
             .collect()
     }
 
-    /// What keeps a step from running; the inner `None` is a closed lane.
-    fn blocker<'a>(&self, step: &'a Step) -> Option<Option<&'a Fact>> {
+    /// What keeps a step from running, if anything does.
+    fn blocker<'a>(&self, step: &'a Step) -> Option<Blocker<'a>> {
         if self.closed.contains(&step.lane()) {
-            return Some(None);
+            return Some(Blocker::Lane);
         }
-        step.needs.iter().find(|need| !self.held.contains(need)).map(Some)
+        step.needs.iter().find(|need| !self.held.contains(need)).map(Blocker::Fact)
     }
 
     /// Text that is equal for equal plans: two waves that leave the same one made no progress.
@@ -91,10 +100,10 @@ impl Plan {
                 text.push_str(&line);
             }
             match self.blocker(step) {
-                Some(Some(fact)) => {
+                Some(Blocker::Fact(fact)) => {
                     let _ = write!(text, "   (known after apply: waits for {})", fact.text());
                 }
-                Some(None) => text.push_str("   (waits until the system answers)"),
+                Some(Blocker::Lane) => text.push_str("   (waits until the system answers)"),
                 None => {}
             }
             text.push('\n');

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 /// Pause before the first restart of a series.
 const FIRST: Duration = Duration::from_secs(5);
 /// Longest pause.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// Time without a failure after which a series is over.
-const QUIET: Duration = Duration::from_secs(600);
+const QUIET: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone, Copy)]
 struct Series {

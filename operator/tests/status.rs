@@ -79,7 +79,7 @@ fn what_cannot_be_reached_is_unknown_and_what_refuses_is_false() {
     });
     let (is, reason, message) = condition(&judged(&fixture, &refused), ConditionType::SourceReady);
     assert_eq!((is.as_str(), reason.as_str()), ("False", "AuthenticationFailed"));
-    assert!(message.contains("pg:5432") && message.contains("Secret"), "{message}");
+    assert!(message.contains("postgres") && message.contains("Secret"), "{message}");
 }
 
 #[test]

@@ -48,7 +48,7 @@ async fn apply_cluster(client: &kube::Client, name: &PipelineName, effect: &Kube
             // Only what was just seen: never an object that another made under the same name meanwhile.
             let params = DeleteParams {
                 preconditions: Some(Preconditions { uid: live.metadata.uid, resource_version: None }),
-                ..DeleteParams::foreground()
+                ..DeleteParams::background()
             };
             match api.delete(object_name, &params).await {
                 Ok(_) => Ok(()),

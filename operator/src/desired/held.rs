@@ -21,49 +21,51 @@ pub fn held(
 ) -> BTreeSet<Fact> {
     let given: BTreeSet<&Fact> = steps.iter().filter_map(|step| step.gives.as_ref()).collect();
     let mut held = BTreeSet::new();
-    let mut hold = |fact: Fact, there: bool| {
+    let mut add = |fact: Fact, there: bool| {
         if there && !given.contains(&fact) {
             held.insert(fact);
         }
     };
     if let Some(facts) = observed.clickhouse.known() {
-        hold(Fact::Database, facts.database_exists);
-        hold(Fact::Bookkeeping, facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE));
-        hold(Fact::Incarnation, facts.ledger.incarnation.is_some());
+        add(Fact::Database, facts.database_exists);
+        add(Fact::Bookkeeping, facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE));
+        add(Fact::Incarnation, facts.ledger.incarnation.is_some());
         for layout in layouts {
             let target = &layout.target;
-            hold(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
+            add(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
             let newest = facts.ledger.layouts.get(target).is_some_and(|known| known.version >= layout.version);
-            hold(Fact::Layout(target.clone()), newest);
-            hold(Fact::Fence(target.clone()), facts.fences.contains_key(target));
-            hold(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));
+            add(Fact::Layout(target.clone()), newest);
+            add(Fact::Fence(target.clone()), facts.fences.contains_key(target));
+            add(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));
         }
         for view in facts.objects.keys() {
-            hold(Fact::View(view.clone()), true);
+            add(Fact::View(view.clone()), true);
         }
     }
     if let Some(facts) = observed.postgres.known() {
         let fit = !problems.iter().any(|p| p.condition == ConditionType::SourceReady && p.object.is_none());
-        hold(Fact::Source, fit);
-        hold(Fact::Publication, facts.publication.is_some());
-        hold(Fact::SlotGone, facts.slot.is_none());
+        add(Fact::Source, fit);
+        add(Fact::Publication, facts.publication.is_some());
+        add(Fact::SlotGone, facts.slot.is_none());
     }
     if let Some(facts) = observed.kafka.known() {
         for topic in facts.topics.keys() {
-            hold(Fact::Topic(topic.clone()), true);
+            add(Fact::Topic(topic.clone()), true);
         }
     }
     if let Some(facts) = observed.connect.known() {
         let connector = facts.connector.as_ref();
-        hold(Fact::Connector, connector.is_some());
-        hold(Fact::ConnectorStopped, connector.is_none_or(|connector| connector.state == "STOPPED"));
-        hold(Fact::ConnectorGone, connector.is_none());
-        hold(Fact::OffsetsGone, connector.is_none_or(|connector| connector.offset.is_none()));
+        add(Fact::Connector, connector.is_some());
+        add(Fact::ConnectorStopped, connector.is_none_or(|connector| connector.state == "STOPPED"));
+        add(Fact::ConnectorGone, connector.is_none());
+        add(Fact::OffsetsGone, connector.is_none_or(|connector| connector.offset.is_none()));
     }
     if let Some(facts) = observed.kubernetes.known() {
         let deployment = facts.objects.contains_key(&format!("Deployment/{}", name.sink()));
-        hold(Fact::Sink, deployment);
-        hold(Fact::SinkDrained, !deployment);
+        add(Fact::Sink, deployment);
+        // Its pods write on for a while: the consumer group has no member when the last has ended.
+        let members = observed.kafka.known().is_some_and(|kafka| kafka.groups.values().any(|members| *members > 0));
+        add(Fact::SinkDrained, !deployment && !members);
     }
     held
 }
