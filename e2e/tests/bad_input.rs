@@ -68,7 +68,7 @@ async fn a_missing_table_is_named_the_others_stream_and_making_it_heals() -> any
     let chain =
         Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments", "public.refunds"])))?;
     chain.start().await?;
-    let message = chain.wait_condition("TablesInSync", "False", "TableNotFound", NOTICED).await?;
+    let message = chain.wait_condition("SourceReady", "False", "TableNotFound", NOTICED).await?;
     assert!(message.contains("public.refunds"), "{message}");
     rows(stack, "bad_table.payments_current", 2).await?;
 

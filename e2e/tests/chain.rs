@@ -135,7 +135,7 @@ async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     chain.start().await?;
     let rows = || async {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
-        Ok(answer.trim().parse::<u64>()?)
+        anyhow::Ok(answer.trim().parse::<u64>()?)
     };
     let at_the_kill = wait_until(Duration::from_secs(90), "the first rows of the snapshot", || async {
         let rows: u64 = rows().await?;
