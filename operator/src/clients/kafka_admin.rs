@@ -263,8 +263,11 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE))
 }
 
+/// What an admin call says of each object: its name, or its name and why not.
+type Answers = Vec<Result<String, (String, Code)>>;
+
 /// Reads the answers of an admin call; `fine` means that nothing was left to do.
-fn accept(what: &str, answer: Result<Vec<Result<String, (String, Code)>>, KafkaError>, fine: Code) -> Result<(), Failure> {
+fn accept(what: &str, answer: Result<Answers, KafkaError>, fine: Code) -> Result<(), Failure> {
     for result in answer.map_err(|error| of_error(what, &error))? {
         match result {
             Err((name, code)) if code != fine => {

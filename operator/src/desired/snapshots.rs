@@ -27,9 +27,12 @@ use crate::effect::{ConnectEffect, Effect, KafkaEffect};
 use crate::facts::{ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, LedgerFacts, PostgresFacts};
 use crate::step::{Fact, Stage, StepKind};
 
-/// Milliseconds after which a signal that led to nothing is sent again: a connector that starts meanwhile does
-/// not read what was sent before.
-const SIGNAL_PATIENCE_MS: i64 = 120_000;
+/// Milliseconds after which a signal that was not answered is sent again: a connector that starts meanwhile
+/// does not read what was sent before.
+const SIGNAL_PATIENCE_MS: i64 = 10_000;
+/// Milliseconds after which a snapshot that began and is not under way any more is asked for again: longer
+/// than Connect's pause between two writes of its offsets.
+const SNAPSHOT_PATIENCE_MS: i64 = 120_000;
 /// Action whose annotation asks for a snapshot.
 const RESNAPSHOT: &str = "resnapshot";
 
@@ -228,6 +231,7 @@ fn raise(input: &SnapshotInput<'_>, live: &ConnectorFacts, intent: &EpochIntent,
 }
 
 /// The next step of one table's snapshot, fences apart.
+#[allow(clippy::match_same_arms, reason = "two states that wait for different things")]
 fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout, part: &mut Part) {
     let (ledger, target) = (&input.clickhouse.ledger, &layout.target);
     let epoch = live.epoch().unwrap_or(0);
@@ -302,10 +306,9 @@ fn is_signal_due(kafka: &KafkaFacts, live: &ConnectorFacts, layout: &TableLayout
         .offset
         .as_ref()
         .is_some_and(|offset| offset.incremental_pending.contains(&layout.source.to_string()));
-    match kafka.signals.get(signal) {
-        None => true,
-        Some(age) => *age > SIGNAL_PATIENCE_MS && !reading,
-    }
+    let begun = kafka.notifications.iter().any(|said| said.id == signal);
+    let patience = if begun { SNAPSHOT_PATIENCE_MS } else { SIGNAL_PATIENCE_MS };
+    kafka.signals.get(signal).is_none_or(|age| *age > patience && !reading)
 }
 
 fn signal_step(input: &SnapshotInput<'_>, layout: &TableLayout, signal: &str, part: &mut Part) {

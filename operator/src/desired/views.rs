@@ -5,6 +5,7 @@
 //! view is made of, so that one that did not change is never written again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
@@ -212,14 +213,14 @@ fn view(
             depends_on.push(object.clone());
             for column in &layout.columns {
                 if words.contains(&column.target) || select.contains('*') {
-                    basis.push_str(&format!("\n{object}.{} {}", column.target, column.r#type));
+                    let _ = write!(basis, "\n{object}.{} {}", column.target, column.r#type);
                 }
             }
         }
     }
     for other in made.iter().filter(|other| words.contains(&other.name)) {
         depends_on.push(other.name.clone());
-        basis.push_str(&format!("\n{} {}", other.name, other.hash));
+        let _ = write!(basis, "\n{} {}", other.name, other.hash);
     }
     if words.contains(PROGRESS_TABLE) {
         depends_on.push(PROGRESS_TABLE.to_owned());
@@ -300,9 +301,10 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
         }
     };
     let sql = create_view(input.database, &view.name, &comment, &select);
-    let (kind, verb) = match facts.objects.contains_key(&view.name) {
-        true => (StepKind::Replace, "replace"),
-        false => (StepKind::Create, "create"),
+    let (kind, verb) = if facts.objects.contains_key(&view.name) {
+        (StepKind::Replace, "replace")
+    } else {
+        (StepKind::Create, "create")
     };
     let gives = Some(Fact::View(view.name.clone()));
     let what = format!("{verb} view {}", view.name);

@@ -75,6 +75,7 @@ impl Case {
         self.with(views)
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "a call with a made answer reads better")]
     fn plan(&self, facts: &ClickHouseFacts, answer: Probe) -> Part {
         let (all, _) = self.views();
         let answers = all.iter().map(|view| (view.hash.clone(), answer.clone())).collect();

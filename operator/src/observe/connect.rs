@@ -116,7 +116,7 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
         }
     };
     let mut text = trace.lines().next().map(text_of).unwrap_or_default();
-    let root = trace.lines().filter(|line| line.starts_with("Caused by: ")).next_back().map(text_of);
+    let root = trace.lines().rfind(|line| line.starts_with("Caused by: ")).map(text_of);
     if let Some(root) = root.filter(|root| !root.is_empty() && !text.contains(root.as_str())) {
         text = format!("{text}: {root}");
     }
