@@ -14,7 +14,7 @@ use crate::oracle::{Endpoint, Oracle, Parameters};
 use crate::stack::{Process, Role, Stack, User, wait_until};
 
 /// How long one run of the operator may take.
-const ONCE: Duration = Duration::from_secs(120);
+const ONCE: Duration = Duration::from_mins(2);
 
 /// A pipeline of one PostgreSQL database into one ClickHouse database of the same name.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl<'a> Chain<'a> {
     /// Waits for the sink's configuration, which the operator writes, and starts the sink.
     pub async fn start_sink(&self) -> anyhow::Result<()> {
         let config = self.folder.join("out/sink.json");
-        wait_until(Duration::from_secs(60), "the operator to write the sink's configuration", || async {
+        wait_until(Duration::from_mins(1), "the operator to write the sink's configuration", || async {
             anyhow::ensure!(self.operator.ended()?.is_none(), "tidemark ended: {}", self.operator.log_tail(20));
             Ok(config.is_file().then_some(()))
         })

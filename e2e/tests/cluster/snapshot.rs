@@ -24,6 +24,8 @@ pub(super) fn manifest() -> anyhow::Result<Value> {
     let spec = &mut manifest["spec"];
     spec["tables"] = json!([{"name": "public.stock_movements"}]);
     spec["views"] = json!({"preset": "None"});
+    // Room for both pipelines on two processors.
+    spec["sink"] = json!({"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}});
     spec["kafka"]["topicPrefix"] = WAREHOUSE.into();
     spec["clickhouse"]["database"] = WAREHOUSE.into();
     Ok(manifest)
