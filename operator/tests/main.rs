@@ -1,5 +1,7 @@
 //! The pure core of the operator: plan, status, deletion and objects from values alone; no I/O.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod deletion;
 mod fixture;
 mod objects;
