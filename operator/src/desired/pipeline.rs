@@ -145,7 +145,7 @@ fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) 
                 postgres.role
             );
             desired.problems.push(Problem::of(
-                ConditionType::TablesInSync,
+                ConditionType::SourceReady,
                 source.to_string(),
                 Reason::TableNotFound,
                 message,
