@@ -115,6 +115,8 @@ fn spec(stack: &Stack, assignment: &Assignment) -> anyhow::Result<AnalyticsPipel
     let spec = serde_json::json!({
         "source": {
             "postgres": {"host": "127.0.0.1", "database": "shop", "credentials": {"secretName": "postgres"}},
+            // Nobody asks it: the topic is filled by hand.
+            "connect": {"url": "http://127.0.0.1:8083"},
         },
         "kafka": {
             "bootstrapServers": stack.kafka().bootstrap_servers(),
