@@ -4,7 +4,7 @@ use anyhow::{Context, ensure};
 
 use super::{Server, path, printed};
 
-/// Accounts and what they may do, in the words of `kubectl auth can-i`.
+/// What an account may do, in the words of `kubectl auth can-i`; a subresource stands behind a colon.
 struct Right {
     allowed: bool,
     verb: &'static str,
@@ -45,7 +45,18 @@ async fn check(server: &Server, account: &str, rights: &[Right]) -> anyhow::Resu
     let account = format!("--as={account}");
     for right in rights {
         let namespace = format!("--namespace={}", right.namespace);
-        let arguments = ["auth", "can-i", right.verb, right.resource, &account, &namespace];
+        // A slash would name an object, so a subresource stands behind a colon.
+        let (resource, subresource) = right.resource.split_once(':').unwrap_or((right.resource, ""));
+        let subresource = format!("--subresource={subresource}");
+        let arguments = [
+            "auth",
+            "can-i",
+            right.verb,
+            resource,
+            &subresource,
+            &account,
+            &namespace,
+        ];
         let answer = String::from_utf8(server.kubectl(&arguments).await?.stdout)?;
         ensure!(
             answer.trim() == if right.allowed { "yes" } else { "no" },
@@ -118,8 +129,8 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
     server.definition_is_served().await?;
     let everywhere = [
         may("watch", "analyticspipelines", "shop"),
-        may("patch", "analyticspipelines/status", "shop"),
-        may("update", "analyticspipelines/finalizers", "shop"),
+        may("patch", "analyticspipelines:status", "shop"),
+        may("update", "analyticspipelines:finalizers", "shop"),
         may("list", "secrets", "shop"),
         may("create", "deployments.apps", "shop"),
         may("patch", "networkpolicies.networking.k8s.io", "shop"),
@@ -133,7 +144,7 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
         may_not("create", "secrets", "shop"),
         may_not("patch", "secrets", "shop"),
         may_not("create", "pods", "shop"),
-        may_not("create", "pods/exec", "shop"),
+        may_not("create", "pods:exec", "shop"),
         may_not("create", "roles.rbac.authorization.k8s.io", "shop"),
         may_not("update", "leases.coordination.k8s.io", "shop"),
         may_not("get", "nodes", "default"),
