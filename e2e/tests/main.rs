@@ -5,6 +5,7 @@ mod chain;
 mod cluster;
 mod crds;
 mod freshness;
+mod operator;
 mod sink;
 mod stack;
 mod views;

@@ -24,8 +24,13 @@ async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let name = object["metadata"]["name"].as_str().context("an object has a name")?.to_owned();
-    Ok(api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?)
+    let name = object["metadata"]["name"]
+        .as_str()
+        .context("an object has a name")?
+        .to_owned();
+    Ok(api
+        .patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object))
+        .await?)
 }
 
 /// Installs our definition and makes a namespace.
@@ -66,20 +71,33 @@ impl Operator {
         let (client, shutdown) = (client.clone(), Shutdown::default());
         let token = shutdown.clone();
         let task = tokio::spawn(async move { run::run_with(&config, client, token).await });
-        Ok(Self { listen, shutdown, task })
+        Ok(Self {
+            listen,
+            shutdown,
+            task,
+        })
     }
 
     /// Sum of a metric over its labels.
     async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
+        let text = client
+            .get(format!("http://{}/metrics", self.listen))
+            .send()
+            .await?
+            .text()
+            .await?;
         let lines = text.lines().filter(|line| line.starts_with(name));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum())
     }
 
     async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.trigger();
-        tokio::time::timeout(Duration::from_secs(30), self.task).await.context("the operator did not end")??
+        tokio::time::timeout(Duration::from_secs(30), self.task)
+            .await
+            .context("the operator did not end")??
     }
 }
 
@@ -91,7 +109,8 @@ async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_leaves_nothing() -> anyhow::Result<()> {
+async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_leaves_nothing()
+-> anyhow::Result<()> {
     const NAME: &str = "controlled";
     let stack = shared().await?;
     let client = stack.api_server().client().await?;
@@ -113,22 +132,32 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         let pipelines = pipelines.clone();
         async move {
             let status = pipelines.get(NAME).await?.status.context("no status yet")?;
-            let found = status.conditions.into_iter().find(|condition| condition.type_ == kind);
+            let found = status
+                .conditions
+                .into_iter()
+                .find(|condition| condition.type_ == kind);
             let found = found.with_context(|| format!("no condition {kind}"))?;
             anyhow::Ok((found.status, found.reason, found.message))
         }
     };
-    wait_until(DEADLINE, "the connector to run and the sink to be made", || async {
-        let (status, reason, message) = condition("ConnectorRunning").await?;
-        anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
-        deployments.get("controlled-sink").await?;
-        let (_, reason, message) = condition("SinkAvailable").await?;
-        // Nodes run no pods here: the Deployment is all that the operator can do.
-        anyhow::ensure!(reason == "ReplicasUnavailable", "SinkAvailable {reason} {message}");
-        let status = pipelines.get(NAME).await?.status.context("no status")?;
-        anyhow::ensure!(status.observed_generation == Some(1), "the generation advances");
-        Ok(Some(()))
-    })
+    wait_until(
+        DEADLINE,
+        "the connector to run and the sink to be made",
+        || async {
+            let (status, reason, message) = condition("ConnectorRunning").await?;
+            anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
+            deployments.get("controlled-sink").await?;
+            let (_, reason, message) = condition("SinkAvailable").await?;
+            // Nodes run no pods here: the Deployment is all that the operator can do.
+            anyhow::ensure!(
+                reason == "ReplicasUnavailable",
+                "SinkAvailable {reason} {message}"
+            );
+            let status = pipelines.get(NAME).await?.status.context("no status")?;
+            anyhow::ensure!(status.observed_generation == Some(1), "the generation advances");
+            Ok(Some(()))
+        },
+    )
     .await?;
     operator.stop().await?;
 
@@ -147,7 +176,10 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok((operator.metric("controller_runtime_reconcile_total").await? >= 5.0).then_some(()))
     })
     .await?;
-    assert!(operator.metric("tidemark_remote_writes_total").await?.abs() < f64::EPSILON, "a restart wrote something");
+    assert!(
+        operator.metric("tidemark_remote_writes_total").await?.abs() < f64::EPSILON,
+        "a restart wrote something"
+    );
     assert_eq!(before, versions().await?, "a restart changed an object");
 
     pipelines.delete(NAME, &DeleteParams::default()).await?;
@@ -160,10 +192,17 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     .await?;
     let slots = stack
         .postgres()
-        .query(Role::Superuser, NAME, "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%controlled%'")
+        .query(
+            Role::Superuser,
+            NAME,
+            "SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE '%controlled%'",
+        )
         .await?;
     assert!(slots.is_empty(), "slots were left: {slots:?}");
-    assert!(deployments.get_opt("controlled-sink").await?.is_none(), "the sink was left");
+    assert!(
+        deployments.get_opt("controlled-sink").await?.is_none(),
+        "the sink was left"
+    );
     operator.stop().await
 }
 
@@ -176,20 +215,43 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
     let replica = |identity: &str| {
         let (sender, leads) = watch::channel(false);
         let shutdown = Shutdown::default();
-        let run = leader::run(client.clone(), NAME.into(), identity.into(), sender, shutdown.clone());
+        let run = leader::run(
+            client.clone(),
+            NAME.into(),
+            identity.into(),
+            sender,
+            shutdown.clone(),
+        );
         (leads, shutdown, tokio::spawn(run))
     };
     let (first, first_shutdown, first_task) = replica("first");
-    wait_until(DEADLINE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
+    wait_until(DEADLINE, "the first to lead", || async {
+        Ok((*first.borrow()).then_some(()))
+    })
+    .await?;
     let (second, second_shutdown, second_task) = replica("second");
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
-    let renewed = || async { anyhow::Ok(leases.get(leader::LEASE_NAME).await?.spec.and_then(|spec| spec.renew_time)) };
+    let renewed = || async {
+        anyhow::Ok(
+            leases
+                .get(leader::LEASE_NAME)
+                .await?
+                .spec
+                .and_then(|spec| spec.renew_time),
+        )
+    };
     let before = renewed().await?;
-    wait_until(DEADLINE, "the Lease to be renewed", || async { Ok((renewed().await? != before).then_some(())) }).await?;
+    wait_until(DEADLINE, "the Lease to be renewed", || async {
+        Ok((renewed().await? != before).then_some(()))
+    })
+    .await?;
     assert!(*first.borrow() && !*second.borrow(), "two lead, or none");
     first_shutdown.trigger();
     first_task.await?;
-    wait_until(Duration::from_secs(20), "the second to lead", || async { Ok((*second.borrow()).then_some(())) }).await?;
+    wait_until(Duration::from_secs(20), "the second to lead", || async {
+        Ok((*second.borrow()).then_some(()))
+    })
+    .await?;
     second_shutdown.trigger();
     second_task.await?;
     Ok(())

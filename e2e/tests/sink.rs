@@ -35,12 +35,36 @@ fn client(stack: &Stack) -> anyhow::Result<ClickHouse> {
 
 /// Types of every width and kind, at the edges of the decimal's widths.
 const TYPES: [&str; 30] = [
-    "Bool", "Int16", "Int32", "Int64", "UInt8", "UInt32", "UInt64", "UInt128", "Float32", "Float64",
-    "Decimal(9, 2)", "Decimal(18, 4)", "Decimal(38, 10)", "Decimal(76, 20)", "String", "UUID", "Date32",
-    "DateTime64(3, 'UTC')", "DateTime64(6, 'UTC')", "Nullable(Int32)", "Nullable(String)",
-    "Nullable(Decimal(38, 10))", "Nullable(DateTime64(6, 'UTC'))", "Array(Int32)", "Array(Nullable(String))",
-    "Array(Nullable(UUID))", "LowCardinality(String)", "LowCardinality(Nullable(String))",
-    "Array(Nullable(Decimal(76, 0)))", "Nullable(Bool)",
+    "Bool",
+    "Int16",
+    "Int32",
+    "Int64",
+    "UInt8",
+    "UInt32",
+    "UInt64",
+    "UInt128",
+    "Float32",
+    "Float64",
+    "Decimal(9, 2)",
+    "Decimal(18, 4)",
+    "Decimal(38, 10)",
+    "Decimal(76, 20)",
+    "String",
+    "UUID",
+    "Date32",
+    "DateTime64(3, 'UTC')",
+    "DateTime64(6, 'UTC')",
+    "Nullable(Int32)",
+    "Nullable(String)",
+    "Nullable(Decimal(38, 10))",
+    "Nullable(DateTime64(6, 'UTC'))",
+    "Array(Int32)",
+    "Array(Nullable(String))",
+    "Array(Nullable(UUID))",
+    "LowCardinality(String)",
+    "LowCardinality(Nullable(String))",
+    "Array(Nullable(Decimal(76, 0)))",
+    "Nullable(Bool)",
 ];
 
 /// A value of a type in RowBinary, the same that ClickHouse gives back.
@@ -71,7 +95,11 @@ fn random_value(ch_type: &ChType, random: &mut StdRng, out: &mut Vec<u8>) {
         }
         ChType::Date32 => out.extend(random.random_range(-25_567_i32..=120_529).to_le_bytes()),
         ChType::DateTime64 { .. } => {
-            out.extend(random.random_range(-2_208_988_800_000_i64..=10_413_791_999_999).to_le_bytes());
+            out.extend(
+                random
+                    .random_range(-2_208_988_800_000_i64..=10_413_791_999_999)
+                    .to_le_bytes(),
+            );
         }
         ChType::String => {
             let length = random.random_range(0..200_u8);
@@ -115,22 +143,41 @@ async fn columns_of_every_type_come_back_as_they_were_sent() -> anyhow::Result<(
         let (mut numbers, mut values) = (Column::new(&ChType::UInt32)?, Column::new(&ch_type)?);
         let mut sent = Vec::new();
         // More than 256 different strings: a dictionary's indexes become wider.
-        let rows = if name.starts_with("LowCardinality") { 700 } else { 150 };
+        let rows = if name.starts_with("LowCardinality") {
+            700
+        } else {
+            150
+        };
         for number in 0..rows {
             numbers.push_fixed(&u32::try_from(number)?.to_le_bytes());
             let start = sent.len();
             random_value(&ch_type, &mut random, &mut sent);
-            values.push_row_binary(&mut &sent[start..]).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+            values
+                .push_row_binary(&mut &sent[start..])
+                .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
         }
         // In two pieces, as a batch is split that the server has no memory for.
-        let columns =
-            [BlockColumn { name: "n", column: &numbers }, BlockColumn { name: "v", column: &values }];
+        let columns = [
+            BlockColumn {
+                name: "n",
+                column: &numbers,
+            },
+            BlockColumn {
+                name: "v",
+                column: &values,
+            },
+        ];
         for piece in [0..rows / 3, rows / 3..rows] {
             let (frames, _) = encode_block(&columns, &piece);
             let insert = format!("INSERT INTO {table} (n, v)");
-            client.insert_native(&insert, frames.into(), &[]).await.with_context(|| format!("{name}"))?;
+            client
+                .insert_native(&insert, frames.into(), &[])
+                .await
+                .with_context(|| format!("{name}"))?;
         }
-        let back = client.query_bytes(&format!("SELECT v FROM {table} ORDER BY n"), "RowBinary").await?;
+        let back = client
+            .query_bytes(&format!("SELECT v FROM {table} ORDER BY n"), "RowBinary")
+            .await?;
         ensure!(back == sent, "{name}: what came back is not what was sent");
     }
     client.execute(&format!("DROP DATABASE {database}")).await?;
@@ -146,11 +193,22 @@ async fn the_rows_that_the_corpus_expects_are_postgresqls_own() -> anyhow::Resul
     for _ in 0..2 {
         let database = unique_name("corpus");
         stack.postgres().create_database(&database).await?;
-        stack.postgres().execute(Role::Superuser, &database, &text("schema.sql")?).await?;
+        stack
+            .postgres()
+            .execute(Role::Superuser, &database, &text("schema.sql")?)
+            .await?;
         for statement in statements(&text("workload.sql")?) {
-            stack.postgres().execute(Role::Superuser, &database, &statement).await?;
+            stack
+                .postgres()
+                .execute(Role::Superuser, &database, &statement)
+                .await?;
         }
-        runs.push(stack.postgres().query(Role::Superuser, &database, &text("expected.sql")?).await?);
+        runs.push(
+            stack
+                .postgres()
+                .query(Role::Superuser, &database, &text("expected.sql")?)
+                .await?,
+        );
     }
     let found = expectation(&runs[0], &runs[1])?;
     let file = folder.join("expected.json");
@@ -158,7 +216,10 @@ async fn the_rows_that_the_corpus_expects_are_postgresqls_own() -> anyhow::Resul
         std::fs::write(&file, format!("{}\n", serde_json::to_string_pretty(&found)?))?;
     }
     let committed: Value = serde_json::from_str(&text("expected.json")?)?;
-    ensure!(sorted(&committed) == sorted(&found), "run with TIDEMARK_UPDATE_EXPECTED=1 and look at the change");
+    ensure!(
+        sorted(&committed) == sorted(&found),
+        "run with TIDEMARK_UPDATE_EXPECTED=1 and look at the change"
+    );
     Ok(())
 }
 
@@ -170,7 +231,8 @@ fn statements(script: &str) -> Vec<String> {
         open.push_str(line);
         open.push('\n');
         let code = line.split(" -- ").next().unwrap_or(line).trim_end();
-        let in_transaction = open.trim_start().starts_with("BEGIN") && !open.contains("COMMIT") && !open.contains("ROLLBACK");
+        let in_transaction =
+            open.trim_start().starts_with("BEGIN") && !open.contains("COMMIT") && !open.contains("ROLLBACK");
         if code.trim_end().ends_with(';') && !in_transaction {
             whole.push(std::mem::take(&mut open));
         }
@@ -191,11 +253,14 @@ fn expectation(one: &[Vec<Option<String>>], other: &[Vec<Option<String>>]) -> an
     let mut tables: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let others = rows(other)?;
     for (table, mut row) in rows(one)? {
-        let identity = |row: &Value| {
-            ["id", "order_id", "line_no", "actor", "action"].map(|name| row.get(name).cloned())
-        };
-        let twin = others.iter().find(|(name, twin)| *name == table && identity(twin) == identity(&row));
-        let twin = &twin.with_context(|| format!("a row of {table} is in one run only"))?.1;
+        let identity =
+            |row: &Value| ["id", "order_id", "line_no", "actor", "action"].map(|name| row.get(name).cloned());
+        let twin = others
+            .iter()
+            .find(|(name, twin)| *name == table && identity(twin) == identity(&row));
+        let twin = &twin
+            .with_context(|| format!("a row of {table} is in one run only"))?
+            .1;
         if let Value::Object(values) = &mut row {
             for (name, value) in values.iter_mut() {
                 if twin[name] != *value {
@@ -210,8 +275,19 @@ fn expectation(one: &[Vec<Option<String>>], other: &[Vec<Option<String>>]) -> an
 
 /// Rows as texts in an order of their own, for a comparison that does not depend on it.
 fn sorted(tables: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let rows = |rows: &Value| rows.as_array().into_iter().flatten().map(Value::to_string).collect();
-    tables.as_object().into_iter().flatten().map(|(table, all)| (table.clone(), rows(all))).collect()
+    let rows = |rows: &Value| {
+        rows.as_array()
+            .into_iter()
+            .flatten()
+            .map(Value::to_string)
+            .collect()
+    };
+    tables
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(table, all)| (table.clone(), rows(all)))
+        .collect()
 }
 
 fn note_layout() -> TableLayout {
@@ -235,7 +311,15 @@ fn note_layout() -> TableLayout {
             column("id", Wire::Int, ChType::Int64, Some(0)),
             column("code", Wire::Text, ChType::String, Some(1)),
             column("body", Wire::Text, ChType::String, None),
-            column("total", Wire::Decimal, ChType::Decimal { precision: 10, scale: 2 }, None),
+            column(
+                "total",
+                Wire::Decimal,
+                ChType::Decimal {
+                    precision: 10,
+                    scale: 2,
+                },
+                None,
+            ),
         ],
         ignored: vec![],
         full_before: false,
@@ -244,7 +328,11 @@ fn note_layout() -> TableLayout {
 }
 
 fn event(op: &str, lsn: u64, row: &Value) -> Vec<u8> {
-    let (before, after) = if op == "d" { (row, &Value::Null) } else { (&Value::Null, row) };
+    let (before, after) = if op == "d" {
+        (row, &Value::Null)
+    } else {
+        (&Value::Null, row)
+    };
     json!({
         "before": before, "after": after, "op": op,
         "source": {"ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn,
@@ -259,7 +347,8 @@ fn note(id: i64, body: &str, total: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_event_lacks() -> anyhow::Result<()> {
+async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_event_lacks() -> anyhow::Result<()>
+{
     let stack = stack::shared().await?;
     let name = unique_name("notes");
     let assignment = Assignment {
@@ -293,10 +382,20 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
         .await
     };
     expect("1\tlong body\t1.5").await?;
-    let dead = stack.kafka().consume_until(&topics.dead_letter(), SOON, |all| !all.is_empty()).await?;
-    ensure!(dead[0].payload() == Some(b"{\"not\": \"an envelope\"}"), "the record as it came");
-    let headers: BTreeMap<&str, &[u8]> =
-        dead[0].headers().into_iter().flat_map(Headers::iter).map(|h| (h.key, h.value.unwrap_or_default())).collect();
+    let dead = stack
+        .kafka()
+        .consume_until(&topics.dead_letter(), SOON, |all| !all.is_empty())
+        .await?;
+    ensure!(
+        dead[0].payload() == Some(b"{\"not\": \"an envelope\"}"),
+        "the record as it came"
+    );
+    let headers: BTreeMap<&str, &[u8]> = dead[0]
+        .headers()
+        .into_iter()
+        .flat_map(Headers::iter)
+        .map(|h| (h.key, h.value.unwrap_or_default()))
+        .collect();
     ensure!(headers["tidemark.offset"] == b"1" && headers["tidemark.topic"] == topic.as_bytes());
     ensure!(std::str::from_utf8(headers["tidemark.error"])?.contains("not a debezium envelope"));
     // The body is not in the event: it comes from the table, under a key that has to be quoted.
@@ -307,8 +406,12 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
     produce(&event("u", 300, &note(2, placeholder, "1.00"))).await?;
     produce(&event("c", 400, &note(3, "third", "3.00"))).await?;
     expect("1\tlong body\t2.5\n3\tthird\t3").await?;
-    stack.kafka().consume_until(&topics.dead_letter(), SOON, |all| all.len() == 2).await?;
-    let progress = format!("SELECT dead_letters, next_offset FROM {name}._tidemark_progress FINAL FORMAT TSV");
+    stack
+        .kafka()
+        .consume_until(&topics.dead_letter(), SOON, |all| all.len() == 2)
+        .await?;
+    let progress =
+        format!("SELECT dead_letters, next_offset FROM {name}._tidemark_progress FINAL FORMAT TSV");
     wait_until(SOON, "the progress table to count the dead letters", || async {
         Ok((stack.clickhouse().query(&progress).await?.trim() == "2\t7").then_some(()))
     })

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, KafkaSasl, KeyReference, SaslMechanism,
+    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, KafkaSasl, KeyReference,
+    SaslMechanism,
 };
 use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::kafka::{Connection, Sasl, Tls};
@@ -48,7 +49,10 @@ impl References {
             key: key.to_owned(),
             object_exists: absent_key,
         };
-        let data = self.0.get(&(holder, name.to_owned())).ok_or_else(|| missing(false))?;
+        let data = self
+            .0
+            .get(&(holder, name.to_owned()))
+            .ok_or_else(|| missing(false))?;
         data.get(key).cloned().ok_or_else(|| missing(true))
     }
 }
@@ -71,9 +75,17 @@ pub struct Missing {
 
 impl Missing {
     fn text(&self) -> String {
-        let Self { field, holder, name, key, .. } = self;
+        let Self {
+            field,
+            holder,
+            name,
+            key,
+            ..
+        } = self;
         if self.object_exists {
-            format!("{field}: the {holder:?} {name:?} has no key {key:?}: add it, or name another key in {field}")
+            format!(
+                "{field}: the {holder:?} {name:?} has no key {key:?}: add it, or name another key in {field}"
+            )
         } else {
             format!("{field}: the {holder:?} {name:?} does not exist: create it with the key {key:?}")
         }
@@ -92,7 +104,12 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     if let Some(sasl) = &spec.kafka.sasl {
         secret(&sasl.credentials.secret_name);
     }
-    if let Some(certificate) = spec.kafka.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
+    if let Some(certificate) = spec
+        .kafka
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.client_certificate.as_ref())
+    {
         secret(&certificate.secret_name);
     }
     let authorities = [
@@ -149,7 +166,12 @@ impl Resolved {
             self.kafka.as_ref().err(),
             self.clickhouse.as_ref().err(),
         ];
-        parts.into_iter().flatten().chain(self.views.values().filter_map(|view| view.as_ref().err())).cloned().collect()
+        parts
+            .into_iter()
+            .flatten()
+            .chain(self.views.values().filter_map(|view| view.as_ref().err()))
+            .cloned()
+            .collect()
     }
 }
 
@@ -159,7 +181,11 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
     let postgres = &spec.source.postgres;
     let clickhouse = &spec.clickhouse;
     Resolved {
-        postgres: look.account("spec.source.postgres", &postgres.credentials, postgres.tls.ca.as_ref()),
+        postgres: look.account(
+            "spec.source.postgres",
+            &postgres.credentials,
+            postgres.tls.ca.as_ref(),
+        ),
         connect: (spec.source.connect.credentials.as_ref())
             .map(|credentials| look.credentials("spec.source.connect.credentials", credentials))
             .transpose(),
@@ -193,19 +219,31 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn key(&self, holder: Holder, field: &str, reference: &KeyReference) -> Result<String, Missing> {
-        self.references.value(holder, field, &reference.name, &reference.key)
+        self.references
+            .value(holder, field, &reference.name, &reference.key)
     }
 
     fn credentials(&self, field: &str, reference: &CredentialsRef) -> Result<Credentials, Missing> {
         let value = |key: &str| {
-            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
+            let text = self
+                .references
+                .value(Holder::Secret, field, &reference.secret_name, key)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
-        Ok(Credentials::new(value(&reference.username_key)?, value(&reference.password_key)?))
+        Ok(Credentials::new(
+            value(&reference.username_key)?,
+            value(&reference.password_key)?,
+        ))
     }
 
-    fn authority(&self, field: &str, authority: Option<&CertificateAuthority>) -> Result<Option<String>, Missing> {
-        let Some(authority) = authority else { return Ok(None) };
+    fn authority(
+        &self,
+        field: &str,
+        authority: Option<&CertificateAuthority>,
+    ) -> Result<Option<String>, Missing> {
+        let Some(authority) = authority else {
+            return Ok(None);
+        };
         let field = format!("{field}.tls.ca");
         match (&authority.secret_key_ref, &authority.config_map_key_ref) {
             (Some(reference), _) => self.key(Holder::Secret, &field, reference).map(Some),
@@ -230,10 +268,16 @@ impl Look<'_> {
         let tls = match &spec.kafka.tls {
             None => None,
             Some(tls) => {
-                let mut material = Tls { ca: self.authority("spec.kafka", tls.ca.as_ref())?, ..Tls::default() };
+                let mut material = Tls {
+                    ca: self.authority("spec.kafka", tls.ca.as_ref())?,
+                    ..Tls::default()
+                };
                 if let Some(client) = &tls.client_certificate {
                     let field = "spec.kafka.tls.clientCertificate";
-                    let value = |key: &str| self.references.value(Holder::Secret, field, &client.secret_name, key);
+                    let value = |key: &str| {
+                        self.references
+                            .value(Holder::Secret, field, &client.secret_name, key)
+                    };
                     material.certificate = Some(value(&client.certificate_key)?);
                     material.key = Some(Secret::new(value(&client.private_key_key)?));
                 }
@@ -241,14 +285,20 @@ impl Look<'_> {
             }
         };
         let sasl = spec.kafka.sasl.as_ref().map(|sasl| self.sasl(sasl)).transpose()?;
-        Ok(Connection { bootstrap_servers: spec.kafka.bootstrap_servers.clone(), tls, sasl })
+        Ok(Connection {
+            bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
+            tls,
+            sasl,
+        })
     }
 
     fn sasl(&self, sasl: &KafkaSasl) -> Result<Sasl, Missing> {
         let field = "spec.kafka.sasl.credentials";
         let reference = &sasl.credentials;
         let value = |key: &str| {
-            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
+            let text = self
+                .references
+                .value(Holder::Secret, field, &reference.secret_name, key)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
         let username = match &reference.username {
@@ -256,7 +306,10 @@ impl Look<'_> {
             None => value(&reference.username_key)?,
         };
         let credentials = Credentials::new(username, value(&reference.password_key)?);
-        Ok(Sasl { mechanism: mechanism(sasl.mechanism).to_owned(), credentials })
+        Ok(Sasl {
+            mechanism: mechanism(sasl.mechanism).to_owned(),
+            credentials,
+        })
     }
 }
 

@@ -94,9 +94,10 @@ impl Engine {
             .collect();
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
         let key = input.name.to_string();
-        let was_failing = input.before.conditions.iter().any(|condition| {
-            condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
-        });
+        let was_failing =
+            input.before.conditions.iter().any(|condition| {
+                condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
+            });
         let subject = Subject {
             name: input.name,
             uid: input.uid,
@@ -109,10 +110,26 @@ impl Engine {
             new_incarnation: &new_incarnation,
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
-        let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
-        let outcome = Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
+        let mode = if input.spec.suspend && input.mode == Mode::Run {
+            Mode::PlanOnly
+        } else {
+            input.mode
+        };
+        let outcome = Box::pin(reconcile(
+            &self.memory,
+            &self.metrics,
+            &subject,
+            &systems,
+            mode,
+            progress,
+        ))
+        .await;
         let now = Timestamp::now();
-        if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
+        if outcome
+            .done
+            .iter()
+            .any(|what| what.starts_with("restart the connector"))
+        {
             self.restarts.restarted(&key, now);
         }
         let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
@@ -138,6 +155,11 @@ impl Engine {
             Mode::Delete => finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps()),
             Mode::Run | Mode::PlanOnly => Vec::new(),
         };
-        Report { outcome, status, clean, left_behind }
+        Report {
+            outcome,
+            status,
+            clean,
+            left_behind,
+        }
     }
 }

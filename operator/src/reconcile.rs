@@ -74,9 +74,19 @@ pub async fn reconcile(
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
     loop {
-        outcome.observed =
-            Box::pin(observe::observe(systems, subject.spec, subject.name, subject.mark, incarnation.as_deref())).await;
-        let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
+        outcome.observed = Box::pin(observe::observe(
+            systems,
+            subject.spec,
+            subject.name,
+            subject.mark,
+            incarnation.as_deref(),
+        ))
+        .await;
+        let seen = outcome
+            .observed
+            .clickhouse
+            .known()
+            .and_then(|facts| facts.ledger.incarnation.clone());
         if seen.is_some() && seen != incarnation {
             // The consumer group's name is known only now: look again before anything is decided by its offsets.
             incarnation = seen;
@@ -84,7 +94,9 @@ pub async fn reconcile(
         }
         outcome.desired = match mode {
             Mode::Delete => finalize::desire(subject, &outcome.observed),
-            Mode::Run | Mode::PlanOnly => Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await,
+            Mode::Run | Mode::PlanOnly => {
+                Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await
+            }
         };
         let mut lanes = unreachable_lanes(&outcome.observed);
         lanes.extend(&closed);
@@ -125,7 +137,13 @@ async fn run_wave(
             let database = &subject.spec.clickhouse.database;
             if let Err(failure) = Box::pin(apply::apply(systems, subject.name, database, step)).await {
                 metrics.failed(lane);
-                tracing::warn!(pipeline, lane = lane.as_str(), step = step.what, error = failure.message, "step failed");
+                tracing::warn!(
+                    pipeline,
+                    lane = lane.as_str(),
+                    step = step.what,
+                    error = failure.message,
+                    "step failed"
+                );
                 return (carried_out, Some((lane, step.what.clone(), failure)));
             }
             metrics.wrote(lane);
@@ -149,9 +167,15 @@ async fn desire_with_answers(
     systems: &Systems,
     observed: &Observed,
 ) -> Desired {
-    let mut answers = memory.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut answers = memory
+        .answers
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let desired = desire(subject, observed, &answers);
-    let Access::Open(client) = &systems.clickhouse else { return desired };
+    let Access::Open(client) = &systems.clickhouse else {
+        return desired;
+    };
     if desired.questions.is_empty() {
         return desired;
     }
@@ -206,7 +230,10 @@ impl Memory {
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.plans
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(pipeline);
     }
 }
 

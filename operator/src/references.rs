@@ -26,13 +26,18 @@ pub async fn read(
                 match holder {
                     Holder::Secret => Ok(secrets.get_opt(&name).await?.map(|secret| {
                         let data = secret.data.unwrap_or_default().into_iter();
-                        data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect()
+                        data.map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
+                            .collect()
                     })),
-                    Holder::ConfigMap => Ok(maps.get_opt(&name).await?.map(|map| map.data.unwrap_or_default())),
+                    Holder::ConfigMap => {
+                        Ok(maps.get_opt(&name).await?.map(|map| map.data.unwrap_or_default()))
+                    }
                 }
             };
             let data: Result<Option<BTreeMap<String, String>>, kube::Error> =
-                tokio::time::timeout(DEADLINE, data).await.map_err(|_| timed_out())?;
+                tokio::time::timeout(DEADLINE, data)
+                    .await
+                    .map_err(|_| timed_out())?;
             Ok::<_, Failure>((holder, name, data.map_err(|error| failure(&error))?))
         }
     });
@@ -48,5 +53,10 @@ pub async fn read(
 /// The cluster's identity: the uid of the namespace `kube-system`.
 pub async fn cluster_uid(client: &kube::Client) -> Result<String, kube::Error> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    Ok(namespaces.get("kube-system").await?.metadata.uid.unwrap_or_default())
+    Ok(namespaces
+        .get("kube-system")
+        .await?
+        .metadata
+        .uid
+        .unwrap_or_default())
 }

@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
-use kube::{Resource, ResourceExt};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::{Resource, ResourceExt};
 use tidemark_crds::names::FIELD_MANAGER;
 use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 
@@ -27,7 +27,8 @@ fn spec_of(revision: &ControllerRevision) -> Option<AnalyticsPipelineSpec> {
 
 /// Keeps the spec of `pipeline`, unless the newest revision has it; the oldest beyond five go.
 pub async fn keep(client: &kube::Client, pipeline: &AnalyticsPipeline) -> Result<(), kube::Error> {
-    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
+    let api: Api<ControllerRevision> =
+        Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
     let name = pipeline.name_any();
     let all = list(&api, &name).await?;
     if all.first().and_then(spec_of).as_ref() == Some(&pipeline.spec) {
@@ -42,7 +43,10 @@ pub async fn keep(client: &kube::Client, pipeline: &AnalyticsPipeline) -> Result
     revision.metadata.name = Some(format!("{name}-{generation}-{}", uid_start(pipeline)));
     revision.metadata.labels = Some([(LABEL.to_owned(), name.clone())].into());
     revision.metadata.owner_references = Some(pipeline.controller_owner_ref(&()).into_iter().collect());
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     match api.create(&params, &revision).await {
         Ok(_) => {}
         // Another replica that led a moment ago has written it.
@@ -65,6 +69,7 @@ pub async fn last_valid(
     client: &kube::Client,
     pipeline: &AnalyticsPipeline,
 ) -> Result<Option<AnalyticsPipelineSpec>, kube::Error> {
-    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
+    let api: Api<ControllerRevision> =
+        Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
     Ok(list(&api, &pipeline.name_any()).await?.iter().find_map(spec_of))
 }

@@ -51,22 +51,34 @@ pub struct Situation<'a> {
 }
 
 /// Builds the status; what did not change is taken from `before`, with its times.
-pub fn status(situation: &Situation<'_>, before: &AnalyticsPipelineStatus, now: &Time) -> AnalyticsPipelineStatus {
+pub fn status(
+    situation: &Situation<'_>,
+    before: &AnalyticsPipelineStatus,
+    now: &Time,
+) -> AnalyticsPipelineStatus {
     let tables = tables(situation);
     let freshness = freshness(situation, before.freshness.as_deref());
     let judgements = judge(situation, &tables, freshness.as_ref());
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);
     AnalyticsPipelineStatus {
         observed_generation: Some(situation.generation),
-        applied_generation: if situation.plan.is_empty() && situation.invalid.is_none() && !situation.deleting {
+        applied_generation: if situation.plan.is_empty() && situation.invalid.is_none() && !situation.deleting
+        {
             Some(situation.generation)
         } else {
             before.applied_generation
         },
         conditions: conditions::merge(&before.conditions, &judgements, situation.generation, now),
-        epoch: ledger.and_then(|ledger| ledger.epoch).map(i32::from).or(before.epoch),
+        epoch: ledger
+            .and_then(|ledger| ledger.epoch)
+            .map(i32::from)
+            .or(before.epoch),
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
-        freshness: Some(freshness.map_or("Unknown", |freshness| freshness.bucket).to_owned()),
+        freshness: Some(
+            freshness
+                .map_or("Unknown", |freshness| freshness.bucket)
+                .to_owned(),
+        ),
         tables: Some(tables),
         handled_requests: match ledger {
             Some(ledger) => ledger.requests.clone(),

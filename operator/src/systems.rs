@@ -38,9 +38,10 @@ impl<T> Access<T> {
         match self {
             Self::Open(handle) => Ok(handle),
             Self::Broken(failure) => Err(failure.clone()),
-            Self::Missing => {
-                Err(Failure { class: FailureClass::Unreachable, message: "its credentials are missing".into() })
-            }
+            Self::Missing => Err(Failure {
+                class: FailureClass::Unreachable,
+                message: "its credentials are missing".into(),
+            }),
         }
     }
 
@@ -90,7 +91,12 @@ impl Systems {
                     .as_ref()
                     .map(|credentials| Connect::new(&spec.source.connect.url, credentials.clone())),
             ),
-            clickhouse: Access::of(resolved.clickhouse.as_ref().map(|account| clickhouse(spec, account))),
+            clickhouse: Access::of(
+                resolved
+                    .clickhouse
+                    .as_ref()
+                    .map(|account| clickhouse(spec, account)),
+            ),
             objects,
         }
     }

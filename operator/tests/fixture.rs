@@ -9,8 +9,8 @@ use tidemark_operator::credentials::{Holder, References, Resolved, resolve};
 use tidemark_operator::desired::pipeline::Subject;
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::facts::{
-    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts, Observation,
-    Observed, PostgresFacts, SlotFacts, TaskFacts,
+    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts,
+    Observation, Observed, PostgresFacts, SlotFacts, TaskFacts,
 };
 
 /// Everything that a subject borrows.
@@ -42,10 +42,15 @@ pub(crate) fn fixture() -> Fixture {
     let name = PipelineName::new("shop", "shop");
     let mut references = References::default();
     for secret in ["pg", "ch", "kafka-user"] {
-        let data = [("username", "tidemark"), ("password", "hunter2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let data =
+            [("username", "tidemark"), ("password", "hunter2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         references.insert(Holder::Secret, secret, data.into());
     }
-    references.insert(Holder::Secret, "kafka-ca", [("ca.crt".to_owned(), "PEM".to_owned())].into());
+    references.insert(
+        Holder::Secret,
+        "kafka-ca",
+        [("ca.crt".to_owned(), "PEM".to_owned())].into(),
+    );
     Fixture {
         mark: name.mark("uid"),
         resolved: resolve(&spec, &references),
@@ -77,22 +82,39 @@ impl Fixture {
         let sink = self.name.sink();
         let connector = ConnectorFacts {
             state: "RUNNING".into(),
-            tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }],
+            tasks: vec![TaskFacts {
+                id: 0,
+                state: "RUNNING".into(),
+                error: None,
+            }],
             ..ConnectorFacts::default()
         };
         Observed {
             postgres: Observation::Known(PostgresFacts {
-                slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),
+                slot: Some(SlotFacts {
+                    active: true,
+                    ..SlotFacts::default()
+                }),
                 ..PostgresFacts::default()
             }),
             kafka: Observation::Known(KafkaFacts {
                 groups: [(self.name.consumer_group("0badcafe"), 2)].into(),
                 ..KafkaFacts::default()
             }),
-            connect: Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true }),
-            clickhouse: Observation::Known(ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() }),
+            connect: Observation::Known(ConnectFacts {
+                connector: Some(connector),
+                plugin_installed: true,
+            }),
+            clickhouse: Observation::Known(ClickHouseFacts {
+                database_exists: true,
+                ..ClickHouseFacts::default()
+            }),
             kubernetes: Observation::Known(KubernetesFacts {
-                objects: [(format!("Deployment/{sink}"), json!({})), (format!("ConfigMap/{sink}"), json!({}))].into(),
+                objects: [
+                    (format!("Deployment/{sink}"), json!({})),
+                    (format!("ConfigMap/{sink}"), json!({})),
+                ]
+                .into(),
                 sink_available: 2,
                 sink_replicas: 2,
             }),
@@ -101,5 +123,8 @@ impl Fixture {
 }
 
 pub(crate) fn unreachable<T>() -> Observation<T> {
-    Observation::Unreachable(Failure { class: FailureClass::Unreachable, message: "connection refused".into() })
+    Observation::Unreachable(Failure {
+        class: FailureClass::Unreachable,
+        message: "connection refused".into(),
+    })
 }

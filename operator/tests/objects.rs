@@ -9,16 +9,26 @@ use tidemark_operator::facts::KubernetesFacts;
 use crate::fixture::{Fixture, fixture};
 
 fn built(fixture: &Fixture) -> Vec<Value> {
-    let input =
-        SinkInput { name: &fixture.name, uid: Some("1234"), image: "tidemark-sink:test", spec: &fixture.spec };
+    let input = SinkInput {
+        name: &fixture.name,
+        uid: Some("1234"),
+        image: "tidemark-sink:test",
+        spec: &fixture.spec,
+    };
     let routes = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let config = sink_config(&fixture.spec, &fixture.name, "0badcafe", &routes, &fixture.paths).unwrap();
     sink_objects(&input, &config)
 }
 
 fn live(objects: &[Value]) -> KubernetesFacts {
-    let objects = objects.iter().map(|object| (key_of(object), object.clone())).collect();
-    KubernetesFacts { objects, ..KubernetesFacts::default() }
+    let objects = objects
+        .iter()
+        .map(|object| (key_of(object), object.clone()))
+        .collect();
+    KubernetesFacts {
+        objects,
+        ..KubernetesFacts::default()
+    }
 }
 
 #[test]
@@ -33,7 +43,10 @@ fn objects_that_are_there_as_wanted_give_no_step_and_a_new_image_changes_the_dep
     let mut old = objects.clone();
     old[5]["spec"]["template"]["spec"]["containers"][0]["image"] = "tidemark-sink:old".into();
     let steps = plan_sink_objects(&objects, &live(&old), &[]);
-    assert_eq!(steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(), ["change Deployment shop-sink"]);
+    assert_eq!(
+        steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
+        ["change Deployment shop-sink"]
+    );
 }
 
 #[test]

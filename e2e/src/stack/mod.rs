@@ -161,7 +161,16 @@ impl Stack {
     pub fn program(&self, name: &'static str, command: Vec<OsString>) -> Process {
         let environment = Vec::new();
         let (stop, end) = (Signal::Term, Signal::Kill);
-        Process::new(&self.folder, Program { name, command, environment, stop, end })
+        Process::new(
+            &self.folder,
+            Program {
+                name,
+                command,
+                environment,
+                stop,
+                end,
+            },
+        )
     }
 
     /// Returns how long each part took to be ready.

@@ -20,7 +20,12 @@ use crate::systems::Systems;
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Carries out `step` for the pipeline `name`, whose tables live in `database`.
-pub async fn apply(systems: &Systems, name: &PipelineName, database: &str, step: &Step) -> Result<(), Failure> {
+pub async fn apply(
+    systems: &Systems,
+    name: &PipelineName,
+    database: &str,
+    step: &Step,
+) -> Result<(), Failure> {
     let done = Box::pin(carry_out(systems, name, database, step));
     tokio::time::timeout(DEADLINE, done).await.unwrap_or_else(|_| {
         Err(Failure {
@@ -30,20 +35,41 @@ pub async fn apply(systems: &Systems, name: &PipelineName, database: &str, step:
     })
 }
 
-async fn carry_out(systems: &Systems, name: &PipelineName, database: &str, step: &Step) -> Result<(), Failure> {
+async fn carry_out(
+    systems: &Systems,
+    name: &PipelineName,
+    database: &str,
+    step: &Step,
+) -> Result<(), Failure> {
     match &step.effect {
         Effect::ClickHouse { sql } => {
             // A user's view names its tables without their database, which has to exist first.
             let default = (step.stage > Stage::Database).then_some(database);
             clickhouse::execute(&systems.clickhouse.open()?.with_database(default), sql).await
         }
-        Effect::Ledger { kind, key, version, value } => {
+        Effect::Ledger {
+            kind,
+            key,
+            version,
+            value,
+        } => {
             let pipeline = name.to_string();
-            ledger::row(systems.clickhouse.open()?, database, &pipeline, *kind, key, *version, value).await
+            ledger::row(
+                systems.clickhouse.open()?,
+                database,
+                &pipeline,
+                *kind,
+                key,
+                *version,
+                value,
+            )
+            .await
         }
-        Effect::Fence { table, version, reason } => {
-            ledger::fence(systems.clickhouse.open()?, database, table, *version, reason).await
-        }
+        Effect::Fence {
+            table,
+            version,
+            reason,
+        } => ledger::fence(systems.clickhouse.open()?, database, table, *version, reason).await,
         Effect::Postgres { sql } => postgres::execute(systems.postgres.open()?, sql).await,
         Effect::Kafka(effect) => kafka::execute(systems.kafka.open()?, effect).await,
         Effect::Connect(effect) => connect::execute(systems.connect.open()?, effect).await,

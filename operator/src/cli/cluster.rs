@@ -16,7 +16,9 @@ use crate::validate::validate;
 
 async fn client() -> anyhow::Result<kube::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    kube::Client::try_default().await.context("no cluster: set KUBECONFIG, or use --out DIR to plan without one")
+    kube::Client::try_default()
+        .await
+        .context("no cluster: set KUBECONFIG, or use --out DIR to plan without one")
 }
 
 /// `tidemark status NAME`: conditions, tables and freshness.
@@ -26,7 +28,10 @@ pub async fn status(name: &str, namespace: Option<&str>) -> anyhow::Result<()> {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::default_namespaced(client),
     };
-    let pipeline = api.get(name).await.with_context(|| format!("AnalyticsPipeline {name}"))?;
+    let pipeline = api
+        .get(name)
+        .await
+        .with_context(|| format!("AnalyticsPipeline {name}"))?;
     print::pipeline(&pipeline);
     Ok(())
 }
@@ -42,13 +47,21 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
     };
     let name = PipelineName::new(namespace, bundle.name.name.clone());
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
-    let live = api.get_opt(&name.name).await.context("the AnalyticsPipeline cannot be read")?;
+    let live = api
+        .get_opt(&name.name)
+        .await
+        .context("the AnalyticsPipeline cannot be read")?;
     let live_references = references::read(&client, &name.namespace, &bundle.pipeline.spec).await;
     if let Ok(live_references) = live_references {
         bundle.references.fill_from(&live_references);
     }
-    let before = live.as_ref().and_then(|live| live.status.clone()).unwrap_or_default();
-    let cluster = references::cluster_uid(&client).await.context("the uid of namespace kube-system")?;
+    let before = live
+        .as_ref()
+        .and_then(|live| live.status.clone())
+        .unwrap_or_default();
+    let cluster = references::cluster_uid(&client)
+        .await
+        .context("the uid of namespace kube-system")?;
     let annotations = bundle.pipeline.metadata.annotations.clone().unwrap_or_default();
     let input = Input {
         name: &name,

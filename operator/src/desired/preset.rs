@@ -98,7 +98,10 @@ pub(super) fn ecommerce() -> Preset {
 impl Preset {
     /// The SELECT of an object, its placeholders still in it.
     pub(super) fn template(object: &Object) -> &'static str {
-        FILES.iter().find(|(file, _)| *file == object.file).map_or("", |(_, text)| text)
+        FILES
+            .iter()
+            .find(|(file, _)| *file == object.file)
+            .map_or("", |(_, text)| text)
     }
 
     /// The SELECT of an object, its placeholders filled.
@@ -116,7 +119,12 @@ impl Preset {
     }
 
     fn value(&self, name: &str, computed: Computed, filling: &Filling<'_>) -> String {
-        let statuses = |all: &[String]| all.iter().map(|status| literal(status)).collect::<Vec<_>>().join(", ");
+        let statuses = |all: &[String]| {
+            all.iter()
+                .map(|status| literal(status))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
         let ecommerce = &filling.views.ecommerce;
         match name {
             "database" => ident(filling.database),
@@ -152,9 +160,17 @@ fn scalar(value: &Value) -> String {
 fn table_rows(filling: &Filling<'_>) -> String {
     let count = |layout: &&TableLayout| {
         let current = qualified(filling.database, &format!("{}_current", layout.target));
-        format!("SELECT {} AS table, count() AS rows FROM {current}", literal(&layout.target))
+        format!(
+            "SELECT {} AS table, count() AS rows FROM {current}",
+            literal(&layout.target)
+        )
     };
-    filling.layouts.iter().map(count).collect::<Vec<_>>().join(" UNION ALL ")
+    filling
+        .layouts
+        .iter()
+        .map(count)
+        .collect::<Vec<_>>()
+        .join(" UNION ALL ")
 }
 
 #[cfg(test)]
@@ -165,8 +181,15 @@ mod tests {
     fn the_embedded_preset_is_whole() {
         let preset = ecommerce();
         let known = [
-            "database", "database_name", "pipeline", "timezone", "cancelled_statuses", "refunded_statuses", "as_of",
-            "table_rows", "settings",
+            "database",
+            "database_name",
+            "pipeline",
+            "timezone",
+            "cancelled_statuses",
+            "refunded_statuses",
+            "as_of",
+            "table_rows",
+            "settings",
         ];
         assert_eq!(preset.objects.len(), FILES.len());
         for object in &preset.objects {
@@ -174,10 +197,17 @@ mod tests {
             assert!(!text.is_empty(), "{} has no file", object.name);
             for part in text.split("{{").skip(1) {
                 let name = part.split_once("}}").unwrap().0;
-                assert!(known.contains(&name) || preset.constants.contains_key(name), "{}: {name}", object.name);
+                assert!(
+                    known.contains(&name) || preset.constants.contains_key(name),
+                    "{}: {name}",
+                    object.name
+                );
             }
             for dependency in &object.depends_on {
-                assert!(preset.objects.iter().any(|other| other.name == *dependency), "{dependency}");
+                assert!(
+                    preset.objects.iter().any(|other| other.name == *dependency),
+                    "{dependency}"
+                );
             }
         }
     }

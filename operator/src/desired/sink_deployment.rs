@@ -27,10 +27,20 @@ pub fn config_map(input: &SinkInput<'_>, config: &SinkConfig) -> core::ConfigMap
     let mut data = BTreeMap::new();
     let text = serde_json::to_string_pretty(config).expect("a sink configuration is plain data");
     data.insert(CONFIG_FILE.to_owned(), text + "\n");
-    if let Some(username) = input.spec.kafka.sasl.as_ref().and_then(|sasl| sasl.credentials.username.clone()) {
+    if let Some(username) = input
+        .spec
+        .kafka
+        .sasl
+        .as_ref()
+        .and_then(|sasl| sasl.credentials.username.clone())
+    {
         data.insert(SASL_USERNAME_FILE.to_owned(), username);
     }
-    core::ConfigMap { metadata: meta(input, &input.name.sink()), data: Some(data), ..Default::default() }
+    core::ConfigMap {
+        metadata: meta(input, &input.name.sink()),
+        data: Some(data),
+        ..Default::default()
+    }
 }
 
 /// Builds the Deployment; only what needs new pods is in its pod template.
@@ -47,7 +57,10 @@ pub fn deployment(input: &SinkInput<'_>, config: &SinkConfig) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(sink.replicas),
             revision_history_limit: Some(5),
-            selector: LabelSelector { match_labels: Some(selector_labels(input.name)), ..Default::default() },
+            selector: LabelSelector {
+                match_labels: Some(selector_labels(input.name)),
+                ..Default::default()
+            },
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -82,7 +95,8 @@ pub fn deployment(input: &SinkInput<'_>, config: &SinkConfig) -> Deployment {
                     node_selector: (!pod.node_selector.is_empty()).then_some(pod.node_selector),
                     tolerations: (!pod.tolerations.is_empty()).then_some(pod.tolerations),
                     priority_class_name: pod.priority_class_name,
-                    image_pull_secrets: (!pod.image_pull_secrets.is_empty()).then_some(pod.image_pull_secrets),
+                    image_pull_secrets: (!pod.image_pull_secrets.is_empty())
+                        .then_some(pod.image_pull_secrets),
                     ..Default::default()
                 }),
             },
@@ -113,7 +127,11 @@ fn container(input: &SinkInput<'_>, mounts: Vec<core::VolumeMount>) -> core::Con
         name: "sink".into(),
         image: Some(input.image.to_owned()),
         image_pull_policy: Some("IfNotPresent".into()),
-        args: Some(vec!["run".into(), "--config".into(), format!("{}/{CONFIG_FILE}", Paths::in_container().config)]),
+        args: Some(vec![
+            "run".into(),
+            "--config".into(),
+            format!("{}/{CONFIG_FILE}", Paths::in_container().config),
+        ]),
         env: Some(vec![
             variable("TIDEMARK_LOG_FORMAT", "json"),
             variable("TIDEMARK_LISTEN", &format!("0.0.0.0:{PROBE_PORT}")),
@@ -142,7 +160,10 @@ fn container(input: &SinkInput<'_>, mounts: Vec<core::VolumeMount>) -> core::Con
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), ..Default::default() }),
+            capabilities: Some(core::Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                ..Default::default()
+            }),
             ..Default::default()
         }),
         volume_mounts: Some(mounts),
@@ -157,7 +178,10 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
     let mut volumes = vec![
         core::Volume {
             name: "config".into(),
-            config_map: Some(core::ConfigMapVolumeSource { name: input.name.sink(), ..Default::default() }),
+            config_map: Some(core::ConfigMapVolumeSource {
+                name: input.name.sink(),
+                ..Default::default()
+            }),
             ..Default::default()
         },
         core::Volume {
@@ -165,18 +189,29 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
             empty_dir: Some(core::EmptyDirVolumeSource::default()),
             ..Default::default()
         },
-        secret_volume("clickhouse", &spec.clickhouse.credentials.secret_name, &[
-            (&spec.clickhouse.credentials.username_key, "username"),
-            (&spec.clickhouse.credentials.password_key, "password"),
-        ]),
+        secret_volume(
+            "clickhouse",
+            &spec.clickhouse.credentials.secret_name,
+            &[
+                (&spec.clickhouse.credentials.username_key, "username"),
+                (&spec.clickhouse.credentials.password_key, "password"),
+            ],
+        ),
     ];
     if let Some(authority) = spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
         volumes.extend(authority_volume("clickhouse-ca", authority));
     }
     if let Some(tls) = &spec.kafka.tls {
-        volumes.extend(tls.ca.as_ref().and_then(|authority| authority_volume("kafka-ca", authority)));
+        volumes.extend(
+            tls.ca
+                .as_ref()
+                .and_then(|authority| authority_volume("kafka-ca", authority)),
+        );
         if let Some(client) = &tls.client_certificate {
-            let items = [(&client.certificate_key, "tls.crt"), (&client.private_key_key, "tls.key")];
+            let items = [
+                (&client.certificate_key, "tls.crt"),
+                (&client.private_key_key, "tls.key"),
+            ];
             volumes.push(secret_volume("kafka-client", &client.secret_name, &items));
         }
     }
@@ -218,7 +253,9 @@ fn secret_volume(name: &str, secret: &str, items: &[(&String, &str)]) -> core::V
 
 fn authority_volume(name: &str, authority: &CertificateAuthority) -> Option<core::Volume> {
     match (&authority.secret_key_ref, &authority.config_map_key_ref) {
-        (Some(KeyReference { name: secret, key }), _) => Some(secret_volume(name, secret, &[(key, "ca.crt")])),
+        (Some(KeyReference { name: secret, key }), _) => {
+            Some(secret_volume(name, secret, &[(key, "ca.crt")]))
+        }
         (None, Some(KeyReference { name: map, key })) => Some(core::Volume {
             name: name.into(),
             config_map: Some(core::ConfigMapVolumeSource {
@@ -233,5 +270,9 @@ fn authority_volume(name: &str, authority: &CertificateAuthority) -> Option<core
 }
 
 fn item(key: &str, path: &str) -> core::KeyToPath {
-    core::KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
+    core::KeyToPath {
+        key: key.to_owned(),
+        path: path.to_owned(),
+        mode: None,
+    }
 }

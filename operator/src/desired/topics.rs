@@ -22,10 +22,14 @@ const HOUR_MS: u64 = 3_600_000;
 /// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
 /// have been chosen by somebody.
 pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &KafkaFacts) -> Part {
-    let names = Topics { prefix: &kafka.topic_prefix };
+    let names = Topics {
+        prefix: &kafka.topic_prefix,
+    };
     let retention = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
-    let mut wanted: BTreeMap<String, (i32, u64)> =
-        tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
+    let mut wanted: BTreeMap<String, (i32, u64)> = tables
+        .iter()
+        .map(|table| (names.table(table), (kafka.topics.partitions, retention)))
+        .collect();
     wanted.insert(dead_letter.to_owned(), (1, retention));
     wanted.insert(names.heartbeat(), (1, HOUR_MS));
     wanted.insert(names.signal(), (1, WEEK_MS));
@@ -38,16 +42,27 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
                     name: name.clone(),
                     partitions,
                     replication_factor: kafka.topics.replication_factor,
-                    config: [("cleanup.policy", "delete".to_owned()), ("retention.ms", retention.to_string())]
-                        .map(|(key, value)| (key.to_owned(), value))
-                        .into(),
+                    config: [
+                        ("cleanup.policy", "delete".to_owned()),
+                        ("retention.ms", retention.to_string()),
+                    ]
+                    .map(|(key, value)| (key.to_owned(), value))
+                    .into(),
                 });
                 let what = format!("create topic {name} with {partitions} partitions");
-                part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
+                part.step(
+                    (Stage::Topic, StepKind::Create),
+                    what,
+                    vec![],
+                    Some(Fact::Topic(name)),
+                    effect,
+                );
             }
             // Debezium reads the signals of partition 0 alone.
             Some(live) if name == names.signal() && *live != 1 => {
-                let message = format!("topic {name} has {live} partitions and must have one: delete it, and it is made anew");
+                let message = format!(
+                    "topic {name} has {live} partitions and must have one: delete it, and it is made anew"
+                );
                 part.problems.push(Problem::new(name, Reason::Conflict, message));
             }
             Some(_) => {}
@@ -63,16 +78,22 @@ mod tests {
     #[test]
     fn missing_topics_are_made_and_existing_ones_left_alone() {
         let kafka: Kafka =
-            serde_json::from_value(serde_json::json!({"bootstrapServers": "k:9092", "topicPrefix": "shop"})).unwrap();
+            serde_json::from_value(serde_json::json!({"bootstrapServers": "k:9092", "topicPrefix": "shop"}))
+                .unwrap();
         let tables = ["public.orders".parse().unwrap()];
         let nothing = KafkaFacts::default();
         let part = steps(&kafka, &tables, "shop.dead-letter", &nothing);
         insta::assert_debug_snapshot!(part);
         let topics = part.steps.iter().filter_map(|step| match &step.effect {
-            Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => Some((name.clone(), *partitions)),
+            Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => {
+                Some((name.clone(), *partitions))
+            }
             _ => None,
         });
-        let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
+        let all = KafkaFacts {
+            topics: topics.collect(),
+            ..KafkaFacts::default()
+        };
         assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all), Part::default());
     }
 }

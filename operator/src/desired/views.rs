@@ -94,7 +94,9 @@ pub fn views(input: &ViewsInput<'_>) -> (Vec<View>, Vec<Problem>) {
     }
     for extra in &input.views.extra {
         // A source that could not be read is another part's problem.
-        let Some(sql) = input.extra_sql.get(&extra.name) else { continue };
+        let Some(sql) = input.extra_sql.get(&extra.name) else {
+            continue;
+        };
         match extra_view(input, extra, sql, &made) {
             Ok(view) => made.push(view),
             Err(problem) => problems.push(problem),
@@ -104,8 +106,12 @@ pub fn views(input: &ViewsInput<'_>) -> (Vec<View>, Vec<Problem>) {
 }
 
 fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, problems: &mut Vec<Problem>) {
-    let filling =
-        Filling { database: input.database, name: input.name, views: input.views, layouts: input.layouts };
+    let filling = Filling {
+        database: input.database,
+        name: input.name,
+        views: input.views,
+        layouts: input.layouts,
+    };
     let lacking = lacking(input, preset);
     for object in &preset.objects {
         let select = preset.select(object, &filling);
@@ -116,10 +122,15 @@ fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, p
                 let reads = text.contains(table.as_str()) || text.contains(&format!("{table}_current"));
                 reads && column.is_none_or(|column| text.contains(column))
             })
-            .map(|(table, column)| column.map_or_else(|| format!("table {table}"), |c| format!("{table}.{c}")))
+            .map(|(table, column)| {
+                column.map_or_else(|| format!("table {table}"), |c| format!("{table}.{c}"))
+            })
             .collect();
-        let missing_views =
-            object.depends_on.iter().filter(|name| !made.iter().any(|view| view.name == **name)).cloned();
+        let missing_views = object
+            .depends_on
+            .iter()
+            .filter(|name| !made.iter().any(|view| view.name == **name))
+            .cloned();
         let missing: Vec<String> = missing.into_iter().chain(missing_views).collect();
         if missing.is_empty() {
             made.push(preset_view(input, object, select, made));
@@ -162,7 +173,8 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
                 .depends_on
                 .iter()
                 .filter(|name| {
-                    made.iter().any(|view| view.name == **name && view.materialization != Materialization::View)
+                    made.iter()
+                        .any(|view| view.name == **name && view.materialization != Materialization::View)
                 })
                 .cloned()
                 .collect(),
@@ -174,27 +186,43 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
 fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View]) -> Result<View, Problem> {
     let name = &extra.name;
     if let Some(wrong) = sql_lint::lint(sql) {
-        return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
+        return Err(Problem::new(
+            name,
+            Reason::InvalidView,
+            format!("view {name}: {wrong}"),
+        ));
     }
     let taken = made.iter().any(|view| view.name == *name)
-        || input.layouts.iter().any(|layout| layout.target == *name || format!("{}_current", layout.target) == *name);
+        || input
+            .layouts
+            .iter()
+            .any(|layout| layout.target == *name || format!("{}_current", layout.target) == *name);
     if taken || name.starts_with("_tidemark") {
-        let message = format!("view {name}: another table or view of this pipeline has that name: choose another");
+        let message =
+            format!("view {name}: another table or view of this pipeline has that name: choose another");
         return Err(Problem::new(name, Reason::InvalidView, message));
     }
-    let every = extra.materialization.every.as_ref().unwrap_or(&input.views.refresh_interval);
+    let every = extra
+        .materialization
+        .every
+        .as_ref()
+        .unwrap_or(&input.views.refresh_interval);
     let materialization = match extra.materialization.r#type {
         MaterializationType::View => Materialization::View,
-        MaterializationType::Refresh => {
-            Materialization::Refresh { every_s: seconds(every), order_by: Vec::new(), after: Vec::new() }
-        }
+        MaterializationType::Refresh => Materialization::Refresh {
+            every_s: seconds(every),
+            order_by: Vec::new(),
+            after: Vec::new(),
+        },
     };
     Ok(view(input, name, materialization, sql.trim().to_owned(), made))
 }
 
 fn seconds(text: &str) -> u64 {
     // The schema's pattern admits nothing else; a refresh of less than a second is one of a second.
-    duration::milliseconds(text).map_or(30, |ms| ms.div_ceil(1000)).max(1)
+    duration::milliseconds(text)
+        .map_or(30, |ms| ms.div_ceil(1000))
+        .max(1)
 }
 
 fn view(
@@ -209,7 +237,10 @@ fn view(
     let mut basis = format!("{materialization:?}\n{select}");
     for layout in input.layouts {
         let current = format!("{}_current", layout.target);
-        for object in [&layout.target, &current].into_iter().filter(|object| words.contains(object.as_str())) {
+        for object in [&layout.target, &current]
+            .into_iter()
+            .filter(|object| words.contains(object.as_str()))
+        {
             depends_on.push(object.clone());
             for column in &layout.columns {
                 if words.contains(&column.target) || select.contains('*') {
@@ -228,14 +259,23 @@ fn view(
     let hash = short_hash(&basis);
     // The line break ends a comment at the end of a user's text.
     let probe = format!("DESCRIBE TABLE ({select}\n)");
-    View { name: name.to_owned(), materialization, select, depends_on, hash, probe }
+    View {
+        name: name.to_owned(),
+        materialization,
+        select,
+        depends_on,
+        hash,
+        probe,
+    }
 }
 
 /// Whether a probe of the view would be asked of what it will be made on: all that it reads is there, and of
 /// the layout and hash that it should have.
 pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &ClickHouseFacts) -> bool {
     view.depends_on.iter().all(|name| {
-        let Some(object) = facts.objects.get(name) else { return false };
+        let Some(object) = facts.objects.get(name) else {
+            return false;
+        };
         if let Some(other) = all.iter().find(|other| other.name == *name) {
             return hash_in(&object.comment, input.mark) == other.hash;
         }
@@ -244,7 +284,10 @@ pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &Click
         layout.is_none_or(|layout| {
             layout.columns.iter().all(|column| {
                 let text = column.r#type.to_string();
-                object.columns.iter().any(|(name, live)| *name == column.target && *live == text)
+                object
+                    .columns
+                    .iter()
+                    .any(|(name, live)| *name == column.target && *live == text)
             })
         })
     })
@@ -272,8 +315,12 @@ pub fn steps(
         match answers.get(&view.hash) {
             None => {}
             Some(Probe::Refused(message)) => {
-                let message = format!("view {} is refused by clickhouse: {message}: correct its SQL", view.name);
-                part.problems.push(Problem::new(&view.name, Reason::InvalidView, message));
+                let message = format!(
+                    "view {} is refused by clickhouse: {message}: correct its SQL",
+                    view.name
+                );
+                part.problems
+                    .push(Problem::new(&view.name, Reason::InvalidView, message));
             }
             Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts)),
         }
@@ -288,8 +335,18 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     let comment = format!("{} {}", input.mark, view.hash);
     let select = match &view.materialization {
         Materialization::View => view.select.clone(),
-        Materialization::Refresh { every_s, order_by, after } => {
-            let refreshed = Refreshed { input, view, columns, comment: &comment, facts };
+        Materialization::Refresh {
+            every_s,
+            order_by,
+            after,
+        } => {
+            let refreshed = Refreshed {
+                input,
+                view,
+                columns,
+                comment: &comment,
+                facts,
+            };
             if refreshed.plan(*every_s, order_by, after, &needs, &mut part) {
                 // Readers keep the old table until the new one was filled once.
                 needs = vec![Fact::View(refreshed.refresh())];
@@ -297,7 +354,10 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
                 return part;
             }
             let names = ident_list(columns.iter().map(|(name, _)| name.as_str()));
-            format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
+            format!(
+                "SELECT {names} FROM {}",
+                qualified(input.database, &refreshed.table())
+            )
         }
     };
     let sql = create_view(input.database, &view.name, &comment, &select);
@@ -308,7 +368,13 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     };
     let gives = Some(Fact::View(view.name.clone()));
     let what = format!("{verb} view {}", view.name);
-    part.step((Stage::View, kind), what, needs, gives, Effect::ClickHouse { sql });
+    part.step(
+        (Stage::View, kind),
+        what,
+        needs,
+        gives,
+        Effect::ClickHouse { sql },
+    );
     part
 }
 
@@ -324,7 +390,11 @@ struct Refreshed<'a> {
 impl Refreshed<'_> {
     /// Table, named by its columns, since those of a table that is being read cannot be altered.
     fn table(&self) -> String {
-        let shape: Vec<String> = self.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        let shape: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(name, kind)| format!("{name} {kind}"))
+            .collect();
         format!("{}__{}", self.view.name, short_hash(&shape.join("\n")))
     }
 
@@ -333,7 +403,14 @@ impl Refreshed<'_> {
     }
 
     /// Adds the steps of table and refresh; whether the view over them may be made.
-    fn plan(&self, every_s: u64, order_by: &[String], after: &[String], needs: &[Fact], part: &mut Part) -> bool {
+    fn plan(
+        &self,
+        every_s: u64,
+        order_by: &[String],
+        after: &[String],
+        needs: &[Fact],
+        part: &mut Part,
+    ) -> bool {
         let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
         for name in [&table, &refresh] {
             if let Some(object) = self.facts.objects.get(name)
@@ -349,14 +426,26 @@ impl Refreshed<'_> {
             let sql = self.create_table(&table, order_by);
             let gives = Some(Fact::View(table.clone()));
             let what = format!("create table {table} of view {}", self.view.name);
-            part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, Effect::ClickHouse { sql });
+            part.step(
+                (Stage::View, StepKind::Create),
+                what,
+                needs.to_vec(),
+                gives,
+                Effect::ClickHouse { sql },
+            );
         }
         let live = self.facts.objects.get(&refresh);
         let current = live.is_some_and(|object| hash_in(&object.comment, self.input.mark) == self.view.hash);
         if live.is_some() && !current {
             let sql = format!("DROP VIEW IF EXISTS {} SYNC", qualified(database, &refresh));
             let what = format!("drop the refresh of view {} to replace it", self.view.name);
-            part.step((Stage::View, StepKind::Replace), what, vec![], None, Effect::ClickHouse { sql });
+            part.step(
+                (Stage::View, StepKind::Replace),
+                what,
+                vec![],
+                None,
+                Effect::ClickHouse { sql },
+            );
             return false;
         }
         if live.is_none() {
@@ -366,15 +455,28 @@ impl Refreshed<'_> {
             let sql = self.create_refresh(&table, every_s, after);
             let what = format!("create the refresh of view {}", self.view.name);
             let effect = Effect::ClickHouse { sql };
-            part.step((Stage::View, StepKind::Create), what, needs, Some(Fact::View(refresh.clone())), effect);
+            part.step(
+                (Stage::View, StepKind::Create),
+                what,
+                needs,
+                Some(Fact::View(refresh.clone())),
+                effect,
+            );
         }
-        let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
+        let filled = self
+            .facts
+            .refreshes
+            .get(&refresh)
+            .is_some_and(|refresh| refresh.last_success_ms > 0);
         filled || !self.facts.objects.contains_key(&self.view.name)
     }
 
     fn create_table(&self, table: &str, order_by: &[String]) -> String {
-        let columns: Vec<String> =
-            self.columns.iter().map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name))).collect();
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name)))
+            .collect();
         format!(
             "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY tuple({}) SETTINGS allow_nullable_key = 1 \
              COMMENT {}",
@@ -387,8 +489,15 @@ impl Refreshed<'_> {
 
     fn create_refresh(&self, table: &str, every_s: u64, after: &[String]) -> String {
         let database = self.input.database;
-        let after: Vec<String> = after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
-        let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
+        let after: Vec<String> = after
+            .iter()
+            .map(|name| qualified(database, &refresh_of(name)))
+            .collect();
+        let depends = if after.is_empty() {
+            String::new()
+        } else {
+            format!(" DEPENDS ON {}", after.join(", "))
+        };
         format!(
             "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {every_s} SECOND{depends} TO {} \
              SQL SECURITY DEFINER COMMENT {} AS {}",
@@ -413,7 +522,10 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
     }
     let is_left = |name: &str, object: &ClickHouseObject| {
         // The `_current` view of a state table lives as long as the table.
-        if name.strip_suffix("_current").is_some_and(|base| facts.objects.contains_key(base)) {
+        if name
+            .strip_suffix("_current")
+            .is_some_and(|base| facts.objects.contains_key(base))
+        {
             return false;
         }
         let (base, suffix) = name.rsplit_once("__").unwrap_or((name, ""));
@@ -424,8 +536,13 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
             let live = facts.objects.get(&view.name);
             live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash)
         });
-        let in_use = facts.objects.get(base).is_some_and(|live| live.definition.contains(name));
-        let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
+        let in_use = facts
+            .objects
+            .get(base)
+            .is_some_and(|live| live.definition.contains(name));
+        let plain = all
+            .iter()
+            .any(|view| view.name == base && view.materialization == Materialization::View);
         match (object.engine.as_str(), suffix) {
             ("MergeTree", _) => settled && !in_use,
             ("MaterializedView", "refresh") => settled && plain,
@@ -459,7 +576,11 @@ fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a C
 }
 
 fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject) -> Step {
-    let kind = if object.engine == "MergeTree" { "TABLE" } else { "VIEW" };
+    let kind = if object.engine == "MergeTree" {
+        "TABLE"
+    } else {
+        "VIEW"
+    };
     let sql = format!("DROP {kind} IF EXISTS {} SYNC", qualified(database, name));
     Step {
         stage,

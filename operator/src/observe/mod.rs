@@ -23,17 +23,29 @@ pub async fn observe(
     incarnation: Option<&str>,
 ) -> Observed {
     let wanted = spec.all_tables();
-    let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
-    let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();
-    let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    let sources: Vec<SourceTable> = wanted
+        .iter()
+        .filter_map(|table| table.name.parse().ok())
+        .collect();
+    let targets: Vec<String> = wanted
+        .iter()
+        .map(|table| table.target_name().to_owned())
+        .collect();
+    let topics = Topics {
+        prefix: &spec.kafka.topic_prefix,
+    };
     let question = KafkaQuestion {
         table_topics: sources.iter().map(|source| topics.table(source)).collect(),
         prefix: spec.kafka.topic_prefix.clone(),
         group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),
     };
-    let (publication, slot, connector, pipeline) =
-        (name.publication(), name.replication_slot(), name.connector(), name.to_string());
+    let (publication, slot, connector, pipeline) = (
+        name.publication(),
+        name.replication_slot(),
+        name.connector(),
+        name.to_string(),
+    );
     let postgres = async {
         match &systems.postgres {
             Access::Open(target) => postgres::observe(target, &sources, &publication, &slot, mark).await,
@@ -61,7 +73,18 @@ pub async fn observe(
         }
     };
     let kubernetes = kubernetes::observe(&systems.objects, name);
-    let (postgres, kafka, connect, clickhouse, kubernetes) =
-        tokio::join!(Box::pin(postgres), Box::pin(kafka), Box::pin(connect), Box::pin(clickhouse), kubernetes);
-    Observed { postgres, kafka, connect, clickhouse, kubernetes }
+    let (postgres, kafka, connect, clickhouse, kubernetes) = tokio::join!(
+        Box::pin(postgres),
+        Box::pin(kafka),
+        Box::pin(connect),
+        Box::pin(clickhouse),
+        kubernetes
+    );
+    Observed {
+        postgres,
+        kafka,
+        connect,
+        clickhouse,
+        kubernetes,
+    }
 }

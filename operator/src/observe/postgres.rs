@@ -11,7 +11,8 @@ use crate::clients::failure;
 use crate::clients::postgres::{PostgresSession, PostgresTarget, of_error};
 use crate::desired::part::is_ours;
 use crate::facts::{
-    Failure, FailureClass, Observation, PostgresFacts, PublicationFacts, SlotFacts, SourceColumn, SourceTableFacts,
+    Failure, FailureClass, Observation, PostgresFacts, PublicationFacts, SlotFacts, SourceColumn,
+    SourceTableFacts,
 };
 
 /// Deadline of the whole look.
@@ -74,8 +75,7 @@ SELECT p.puballtables AS all_tables, p.pubinsert AND p.pubupdate AND p.pubdelete
        coalesce(obj_description(p.oid, 'pg_publication'), '') AS comment
 FROM pg_publication p WHERE p.pubname = $1";
 
-const PUBLISHED: &str =
-    "SELECT schemaname::text AS schema, tablename::text AS name FROM pg_publication_tables WHERE pubname = $1";
+const PUBLISHED: &str = "SELECT schemaname::text AS schema, tablename::text AS name FROM pg_publication_tables WHERE pubname = $1";
 
 const SLOT: &str = "
 SELECT s.active AS active, coalesce(s.wal_status, 'lost') AS wal_status,
@@ -110,16 +110,28 @@ async fn look(
     mark: &str,
 ) -> Result<PostgresFacts, Failure> {
     let session = target.connect().await?;
-    let server = session.query_one(SERVER, &[]).await.map_err(|error| of_error("postgresql settings", &error))?;
+    let server = session
+        .query_one(SERVER, &[])
+        .await
+        .map_err(|error| of_error("postgresql settings", &error))?;
     let mut facts = server_facts(&server).map_err(|error| of_error("postgresql settings", &error))?;
     // Not every role may read it.
-    if let Ok(row) = session.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await {
+    if let Ok(row) = session
+        .query_one("SELECT system_identifier::text FROM pg_control_system()", &[])
+        .await
+    {
         facts.system_identifier = row.try_get(0).unwrap_or_default();
     }
     facts.tables = source_tables(&session, tables).await?;
     facts.publication = publication_facts(&session, publication, mark).await?;
-    let row = session.query_opt(SLOT, &[&slot]).await.map_err(|error| of_error("replication slots", &error))?;
-    facts.slot = row.map(|row| slot_facts(&row)).transpose().map_err(|error| of_error("replication slots", &error))?;
+    let row = session
+        .query_opt(SLOT, &[&slot])
+        .await
+        .map_err(|error| of_error("replication slots", &error))?;
+    facts.slot = row
+        .map(|row| slot_facts(&row))
+        .transpose()
+        .map_err(|error| of_error("replication slots", &error))?;
     Ok(facts)
 }
 
@@ -173,17 +185,23 @@ async fn source_tables(
 }
 
 fn source_table(row: &Row) -> Result<(SourceTable, SourceTableFacts), tokio_postgres::Error> {
-    let source = SourceTable { schema: row.try_get("schema")?, name: row.try_get("name")? };
+    let source = SourceTable {
+        schema: row.try_get("schema")?,
+        name: row.try_get("name")?,
+    };
     let identity: String = row.try_get("identity")?;
-    Ok((source, SourceTableFacts {
-        oid: row.try_get("oid")?,
-        replica_identity: identity.chars().next().unwrap_or('d'),
-        primary_key: row.try_get("key")?,
-        columns: Vec::new(),
-        may_select: row.try_get("may_select")?,
-        owned: row.try_get("owned")?,
-        key_range: None,
-    }))
+    Ok((
+        source,
+        SourceTableFacts {
+            oid: row.try_get("oid")?,
+            replica_identity: identity.chars().next().unwrap_or('d'),
+            primary_key: row.try_get("key")?,
+            columns: Vec::new(),
+            may_select: row.try_get("may_select")?,
+            owned: row.try_get("owned")?,
+            key_range: None,
+        },
+    ))
 }
 
 fn source_column(row: &Row) -> Result<SourceColumn, tokio_postgres::Error> {
@@ -200,16 +218,28 @@ fn source_column(row: &Row) -> Result<SourceColumn, tokio_postgres::Error> {
 }
 
 /// Least and greatest value of an integer key of one column: two probes of its index.
-async fn key_range(session: &PostgresSession, source: &SourceTable, facts: &SourceTableFacts) -> Option<(i64, i64)> {
-    let [key] = facts.primary_key.as_slice() else { return None };
+async fn key_range(
+    session: &PostgresSession,
+    source: &SourceTable,
+    facts: &SourceTableFacts,
+) -> Option<(i64, i64)> {
+    let [key] = facts.primary_key.as_slice() else {
+        return None;
+    };
     let column = facts.columns.iter().find(|column| column.name == *key)?;
     if !facts.may_select || !matches!(column.type_name.as_str(), "smallint" | "integer" | "bigint") {
         return None;
     }
-    let (key, table) = (pg_quote::ident(key), pg_quote::qualified(&source.schema, &source.name));
+    let (key, table) = (
+        pg_quote::ident(key),
+        pg_quote::qualified(&source.schema, &source.name),
+    );
     let sql = format!("SELECT min({key})::bigint, max({key})::bigint FROM {table}");
     let row = session.query_one(&sql, &[]).await.ok()?;
-    Some((row.try_get::<_, Option<i64>>(0).ok()??, row.try_get::<_, Option<i64>>(1).ok()??))
+    Some((
+        row.try_get::<_, Option<i64>>(0).ok()??,
+        row.try_get::<_, Option<i64>>(1).ok()??,
+    ))
 }
 
 async fn publication_facts(
@@ -218,7 +248,9 @@ async fn publication_facts(
     mark: &str,
 ) -> Result<Option<PublicationFacts>, Failure> {
     let wrong = |error: tokio_postgres::Error| of_error("publications", &error);
-    let Some(row) = session.query_opt(PUBLICATION, &[&name]).await.map_err(wrong)? else { return Ok(None) };
+    let Some(row) = session.query_opt(PUBLICATION, &[&name]).await.map_err(wrong)? else {
+        return Ok(None);
+    };
     let comment: String = row.try_get("comment").map_err(wrong)?;
     let mut facts = PublicationFacts {
         all_operations: row.try_get("all_operations").map_err(wrong)?,
