@@ -19,9 +19,7 @@ pub(crate) fn print_fields(text: &mut String, value: &Yaml, schema: &Value, styl
     let margin = " ".repeat(indent);
     for (key, field) in value.as_mapping().into_iter().flatten() {
         let name = key.as_str().unwrap_or_default();
-        let field_schema = schema["properties"]
-            .get(name)
-            .unwrap_or(&schema["additionalProperties"]);
+        let field_schema = schema["properties"].get(name).unwrap_or(&schema["additionalProperties"]);
         if style == Style::WithoutDefaults && is_default(field, field_schema) {
             continue;
         }
@@ -64,10 +62,7 @@ fn print_item(text: &mut String, item: &Yaml, schema: &Value, style: Style, inde
     let mut fields = String::new();
     print_fields(&mut fields, item, schema, style, indent + 2);
     // The dash takes the place of the first field's indentation, below its description.
-    let first = fields
-        .lines()
-        .position(|line| !line.trim_start().starts_with('#'))
-        .unwrap_or_default();
+    let first = fields.lines().position(|line| !line.trim_start().starts_with('#')).unwrap_or_default();
     for (number, line) in fields.lines().enumerate() {
         let (dash, rest) = match number.cmp(&first) {
             Ordering::Less => ("", line.trim_start()),
@@ -88,8 +83,5 @@ fn is_default(field: &Yaml, schema: &Value) -> bool {
 }
 
 fn print_scalar(scalar: &Yaml) -> String {
-    serde_yaml_ng::to_string(scalar)
-        .expect("a scalar can be printed")
-        .trim_end()
-        .to_owned()
+    serde_yaml_ng::to_string(scalar).expect("a scalar can be printed").trim_end().to_owned()
 }

@@ -55,11 +55,7 @@ pub fn bytes(text: &str) -> Result<u64, ParseError> {
         "Gi" => 1 << 30,
         _ => return Err(error()),
     };
-    number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(error)
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(error)
 }
 
 /// Reads a share such as `1%` or `0.5%` in per mille, 0 to 1000.
@@ -69,11 +65,7 @@ pub fn per_mille(text: &str) -> Result<u32, ParseError> {
     let (whole, tenths) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |part: &str, most: usize| {
         let fits = (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
-        if fits {
-            part.parse::<u32>().map_err(|_| error())
-        } else {
-            Err(error())
-        }
+        if fits { part.parse::<u32>().map_err(|_| error()) } else { Err(error()) }
     };
     let share = digits(whole, 3)? * 10 + digits(tenths, 1)?;
     if share <= 1_000 { Ok(share) } else { Err(error()) }

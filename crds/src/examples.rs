@@ -76,16 +76,9 @@ fn credentials(secret_name: &str) -> spec::Credentials {
 }
 
 fn pipeline(name: &str, spec: AnalyticsPipelineSpec) -> AnalyticsPipeline {
-    let metadata = ObjectMeta {
-        name: Some(name.into()),
-        namespace: Some("shop".into()),
-        ..ObjectMeta::default()
-    };
-    AnalyticsPipeline {
-        metadata,
-        spec,
-        status: None,
-    }
+    let metadata =
+        ObjectMeta { name: Some(name.into()), namespace: Some("shop".into()), ..ObjectMeta::default() };
+    AnalyticsPipeline { metadata, spec, status: None }
 }
 
 fn minimal() -> AnalyticsPipeline {
@@ -142,10 +135,7 @@ fn shop() -> AnalyticsPipeline {
         .iter()
         .map(|name| spec::Table::new(format!("public.{name}")))
         .collect();
-    shop.spec.sink.resources = Some(resources(
-        [("cpu", "250m"), ("memory", "128Mi")],
-        [("memory", "256Mi")],
-    ));
+    shop.spec.sink.resources = Some(resources([("cpu", "250m"), ("memory", "128Mi")], [("memory", "256Mi")]));
     shop.spec.views.preset = spec::Preset::Ecommerce;
     shop
 }
@@ -154,10 +144,8 @@ fn full() -> AnalyticsPipeline {
     let mut full = shop();
     full.metadata.name = Some("full".into());
     let spec = &mut full.spec;
-    spec.source.postgres.tls = spec::PostgresTls {
-        mode: spec::TlsMode::VerifyFull,
-        ca: Some(from_secret("postgres-ca", "ca.crt")),
-    };
+    spec.source.postgres.tls =
+        spec::PostgresTls { mode: spec::TlsMode::VerifyFull, ca: Some(from_secret("postgres-ca", "ca.crt")) };
     spec.source.connect = spec::Connect {
         url: "https://shop-connect.shop.svc:8083".into(),
         credentials: Some(credentials("shop-connect")),
@@ -172,15 +160,9 @@ fn full() -> AnalyticsPipeline {
     spec.kafka = full_kafka();
     spec.tables = vec![full_table()];
     spec.clickhouse.url = "https://shop-clickhouse.shop.svc:8443".into();
-    let ca = spec::KeyReference {
-        name: "clickhouse-ca".into(),
-        key: "ca.crt".into(),
-    };
+    let ca = spec::KeyReference { name: "clickhouse-ca".into(), key: "ca.crt".into() };
     spec.clickhouse.tls = Some(spec::ClickHouseTls {
-        ca: Some(spec::CertificateAuthority {
-            secret_key_ref: None,
-            config_map_key_ref: Some(ca),
-        }),
+        ca: Some(spec::CertificateAuthority { secret_key_ref: None, config_map_key_ref: Some(ca) }),
     });
     spec.sink.replicas = 2;
     spec.sink.dead_letter.topic = Some("full.dead-letter".into());
@@ -216,23 +198,14 @@ fn full_kafka() -> spec::Kafka {
 }
 
 fn full_table() -> spec::Table {
-    let column = |name: &str| spec::Column {
-        name: name.into(),
-        ..spec::Column::default()
-    };
+    let column = |name: &str| spec::Column { name: name.into(), ..spec::Column::default() };
     spec::Table {
         name: "sales.purchase".into(),
         target: Some("orders".into()),
         partition_by: Some("intDiv(id, 10000000)".into()),
         columns: vec![
-            spec::Column {
-                target: Some("total_amount".into()),
-                ..column("total")
-            },
-            spec::Column {
-                exclude: true,
-                ..column("internal_memo")
-            },
+            spec::Column { target: Some("total_amount".into()), ..column("total") },
+            spec::Column { exclude: true, ..column("internal_memo") },
             spec::Column {
                 r#type: Some("Decimal(38, 6)".into()),
                 out_of_range: Some(OutOfRange::DeadLetter),
@@ -255,17 +228,12 @@ fn full_pod() -> spec::Pod {
             ..core::Toleration::default()
         }],
         priority_class_name: Some("high".into()),
-        image_pull_secrets: vec![core::LocalObjectReference {
-            name: "registry".into(),
-        }],
+        image_pull_secrets: vec![core::LocalObjectReference { name: "registry".into() }],
     }
 }
 
 fn full_views() -> Vec<spec::ExtraView> {
-    let file = spec::KeyReference {
-        name: "shop-views".into(),
-        key: "refunds.sql".into(),
-    };
+    let file = spec::KeyReference { name: "shop-views".into(), key: "refunds.sql".into() };
     vec![
         spec::ExtraView {
             name: "orders_by_status".into(),
@@ -277,10 +245,7 @@ fn full_views() -> Vec<spec::ExtraView> {
         },
         spec::ExtraView {
             name: "refunds_by_reason".into(),
-            sql: spec::SqlSource {
-                inline: None,
-                config_map_key_ref: Some(file),
-            },
+            sql: spec::SqlSource { inline: None, config_map_key_ref: Some(file) },
             materialization: spec::Materialization {
                 r#type: spec::MaterializationType::Refresh,
                 every: Some("1m".into()),
@@ -290,21 +255,12 @@ fn full_views() -> Vec<spec::ExtraView> {
 }
 
 fn from_secret(name: &str, key: &str) -> spec::CertificateAuthority {
-    let reference = spec::KeyReference {
-        name: name.into(),
-        key: key.into(),
-    };
-    spec::CertificateAuthority {
-        secret_key_ref: Some(reference),
-        config_map_key_ref: None,
-    }
+    let reference = spec::KeyReference { name: name.into(), key: key.into() };
+    spec::CertificateAuthority { secret_key_ref: Some(reference), config_map_key_ref: None }
 }
 
 fn strings<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
-    pairs
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect()
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 fn resources<const R: usize, const L: usize>(
@@ -312,18 +268,9 @@ fn resources<const R: usize, const L: usize>(
     limits: [(&str, &str); L],
 ) -> core::ResourceRequirements {
     let quantities = |pairs: &[(&str, &str)]| {
-        Some(
-            pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned())))
-                .collect(),
-        )
+        Some(pairs.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect())
     };
-    core::ResourceRequirements {
-        claims: None,
-        requests: quantities(&requests),
-        limits: quantities(&limits),
-    }
+    core::ResourceRequirements { claims: None, requests: quantities(&requests), limits: quantities(&limits) }
 }
 
 fn document(object: &AnalyticsPipeline, style: Style) -> String {

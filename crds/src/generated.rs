@@ -18,10 +18,7 @@ pub fn files() -> Vec<File> {
     let definition = serde_yaml_ng::to_string(&manifest::definition())
         .expect("a CustomResourceDefinition has string keys");
     let mut files = vec![
-        File {
-            path: "crds/generated/analyticspipelines.yaml".into(),
-            text: format!("{HEAD}{definition}"),
-        },
+        File { path: "crds/generated/analyticspipelines.yaml".into(), text: format!("{HEAD}{definition}") },
         File {
             path: "charts/tidemark-crds/templates/analyticspipelines.yaml".into(),
             text: chart_template(&definition),

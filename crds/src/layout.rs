@@ -39,10 +39,9 @@ impl std::str::FromStr for SourceTable {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('.') {
-            Some((schema, name)) if !schema.is_empty() && !name.is_empty() => Ok(Self {
-                schema: schema.to_owned(),
-                name: name.to_owned(),
-            }),
+            Some((schema, name)) if !schema.is_empty() && !name.is_empty() => {
+                Ok(Self { schema: schema.to_owned(), name: name.to_owned() })
+            }
             _ => Err(InvalidSourceTable(text.to_owned())),
         }
     }

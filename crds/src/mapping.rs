@@ -179,11 +179,7 @@ fn map_scalar(type_name: &str, kind: TypeKind) -> MappedType {
         TypeKind::Other => (Wire::Text, ChType::String),
         TypeKind::Base | TypeKind::Domain => map_base(type_name),
     };
-    MappedType {
-        wire,
-        array: false,
-        r#type,
-    }
+    MappedType { wire, array: false, r#type }
 }
 
 fn map_base(type_name: &str) -> (Wire, ChType) {
@@ -213,10 +209,7 @@ fn map_base(type_name: &str) -> (Wire, ChType) {
 
 /// Takes the modifier out of a type's name: `timestamp(3) with time zone` is `timestamp with time zone` and `3`.
 fn split_modifier(type_name: &str) -> (Cow<'_, str>, Option<&str>) {
-    match type_name
-        .split_once('(')
-        .and_then(|(head, rest)| Some((head, rest.split_once(')')?)))
-    {
+    match type_name.split_once('(').and_then(|(head, rest)| Some((head, rest.split_once(')')?))) {
         Some((head, (modifier, tail))) => (Cow::Owned(format!("{head}{tail}")), Some(modifier)),
         None => (Cow::Borrowed(type_name), None),
     }
@@ -240,9 +233,7 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
     let known: BTreeSet<&str> = source.iter().map(|column| column.name.as_str()).collect();
     let overrides: BTreeMap<&str, &Column> = overrides.iter().map(|o| (o.name.as_str(), o)).collect();
     for name in overrides.keys().filter(|name| !known.contains(*name)) {
-        refusals.push(Refusal::UnknownColumn {
-            column: (*name).to_owned(),
-        });
+        refusals.push(Refusal::UnknownColumn { column: (*name).to_owned() });
     }
 
     let mut columns = Vec::with_capacity(source.len());
@@ -251,9 +242,7 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
         let wish = overrides.get(column.name.as_str()).copied();
         if wish.is_some_and(|wish| wish.exclude) {
             if column.key.is_some() {
-                refusals.push(Refusal::KeyExcluded {
-                    column: column.name.clone(),
-                });
+                refusals.push(Refusal::KeyExcluded { column: column.name.clone() });
             }
             ignored.push(column.name.clone());
             continue;
@@ -264,20 +253,13 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
         }
     }
     refusals.extend(target_conflicts(&columns));
-    if refusals.is_empty() {
-        Ok(MappedColumns { columns, ignored })
-    } else {
-        Err(refusals)
-    }
+    if refusals.is_empty() { Ok(MappedColumns { columns, ignored }) } else { Err(refusals) }
 }
 
 fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, Refusal> {
     let mapped = map_type(&column.type_name, column.kind);
     if column.key.is_some() && !is_unambiguous_key(column, &mapped) {
-        return Err(Refusal::AmbiguousKey {
-            column: column.name.clone(),
-            pg_type: column.type_name.clone(),
-        });
+        return Err(Refusal::AmbiguousKey { column: column.name.clone(), pg_type: column.type_name.clone() });
     }
     let may_be_null = column.nullable && column.key.is_none();
     let plain = match wish.and_then(|wish| wish.r#type.as_deref()) {
@@ -287,9 +269,7 @@ fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, 
     let r#type = if may_be_null { plain.nullable() } else { plain };
     let out_of_range = match wish.and_then(|wish| wish.out_of_range) {
         Some(OutOfRange::Null) if !r#type.is_nullable() => {
-            return Err(Refusal::OutOfRangeNull {
-                column: column.name.clone(),
-            });
+            return Err(Refusal::OutOfRangeNull { column: column.name.clone() });
         }
         Some(chosen) => chosen,
         None if r#type.is_nullable() => OutOfRange::Null,
@@ -297,9 +277,7 @@ fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, 
     };
     Ok(ColumnLayout {
         source: column.name.clone(),
-        target: wish
-            .and_then(|wish| wish.target.clone())
-            .unwrap_or_else(|| column.name.clone()),
+        target: wish.and_then(|wish| wish.target.clone()).unwrap_or_else(|| column.name.clone()),
         attnum: column.attnum,
         pg_type: column.type_name.clone(),
         wire: mapped.wire,
@@ -350,16 +328,10 @@ fn overridden(
     given: &str,
     may_be_null: bool,
 ) -> Result<ChType, Refusal> {
-    let unknown = || Refusal::UnknownType {
-        column: column.name.clone(),
-        given: given.to_owned(),
-    };
+    let unknown = || Refusal::UnknownType { column: column.name.clone(), given: given.to_owned() };
     let parsed: ChType = given.parse().map_err(|_| unknown())?;
     if parsed.is_nullable() && !may_be_null {
-        return Err(Refusal::NeverNull {
-            column: column.name.clone(),
-            given: parsed,
-        });
+        return Err(Refusal::NeverNull { column: column.name.clone(), given: parsed });
     }
     let plain = parsed.without_null();
     let element = match (&plain, mapped.array) {
@@ -387,10 +359,7 @@ pub fn can_hold(wire: Wire, r#type: &ChType) -> bool {
     match r#type {
         ChType::LowCardinality(inner) => **inner == ChType::String && wire == Wire::Text,
         ChType::String => {
-            matches!(
-                wire,
-                Wire::Text | Wire::Json | Wire::Base64 | Wire::Decimal | Wire::Uuid
-            )
+            matches!(wire, Wire::Text | Wire::Json | Wire::Base64 | Wire::Decimal | Wire::Uuid)
         }
         ChType::Bool => wire == Wire::Bool,
         ChType::Int16 | ChType::Int32 | ChType::UInt8 | ChType::UInt32 | ChType::UInt64 => wire == Wire::Int,
@@ -459,16 +428,8 @@ pub fn canonical_numeric(text: &str) -> Cow<'_, str> {
         trimmed => trimmed,
     };
     let fraction = fraction.trim_end_matches('0');
-    let sign = if negative && !(whole == "0" && fraction.is_empty()) {
-        "-"
-    } else {
-        ""
-    };
+    let sign = if negative && !(whole == "0" && fraction.is_empty()) { "-" } else { "" };
     let point = if fraction.is_empty() { "" } else { "." };
     let canonical = [sign, whole, point, fraction].concat();
-    if canonical == text {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(canonical)
-    }
+    if canonical == text { Cow::Borrowed(text) } else { Cow::Owned(canonical) }
 }

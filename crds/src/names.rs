@@ -25,10 +25,7 @@ impl std::fmt::Display for PipelineName {
 impl PipelineName {
     /// Builds the name; the API server has checked both parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 
     /// Eight hexadecimal digits of SHA-256 over `namespace/name`: keeps `a-b/c` apart from `a/b-c`.
@@ -45,13 +42,7 @@ impl PipelineName {
     pub fn replication_slot(&self) -> String {
         let text: String = format!("tidemark_{}_{}", self.namespace, self.name)
             .chars()
-            .map(|c| {
-                if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                    c
-                } else {
-                    '_'
-                }
-            })
+            .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '_' })
             .take(54)
             .collect();
         format!("{text}_{}", self.hash())
@@ -64,12 +55,7 @@ impl PipelineName {
 
     /// Consumer group of one incarnation of the state tables.
     pub fn consumer_group(&self, incarnation: &str) -> String {
-        format!(
-            "tidemark.{}.{}-{}.{incarnation}",
-            self.namespace,
-            self.name,
-            self.hash()
-        )
+        format!("tidemark.{}.{}-{}.{incarnation}", self.namespace, self.name, self.hash())
     }
 
     /// Prefix of the consumer groups of all incarnations.
@@ -125,10 +111,7 @@ impl Topics<'_> {
 /// First eight hexadecimal digits of SHA-256.
 pub fn short_hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(4)
-        .fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    digest.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -97,50 +97,30 @@ enum Expression {
 }
 
 /// Functions that cut a date or time into months or longer.
-const CALENDAR: [&str; 6] = [
-    "toYYYYMM",
-    "toYear",
-    "toStartOfYear",
-    "toStartOfQuarter",
-    "toStartOfMonth",
-    "toRelativeMonthNum",
-];
+const CALENDAR: [&str; 6] =
+    ["toYYYYMM", "toYear", "toStartOfYear", "toStartOfQuarter", "toStartOfMonth", "toRelativeMonthNum"];
 
 /// Functions that read the time out of a key, and the type of key that they take.
-const KEY_TIME: [&str; 3] = [
-    "UUIDv7ToDateTime",
-    "ULIDStringToDateTime",
-    "snowflakeIDToDateTime",
-];
+const KEY_TIME: [&str; 3] = ["UUIDv7ToDateTime", "ULIDStringToDateTime", "snowflakeIDToDateTime"];
 
 impl PartitionExpression {
     /// Judges an expression over the (target) columns of a table.
     pub fn check(text: &str, columns: &[ColumnLayout]) -> Result<Self, Unsafe> {
         let expression = Parser::read(text)?;
-        let keys: BTreeMap<&str, &ChType> = columns
-            .iter()
-            .filter(|c| c.key.is_some())
-            .map(|c| (c.target.as_str(), &c.r#type))
-            .collect();
+        let keys: BTreeMap<&str, &ChType> =
+            columns.iter().filter(|c| c.key.is_some()).map(|c| (c.target.as_str(), &c.r#type)).collect();
         let mut read = Vec::new();
         expression.columns(&mut read);
         if let Some(column) = read.iter().find(|column| !keys.contains_key(**column)) {
             let keys = keys.keys().copied().collect::<Vec<_>>().join(", ");
-            return Err(Unsafe::NotInKey {
-                column: (*column).to_owned(),
-                keys,
-            });
+            return Err(Unsafe::NotInKey { column: (*column).to_owned(), keys });
         }
         let constant = read.is_empty();
         match &expression {
             Expression::Tuple(parts) => parts.iter().try_for_each(|part| judge(part, &keys))?,
             single => judge(single, &keys)?,
         }
-        if constant {
-            Err(Unsafe::Constant)
-        } else {
-            Ok(Self { expression })
-        }
+        if constant { Err(Unsafe::Constant) } else { Ok(Self { expression }) }
     }
 
     /// Text for `PARTITION BY`, with every name quoted.
@@ -170,12 +150,7 @@ impl PartitionExpression {
         }
         // One less than the limit: a range of that length can straddle one boundary more.
         let needed = highest.abs_diff(lowest).div_ceil(MAX_PARTITIONS - 1).max(1);
-        Err(Unsafe::TooMany {
-            partitions,
-            lowest,
-            highest,
-            divisor: needed,
-        })
+        Err(Unsafe::TooMany { partitions, lowest, highest, divisor: needed })
     }
 }
 
@@ -186,23 +161,16 @@ fn judge(expression: &Expression, keys: &BTreeMap<&str, &ChType>) -> Result<(), 
             _ => Err(Unsafe::BareColumn { column: name.clone() }),
         },
         Expression::Number(_) | Expression::Text(_) => Err(Unsafe::Constant),
-        Expression::Tuple(_) => Err(Unsafe::Function {
-            function: "tuple".into(),
-            why: "which may stand outermost only",
-        }),
+        Expression::Tuple(_) => {
+            Err(Unsafe::Function { function: "tuple".into(), why: "which may stand outermost only" })
+        }
         Expression::Call(name, arguments) => judge_call(name, arguments, keys),
     }
 }
 
 fn judge_call(name: &str, arguments: &[Expression], keys: &BTreeMap<&str, &ChType>) -> Result<(), Unsafe> {
-    let wrong = |expected| Unsafe::Arguments {
-        function: name.to_owned(),
-        expected,
-    };
-    let refused = |why| Unsafe::Function {
-        function: name.to_owned(),
-        why,
-    };
+    let wrong = |expected| Unsafe::Arguments { function: name.to_owned(), expected };
+    let refused = |why| Unsafe::Function { function: name.to_owned(), why };
     let key_type = |column: &String| keys.get(column.as_str()).copied();
     match name {
         "intDiv" => match arguments {
@@ -230,23 +198,16 @@ fn judge_call(name: &str, arguments: &[Expression], keys: &BTreeMap<&str, &ChTyp
 }
 
 fn judge_time(name: &str, time: &Expression, keys: &BTreeMap<&str, &ChType>) -> Result<(), Unsafe> {
-    let wrong = |expected| Unsafe::Arguments {
-        function: name.to_owned(),
-        expected,
-    };
+    let wrong = |expected| Unsafe::Arguments { function: name.to_owned(), expected };
     match time {
         Expression::Column(column) => match keys.get(column.as_str()) {
             Some(ChType::Date32 | ChType::DateTime64 { .. }) => Ok(()),
-            _ => Err(wrong(
-                "a key column of a date or timestamp type, or a time read out of the key",
-            )),
+            _ => Err(wrong("a key column of a date or timestamp type, or a time read out of the key")),
         },
         Expression::Call(reader, arguments) if KEY_TIME.contains(&reader.as_str()) => {
             let ([Expression::Column(column)]
-            | [
-                Expression::Column(column),
-                Expression::Number(_) | Expression::Text(_),
-            ]) = arguments.as_slice()
+            | [Expression::Column(column), Expression::Number(_) | Expression::Text(_)]) =
+                arguments.as_slice()
             else {
                 return Err(Unsafe::Arguments {
                     function: reader.clone(),
@@ -262,14 +223,10 @@ fn judge_time(name: &str, time: &Expression, keys: &BTreeMap<&str, &ChType>) -> 
             if fits {
                 Ok(())
             } else {
-                Err(wrong(
-                    "UUIDv7 of a uuid, ULID of a text, snowflake of a bigint key",
-                ))
+                Err(wrong("UUIDv7 of a uuid, ULID of a text, snowflake of a bigint key"))
             }
         }
-        _ => Err(wrong(
-            "a date or time column of the key, or a time read out of it",
-        )),
+        _ => Err(wrong("a date or time column of the key, or a time read out of it")),
     }
 }
 
@@ -315,10 +272,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn read(text: &'a str) -> Result<Expression, Unsafe> {
-        let mut parser = Self {
-            text,
-            rest: text.trim(),
-        };
+        let mut parser = Self { text, rest: text.trim() };
         let expression = parser.expression(0)?;
         match parser.rest.chars().next() {
             None => Ok(expression),
@@ -335,10 +289,7 @@ impl<'a> Parser<'a> {
     }
 
     fn syntax(&self) -> Unsafe {
-        Unsafe::Syntax {
-            text: self.text.to_owned(),
-            at: self.rest.chars().take(20).collect(),
-        }
+        Unsafe::Syntax { text: self.text.to_owned(), at: self.rest.chars().take(20).collect() }
     }
 
     fn expression(&mut self, depth: u8) -> Result<Expression, Unsafe> {
@@ -348,28 +299,18 @@ impl<'a> Parser<'a> {
         match self.rest.chars().next() {
             Some('(') => {
                 let mut parts = self.list(depth)?;
-                Ok(if parts.len() == 1 {
-                    parts.remove(0)
-                } else {
-                    Expression::Tuple(parts)
-                })
+                Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::Tuple(parts) })
             }
             Some(quote @ ('`' | '\'')) => {
                 let text = self.quoted(quote)?;
-                Ok(if quote == '`' {
-                    Expression::Column(text)
-                } else {
-                    Expression::Text(text)
-                })
+                Ok(if quote == '`' { Expression::Column(text) } else { Expression::Text(text) })
             }
             Some(c) if c.is_ascii_digit() => {
                 let digits = self.take_while(|c| c.is_ascii_digit());
                 digits.parse().map(Expression::Number).map_err(|_| self.syntax())
             }
             Some(c) if c.is_ascii_alphabetic() || c == '_' => {
-                let name = self
-                    .take_while(|c| c.is_ascii_alphanumeric() || c == '_')
-                    .to_owned();
+                let name = self.take_while(|c| c.is_ascii_alphanumeric() || c == '_').to_owned();
                 if self.rest.starts_with('(') {
                     Ok(Expression::Call(name, self.list(depth)?))
                 } else {
@@ -399,11 +340,7 @@ impl<'a> Parser<'a> {
     }
 
     fn expect(&mut self, character: char) -> Result<(), Unsafe> {
-        self.rest = self
-            .rest
-            .strip_prefix(character)
-            .ok_or_else(|| self.syntax())?
-            .trim_start();
+        self.rest = self.rest.strip_prefix(character).ok_or_else(|| self.syntax())?.trim_start();
         Ok(())
     }
 

@@ -15,11 +15,7 @@ pub fn qualified(schema: &str, name: &str) -> String {
 /// Quotes a PostgreSQL string literal so that it means the same whatever `standard_conforming_strings` says.
 pub fn literal(text: &str) -> String {
     let text = without_nul(text).replace('\'', "''");
-    if text.contains('\\') {
-        format!("E'{}'", text.replace('\\', "\\\\"))
-    } else {
-        format!("'{text}'")
-    }
+    if text.contains('\\') { format!("E'{}'", text.replace('\\', "\\\\")) } else { format!("'{text}'") }
 }
 
 fn without_nul(text: &str) -> String {

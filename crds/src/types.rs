@@ -102,10 +102,7 @@ impl ChType {
         if self.is_nullable() && !wider.is_nullable() {
             return false;
         }
-        match (
-            self.clone().without_null().plain(),
-            wider.clone().without_null().plain(),
-        ) {
+        match (self.clone().without_null().plain(), wider.clone().without_null().plain()) {
             (Self::Array(from), Self::Array(to)) => from.widens_to(&to),
             (from, to) => from == to || from.scalar_widens_to(&to),
         }
@@ -128,18 +125,15 @@ impl ChType {
         match (self, wider) {
             (
                 Self::Decimal { precision, scale },
-                Self::Decimal {
-                    precision: wider_precision,
-                    scale: wider_scale,
-                },
+                Self::Decimal { precision: wider_precision, scale: wider_scale },
             ) => wider_scale >= scale && wider_precision - wider_scale >= precision - scale,
             (Self::DateTime64 { precision: from }, Self::DateTime64 { precision: to }) => to >= from,
             // To text: a Decimal's, Float's or time's differs between PostgreSQL and ClickHouse; these do not.
             (Self::Float32, Self::Float64) | (Self::Uuid | Self::Date32, Self::String) => true,
             (from, Self::String) => from.integer().is_some(),
-            (from, Self::Decimal { precision, scale }) => from
-                .integer()
-                .is_some_and(|(_, digits, _)| precision - scale >= digits),
+            (from, Self::Decimal { precision, scale }) => {
+                from.integer().is_some_and(|(_, digits, _)| precision - scale >= digits)
+            }
             (from, to) => match (from.integer(), to.integer()) {
                 (Some((from_bits, _, from_signed)), Some((to_bits, _, to_signed))) => {
                     to_bits > from_bits && (to_signed || !from_signed)
@@ -223,11 +217,7 @@ impl FromStr for ChType {
                 let (precision, scale) = arguments.split_once(',').ok_or_else(unknown)?;
                 let (precision, scale) = (number(precision)?, number(scale)?);
                 let fits = (1..=76).contains(&precision) && scale <= precision;
-                if fits {
-                    Ok(Self::Decimal { precision, scale })
-                } else {
-                    Err(unknown())
-                }
+                if fits { Ok(Self::Decimal { precision, scale }) } else { Err(unknown()) }
             }
             "DateTime64" => {
                 let (precision, zone) = arguments.split_once(',').ok_or_else(unknown)?;

@@ -44,11 +44,7 @@ impl Version {
 
     /// Whether a snapshot or the log gave the row.
     pub fn phase(self) -> Phase {
-        if (self.0 >> (2 * LSN_BITS)) & 1 == 1 {
-            Phase::Stream
-        } else {
-            Phase::Snapshot
-        }
+        if (self.0 >> (2 * LSN_BITS)) & 1 == 1 { Phase::Stream } else { Phase::Snapshot }
     }
 
     /// Position of the last commit before the row's transaction, in bytes of write-ahead log.
@@ -71,13 +67,7 @@ impl fmt::Display for Version {
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = self.phase();
-        write!(
-            f,
-            "{}/{phase:?}/{:X}/{:X}",
-            self.epoch(),
-            self.last_commit_lsn(),
-            self.lsn()
-        )
+        write!(f, "{}/{phase:?}/{:X}/{:X}", self.epoch(), self.last_commit_lsn(), self.lsn())
     }
 }
 

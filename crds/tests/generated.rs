@@ -9,11 +9,7 @@ fn generated_files_are_fresh() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for file in tidemark_crds::generated::files() {
         let present = std::fs::read_to_string(root.join(&file.path)).unwrap_or_default();
-        assert!(
-            present == file.text,
-            "{} is stale: run cargo run -p tidemark-crds --bin crdgen",
-            file.path
-        );
+        assert!(present == file.text, "{} is stale: run cargo run -p tidemark-crds --bin crdgen", file.path);
     }
 }
 
@@ -61,10 +57,7 @@ fn every_list_map_and_text_of_the_spec_is_bounded() {
 #[test]
 fn nothing_is_nullable_and_no_list_of_the_definition_is_empty() {
     walk(&manifest::definition(), "", &mut |path, fields| {
-        assert!(
-            !fields.get("nullable").is_some_and(Value::is_boolean),
-            "{path} is nullable"
-        );
+        assert!(!fields.get("nullable").is_some_and(Value::is_boolean), "{path} is nullable");
         for (key, field) in fields {
             assert_ne!(field, &Value::Array(Vec::new()), "{path}/{key} is an empty list");
             assert!(!field.is_null(), "{path}/{key} is null");
@@ -92,14 +85,7 @@ fn every_field_of_the_spec_is_described() {
 fn the_typed_definition_says_the_same() {
     let typed = manifest::custom_resource_definition();
     let read: CustomResourceDefinition = serde_json::from_value(manifest::definition()).unwrap();
-    assert!(
-        typed == read,
-        "the typed definition differs from the JSON that it was read from"
-    );
+    assert!(typed == read, "the typed definition differs from the JSON that it was read from");
     assert_eq!(typed.spec.names.kind, "AnalyticsPipeline");
-    assert!(
-        !serde_json::to_string(&typed)
-            .unwrap()
-            .contains("\"nullable\":true")
-    );
+    assert!(!serde_json::to_string(&typed).unwrap().contains("\"nullable\":true"));
 }

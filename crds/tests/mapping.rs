@@ -22,18 +22,11 @@ fn source(name: &str, type_name: &str) -> PgColumn {
 }
 
 fn key(name: &str, type_name: &str) -> PgColumn {
-    PgColumn {
-        key: Some(0),
-        attnum: 1,
-        ..source(name, type_name)
-    }
+    PgColumn { key: Some(0), attnum: 1, ..source(name, type_name) }
 }
 
 fn wish(name: &str) -> Column {
-    Column {
-        name: name.into(),
-        ..Column::default()
-    }
+    Column { name: name.into(), ..Column::default() }
 }
 
 /// Maps one column beside a key.
@@ -65,26 +58,10 @@ fn the_table_of_types() {
         ("uuid", Wire::Uuid, "UUID"),
         ("inet", Wire::Text, "String"),
         ("date", Wire::Date, "Date32"),
-        (
-            "timestamp without time zone",
-            Wire::Timestamp,
-            "DateTime64(6, 'UTC')",
-        ),
-        (
-            "timestamp(3) without time zone",
-            Wire::Timestamp,
-            "DateTime64(6, 'UTC')",
-        ),
-        (
-            "timestamp with time zone",
-            Wire::ZonedTimestamp,
-            "DateTime64(6, 'UTC')",
-        ),
-        (
-            "timestamp(0) with time zone",
-            Wire::ZonedTimestamp,
-            "DateTime64(6, 'UTC')",
-        ),
+        ("timestamp without time zone", Wire::Timestamp, "DateTime64(6, 'UTC')"),
+        ("timestamp(3) without time zone", Wire::Timestamp, "DateTime64(6, 'UTC')"),
+        ("timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
+        ("timestamp(0) with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
         ("time without time zone", Wire::Micros, "Int64"),
         ("time(3) without time zone", Wire::Micros, "Int64"),
         ("time with time zone", Wire::Text, "String"),
@@ -104,10 +81,7 @@ fn the_table_of_types() {
         );
     }
     let status = map_type("order_status", TypeKind::Enum);
-    assert_eq!(
-        (status.wire, status.r#type.to_string()),
-        (Wire::Text, "LowCardinality(String)".to_owned())
-    );
+    assert_eq!((status.wire, status.r#type.to_string()), (Wire::Text, "LowCardinality(String)".to_owned()));
     assert_eq!(map_type("numeric(3,1)", TypeKind::Other).r#type, ChType::String);
 }
 
@@ -119,59 +93,29 @@ fn arrays_hold_nullable_elements_and_are_never_nullable() {
         (Wire::Decimal, true, "Array(Nullable(Decimal(10, 2)))")
     );
     let statuses = map_type("order_status[]", TypeKind::Enum);
-    assert_eq!(
-        statuses.r#type.to_string(),
-        "Array(LowCardinality(Nullable(String)))"
-    );
-    let column = map_one(
-        PgColumn {
-            nullable: true,
-            ..source("tags", "text[]")
-        },
-        &[],
-    )
-    .unwrap();
+    assert_eq!(statuses.r#type.to_string(), "Array(LowCardinality(Nullable(String)))");
+    let column = map_one(PgColumn { nullable: true, ..source("tags", "text[]") }, &[]).unwrap();
     assert_eq!(column.r#type.to_string(), "Array(Nullable(String))");
     assert_eq!(column.out_of_range, OutOfRange::DeadLetter);
 }
 
 #[test]
 fn null_is_possible_only_where_the_source_has_it_and_never_in_a_key() {
-    let nullable = map_one(
-        PgColumn {
-            nullable: true,
-            ..source("note", "text")
-        },
-        &[],
-    )
-    .unwrap();
+    let nullable = map_one(PgColumn { nullable: true, ..source("note", "text") }, &[]).unwrap();
     assert_eq!(
         (nullable.r#type.to_string().as_str(), nullable.out_of_range),
         ("Nullable(String)", OutOfRange::Null)
     );
     let required = map_one(source("note", "text"), &[]).unwrap();
-    assert_eq!(
-        (required.r#type, required.out_of_range),
-        (ChType::String, OutOfRange::DeadLetter)
-    );
-    let keyed = map_columns(
-        &[PgColumn {
-            nullable: true,
-            ..key("id", "bigint")
-        }],
-        &[],
-    )
-    .unwrap();
+    assert_eq!((required.r#type, required.out_of_range), (ChType::String, OutOfRange::DeadLetter));
+    let keyed = map_columns(&[PgColumn { nullable: true, ..key("id", "bigint") }], &[]).unwrap();
     assert_eq!(keyed.columns[0].r#type, ChType::Int64);
 }
 
 #[test]
 fn overrides_change_type_name_and_answer() {
     let column = map_one(
-        PgColumn {
-            nullable: true,
-            ..source("rate", "numeric")
-        },
+        PgColumn { nullable: true, ..source("rate", "numeric") },
         &[Column {
             target: Some("exchange_rate".into()),
             r#type: Some("Decimal(38, 6)".into()),
@@ -184,117 +128,52 @@ fn overrides_change_type_name_and_answer() {
     assert_eq!(column.r#type.to_string(), "Nullable(Decimal(38, 6))");
     assert_eq!(column.out_of_range, OutOfRange::DeadLetter);
     let city = map_one(
-        PgColumn {
-            nullable: true,
-            ..source("city", "text")
-        },
-        &[Column {
-            r#type: Some("LowCardinality(String)".into()),
-            ..wish("city")
-        }],
+        PgColumn { nullable: true, ..source("city", "text") },
+        &[Column { r#type: Some("LowCardinality(String)".into()), ..wish("city") }],
     );
-    assert_eq!(
-        city.unwrap().r#type.to_string(),
-        "LowCardinality(Nullable(String))"
-    );
+    assert_eq!(city.unwrap().r#type.to_string(), "LowCardinality(Nullable(String))");
 }
 
 #[test]
 fn excluded_columns_are_known_and_not_stored() {
     let mapped = map_columns(
         &[key("id", "bigint"), source("memo", "text")],
-        &[Column {
-            exclude: true,
-            ..wish("memo")
-        }],
+        &[Column { exclude: true, ..wish("memo") }],
     )
     .unwrap();
-    assert_eq!(
-        (mapped.columns.len(), mapped.ignored),
-        (1, vec!["memo".to_owned()])
-    );
+    assert_eq!((mapped.columns.len(), mapped.ignored), (1, vec!["memo".to_owned()]));
 }
 
 #[test]
 fn what_cannot_be_stored_is_refused_by_name() {
     let refusals = |column: PgColumn, wish: Column| {
-        map_one(column, &[wish])
-            .unwrap_err()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ")
+        map_one(column, &[wish]).unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
-    let typed = |name: &str, r#type: &str| Column {
-        r#type: Some(r#type.into()),
-        ..wish(name)
-    };
+    let typed = |name: &str, r#type: &str| Column { r#type: Some(r#type.into()), ..wish(name) };
     for (text, part) in [
+        (refusals(source("a", "text"), wish("b")), "columns[b] does not exist"),
         (
-            refusals(source("a", "text"), wish("b")),
-            "columns[b] does not exist",
-        ),
-        (
-            refusals(
-                source("a", "text"),
-                Column {
-                    exclude: true,
-                    ..wish("id")
-                },
-            ),
+            refusals(source("a", "text"), Column { exclude: true, ..wish("id") }),
             "columns[id] is part of the primary key",
         ),
+        (refusals(source("a", "text"), typed("a", "Varchar")), "columns[a].type \"Varchar\" is not a type"),
+        (refusals(source("a", "text"), typed("a", "Int32")), "String or LowCardinality(String) can"),
+        (refusals(source("a", "bigint"), typed("a", "Nullable(Int64)")), "leave Nullable out"),
+        (refusals(source("a", "text[]"), typed("a", "String")), "cannot hold PostgreSQL's text[]"),
+        (refusals(source("a", "text"), typed("a", "Array(String)")), "cannot hold PostgreSQL's text"),
         (
-            refusals(source("a", "text"), typed("a", "Varchar")),
-            "columns[a].type \"Varchar\" is not a type",
-        ),
-        (
-            refusals(source("a", "text"), typed("a", "Int32")),
-            "String or LowCardinality(String) can",
-        ),
-        (
-            refusals(source("a", "bigint"), typed("a", "Nullable(Int64)")),
-            "leave Nullable out",
-        ),
-        (
-            refusals(source("a", "text[]"), typed("a", "String")),
-            "cannot hold PostgreSQL's text[]",
-        ),
-        (
-            refusals(source("a", "text"), typed("a", "Array(String)")),
-            "cannot hold PostgreSQL's text",
-        ),
-        (
-            refusals(
-                source("a", "date"),
-                Column {
-                    out_of_range: Some(OutOfRange::Null),
-                    ..wish("a")
-                },
-            ),
+            refusals(source("a", "date"), Column { out_of_range: Some(OutOfRange::Null), ..wish("a") }),
             "columns[a].outOfRange is Null",
         ),
         (
-            refusals(
-                source("a", "text"),
-                Column {
-                    target: Some("id".into()),
-                    ..wish("a")
-                },
-            ),
+            refusals(source("a", "text"), Column { target: Some("id".into()), ..wish("a") }),
             "id and a both become id",
         ),
-        (
-            refusals(source("_version", "text"), wish("_version")),
-            "set columns[_version].target",
-        ),
+        (refusals(source("_version", "text"), wish("_version")), "set columns[_version].target"),
     ] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
-    assert_eq!(
-        map_columns(&[source("a", "text")], &[]),
-        Err(vec![Refusal::NoPrimaryKey])
-    );
+    assert_eq!(map_columns(&[source("a", "text")], &[]), Err(vec![Refusal::NoPrimaryKey]));
 }
 
 #[test]
@@ -307,23 +186,10 @@ fn a_key_whose_equal_values_differ_in_text_is_refused() {
         ("integer[]", TypeKind::Base),
         ("numrange", TypeKind::Other),
     ] {
-        let refused = map_columns(
-            &[PgColumn {
-                kind,
-                ..key("id", type_name)
-            }],
-            &[],
-        )
-        .unwrap_err();
-        assert!(
-            matches!(&refused[..], [Refusal::AmbiguousKey { .. }]),
-            "{type_name}: {refused:?}"
-        );
+        let refused = map_columns(&[PgColumn { kind, ..key("id", type_name) }], &[]).unwrap_err();
+        assert!(matches!(&refused[..], [Refusal::AmbiguousKey { .. }]), "{type_name}: {refused:?}");
     }
-    let collated = PgColumn {
-        deterministic: false,
-        ..key("id", "text")
-    };
+    let collated = PgColumn { deterministic: false, ..key("id", "text") };
     assert!(map_columns(&[collated], &[]).is_err());
     for (type_name, kind) in [
         ("bigint", TypeKind::Base),
@@ -335,13 +201,7 @@ fn a_key_whose_equal_values_differ_in_text_is_refused() {
         ("order_status", TypeKind::Enum),
         ("text", TypeKind::Domain),
     ] {
-        let accepted = map_columns(
-            &[PgColumn {
-                kind,
-                ..key("id", type_name)
-            }],
-            &[],
-        );
+        let accepted = map_columns(&[PgColumn { kind, ..key("id", type_name) }], &[]);
         assert!(accepted.is_ok(), "{type_name}: {accepted:?}");
     }
 }

@@ -19,12 +19,7 @@ fn columns(key: &[(&str, &str)]) -> Vec<ColumnLayout> {
     let mut source: Vec<_> = (0u16..)
         .zip(key)
         .map(|(position, (name, type_name))| {
-            column(
-                i16::try_from(position).unwrap() + 1,
-                name,
-                type_name,
-                Some(position),
-            )
+            column(i16::try_from(position).unwrap() + 1, name, type_name, Some(position))
         })
         .collect();
     source.push(column(100, "created_at", "timestamp with time zone", None));
@@ -32,9 +27,7 @@ fn columns(key: &[(&str, &str)]) -> Vec<ColumnLayout> {
 }
 
 fn check(text: &str, key: &[(&str, &str)]) -> Result<String, String> {
-    PartitionExpression::check(text, &columns(key))
-        .map(|e| e.sql())
-        .map_err(|e| e.to_string())
+    PartitionExpression::check(text, &columns(key)).map(|e| e.sql()).map_err(|e| e.to_string())
 }
 
 #[test]
@@ -42,21 +35,13 @@ fn safe_expressions_pass_and_are_quoted() {
     for (text, r#type, sql) in [
         ("intDiv(id, 10000000)", "bigint", "intDiv(`id`, 10000000)"),
         (" intDiv( `id` ,7 ) ", "integer", "intDiv(`id`, 7)"),
-        (
-            "toYYYYMM(UUIDv7ToDateTime(id))",
-            "uuid",
-            "toYYYYMM(UUIDv7ToDateTime(`id`))",
-        ),
+        ("toYYYYMM(UUIDv7ToDateTime(id))", "uuid", "toYYYYMM(UUIDv7ToDateTime(`id`))"),
         (
             "toYYYYMM(UUIDv7ToDateTime(id, 'UTC'), 'UTC')",
             "uuid",
             "toYYYYMM(UUIDv7ToDateTime(`id`, 'UTC'), 'UTC')",
         ),
-        (
-            "toStartOfMonth(ULIDStringToDateTime(id))",
-            "text",
-            "toStartOfMonth(ULIDStringToDateTime(`id`))",
-        ),
+        ("toStartOfMonth(ULIDStringToDateTime(id))", "text", "toStartOfMonth(ULIDStringToDateTime(`id`))"),
         (
             "toYear(snowflakeIDToDateTime(id, 1288834974657))",
             "bigint",
@@ -68,11 +53,7 @@ fn safe_expressions_pass_and_are_quoted() {
         assert_eq!(check(text, &[("id", r#type)]).as_deref(), Ok(sql), "{text}");
     }
     assert_eq!(
-        check(
-            "(toYYYYMM(day), intDiv(id, 1000))",
-            &[("day", "date"), ("id", "bigint")]
-        )
-        .as_deref(),
+        check("(toYYYYMM(day), intDiv(id, 1000))", &[("day", "date"), ("id", "bigint")]).as_deref(),
         Ok("(toYYYYMM(`day`), intDiv(`id`, 1000))")
     );
 }
@@ -80,11 +61,7 @@ fn safe_expressions_pass_and_are_quoted() {
 #[test]
 fn unsafe_expressions_are_refused_with_their_reason() {
     for (text, r#type, reason) in [
-        (
-            "toYYYYMM(created_at)",
-            "bigint",
-            "created_at, which is not in the primary key (id)",
-        ),
+        ("toYYYYMM(created_at)", "bigint", "created_at, which is not in the primary key (id)"),
         ("id % 16", "bigint", "spreads every insert"),
         ("modulo(id, 16)", "bigint", "spreads every insert"),
         ("id / 1000", "bigint", "floating-point"),
@@ -103,11 +80,7 @@ fn unsafe_expressions_are_refused_with_their_reason() {
         ("((((((id))))))", "bigint", "cannot be read"),
     ] {
         let refused = check(text, &[("id", r#type)]).expect_err(text);
-        let expected = if text.contains("now") {
-            "a date or time column of the key"
-        } else {
-            reason
-        };
+        let expected = if text.contains("now") { "a date or time column of the key" } else { reason };
         assert!(refused.contains(expected), "{text}: {refused}");
     }
 }
@@ -116,10 +89,7 @@ fn unsafe_expressions_are_refused_with_their_reason() {
 fn too_many_partitions_are_refused_with_a_divisor_that_does() {
     let expression = PartitionExpression::check("intDiv(id, 1000)", &columns(&[("id", "bigint")])).unwrap();
     assert_eq!(expression.check_range(1, 49_999), Ok(()));
-    assert!(matches!(
-        expression.check_range(1, 50_000),
-        Err(Unsafe::TooMany { partitions: 51, .. })
-    ));
+    assert!(matches!(expression.check_range(1, 50_000), Err(Unsafe::TooMany { partitions: 51, .. })));
 }
 
 proptest! {

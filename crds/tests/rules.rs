@@ -58,20 +58,11 @@ fn every_rule_of_the_schema_has_a_refused_object() {
     }
     let mut rules = Vec::new();
     messages(&manifest::definition(), &mut rules);
-    assert!(
-        rules.len() > 20,
-        "only {} rules were found in the schema",
-        rules.len()
-    );
+    assert!(rules.len() > 20, "only {} rules were found in the schema", rules.len());
     let cases = cases();
-    let untested: Vec<_> = rules
-        .iter()
-        .filter(|rule| !cases.iter().any(|case| rule.contains(&case.message)))
-        .collect();
-    assert!(
-        untested.is_empty(),
-        "rules without a refused object in rules.yaml: {untested:#?}"
-    );
+    let untested: Vec<_> =
+        rules.iter().filter(|rule| !cases.iter().any(|case| rule.contains(&case.message))).collect();
+    assert!(untested.is_empty(), "rules without a refused object in rules.yaml: {untested:#?}");
 }
 
 #[test]
@@ -110,19 +101,6 @@ fn a_preset_brings_the_tables_that_the_spec_does_not_name() {
         &serde_json::json!({"spec": {"views": {"preset": "Ecommerce"}, "tables": [{"name": "sales.purchase", "target": "orders"}]}}),
     );
     let pipeline: AnalyticsPipeline = serde_json::from_value(object).unwrap();
-    let names: Vec<_> = pipeline
-        .spec
-        .all_tables()
-        .into_iter()
-        .map(|table| table.name)
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "sales.purchase",
-            "public.customers",
-            "public.products",
-            "public.order_items"
-        ]
-    );
+    let names: Vec<_> = pipeline.spec.all_tables().into_iter().map(|table| table.name).collect();
+    assert_eq!(names, ["sales.purchase", "public.customers", "public.products", "public.order_items"]);
 }

@@ -21,10 +21,8 @@ fn scalar() -> impl Strategy<Value = ChType> {
             Just(ChType::String),
             Just(ChType::Uuid),
             Just(ChType::Date32),
-            (1..=76u8, 0..=76u8).prop_map(|(precision, scale)| ChType::Decimal {
-                precision,
-                scale: scale.min(precision)
-            }),
+            (1..=76u8, 0..=76u8)
+                .prop_map(|(precision, scale)| ChType::Decimal { precision, scale: scale.min(precision) }),
             (0..=9u8).prop_map(|precision| ChType::DateTime64 { precision }),
             Just(ChType::LowCardinality(Box::new(ChType::String))),
         ],
@@ -34,11 +32,7 @@ fn scalar() -> impl Strategy<Value = ChType> {
 fn any_type() -> impl Strategy<Value = ChType> {
     (scalar(), any::<bool>(), any::<bool>()).prop_map(|(scalar, nullable, array)| {
         let element = if nullable { scalar.nullable() } else { scalar };
-        if array {
-            ChType::Array(Box::new(element))
-        } else {
-            element
-        }
+        if array { ChType::Array(Box::new(element)) } else { element }
     })
 }
 
@@ -93,9 +87,7 @@ fn sample() -> Vec<ChType> {
         "LowCardinality(String)",
     ];
     let scalars: Vec<ChType> = scalars.iter().map(|text| text.parse().unwrap()).collect();
-    let arrays = scalars
-        .iter()
-        .map(|scalar| ChType::Array(Box::new(scalar.clone().nullable())));
+    let arrays = scalars.iter().map(|scalar| ChType::Array(Box::new(scalar.clone().nullable())));
     let nullables = scalars.iter().map(|scalar| scalar.clone().nullable());
     arrays.chain(nullables).chain(scalars.clone()).collect()
 }

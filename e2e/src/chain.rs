@@ -36,22 +36,12 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
         .skip(1)
         .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| {
-            format!(
-                "no {name} beside {}: run `cargo build --workspace` first",
-                own.display()
-            )
-        })
+        .with_context(|| format!("no {name} beside {}: run `cargo build --workspace` first", own.display()))
 }
 
 /// The manifest of the shop's pipeline over a stack's components: four tables and the preset's views.
 pub fn shop(stack: &Stack, name: &str) -> Value {
-    let tables = [
-        "public.customers",
-        "public.products",
-        "public.orders",
-        "public.order_items",
-    ];
+    let tables = ["public.customers", "public.products", "public.orders", "public.order_items"];
     let mut manifest = pipeline(stack, name, &tables);
     manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "1s"});
     manifest
@@ -157,18 +147,14 @@ impl<'a> Chain<'a> {
     /// Waits for the sink's configuration, which the operator writes, and starts the sink.
     pub async fn start_sink(&self) -> anyhow::Result<()> {
         let config = self.folder.join("out/sink.json");
-        wait_until(
-            Duration::from_mins(1),
-            "the operator to write the sink's configuration",
-            || async {
-                anyhow::ensure!(
-                    self.operator.ended()?.is_none(),
-                    "tidemark ended: {}",
-                    self.operator.log_tail(20)
-                );
-                Ok(config.is_file().then_some(()))
-            },
-        )
+        wait_until(Duration::from_mins(1), "the operator to write the sink's configuration", || async {
+            anyhow::ensure!(
+                self.operator.ended()?.is_none(),
+                "tidemark ended: {}",
+                self.operator.log_tail(20)
+            );
+            Ok(config.is_file().then_some(()))
+        })
         .await
         .with_context(|| self.operator.log_tail(20))?;
         self.sink.spawn()
@@ -177,39 +163,22 @@ impl<'a> Chain<'a> {
     /// Runs the operator until it has nothing left to do, and returns what it printed.
     pub async fn apply_once(&self) -> anyhow::Result<String> {
         let out = self.folder.join("out");
-        self.tidemark(
-            &["apply", "--without-cluster", "--wait", "60s"],
-            &["--out".into(), out.into()],
-        )
-        .await
+        self.tidemark(&["apply", "--without-cluster", "--wait", "60s"], &["--out".into(), out.into()]).await
     }
 
     /// Deletes the pipeline as its policy says, and returns what the operator printed.
     pub async fn delete(&self) -> anyhow::Result<String> {
         let out = self.folder.join("out");
-        self.tidemark(&["delete", "--without-cluster"], &["--out".into(), out.into()])
-            .await
+        self.tidemark(&["delete", "--without-cluster"], &["--out".into(), out.into()]).await
     }
 
     async fn tidemark(&self, words: &[&str], rest: &[OsString]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new(program("tidemark")?);
-        command
-            .args(words)
-            .arg("--file")
-            .arg(&self.file)
-            .args(rest)
-            .kill_on_drop(true);
-        let output = tokio::time::timeout(ONCE, command.output())
-            .await
-            .context("tidemark did not end")??;
-        let text = [output.stdout, output.stderr]
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .concat();
-        anyhow::ensure!(
-            output.status.success(),
-            "tidemark {words:?} ended with {}:\n{text}",
-            output.status
-        );
+        command.args(words).arg("--file").arg(&self.file).args(rest).kill_on_drop(true);
+        let output = tokio::time::timeout(ONCE, command.output()).await.context("tidemark did not end")??;
+        let text =
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        anyhow::ensure!(output.status.success(), "tidemark {words:?} ended with {}:\n{text}", output.status);
         Ok(text)
     }
 
@@ -232,9 +201,8 @@ impl<'a> Chain<'a> {
     /// Returns status, reason and message of a condition.
     pub fn condition(&self, kind: &str) -> anyhow::Result<(String, String, String)> {
         let status = self.status()?;
-        let conditions = status["conditions"]
-            .as_array()
-            .or_else(|| status["status"]["conditions"].as_array());
+        let conditions =
+            status["conditions"].as_array().or_else(|| status["status"]["conditions"].as_array());
         let found = conditions
             .and_then(|all| all.iter().find(|condition| condition["type"] == kind))
             .with_context(|| format!("no condition {kind} in {status}"))?;

@@ -30,10 +30,7 @@ async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
 /// Waits until the target holds `rows` rows, as its `_current` view says.
 async fn rows(stack: &Stack, table: &str, rows: u64) -> anyhow::Result<()> {
     wait_until(HEALED, &format!("{rows} rows in {table}"), || async {
-        let answer = stack
-            .clickhouse()
-            .query(&format!("SELECT count() FROM {table}"))
-            .await?;
+        let answer = stack.clickhouse().query(&format!("SELECT count() FROM {table}")).await?;
         anyhow::ensure!(answer.trim() == rows.to_string(), "it has {}", answer.trim());
         Ok(Some(()))
     })
@@ -41,9 +38,7 @@ async fn rows(stack: &Stack, table: &str, rows: u64) -> anyhow::Result<()> {
 }
 
 fn with(mut manifest: Value, pointer: &str, value: Value) -> Value {
-    *manifest
-        .pointer_mut(pointer)
-        .expect("the pointer names a field of the manifest") = value;
+    *manifest.pointer_mut(pointer).expect("the pointer names a field of the manifest") = value;
     manifest
 }
 
@@ -53,20 +48,11 @@ async fn a_wrong_password_is_named_and_mending_the_secret_heals() -> anyhow::Res
     let stack = shared().await?;
     payments(stack, NAME).await?;
     let manifest = pipeline(stack, NAME, &["public.payments"]);
-    let wrong = vec![
-        manifest.clone(),
-        secret("postgres", "tidemark", "guessed"),
-        secrets().remove(1),
-    ];
+    let wrong = vec![manifest.clone(), secret("postgres", "tidemark", "guessed"), secrets().remove(1)];
     let chain = Chain::prepare(stack, NAME, &wrong)?;
     chain.start_operator()?;
-    let message = chain
-        .wait_condition("SourceReady", "False", "AuthenticationFailed", NOTICED)
-        .await?;
-    assert!(
-        message.contains("postgres") && !message.contains("guessed"),
-        "{message}"
-    );
+    let message = chain.wait_condition("SourceReady", "False", "AuthenticationFailed", NOTICED).await?;
+    assert!(message.contains("postgres") && !message.contains("guessed"), "{message}");
 
     chain.write(&objects(manifest))?;
     chain.start_sink().await?;
@@ -79,15 +65,10 @@ async fn a_missing_table_is_named_the_others_stream_and_making_it_heals() -> any
     const NAME: &str = "bad_table";
     let stack = shared().await?;
     payments(stack, NAME).await?;
-    let chain = Chain::prepare(
-        stack,
-        NAME,
-        &objects(pipeline(stack, NAME, &["public.payments", "public.refunds"])),
-    )?;
+    let chain =
+        Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments", "public.refunds"])))?;
     chain.start().await?;
-    let message = chain
-        .wait_condition("SourceReady", "False", "TableNotFound", NOTICED)
-        .await?;
+    let message = chain.wait_condition("SourceReady", "False", "TableNotFound", NOTICED).await?;
     assert!(message.contains("public.refunds"), "{message}");
     rows(stack, "bad_table.payments_current", 2).await?;
 
@@ -104,16 +85,10 @@ async fn a_wrong_broker_is_named_and_mending_the_address_heals() -> anyhow::Resu
     let stack = shared().await?;
     payments(stack, NAME).await?;
     let right = pipeline(stack, NAME, &["public.payments"]);
-    let wrong = with(
-        right.clone(),
-        "/spec/kafka/bootstrapServers",
-        json!("127.0.0.1:9"),
-    );
+    let wrong = with(right.clone(), "/spec/kafka/bootstrapServers", json!("127.0.0.1:9"));
     let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
     chain.start_operator()?;
-    let message = chain
-        .wait_condition("ConnectorRunning", "Unknown", "Unreachable", NOTICED)
-        .await?;
+    let message = chain.wait_condition("ConnectorRunning", "Unknown", "Unreachable", NOTICED).await?;
     assert!(message.contains("127.0.0.1:9"), "{message}");
 
     chain.write(&objects(right))?;
@@ -131,9 +106,7 @@ async fn an_unreachable_clickhouse_is_named_and_mending_the_address_heals() -> a
     let wrong = with(right.clone(), "/spec/clickhouse/url", json!("http://127.0.0.1:9"));
     let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
     chain.start_operator()?;
-    let message = chain
-        .wait_condition("TablesInSync", "Unknown", "Unreachable", NOTICED)
-        .await?;
+    let message = chain.wait_condition("TablesInSync", "Unknown", "Unreachable", NOTICED).await?;
     assert!(message.contains("127.0.0.1:9"), "{message}");
 
     chain.write(&objects(right))?;
@@ -152,13 +125,8 @@ async fn an_unsafe_partition_expression_is_refused_with_what_would_be_safe() -> 
     let wrong = with(right.clone(), "/spec/tables", unsafe_table);
     let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
     chain.start_operator()?;
-    let message = chain
-        .wait_condition("TablesInSync", "False", "UnsafePartitionBy", NOTICED)
-        .await?;
-    assert!(
-        message.contains("paid_at") && message.contains("public.payments"),
-        "{message}"
-    );
+    let message = chain.wait_condition("TablesInSync", "False", "UnsafePartitionBy", NOTICED).await?;
+    assert!(message.contains("paid_at") && message.contains("public.payments"), "{message}");
 
     chain.write(&objects(right))?;
     chain.start_sink().await?;
@@ -181,13 +149,8 @@ async fn an_invalid_view_is_named_the_others_answer_and_mending_its_sql_heals() 
     };
     let chain = Chain::prepare(stack, NAME, &view("SELECT no_such_column FROM payments_current"))?;
     chain.start().await?;
-    let message = chain
-        .wait_condition("ViewsInSync", "False", "InvalidView", HEALED)
-        .await?;
-    assert!(
-        message.contains("broken") && message.contains("no_such_column"),
-        "{message}"
-    );
+    let message = chain.wait_condition("ViewsInSync", "False", "InvalidView", HEALED).await?;
+    assert!(message.contains("broken") && message.contains("no_such_column"), "{message}");
     rows(stack, "bad_view.totals", 1).await?;
 
     chain.write(&view("SELECT id FROM payments_current"))?;
@@ -206,31 +169,14 @@ async fn a_malformed_event_goes_to_the_dead_letters_and_its_table_says_so() -> a
     rows(stack, "bad_event.payments_current", 2).await?;
 
     let garbage: &[u8] = br#"{"before":null,"after":{"id":"#;
-    stack
-        .kafka()
-        .produce("bad_event.public.payments", Some(br#"{"id":3}"#), Some(garbage))
-        .await?;
-    stack
-        .postgres()
-        .execute(Role::Shop, NAME, "INSERT INTO payments VALUES (4, 7, now())")
-        .await?;
+    stack.kafka().produce("bad_event.public.payments", Some(br#"{"id":3}"#), Some(garbage)).await?;
+    stack.postgres().execute(Role::Shop, NAME, "INSERT INTO payments VALUES (4, 7, now())").await?;
     rows(stack, "bad_event.payments_current", 3).await?;
-    let letters = stack
-        .kafka()
-        .consume_until("bad_event.dead-letter", NOTICED, |records| !records.is_empty())
-        .await?;
-    assert_eq!(
-        letters[0].payload(),
-        Some(garbage),
-        "the dead letter is the record as it came"
-    );
-    let message = chain
-        .wait_condition("TablesInSync", "False", "DeadLetters", NOTICED)
-        .await?;
-    assert!(
-        message.contains("payments") && message.contains("bad_event.dead-letter"),
-        "{message}"
-    );
+    let letters =
+        stack.kafka().consume_until("bad_event.dead-letter", NOTICED, |records| !records.is_empty()).await?;
+    assert_eq!(letters[0].payload(), Some(garbage), "the dead letter is the record as it came");
+    let message = chain.wait_condition("TablesInSync", "False", "DeadLetters", NOTICED).await?;
+    assert!(message.contains("payments") && message.contains("bad_event.dead-letter"), "{message}");
     Ok(())
 }
 
@@ -244,15 +190,10 @@ async fn a_shop_without_a_column_loses_the_views_that_need_it_and_no_other() -> 
     }
     let chain = Chain::prepare(stack, NAME, &objects(shop(stack, NAME)))?;
     chain.start().await?;
-    let message = chain
-        .wait_condition("ViewsInSync", "False", "MissingColumns", HEALED)
-        .await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "MissingColumns", HEALED).await?;
     assert!(message.contains("category"), "{message}");
     wait_until(HEALED, "the views that need no category", || async {
-        stack
-            .clickhouse()
-            .query(&format!("SELECT count() FROM {NAME}.daily_sales_summary"))
-            .await?;
+        stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.daily_sales_summary")).await?;
         Ok(Some(()))
     })
     .await

@@ -18,9 +18,7 @@ pub(crate) fn objects(manifest: Value) -> Vec<Value> {
 
 /// Orders of the last days, written as fast as the database takes them.
 async fn orders(generator: &mut Generator, number: u32) -> anyhow::Result<()> {
-    generator
-        .history(number, 40, jiff::Timestamp::now().as_microsecond())
-        .await
+    generator.history(number, 40, jiff::Timestamp::now().as_microsecond()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,10 +83,7 @@ async fn an_operator_that_starts_again_writes_nothing() -> anyhow::Result<()> {
     chain.operator().stop().await?;
 
     let again = chain.apply_once().await?;
-    assert!(
-        again.contains("nothing to do"),
-        "a second apply did something:\n{again}"
-    );
+    assert!(again.contains("nothing to do"), "a second apply did something:\n{again}");
     Ok(())
 }
 
@@ -108,31 +103,14 @@ async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right()
     chain.operator().stop().await?;
     chain.sink().stop().await?;
     chain.delete().await?;
-    let slots = stack
-        .postgres()
-        .query(
-            Role::Superuser,
-            NAME,
-            "SELECT slot_name FROM pg_replication_slots",
-        )
-        .await?;
-    let publications = stack
-        .postgres()
-        .query(Role::Superuser, NAME, "SELECT pubname FROM pg_publication")
-        .await?;
-    assert!(
-        slots.is_empty() && publications.is_empty(),
-        "left: {slots:?} {publications:?}"
-    );
-    let connectors = stack
-        .connect()
-        .request(reqwest::Method::GET, "/connectors", None)
-        .await?;
+    let slots =
+        stack.postgres().query(Role::Superuser, NAME, "SELECT slot_name FROM pg_replication_slots").await?;
+    let publications =
+        stack.postgres().query(Role::Superuser, NAME, "SELECT pubname FROM pg_publication").await?;
+    assert!(slots.is_empty() && publications.is_empty(), "left: {slots:?} {publications:?}");
+    let connectors = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
     assert_eq!(connectors, serde_json::json!([]), "connectors were left");
-    let kept = stack
-        .clickhouse()
-        .query(&format!("SELECT count() FROM {NAME}.customers"))
-        .await?;
+    let kept = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
     assert_ne!(kept.trim(), "0", "the state tables are retained by default");
 
     // What happens while nobody looks: an update, a deletion, a new row.
@@ -153,34 +131,22 @@ async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     sql(SCHEMA).await?;
     sql(SEED).await?;
     // Enough that Connect dies in the middle of it.
-    sql(
-        "INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
-         FROM generate_series(1, 200000) AS i",
-    )
+    sql("INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
+         FROM generate_series(1, 200000) AS i")
     .await?;
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
     let rows = || async {
-        let answer = stack
-            .clickhouse()
-            .query(&format!("SELECT count() FROM {NAME}.customers"))
-            .await?;
+        let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
         anyhow::Ok(answer.trim().parse::<u64>()?)
     };
-    let at_the_kill = wait_until(
-        Duration::from_secs(90),
-        "the first rows of the snapshot",
-        || async {
-            let rows: u64 = rows().await?;
-            Ok((rows > 0).then_some(rows))
-        },
-    )
+    let at_the_kill = wait_until(Duration::from_secs(90), "the first rows of the snapshot", || async {
+        let rows: u64 = rows().await?;
+        Ok((rows > 0).then_some(rows))
+    })
     .await?;
     stack.connect().kill().await?;
-    assert!(
-        at_the_kill < 200_000,
-        "the snapshot was over before Connect was killed: {at_the_kill} rows"
-    );
+    assert!(at_the_kill < 200_000, "the snapshot was over before Connect was killed: {at_the_kill} rows");
     sql("DELETE FROM customers WHERE id % 2 = 0 AND id NOT IN (SELECT customer_id FROM orders)").await?;
     stack.connect().start().await?;
     chain.wait_ready(Duration::from_secs(180)).await?;

@@ -24,13 +24,8 @@ async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
-    let name = object["metadata"]["name"]
-        .as_str()
-        .context("an object has a name")?
-        .to_owned();
-    Ok(api
-        .patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object))
-        .await?)
+    let name = object["metadata"]["name"].as_str().context("an object has a name")?.to_owned();
+    Ok(api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?)
 }
 
 /// Installs our definition and makes a namespace.
@@ -71,26 +66,15 @@ impl Operator {
         let (client, shutdown) = (client.clone(), Shutdown::default());
         let token = shutdown.clone();
         let task = tokio::spawn(async move { run::run_with(&config, client, token).await });
-        Ok(Self {
-            listen,
-            shutdown,
-            task,
-        })
+        Ok(Self { listen, shutdown, task })
     }
 
     /// Sum of a metric over its labels.
     async fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let client = reqwest::Client::builder().no_proxy().build()?;
-        let text = client
-            .get(format!("http://{}/metrics", self.listen))
-            .send()
-            .await?
-            .text()
-            .await?;
+        let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
         let lines = text.lines().filter(|line| line.starts_with(name));
-        Ok(lines
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-            .sum())
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
     async fn stop(self) -> anyhow::Result<()> {
@@ -132,32 +116,22 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         let pipelines = pipelines.clone();
         async move {
             let status = pipelines.get(NAME).await?.status.context("no status yet")?;
-            let found = status
-                .conditions
-                .into_iter()
-                .find(|condition| condition.type_ == kind);
+            let found = status.conditions.into_iter().find(|condition| condition.type_ == kind);
             let found = found.with_context(|| format!("no condition {kind}"))?;
             anyhow::Ok((found.status, found.reason, found.message))
         }
     };
-    wait_until(
-        DEADLINE,
-        "the connector to run and the sink to be made",
-        || async {
-            let (status, reason, message) = condition("ConnectorRunning").await?;
-            anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
-            deployments.get("controlled-sink").await?;
-            let (_, reason, message) = condition("SinkAvailable").await?;
-            // Nodes run no pods here: the Deployment is all that the operator can do.
-            anyhow::ensure!(
-                reason == "ReplicasUnavailable",
-                "SinkAvailable {reason} {message}"
-            );
-            let status = pipelines.get(NAME).await?.status.context("no status")?;
-            anyhow::ensure!(status.observed_generation == Some(1), "the generation advances");
-            Ok(Some(()))
-        },
-    )
+    wait_until(DEADLINE, "the connector to run and the sink to be made", || async {
+        let (status, reason, message) = condition("ConnectorRunning").await?;
+        anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
+        deployments.get("controlled-sink").await?;
+        let (_, reason, message) = condition("SinkAvailable").await?;
+        // Nodes run no pods here: the Deployment is all that the operator can do.
+        anyhow::ensure!(reason == "ReplicasUnavailable", "SinkAvailable {reason} {message}");
+        let status = pipelines.get(NAME).await?.status.context("no status")?;
+        anyhow::ensure!(status.observed_generation == Some(1), "the generation advances");
+        Ok(Some(()))
+    })
     .await?;
     operator.stop().await?;
 
@@ -199,10 +173,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         )
         .await?;
     assert!(slots.is_empty(), "slots were left: {slots:?}");
-    assert!(
-        deployments.get_opt("controlled-sink").await?.is_none(),
-        "the sink was left"
-    );
+    assert!(deployments.get_opt("controlled-sink").await?.is_none(), "the sink was left");
     operator.stop().await
 }
 
@@ -215,31 +186,15 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
     let replica = |identity: &str| {
         let (sender, leads) = watch::channel(false);
         let shutdown = Shutdown::default();
-        let run = leader::run(
-            client.clone(),
-            NAME.into(),
-            identity.into(),
-            sender,
-            shutdown.clone(),
-        );
+        let run = leader::run(client.clone(), NAME.into(), identity.into(), sender, shutdown.clone());
         (leads, shutdown, tokio::spawn(run))
     };
     let (first, first_shutdown, first_task) = replica("first");
-    wait_until(DEADLINE, "the first to lead", || async {
-        Ok((*first.borrow()).then_some(()))
-    })
-    .await?;
+    wait_until(DEADLINE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
     let (second, second_shutdown, second_task) = replica("second");
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
-    let renewed = || async {
-        anyhow::Ok(
-            leases
-                .get(leader::LEASE_NAME)
-                .await?
-                .spec
-                .and_then(|spec| spec.renew_time),
-        )
-    };
+    let renewed =
+        || async { anyhow::Ok(leases.get(leader::LEASE_NAME).await?.spec.and_then(|spec| spec.renew_time)) };
     let before = renewed().await?;
     wait_until(DEADLINE, "the Lease to be renewed", || async {
         Ok((renewed().await? != before).then_some(()))

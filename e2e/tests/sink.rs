@@ -95,11 +95,7 @@ fn random_value(ch_type: &ChType, random: &mut StdRng, out: &mut Vec<u8>) {
         }
         ChType::Date32 => out.extend(random.random_range(-25_567_i32..=120_529).to_le_bytes()),
         ChType::DateTime64 { .. } => {
-            out.extend(
-                random
-                    .random_range(-2_208_988_800_000_i64..=10_413_791_999_999)
-                    .to_le_bytes(),
-            );
+            out.extend(random.random_range(-2_208_988_800_000_i64..=10_413_791_999_999).to_le_bytes());
         }
         ChType::String => {
             let length = random.random_range(0..200_u8);
@@ -143,11 +139,7 @@ async fn columns_of_every_type_come_back_as_they_were_sent() -> anyhow::Result<(
         let (mut numbers, mut values) = (Column::new(&ChType::UInt32)?, Column::new(&ch_type)?);
         let mut sent = Vec::new();
         // More than 256 different strings: a dictionary's indexes become wider.
-        let rows = if name.starts_with("LowCardinality") {
-            700
-        } else {
-            150
-        };
+        let rows = if name.starts_with("LowCardinality") { 700 } else { 150 };
         for number in 0..rows {
             numbers.push_fixed(&u32::try_from(number)?.to_le_bytes());
             let start = sent.len();
@@ -157,27 +149,14 @@ async fn columns_of_every_type_come_back_as_they_were_sent() -> anyhow::Result<(
                 .map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
         }
         // In two pieces, as a batch is split that the server has no memory for.
-        let columns = [
-            BlockColumn {
-                name: "n",
-                column: &numbers,
-            },
-            BlockColumn {
-                name: "v",
-                column: &values,
-            },
-        ];
+        let columns =
+            [BlockColumn { name: "n", column: &numbers }, BlockColumn { name: "v", column: &values }];
         for piece in [0..rows / 3, rows / 3..rows] {
             let (frames, _) = encode_block(&columns, &piece);
             let insert = format!("INSERT INTO {table} (n, v)");
-            client
-                .insert_native(&insert, frames.into(), &[])
-                .await
-                .with_context(|| format!("{name}"))?;
+            client.insert_native(&insert, frames.into(), &[]).await.with_context(|| format!("{name}"))?;
         }
-        let back = client
-            .query_bytes(&format!("SELECT v FROM {table} ORDER BY n"), "RowBinary")
-            .await?;
+        let back = client.query_bytes(&format!("SELECT v FROM {table} ORDER BY n"), "RowBinary").await?;
         ensure!(back == sent, "{name}: what came back is not what was sent");
     }
     client.execute(&format!("DROP DATABASE {database}")).await?;
@@ -193,22 +172,11 @@ async fn the_rows_that_the_corpus_expects_are_postgresqls_own() -> anyhow::Resul
     for _ in 0..2 {
         let database = unique_name("corpus");
         stack.postgres().create_database(&database).await?;
-        stack
-            .postgres()
-            .execute(Role::Superuser, &database, &text("schema.sql")?)
-            .await?;
+        stack.postgres().execute(Role::Superuser, &database, &text("schema.sql")?).await?;
         for statement in statements(&text("workload.sql")?) {
-            stack
-                .postgres()
-                .execute(Role::Superuser, &database, &statement)
-                .await?;
+            stack.postgres().execute(Role::Superuser, &database, &statement).await?;
         }
-        runs.push(
-            stack
-                .postgres()
-                .query(Role::Superuser, &database, &text("expected.sql")?)
-                .await?,
-        );
+        runs.push(stack.postgres().query(Role::Superuser, &database, &text("expected.sql")?).await?);
     }
     let found = expectation(&runs[0], &runs[1])?;
     let file = folder.join("expected.json");
@@ -255,12 +223,8 @@ fn expectation(one: &[Vec<Option<String>>], other: &[Vec<Option<String>>]) -> an
     for (table, mut row) in rows(one)? {
         let identity =
             |row: &Value| ["id", "order_id", "line_no", "actor", "action"].map(|name| row.get(name).cloned());
-        let twin = others
-            .iter()
-            .find(|(name, twin)| *name == table && identity(twin) == identity(&row));
-        let twin = &twin
-            .with_context(|| format!("a row of {table} is in one run only"))?
-            .1;
+        let twin = others.iter().find(|(name, twin)| *name == table && identity(twin) == identity(&row));
+        let twin = &twin.with_context(|| format!("a row of {table} is in one run only"))?.1;
         if let Value::Object(values) = &mut row {
             for (name, value) in values.iter_mut() {
                 if twin[name] != *value {
@@ -275,19 +239,8 @@ fn expectation(one: &[Vec<Option<String>>], other: &[Vec<Option<String>>]) -> an
 
 /// Rows as texts in an order of their own, for a comparison that does not depend on it.
 fn sorted(tables: &Value) -> BTreeMap<String, BTreeSet<String>> {
-    let rows = |rows: &Value| {
-        rows.as_array()
-            .into_iter()
-            .flatten()
-            .map(Value::to_string)
-            .collect()
-    };
-    tables
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(table, all)| (table.clone(), rows(all)))
-        .collect()
+    let rows = |rows: &Value| rows.as_array().into_iter().flatten().map(Value::to_string).collect();
+    tables.as_object().into_iter().flatten().map(|(table, all)| (table.clone(), rows(all))).collect()
 }
 
 fn note_layout() -> TableLayout {
@@ -311,15 +264,7 @@ fn note_layout() -> TableLayout {
             column("id", Wire::Int, ChType::Int64, Some(0)),
             column("code", Wire::Text, ChType::String, Some(1)),
             column("body", Wire::Text, ChType::String, None),
-            column(
-                "total",
-                Wire::Decimal,
-                ChType::Decimal {
-                    precision: 10,
-                    scale: 2,
-                },
-                None,
-            ),
+            column("total", Wire::Decimal, ChType::Decimal { precision: 10, scale: 2 }, None),
         ],
         ignored: vec![],
         full_before: false,
@@ -328,11 +273,7 @@ fn note_layout() -> TableLayout {
 }
 
 fn event(op: &str, lsn: u64, row: &Value) -> Vec<u8> {
-    let (before, after) = if op == "d" {
-        (row, &Value::Null)
-    } else {
-        (&Value::Null, row)
-    };
+    let (before, after) = if op == "d" { (row, &Value::Null) } else { (&Value::Null, row) };
     json!({
         "before": before, "after": after, "op": op,
         "source": {"ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn,
@@ -382,14 +323,8 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
         .await
     };
     expect("1\tlong body\t1.5").await?;
-    let dead = stack
-        .kafka()
-        .consume_until(&topics.dead_letter(), SOON, |all| !all.is_empty())
-        .await?;
-    ensure!(
-        dead[0].payload() == Some(b"{\"not\": \"an envelope\"}"),
-        "the record as it came"
-    );
+    let dead = stack.kafka().consume_until(&topics.dead_letter(), SOON, |all| !all.is_empty()).await?;
+    ensure!(dead[0].payload() == Some(b"{\"not\": \"an envelope\"}"), "the record as it came");
     let headers: BTreeMap<&str, &[u8]> = dead[0]
         .headers()
         .into_iter()
@@ -406,10 +341,7 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
     produce(&event("u", 300, &note(2, placeholder, "1.00"))).await?;
     produce(&event("c", 400, &note(3, "third", "3.00"))).await?;
     expect("1\tlong body\t2.5\n3\tthird\t3").await?;
-    stack
-        .kafka()
-        .consume_until(&topics.dead_letter(), SOON, |all| all.len() == 2)
-        .await?;
+    stack.kafka().consume_until(&topics.dead_letter(), SOON, |all| all.len() == 2).await?;
     let progress =
         format!("SELECT dead_letters, next_offset FROM {name}._tidemark_progress FINAL FORMAT TSV");
     wait_until(SOON, "the progress table to count the dead letters", || async {

@@ -23,16 +23,10 @@ async fn an_insert_reaches_kafka_and_goes_on_after_every_part_was_killed() -> an
     // The least that Debezium needs: the owner publishes, the pipeline's role only reads and replicates.
     let publish = "CREATE PUBLICATION stream FOR TABLE orders";
     stack.postgres().execute(Role::Shop, "stream", publish).await?;
-    stack
-        .postgres()
-        .execute(Role::Superuser, "stream", "REVOKE shop FROM tidemark")
-        .await?;
+    stack.postgres().execute(Role::Superuser, "stream", "REVOKE shop FROM tidemark").await?;
     stack.kafka().create_topic("stream.public.orders", 1).await?;
     let config = connector(&stack, "stream");
-    stack
-        .connect()
-        .request(Method::PUT, "/connectors/stream/config", Some(&config))
-        .await?;
+    stack.connect().request(Method::PUT, "/connectors/stream/config", Some(&config)).await?;
     expect_ids(&stack, "stream.public.orders", &[1]).await?;
 
     insert(&stack, 2).await?;
@@ -41,24 +35,18 @@ async fn an_insert_reaches_kafka_and_goes_on_after_every_part_was_killed() -> an
     stack.connect().kill().await?;
     insert(&stack, 3).await?;
     stack.connect().start().await?;
-    expect_ids(&stack, "stream.public.orders", &[1, 2, 3])
-        .await
-        .context("after Connect was killed")?;
+    expect_ids(&stack, "stream.public.orders", &[1, 2, 3]).await.context("after Connect was killed")?;
 
     stack.kafka().kill().await?;
     insert(&stack, 4).await?;
     stack.kafka().start().await?;
-    expect_ids(&stack, "stream.public.orders", &[1, 2, 3, 4])
-        .await
-        .context("after Kafka was killed")?;
+    expect_ids(&stack, "stream.public.orders", &[1, 2, 3, 4]).await.context("after Kafka was killed")?;
 
     stack.postgres().kill().await?;
     stack.postgres().start().await?;
     insert(&stack, 5).await?;
     restart_failed_task(&stack, "stream").await?;
-    expect_ids(&stack, "stream.public.orders", &[1, 2, 3, 4, 5])
-        .await
-        .context("after PostgreSQL was killed")
+    expect_ids(&stack, "stream.public.orders", &[1, 2, 3, 4, 5]).await.context("after PostgreSQL was killed")
 }
 
 #[tokio::test]
@@ -66,12 +54,8 @@ async fn clickhouse_keeps_its_data_over_a_stop_and_a_kill() -> anyhow::Result<()
     let stack = Stack::start(&[Part::Clickhouse]).await?;
     let clickhouse = stack.clickhouse();
     clickhouse.query("CREATE DATABASE kept").await?;
-    clickhouse
-        .query("CREATE TABLE kept.t (id UInt64) ENGINE = MergeTree ORDER BY id")
-        .await?;
-    clickhouse
-        .query("INSERT INTO kept.t SELECT number FROM numbers(1000)")
-        .await?;
+    clickhouse.query("CREATE TABLE kept.t (id UInt64) ENGINE = MergeTree ORDER BY id").await?;
+    clickhouse.query("INSERT INTO kept.t SELECT number FROM numbers(1000)").await?;
     let address = clickhouse.url();
 
     clickhouse.restart().await?;
@@ -88,38 +72,25 @@ async fn clickhouse_keeps_its_data_over_a_stop_and_a_kill() -> anyhow::Result<()
 #[tokio::test]
 async fn the_reader_sees_views_and_neither_tables_nor_writes() -> anyhow::Result<()> {
     let clickhouse = shared().await?.clickhouse();
-    clickhouse
-        .query(&format!("CREATE DATABASE IF NOT EXISTS {ANALYTICS_DATABASE}"))
-        .await?;
+    clickhouse.query(&format!("CREATE DATABASE IF NOT EXISTS {ANALYTICS_DATABASE}")).await?;
     for statement in [
         "CREATE TABLE secret_orders (id UInt64) ENGINE = ReplacingMergeTree ORDER BY id",
         "INSERT INTO secret_orders VALUES (7)",
         "CREATE VIEW data_freshness SQL SECURITY DEFINER AS SELECT id FROM secret_orders FINAL",
     ] {
-        clickhouse
-            .query_as(User::Tidemark, statement, &[("database", ANALYTICS_DATABASE)])
-            .await?;
+        clickhouse.query_as(User::Tidemark, statement, &[("database", ANALYTICS_DATABASE)]).await?;
     }
     let ask = async |statement: &str| {
-        clickhouse
-            .query_as(User::Reader, statement, &[("database", ANALYTICS_DATABASE)])
-            .await
+        clickhouse.query_as(User::Reader, statement, &[("database", ANALYTICS_DATABASE)]).await
     };
     assert_eq!(ask("SELECT * FROM data_freshness").await?, "7\n");
-    for refused in [
-        "SELECT * FROM secret_orders",
-        "INSERT INTO secret_orders VALUES (8)",
-        "DROP VIEW data_freshness",
-    ] {
+    for refused in
+        ["SELECT * FROM secret_orders", "INSERT INTO secret_orders VALUES (8)", "DROP VIEW data_freshness"]
+    {
         let error = ask(refused).await.expect_err(refused).to_string();
-        assert!(
-            error.contains("ACCESS_DENIED") || error.contains("READONLY"),
-            "{refused}: {error}"
-        );
+        assert!(error.contains("ACCESS_DENIED") || error.contains("READONLY"), "{refused}: {error}");
     }
-    clickhouse
-        .query(&format!("DROP DATABASE {ANALYTICS_DATABASE}"))
-        .await?;
+    clickhouse.query(&format!("DROP DATABASE {ANALYTICS_DATABASE}")).await?;
     Ok(())
 }
 
@@ -128,48 +99,23 @@ async fn the_pipeline_role_publishes_the_shops_tables_without_being_superuser() 
     let postgres = shared().await?.postgres();
     let database = unique_name("rights");
     postgres.create_database(&database).await?;
-    postgres
-        .execute(
-            Role::Shop,
-            &database,
-            "CREATE TABLE orders (id bigint PRIMARY KEY)",
-        )
-        .await?;
+    postgres.execute(Role::Shop, &database, "CREATE TABLE orders (id bigint PRIMARY KEY)").await?;
     let publish = "CREATE PUBLICATION shop FOR TABLE orders";
     postgres.execute(Role::Tidemark, &database, publish).await?;
     let slot = format!("SELECT pg_create_logical_replication_slot('{database}', 'pgoutput')");
     postgres.execute(Role::Tidemark, &database, &slot).await?;
     postgres
-        .execute(
-            Role::Tidemark,
-            &database,
-            &format!("SELECT pg_drop_replication_slot('{database}')"),
-        )
+        .execute(Role::Tidemark, &database, &format!("SELECT pg_drop_replication_slot('{database}')"))
         .await?;
 
     let privileges = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = 'tidemark'";
     let rows = postgres.query(Role::Superuser, &database, privileges).await?;
-    assert_eq!(
-        rows,
-        [[Some("f".to_owned()), Some("f".to_owned()), Some("f".to_owned())]]
-    );
+    assert_eq!(rows, [[Some("f".to_owned()), Some("f".to_owned()), Some("f".to_owned())]]);
     // Without the owner's membership the role reads, and publishes nothing.
-    postgres
-        .execute(
-            Role::Superuser,
-            &database,
-            "CREATE TABLE others (id bigint PRIMARY KEY)",
-        )
-        .await?;
+    postgres.execute(Role::Superuser, &database, "CREATE TABLE others (id bigint PRIMARY KEY)").await?;
     let foreign = "CREATE PUBLICATION foreign_table FOR TABLE others";
-    let error = postgres
-        .execute(Role::Tidemark, &database, foreign)
-        .await
-        .expect_err("not the owner");
-    assert!(
-        format!("{error:#}").contains("must be owner of table others"),
-        "{error:#}"
-    );
+    let error = postgres.execute(Role::Tidemark, &database, foreign).await.expect_err("not the owner");
+    assert!(format!("{error:#}").contains("must be owner of table others"), "{error:#}");
     Ok(())
 }
 
@@ -201,10 +147,8 @@ async fn a_halted_server_does_not_answer_until_it_goes_on() -> anyhow::Result<()
     let halted = tokio::time::timeout(Duration::from_secs(2), clickhouse.query("SELECT 1")).await;
     assert!(halted.is_err(), "a halted server answered: {halted:?}");
     clickhouse.process().signal(Signal::Continue)?;
-    let answer = wait_until(SOON, "an answer", || async {
-        clickhouse.query("SELECT 1").await.map(Some)
-    })
-    .await?;
+    let answer =
+        wait_until(SOON, "an answer", || async { clickhouse.query("SELECT 1").await.map(Some) }).await?;
     assert_eq!(answer, "1\n");
     Ok(())
 }
@@ -213,10 +157,7 @@ async fn a_halted_server_does_not_answer_until_it_goes_on() -> anyhow::Result<()
 async fn a_dropped_stack_leaves_no_process_and_no_folder() -> anyhow::Result<()> {
     let stack = Stack::start(&[Part::Postgres, Part::Clickhouse]).await?;
     let folder = stack.folder().to_owned();
-    assert!(
-        processes_below(&folder)? >= 3,
-        "PostgreSQL, ClickHouse and the janitor run"
-    );
+    assert!(processes_below(&folder)? >= 3, "PostgreSQL, ClickHouse and the janitor run");
     drop(stack);
     assert_eq!(processes_below(&folder)?, 0);
     assert!(!folder.exists());
@@ -234,16 +175,11 @@ async fn a_killed_owner_leaves_no_process_and_no_folder() -> anyhow::Result<()> 
         .spawn()?;
     let settings = wait_until(SOON, "the stack to be up", || async {
         ensure!(json.exists(), "no {} yet", json.display());
-        Ok(Some(serde_json::from_str::<Value>(&std::fs::read_to_string(
-            &json,
-        )?)?))
+        Ok(Some(serde_json::from_str::<Value>(&std::fs::read_to_string(&json)?)?))
     })
     .await?;
     let folder = Path::new(settings["STACK_FOLDER"].as_str().context("the folder's name")?).to_owned();
-    assert!(
-        processes_below(&folder)? >= 3,
-        "PostgreSQL, ClickHouse and the janitor run"
-    );
+    assert!(processes_below(&folder)? >= 3, "PostgreSQL, ClickHouse and the janitor run");
     owner.kill()?;
     owner.wait()?;
     wait_until(SOON, "everything to be gone", || async {
@@ -257,18 +193,9 @@ async fn a_part_that_cannot_start_is_named_with_its_log_and_advice() -> anyhow::
     let stack = Stack::start(&[Part::Clickhouse]).await?;
     stack.clickhouse().stop().await?;
     std::fs::write(stack.folder().join("users.xml"), "<clickhouse><broken")?;
-    let error = stack
-        .clickhouse()
-        .start()
-        .await
-        .expect_err("the users file is broken");
+    let error = stack.clickhouse().start().await.expect_err("the users file is broken");
     let text = format!("{error:#}");
-    for expected in [
-        "clickhouse did not start",
-        "the last lines of",
-        "users.xml",
-        "ended by itself",
-    ] {
+    for expected in ["clickhouse did not start", "the last lines of", "users.xml", "ended by itself"] {
         assert!(text.contains(expected), "{expected:?} is missing in: {text}");
     }
     Ok(())
@@ -287,14 +214,7 @@ fn processes_below(folder: &Path) -> anyhow::Result<usize> {
 }
 
 async fn insert(stack: &Stack, id: i64) -> anyhow::Result<()> {
-    stack
-        .postgres()
-        .execute(
-            Role::Shop,
-            "stream",
-            &format!("INSERT INTO orders VALUES ({id}, 1)"),
-        )
-        .await
+    stack.postgres().execute(Role::Shop, "stream", &format!("INSERT INTO orders VALUES ({id}, 1)")).await
 }
 
 /// Waits until the topic holds a row for each of these keys; a replay may bring one twice.
@@ -304,8 +224,7 @@ async fn expect_ids(stack: &Stack, topic: &str, ids: &[i64]) -> anyhow::Result<(
         serde_json::from_slice::<Value>(record.payload()?).ok()?["after"]["id"].as_i64()
     };
     let complete = |records: &[rdkafka::message::OwnedMessage]| {
-        ids.iter()
-            .all(|wanted| records.iter().any(|record| id(record) == Some(*wanted)))
+        ids.iter().all(|wanted| records.iter().any(|record| id(record) == Some(*wanted)))
     };
     stack.kafka().consume_until(topic, SOON, complete).await.map(drop)
 }
@@ -313,10 +232,8 @@ async fn expect_ids(stack: &Stack, topic: &str, ids: &[i64]) -> anyhow::Result<(
 /// Debezium retries a lost connection; a task that gave up first is restarted, as an operator would.
 async fn restart_failed_task(stack: &Stack, name: &str) -> anyhow::Result<()> {
     wait_until(SOON, "the connector's task to run", || async {
-        let status = stack
-            .connect()
-            .request(Method::GET, &format!("/connectors/{name}/status"), None)
-            .await?;
+        let status =
+            stack.connect().request(Method::GET, &format!("/connectors/{name}/status"), None).await?;
         if status["tasks"][0]["state"] == "FAILED" {
             stack
                 .connect()

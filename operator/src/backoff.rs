@@ -29,10 +29,7 @@ impl Backoff {
 
     /// Forgets the failures of an object that went well, or is gone.
     pub fn succeeded(&self, object: &str) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(object);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(object);
     }
 }
 

@@ -9,12 +9,7 @@ use tidemark_runtime::shell::LogFormat;
 #[derive(Debug, Clone, Args)]
 pub struct OperatorConfig {
     /// Namespaces to watch, comma-separated; empty: all.
-    #[arg(
-        long,
-        env = "TIDEMARK_WATCH_NAMESPACES",
-        value_delimiter = ',',
-        default_value = ""
-    )]
+    #[arg(long, env = "TIDEMARK_WATCH_NAMESPACES", value_delimiter = ',', default_value = "")]
     pub watch_namespaces: Vec<String>,
     /// Image of the sink's pods.
     #[arg(long, env = "TIDEMARK_SINK_IMAGE", default_value = DEFAULT_SINK_IMAGE)]
@@ -42,10 +37,6 @@ pub const DEFAULT_SINK_IMAGE: &str = concat!("ghcr.io/tidemark/tidemark-sink:", 
 impl OperatorConfig {
     /// Namespaces to watch; empty: all.
     pub fn namespaces(&self) -> Vec<&str> {
-        self.watch_namespaces
-            .iter()
-            .map(|name| name.trim())
-            .filter(|name| !name.is_empty())
-            .collect()
+        self.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect()
     }
 }

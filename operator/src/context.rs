@@ -81,31 +81,18 @@ impl Context {
 
     /// Generation whose spec was last kept as a revision by this process.
     pub fn kept_revision(&self, pipeline: &str) -> Option<i64> {
-        self.revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(pipeline)
-            .copied()
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(pipeline).copied()
     }
 
     /// Remembers that the spec of a generation is kept.
     pub fn keep_revision(&self, pipeline: &str, generation: i64) {
-        self.revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(pipeline.to_owned(), generation);
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.to_owned(), generation);
     }
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(pipeline);
-        self.revisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(pipeline);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.backoff.succeeded(pipeline);
         self.engine.memory.forget(pipeline);
     }

@@ -69,16 +69,9 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
 }
 
 /// What follows a failed reconcile: a growing pause of this object alone.
-#[allow(
-    clippy::needless_pass_by_value,
-    reason = "the controller calls it with these types"
-)]
+#[allow(clippy::needless_pass_by_value, reason = "the controller calls it with these types")]
 pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
-    let name = format!(
-        "{}/{}",
-        object.meta().namespace.as_deref().unwrap_or_default(),
-        object.name_any()
-    );
+    let name = format!("{}/{}", object.meta().namespace.as_deref().unwrap_or_default(), object.name_any());
     let pause = context.backoff.failed(&name, rand::random());
     tracing::warn!(pipeline = name, %error, pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "reconcile failed");
     Action::requeue(pause)
@@ -88,9 +81,7 @@ async fn within<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
-    Ok(tokio::time::timeout(DEADLINE, call)
-        .await
-        .map_err(|_| Error::Deadline(what))??)
+    Ok(tokio::time::timeout(DEADLINE, call).await.map_err(|_| Error::Deadline(what))??)
 }
 
 async fn reconcile_pipeline(
@@ -101,10 +92,7 @@ async fn reconcile_pipeline(
     let name = PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any());
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
     let deleting = pipeline.metadata.deletion_timestamp.is_some();
-    let finalizer = pipeline
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER);
+    let finalizer = pipeline.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if deleting && !finalizer {
         context.forget(&name.to_string());
         return Ok((Action::await_change(), false));
@@ -116,11 +104,8 @@ async fn reconcile_pipeline(
         let patch = json!({"metadata": {
             "finalizers": finalizers, "resourceVersion": pipeline.metadata.resource_version,
         }});
-        within(
-            "adding the finalizer",
-            api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)),
-        )
-        .await?;
+        within("adding the finalizer", api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)))
+            .await?;
     }
     let (spec, invalid) = runnable_spec(pipeline, &name, context).await?;
     let read = references::read(client, &name.namespace, &spec).await;
@@ -170,11 +155,7 @@ async fn reconcile_pipeline(
         return Err(Error::Steps(report.outcome.failures.len()));
     }
     context.backoff.succeeded(&name.to_string());
-    let pause = if report.outcome.is_pending() || deleting {
-        FAST
-    } else {
-        SLOW
-    };
+    let pause = if report.outcome.is_pending() || deleting { FAST } else { SLOW };
     Ok((Action::requeue(pause), changed))
 }
 
@@ -195,15 +176,8 @@ async fn runnable_spec(
         }
         return Ok((pipeline.spec.clone(), None));
     };
-    let last = within(
-        "reading the last valid spec",
-        revisions::last_valid(client, pipeline),
-    )
-    .await?;
-    Ok((
-        last.unwrap_or_else(|| pipeline.spec.clone()),
-        Some(invalid.to_string()),
-    ))
+    let last = within("reading the last valid spec", revisions::last_valid(client, pipeline)).await?;
+    Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string())))
 }
 
 async fn write_status(
@@ -216,12 +190,7 @@ async fn write_status(
         "metadata": {"name": name}, "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    match within(
-        "writing the status",
-        api.patch_status(name, &params, &Patch::Apply(object)),
-    )
-    .await
-    {
+    match within("writing the status", api.patch_status(name, &params, &Patch::Apply(object))).await {
         // Deleted meanwhile.
         Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         other => other.map(|_| ()),
@@ -249,11 +218,8 @@ async fn finish_deletion(
     if !report.clean {
         tell_what_is_left(name, context, &report.left_behind, reference).await;
     }
-    let finalizers: Vec<&String> = pipeline
-        .finalizers()
-        .iter()
-        .filter(|finalizer| *finalizer != FINALIZER)
-        .collect();
+    let finalizers: Vec<&String> =
+        pipeline.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
     let patch = json!({"metadata": {
         "finalizers": finalizers, "resourceVersion": pipeline.metadata.resource_version,
     }});
@@ -282,10 +248,7 @@ async fn tell_what_is_left(
         lines.insert(index, format!("{}: {}", left.what, left.command));
     }
     let text = lines.into_values().collect::<Vec<_>>().join("; ");
-    let note = Note {
-        warning: true,
-        reason: "LeftBehind".into(),
-        text: format!("not removed in time: {text}"),
-    };
+    let note =
+        Note { warning: true, reason: "LeftBehind".into(), text: format!("not removed in time: {text}") };
     context.events.publish(reference, &note).await;
 }

@@ -49,10 +49,7 @@ impl References {
             key: key.to_owned(),
             object_exists: absent_key,
         };
-        let data = self
-            .0
-            .get(&(holder, name.to_owned()))
-            .ok_or_else(|| missing(false))?;
+        let data = self.0.get(&(holder, name.to_owned())).ok_or_else(|| missing(false))?;
         data.get(key).cloned().ok_or_else(|| missing(true))
     }
 }
@@ -75,13 +72,7 @@ pub struct Missing {
 
 impl Missing {
     fn text(&self) -> String {
-        let Self {
-            field,
-            holder,
-            name,
-            key,
-            ..
-        } = self;
+        let Self { field, holder, name, key, .. } = self;
         if self.object_exists {
             format!(
                 "{field}: the {holder:?} {name:?} has no key {key:?}: add it, or name another key in {field}"
@@ -104,12 +95,7 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     if let Some(sasl) = &spec.kafka.sasl {
         secret(&sasl.credentials.secret_name);
     }
-    if let Some(certificate) = spec
-        .kafka
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.client_certificate.as_ref())
-    {
+    if let Some(certificate) = spec.kafka.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
         secret(&certificate.secret_name);
     }
     let authorities = [
@@ -181,11 +167,7 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
     let postgres = &spec.source.postgres;
     let clickhouse = &spec.clickhouse;
     Resolved {
-        postgres: look.account(
-            "spec.source.postgres",
-            &postgres.credentials,
-            postgres.tls.ca.as_ref(),
-        ),
+        postgres: look.account("spec.source.postgres", &postgres.credentials, postgres.tls.ca.as_ref()),
         connect: (spec.source.connect.credentials.as_ref())
             .map(|credentials| look.credentials("spec.source.connect.credentials", credentials))
             .transpose(),
@@ -219,21 +201,15 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn key(&self, holder: Holder, field: &str, reference: &KeyReference) -> Result<String, Missing> {
-        self.references
-            .value(holder, field, &reference.name, &reference.key)
+        self.references.value(holder, field, &reference.name, &reference.key)
     }
 
     fn credentials(&self, field: &str, reference: &CredentialsRef) -> Result<Credentials, Missing> {
         let value = |key: &str| {
-            let text = self
-                .references
-                .value(Holder::Secret, field, &reference.secret_name, key)?;
+            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
-        Ok(Credentials::new(
-            value(&reference.username_key)?,
-            value(&reference.password_key)?,
-        ))
+        Ok(Credentials::new(value(&reference.username_key)?, value(&reference.password_key)?))
     }
 
     fn authority(
@@ -268,16 +244,12 @@ impl Look<'_> {
         let tls = match &spec.kafka.tls {
             None => None,
             Some(tls) => {
-                let mut material = Tls {
-                    ca: self.authority("spec.kafka", tls.ca.as_ref())?,
-                    ..Tls::default()
-                };
+                let mut material =
+                    Tls { ca: self.authority("spec.kafka", tls.ca.as_ref())?, ..Tls::default() };
                 if let Some(client) = &tls.client_certificate {
                     let field = "spec.kafka.tls.clientCertificate";
-                    let value = |key: &str| {
-                        self.references
-                            .value(Holder::Secret, field, &client.secret_name, key)
-                    };
+                    let value =
+                        |key: &str| self.references.value(Holder::Secret, field, &client.secret_name, key);
                     material.certificate = Some(value(&client.certificate_key)?);
                     material.key = Some(Secret::new(value(&client.private_key_key)?));
                 }
@@ -285,20 +257,14 @@ impl Look<'_> {
             }
         };
         let sasl = spec.kafka.sasl.as_ref().map(|sasl| self.sasl(sasl)).transpose()?;
-        Ok(Connection {
-            bootstrap_servers: spec.kafka.bootstrap_servers.clone(),
-            tls,
-            sasl,
-        })
+        Ok(Connection { bootstrap_servers: spec.kafka.bootstrap_servers.clone(), tls, sasl })
     }
 
     fn sasl(&self, sasl: &KafkaSasl) -> Result<Sasl, Missing> {
         let field = "spec.kafka.sasl.credentials";
         let reference = &sasl.credentials;
         let value = |key: &str| {
-            let text = self
-                .references
-                .value(Holder::Secret, field, &reference.secret_name, key)?;
+            let text = self.references.value(Holder::Secret, field, &reference.secret_name, key)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
         let username = match &reference.username {
@@ -306,10 +272,7 @@ impl Look<'_> {
             None => value(&reference.username_key)?,
         };
         let credentials = Credentials::new(username, value(&reference.password_key)?);
-        Ok(Sasl {
-            mechanism: mechanism(sasl.mechanism).to_owned(),
-            credentials,
-        })
+        Ok(Sasl { mechanism: mechanism(sasl.mechanism).to_owned(), credentials })
     }
 }
 

@@ -115,16 +115,12 @@ pub enum ConnectEffect {
 impl std::fmt::Debug for ConnectEffect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::PutConfig { name, config } => f
-                .debug_struct("PutConfig")
-                .field("name", name)
-                .field("keys", &config.keys())
-                .finish(),
-            Self::Create { name, config } => f
-                .debug_struct("Create")
-                .field("name", name)
-                .field("keys", &config.keys())
-                .finish(),
+            Self::PutConfig { name, config } => {
+                f.debug_struct("PutConfig").field("name", name).field("keys", &config.keys()).finish()
+            }
+            Self::Create { name, config } => {
+                f.debug_struct("Create").field("name", name).field("keys", &config.keys()).finish()
+            }
             Self::Pause(name) => write!(f, "Pause({name})"),
             Self::Resume(name) => write!(f, "Resume({name})"),
             Self::Stop(name) => write!(f, "Stop({name})"),

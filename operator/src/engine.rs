@@ -110,26 +110,11 @@ impl Engine {
             new_incarnation: &new_incarnation,
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
-        let mode = if input.spec.suspend && input.mode == Mode::Run {
-            Mode::PlanOnly
-        } else {
-            input.mode
-        };
-        let outcome = Box::pin(reconcile(
-            &self.memory,
-            &self.metrics,
-            &subject,
-            &systems,
-            mode,
-            progress,
-        ))
-        .await;
+        let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
+        let outcome =
+            Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
         let now = Timestamp::now();
-        if outcome
-            .done
-            .iter()
-            .any(|what| what.starts_with("restart the connector"))
-        {
+        if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);
         }
         let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
@@ -155,11 +140,6 @@ impl Engine {
             Mode::Delete => finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps()),
             Mode::Run | Mode::PlanOnly => Vec::new(),
         };
-        Report {
-            outcome,
-            status,
-            clean,
-            left_behind,
-        }
+        Report { outcome, status, clean, left_behind }
     }
 }

@@ -44,11 +44,7 @@ pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Note> {
             if was == Some((condition.status.as_str(), condition.reason.as_str())) {
                 return None;
             }
-            let good = if condition.type_ == "Stalled" {
-                "False"
-            } else {
-                "True"
-            };
+            let good = if condition.type_ == "Stalled" { "False" } else { "True" };
             let fine = condition.status == good;
             if old.is_none() && fine {
                 return None;
@@ -61,16 +57,9 @@ pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Note> {
             let text = if condition.message.is_empty() {
                 format!("{} is {}", condition.type_, condition.status)
             } else {
-                format!(
-                    "{} is {}: {}",
-                    condition.type_, condition.status, condition.message
-                )
+                format!("{} is {}: {}", condition.type_, condition.status, condition.message)
             };
-            Some(Note {
-                warning: !fine && !passing,
-                reason: condition.reason.clone(),
-                text,
-            })
+            Some(Note { warning: !fine && !passing, reason: condition.reason.clone(), text })
         })
         .collect()
 }
@@ -78,23 +67,15 @@ pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Note> {
 impl Events {
     /// Builds the writer.
     pub fn new(client: kube::Client, instance: &str) -> Self {
-        let reporter = Reporter {
-            controller: "tidemark.dev/operator".into(),
-            instance: Some(instance.to_owned()),
-        };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        let reporter =
+            Reporter { controller: "tidemark.dev/operator".into(), instance: Some(instance.to_owned()) };
+        Self { recorder: Recorder::new(client, reporter) }
     }
 
     /// Writes an event about an object; equal ones are counted up instead.
     pub async fn publish(&self, object: &ObjectReference, note: &Note) {
         let event = Event {
-            type_: if note.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
+            type_: if note.warning { EventType::Warning } else { EventType::Normal },
             reason: note.reason.clone(),
             note: Some(note.text.chars().take(LONGEST_NOTE).collect()),
             action: "Reconcile".into(),
@@ -127,14 +108,10 @@ mod tests {
 
     #[test]
     fn a_flip_is_told_once_and_what_stays_is_not() {
-        let before = [
-            condition("SourceReady", "True", "AsDesired"),
-            condition("Stalled", "False", "AsDesired"),
-        ];
-        let after = [
-            condition("SourceReady", "False", "SlotLost"),
-            condition("Stalled", "False", "AsDesired"),
-        ];
+        let before =
+            [condition("SourceReady", "True", "AsDesired"), condition("Stalled", "False", "AsDesired")];
+        let after =
+            [condition("SourceReady", "False", "SlotLost"), condition("Stalled", "False", "AsDesired")];
         let notes = changes(&before, &after);
         assert_eq!(notes.len(), 1);
         assert!(notes[0].warning && notes[0].reason == "SlotLost");

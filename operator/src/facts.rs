@@ -215,9 +215,7 @@ pub struct ConnectorFacts {
 impl ConnectorFacts {
     /// Epoch that the connector writes into each record's header; 0: a new connector that never ran.
     pub fn epoch(&self) -> Option<u16> {
-        self.config
-            .get("transforms.epoch.value.literal")
-            .and_then(|text| text.parse().ok())
+        self.config.get("transforms.epoch.value.literal").and_then(|text| text.parse().ok())
     }
 }
 
@@ -308,9 +306,7 @@ pub struct LedgerFacts {
 impl LedgerFacts {
     /// Version with which a row replaces the one that is there.
     pub fn next_version(&self, kind: Kind, key: &str) -> u64 {
-        self.versions
-            .get(&(kind.as_str().to_owned(), key.to_owned()))
-            .map_or(1, |version| version + 1)
+        self.versions.get(&(kind.as_str().to_owned(), key.to_owned())).map_or(1, |version| version + 1)
     }
 }
 

@@ -69,11 +69,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
                 Effect::Postgres { sql },
             ));
         }
-        if facts
-            .publication
-            .as_ref()
-            .is_some_and(|publication| publication.ours)
-        {
+        if facts.publication.as_ref().is_some_and(|publication| publication.ours) {
             let name = subject.name.publication();
             let sql = format!("DROP PUBLICATION {}", pg_quote::ident(&name));
             let what = format!("drop publication {name}");
@@ -94,31 +90,15 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         .iter()
         .filter_map(|table| Some((table.name.parse().ok()?, table.target_name().to_owned())))
         .collect();
-    Desired {
-        steps,
-        held,
-        tables,
-        ..Desired::default()
-    }
+    Desired { steps, held, tables, ..Desired::default() }
 }
 
 fn drop_step(stage: Stage, what: String, needs: Vec<Fact>, gives: Option<Fact>, effect: Effect) -> Step {
-    Step {
-        stage,
-        kind: StepKind::Drop,
-        what,
-        needs,
-        gives,
-        effect,
-    }
+    Step { stage, kind: StepKind::Drop, what, needs, gives, effect }
 }
 
 fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
-    let Some(live) = observed
-        .connect
-        .known()
-        .and_then(|facts| facts.connector.as_ref())
-    else {
+    let Some(live) = observed.connect.known().and_then(|facts| facts.connector.as_ref()) else {
         return;
     };
     let name = subject.name.connector();
@@ -131,10 +111,7 @@ fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) 
             Some(Fact::ConnectorStopped),
             effect,
         );
-        steps.push(Step {
-            kind: StepKind::Change,
-            ..step
-        });
+        steps.push(Step { kind: StepKind::Change, ..step });
     }
     if subject.spec.deletion_policy.connector == Policy::Retain {
         return;
@@ -143,24 +120,12 @@ fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) 
         let effect = Effect::Connect(ConnectEffect::DeleteOffsets(name.clone()));
         let needs = vec![Fact::ConnectorStopped];
         let what = format!("delete offsets of connector {name}");
-        steps.push(drop_step(
-            Stage::DeleteOffsets,
-            what,
-            needs,
-            Some(Fact::OffsetsGone),
-            effect,
-        ));
+        steps.push(drop_step(Stage::DeleteOffsets, what, needs, Some(Fact::OffsetsGone), effect));
     }
     let effect = Effect::Connect(ConnectEffect::Delete(name.clone()));
     let needs = vec![Fact::ConnectorStopped, Fact::OffsetsGone];
     let what = format!("delete connector {name}");
-    steps.push(drop_step(
-        Stage::DeleteConnector,
-        what,
-        needs,
-        Some(Fact::ConnectorGone),
-        effect,
-    ));
+    steps.push(drop_step(Stage::DeleteConnector, what, needs, Some(Fact::ConnectorGone), effect));
 }
 
 fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<Step>) {
@@ -171,53 +136,26 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
     if subject.spec.deletion_policy.clickhouse == Policy::Retain {
         return;
     }
-    let ours = |name: &str| {
-        facts
-            .objects
-            .get(name)
-            .is_some_and(|object| is_ours(&object.comment, subject.mark))
-    };
+    let ours =
+        |name: &str| facts.objects.get(name).is_some_and(|object| is_ours(&object.comment, subject.mark));
     let drop = |name: &str| Effect::ClickHouse {
         sql: format!("DROP TABLE {} SYNC", quote::qualified(database, name)),
     };
     let mut left = BTreeSet::new();
-    for target in subject
-        .spec
-        .all_tables()
-        .iter()
-        .map(Table::target_name)
-        .filter(|target| ours(target))
-    {
+    for target in subject.spec.all_tables().iter().map(Table::target_name).filter(|target| ours(target)) {
         left.insert(target.to_owned());
         let what = format!("drop state table {target}");
-        steps.push(drop_step(
-            Stage::DropTable,
-            what,
-            vec![Fact::SinkDrained],
-            None,
-            drop(target),
-        ));
+        steps.push(drop_step(Stage::DropTable, what, vec![Fact::SinkDrained], None, drop(target)));
     }
     if !left.is_empty() || !no_views {
         return;
     }
     // The bookkeeping goes last, and only when no other pipeline's tables need it.
-    let own = [
-        ledger::FENCES_TABLE,
-        ledger::PROGRESS_TABLE,
-        ledger::DEMANDS_TABLE,
-        ledger::LEDGER_TABLE,
-    ];
+    let own = [ledger::FENCES_TABLE, ledger::PROGRESS_TABLE, ledger::DEMANDS_TABLE, ledger::LEDGER_TABLE];
     let others = facts.objects.keys().any(|name| !own.contains(&name.as_str()));
     for name in own.into_iter().filter(|name| !others && ours(name)) {
         let what = format!("drop bookkeeping table {name}");
-        steps.push(drop_step(
-            Stage::DropTable,
-            what,
-            vec![Fact::SinkDrained],
-            None,
-            drop(name),
-        ));
+        steps.push(drop_step(Stage::DropTable, what, vec![Fact::SinkDrained], None, drop(name)));
     }
 }
 
@@ -230,13 +168,7 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
         if *members == 0 {
             let effect = Effect::Kafka(KafkaEffect::DeleteGroup { id: id.clone() });
             let what = format!("delete consumer group {id}");
-            steps.push(drop_step(
-                Stage::DeleteGroup,
-                what,
-                vec![Fact::SinkDrained],
-                None,
-                effect,
-            ));
+            steps.push(drop_step(Stage::DeleteGroup, what, vec![Fact::SinkDrained], None, effect));
         }
     }
     if subject.spec.deletion_policy.topics == Policy::Delete && !facts.topics.is_empty() {
@@ -260,22 +192,10 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
 pub fn is_clean(desired_steps: &[Step], observed: &Observed) -> bool {
     let answered = |silent: bool| !silent;
     desired_steps.is_empty()
-        && answered(matches!(
-            observed.postgres,
-            Observation::Unreachable(_) | Observation::NotAsked
-        ))
-        && answered(matches!(
-            observed.kafka,
-            Observation::Unreachable(_) | Observation::NotAsked
-        ))
-        && answered(matches!(
-            observed.connect,
-            Observation::Unreachable(_) | Observation::NotAsked
-        ))
-        && answered(matches!(
-            observed.clickhouse,
-            Observation::Unreachable(_) | Observation::NotAsked
-        ))
+        && answered(matches!(observed.postgres, Observation::Unreachable(_) | Observation::NotAsked))
+        && answered(matches!(observed.kafka, Observation::Unreachable(_) | Observation::NotAsked))
+        && answered(matches!(observed.connect, Observation::Unreachable(_) | Observation::NotAsked))
+        && answered(matches!(observed.clickhouse, Observation::Unreachable(_) | Observation::NotAsked))
         && observed.kafka.known().is_none_or(|facts| facts.groups.is_empty())
 }
 
@@ -308,22 +228,15 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
         );
     }
     if policy.connector == Policy::Delete && (observed.connect.known().is_none() || waits(Lane::Connect)) {
-        let url = format!(
-            "{}/connectors/{}",
-            spec.source.connect.url.trim_end_matches('/'),
-            name.connector()
-        );
+        let url =
+            format!("{}/connectors/{}", spec.source.connect.url.trim_end_matches('/'), name.connector());
         leave(
             Lane::Connect,
             format!("connector {} and its offsets", name.connector()),
             format!("curl -X PUT {url}/stop && curl -X DELETE {url}/offsets && curl -X DELETE {url}"),
         );
     }
-    if observed
-        .kafka
-        .known()
-        .is_none_or(|facts| !facts.groups.is_empty())
-    {
+    if observed.kafka.known().is_none_or(|facts| !facts.groups.is_empty()) {
         let servers = &spec.kafka.bootstrap_servers;
         let prefix = name.consumer_group_prefix();
         leave(
@@ -335,9 +248,7 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
         );
     }
     if policy.topics == Policy::Delete && (observed.kafka.known().is_none() || waits(Lane::Kafka)) {
-        let topics = Topics {
-            prefix: &spec.kafka.topic_prefix,
-        };
+        let topics = Topics { prefix: &spec.kafka.topic_prefix };
         leave(
             Lane::Kafka,
             format!("topics {}.* and {}", topics.prefix, topics.heartbeat()),

@@ -28,33 +28,19 @@ pub fn judge(
         views_in_sync(situation),
         sink(situation),
     ];
-    let mut all = vec![
-        ready(situation, &required),
-        reconciling(situation, tables),
-        stalled(situation),
-    ];
+    let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
     all.push(fresh(situation, freshness));
     for judgement in &mut all {
         if judgement.message.chars().count() > LONGEST_MESSAGE {
-            judgement.message = judgement
-                .message
-                .chars()
-                .take(LONGEST_MESSAGE - 1)
-                .chain(['…'])
-                .collect();
+            judgement.message = judgement.message.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect();
         }
     }
     all
 }
 
 fn judgement(r#type: ConditionType, status: Status, reason: Reason, message: impl Into<String>) -> Judgement {
-    Judgement {
-        r#type,
-        status,
-        reason,
-        message: message.into(),
-    }
+    Judgement { r#type, status, reason, message: message.into() }
 }
 
 fn as_desired(r#type: ConditionType) -> Judgement {
@@ -64,12 +50,7 @@ fn as_desired(r#type: ConditionType) -> Judgement {
 fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
     use ConditionType::Ready;
     if situation.deleting {
-        return judgement(
-            Ready,
-            Status::False,
-            Reason::Deleting,
-            "the resource is being deleted",
-        );
+        return judgement(Ready, Status::False, Reason::Deleting, "the resource is being deleted");
     }
     let first = |status| required.iter().find(|judgement| judgement.status == status);
     match first(Status::False).or_else(|| first(Status::Unknown)) {
@@ -89,27 +70,12 @@ fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
         return judgement(Reconciling, Status::True, Reason::Deleting, "cleaning up");
     }
     if situation.spec.suspend {
-        return judgement(
-            Reconciling,
-            Status::False,
-            Reason::Suspended,
-            "spec.suspend is set; data goes on",
-        );
+        return judgement(Reconciling, Status::False, Reason::Suspended, "spec.suspend is set; data goes on");
     }
-    let waiting: Vec<String> = situation
-        .plan
-        .steps()
-        .iter()
-        .take(3)
-        .map(|step| step.what.clone())
-        .collect();
+    let waiting: Vec<String> = situation.plan.steps().iter().take(3).map(|step| step.what.clone()).collect();
     if !waiting.is_empty() {
         let more = situation.plan.steps().len() - waiting.len();
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return judgement(
             Reconciling,
             Status::True,
@@ -118,12 +84,7 @@ fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
         );
     }
     if tables.degraded.iter().any(|table| table.state == "Snapshotting") {
-        return judgement(
-            Reconciling,
-            Status::True,
-            Reason::Snapshotting,
-            "a snapshot is under way",
-        );
+        return judgement(Reconciling, Status::True, Reason::Snapshotting, "a snapshot is under way");
     }
     judgement(Reconciling, Status::False, Reason::AsDesired, "")
 }
@@ -137,11 +98,7 @@ fn stalled(situation: &Situation<'_>) -> Judgement {
         return judgement(Stalled, Status::True, problem.reason, &problem.message);
     }
     if situation.no_progress {
-        let what = situation
-            .plan
-            .first_wave()
-            .first()
-            .map_or(String::new(), |step| step.what.clone());
+        let what = situation.plan.first_wave().first().map_or(String::new(), |step| step.what.clone());
         let message = format!("{what}: done without effect, again and again; look at the operator's log");
         return judgement(Stalled, Status::True, Reason::NoProgress, message);
     }
@@ -164,29 +121,15 @@ fn credentials(situation: &Situation<'_>) -> Judgement {
     if situation.missing.is_empty() {
         return as_desired(CredentialsResolved);
     }
-    judgement(
-        CredentialsResolved,
-        Status::False,
-        Reason::CredentialsMissing,
-        situation.missing.join("; "),
-    )
+    judgement(CredentialsResolved, Status::False, Reason::CredentialsMissing, situation.missing.join("; "))
 }
 
 /// Reason and message of all problems of one condition, as far as there are any.
 fn problems(situation: &Situation<'_>, condition: ConditionType) -> Option<(Reason, String)> {
-    let mine: Vec<&Problem> = situation
-        .problems
-        .iter()
-        .filter(|problem| problem.condition == condition)
-        .collect();
+    let mine: Vec<&Problem> =
+        situation.problems.iter().filter(|problem| problem.condition == condition).collect();
     let reason = mine.first()?.reason;
-    Some((
-        reason,
-        mine.iter()
-            .map(|problem| problem.message.as_str())
-            .collect::<Vec<_>>()
-            .join("; "),
-    ))
+    Some((reason, mine.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")))
 }
 
 /// Judges what keeps a system's answer away, or the failure of one of its steps.
@@ -207,12 +150,7 @@ fn trouble<T>(
         Observation::Known(_) | Observation::Absent => {}
     }
     let (_, what, failure) = situation.failures.iter().find(|(failed, what, _)| {
-        *failed == lane
-            && situation
-                .plan
-                .steps()
-                .iter()
-                .any(|step| step.what == *what && stages(step.stage))
+        *failed == lane && situation.plan.steps().iter().any(|step| step.what == *what && stages(step.stage))
     })?;
     Some(failed(r#type, &format!("{system}: {what}"), failure))
 }
@@ -225,50 +163,29 @@ fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
             Reason::Unreachable,
             "check its address in the spec and that it is up; it is tried again",
         ),
-        FailureClass::Authentication => (
-            Status::False,
-            Reason::AuthenticationFailed,
-            "check user and password in its Secret",
-        ),
-        FailureClass::Permission => (
-            Status::False,
-            Reason::PermissionDenied,
-            "grant the account the right",
-        ),
+        FailureClass::Authentication => {
+            (Status::False, Reason::AuthenticationFailed, "check user and password in its Secret")
+        }
+        FailureClass::Permission => (Status::False, Reason::PermissionDenied, "grant the account the right"),
         FailureClass::Remote => (Status::False, Reason::RemoteError, "it is tried again"),
     };
-    judgement(
-        r#type,
-        status,
-        reason,
-        format!("{system}: {}: {advice}", failure.message),
-    )
+    judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 
 fn source(situation: &Situation<'_>) -> Judgement {
     use ConditionType::SourceReady;
     let stages = |stage| stage == Stage::Publication;
     // Its failures name the address themselves.
-    if let Some(found) = trouble(
-        situation,
-        SourceReady,
-        "postgres",
-        Lane::Postgres,
-        &situation.observed.postgres,
-        stages,
-    ) {
+    if let Some(found) =
+        trouble(situation, SourceReady, "postgres", Lane::Postgres, &situation.observed.postgres, stages)
+    {
         return found;
     }
     if let Some((reason, message)) = problems(situation, SourceReady) {
         return judgement(SourceReady, Status::False, reason, message);
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
-        return judgement(
-            SourceReady,
-            Status::False,
-            Reason::InProgress,
-            format!("to do: {}", step.what),
-        );
+        return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     as_desired(SourceReady)
 }
@@ -280,35 +197,17 @@ fn connector(situation: &Situation<'_>) -> Judgement {
     let connect = format!("kafka connect {}", spec.source.connect.url);
     let topic = |stage| stage == Stage::Topic;
     let own = |stage| matches!(stage, Stage::Connector | Stage::Snapshot | Stage::StopConnector);
-    let found = trouble(
-        situation,
-        ConnectorRunning,
-        &kafka,
-        Lane::Kafka,
-        &situation.observed.kafka,
-        topic,
-    )
-    .or_else(|| {
-        trouble(
-            situation,
-            ConnectorRunning,
-            &connect,
-            Lane::Connect,
-            &situation.observed.connect,
-            own,
-        )
-    });
+    let found = trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka, topic)
+        .or_else(|| {
+            trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect, own)
+        });
     if let Some(found) = found {
         return found;
     }
     if let Some((reason, message)) = problems(situation, ConnectorRunning) {
         return judgement(ConnectorRunning, Status::False, reason, message);
     }
-    let live = situation
-        .observed
-        .connect
-        .known()
-        .and_then(|facts| facts.connector.as_ref());
+    let live = situation.observed.connect.known().and_then(|facts| facts.connector.as_ref());
     let Some(live) = live else {
         let waits = "the connector is made when tables and topics are there";
         return judgement(ConnectorRunning, Status::False, Reason::InProgress, waits);
@@ -332,21 +231,10 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
     }
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
-    if running
-        && !situation
-            .plan
-            .steps()
-            .iter()
-            .any(|step| step.stage == Stage::Connector)
-    {
+    if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
         return as_desired(ConnectorRunning);
     }
-    judgement(
-        ConnectorRunning,
-        Status::False,
-        Reason::InProgress,
-        "the connector is starting",
-    )
+    judgement(ConnectorRunning, Status::False, Reason::InProgress, "the connector is starting")
 }
 
 fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
@@ -354,55 +242,26 @@ fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement
     let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Snapshot;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
-    if let Some(found) = trouble(
-        situation,
-        TablesInSync,
-        &system,
-        Lane::ClickHouse,
-        observation,
-        stages,
-    ) {
+    if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation, stages) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, TablesInSync) {
         return judgement(TablesInSync, Status::False, reason, message);
     }
-    if let Some(step) = situation
-        .plan
-        .steps()
-        .iter()
-        .find(|step| step.stage <= Stage::CurrentView)
-    {
-        return judgement(
-            TablesInSync,
-            Status::False,
-            Reason::InProgress,
-            format!("to do: {}", step.what),
-        );
+    if let Some(step) = situation.plan.steps().iter().find(|step| step.stage <= Stage::CurrentView) {
+        return judgement(TablesInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     let of = |state: &str| -> Vec<&str> {
-        tables
-            .degraded
-            .iter()
-            .filter(|table| table.state == state)
-            .map(|table| table.name.as_str())
-            .collect()
+        tables.degraded.iter().filter(|table| table.state == state).map(|table| table.name.as_str()).collect()
     };
-    for (state, reason) in [
-        ("Pending", Reason::InProgress),
-        ("Snapshotting", Reason::Snapshotting),
-    ] {
+    for (state, reason) in [("Pending", Reason::InProgress), ("Snapshotting", Reason::Snapshotting)] {
         let names = of(state);
         if !names.is_empty() {
             let message = format!("{}: {}", state.to_lowercase(), names.join(", "));
             return judgement(TablesInSync, Status::False, reason, message);
         }
     }
-    match tables
-        .degraded
-        .iter()
-        .find(|table| table.reason == Reason::DeadLetters.as_str())
-    {
+    match tables.degraded.iter().find(|table| table.reason == Reason::DeadLetters.as_str()) {
         Some(table) => judgement(TablesInSync, Status::False, Reason::DeadLetters, &table.message),
         None => as_desired(TablesInSync),
     }
@@ -412,36 +271,19 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     use ConditionType::ViewsInSync;
     let views = &situation.spec.views;
     if views.preset == Preset::None && views.extra.is_empty() {
-        return judgement(
-            ViewsInSync,
-            Status::True,
-            Reason::NotConfigured,
-            "spec.views asks for none",
-        );
+        return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
     }
     let stages = |stage| matches!(stage, Stage::View | Stage::DropView);
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
-    if let Some(found) = trouble(
-        situation,
-        ViewsInSync,
-        &system,
-        Lane::ClickHouse,
-        observation,
-        stages,
-    ) {
+    if let Some(found) = trouble(situation, ViewsInSync, &system, Lane::ClickHouse, observation, stages) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, ViewsInSync) {
         return judgement(ViewsInSync, Status::False, reason, message);
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
-        return judgement(
-            ViewsInSync,
-            Status::False,
-            Reason::InProgress,
-            format!("to do: {}", step.what),
-        );
+        return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     if situation.views.is_empty() {
         return judgement(
@@ -452,16 +294,9 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
         );
     }
     let broken = observation.known().and_then(|facts| {
-        facts
-            .refreshes
-            .iter()
-            .find(|(_, refresh)| !refresh.exception.is_empty())
-            .map(|(name, refresh)| {
-                format!(
-                    "the refresh of {name} failed and shows old data: {}",
-                    refresh.exception
-                )
-            })
+        facts.refreshes.iter().find(|(_, refresh)| !refresh.exception.is_empty()).map(|(name, refresh)| {
+            format!("the refresh of {name} failed and shows old data: {}", refresh.exception)
+        })
     });
     match broken {
         Some(message) => judgement(ViewsInSync, Status::False, Reason::RefreshFailed, message),
@@ -473,30 +308,17 @@ fn sink(situation: &Situation<'_>) -> Judgement {
     use ConditionType::SinkAvailable;
     let stages = |stage| matches!(stage, Stage::Sink | Stage::RemoveSink);
     let observation = &situation.observed.kubernetes;
-    if let Some(found) = trouble(
-        situation,
-        SinkAvailable,
-        "kubernetes",
-        Lane::Kubernetes,
-        observation,
-        stages,
-    ) {
+    if let Some(found) =
+        trouble(situation, SinkAvailable, "kubernetes", Lane::Kubernetes, observation, stages)
+    {
         return found;
     }
     if let Some((reason, message)) = problems(situation, SinkAvailable) {
         return judgement(SinkAvailable, Status::False, reason, message);
     }
     let deployment = format!("Deployment/{}", situation.name.sink());
-    let made = observation
-        .known()
-        .is_some_and(|facts| facts.objects.contains_key(&deployment));
-    if !made
-        || situation
-            .plan
-            .steps()
-            .iter()
-            .any(|step| step.stage == Stage::Sink)
-    {
+    let made = observation.known().is_some_and(|facts| facts.objects.contains_key(&deployment));
+    if !made || situation.plan.steps().iter().any(|step| step.stage == Stage::Sink) {
         let waits = "the sink is made when state tables are there";
         return judgement(SinkAvailable, Status::False, Reason::InProgress, waits);
     }
@@ -519,12 +341,9 @@ fn sink(situation: &Situation<'_>) -> Judgement {
 fn fresh(situation: &Situation<'_>, freshness: Option<&Freshness>) -> Judgement {
     use ConditionType::Fresh;
     match freshness {
-        None => judgement(
-            Fresh,
-            Status::Unknown,
-            Reason::NotObserved,
-            "no sink has reported progress lately",
-        ),
+        None => {
+            judgement(Fresh, Status::Unknown, Reason::NotObserved, "no sink has reported progress lately")
+        }
         Some(Freshness { met: true, .. }) => as_desired(Fresh),
         Some(Freshness { met: false, .. }) => {
             let objective = &situation.spec.freshness.rows;

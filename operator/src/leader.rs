@@ -70,14 +70,9 @@ pub fn decide(lease: Option<&LeaseSpec>, seen: &mut Seen, identity: &str, now: T
         };
     }
     let held_for = u64::try_from(lease.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
-    let ran_out = seen
-        .since
-        .is_some_and(|since| now.duration_since(since).as_secs() >= held_for.cast_signed());
-    if holder.is_none() || ran_out {
-        Decision::Take(fresh(transitions + 1, None))
-    } else {
-        Decision::Follow
-    }
+    let ran_out =
+        seen.since.is_some_and(|since| now.duration_since(since).as_secs() >= held_for.cast_signed());
+    if holder.is_none() || ran_out { Decision::Take(fresh(transitions + 1, None)) } else { Decision::Follow }
 }
 
 /// Keeps the Lease up to date until `shutdown`, then gives it back; `leads` tells whether we have it.
@@ -122,30 +117,19 @@ pub async fn run(
 
 async fn step(api: &Api<Lease>, seen: &mut Seen, identity: &str) -> Result<bool, kube::Error> {
     let live = api.get_opt(LEASE_NAME).await?;
-    let decision = decide(
-        live.as_ref().and_then(|lease| lease.spec.as_ref()),
-        seen,
-        identity,
-        Timestamp::now(),
-    );
+    let decision =
+        decide(live.as_ref().and_then(|lease| lease.spec.as_ref()), seen, identity, Timestamp::now());
     let spec = match decision {
         Decision::Follow => return Ok(false),
         Decision::Take(spec) | Decision::Renew(spec) => Some(spec),
     };
     let written = match live {
         None => {
-            let metadata = ObjectMeta {
-                name: Some(LEASE_NAME.to_owned()),
-                ..ObjectMeta::default()
-            };
-            api.create(&PostParams::default(), &Lease { metadata, spec })
-                .await
+            let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+            api.create(&PostParams::default(), &Lease { metadata, spec }).await
         }
         // The resourceVersion that was read goes along: of two that try, one is refused.
-        Some(live) => {
-            api.replace(LEASE_NAME, &PostParams::default(), &Lease { spec, ..live })
-                .await
-        }
+        Some(live) => api.replace(LEASE_NAME, &PostParams::default(), &Lease { spec, ..live }).await,
     };
     match written {
         Ok(_) => Ok(true),
@@ -159,11 +143,7 @@ async fn release(api: &Api<Lease>, identity: &str) -> Result<(), kube::Error> {
     let Some(mut live) = api.get_opt(LEASE_NAME).await? else {
         return Ok(());
     };
-    if let Some(spec) = live
-        .spec
-        .as_mut()
-        .filter(|spec| spec.holder_identity.as_deref() == Some(identity))
-    {
+    if let Some(spec) = live.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         api.replace(LEASE_NAME, &PostParams::default(), &live).await?;
@@ -196,14 +176,8 @@ mod tests {
         let Decision::Renew(spec) = decide(Some(&held_by("a", 0)), &mut seen, "a", at(2)) else {
             unreachable!()
         };
-        assert_eq!(
-            (spec.renew_time, spec.lease_transitions),
-            (Some(MicroTime(at(2))), Some(3))
-        );
-        assert!(matches!(
-            decide(Some(&held_by("", 0)), &mut seen, "a", at(0)),
-            Decision::Take(_)
-        ));
+        assert_eq!((spec.renew_time, spec.lease_transitions), (Some(MicroTime(at(2))), Some(3)));
+        assert!(matches!(decide(Some(&held_by("", 0)), &mut seen, "a", at(0)), Decision::Take(_)));
     }
 
     #[test]
@@ -213,14 +187,8 @@ mod tests {
         let stale = held_by("b", -3600);
         assert_eq!(decide(Some(&stale), &mut seen, "a", at(0)), Decision::Follow);
         assert_eq!(decide(Some(&stale), &mut seen, "a", at(14)), Decision::Follow);
-        assert_eq!(
-            decide(Some(&held_by("b", -3590)), &mut seen, "a", at(15)),
-            Decision::Follow
-        );
-        assert_eq!(
-            decide(Some(&held_by("b", -3590)), &mut seen, "a", at(29)),
-            Decision::Follow
-        );
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(15)), Decision::Follow);
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(29)), Decision::Follow);
         let Decision::Take(spec) = decide(Some(&held_by("b", -3590)), &mut seen, "a", at(30)) else {
             unreachable!()
         };

@@ -65,31 +65,15 @@ const CONTROLLER: &str = "analyticspipeline";
 impl Metrics {
     /// Registers everything under controller-runtime's names, where it has one.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "controller_runtime_reconcile",
-            "Reconciles by result",
-            self.reconciles.clone(),
-        );
+        registry.register("controller_runtime_reconcile", "Reconciles by result", self.reconciles.clone());
         registry.register(
             "controller_runtime_reconcile_time_seconds",
             "Duration of a reconcile",
             self.seconds.clone(),
         );
-        registry.register(
-            "controller_runtime_active_workers",
-            "Reconciles under way",
-            self.active.clone(),
-        );
-        registry.register(
-            "leader_election_master_status",
-            "Whether this replica leads",
-            self.leader.clone(),
-        );
-        registry.register(
-            "tidemark_remote_errors",
-            "Failed calls by system",
-            self.errors.clone(),
-        );
+        registry.register("controller_runtime_active_workers", "Reconciles under way", self.active.clone());
+        registry.register("leader_election_master_status", "Whether this replica leads", self.leader.clone());
+        registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
         registry.register("tidemark_remote_writes", "Writes by system", self.writes.clone());
         registry.register(
             "tidemark_left_behind",
@@ -105,48 +89,27 @@ impl Metrics {
 
     /// Counts a write.
     pub fn wrote(&self, lane: Lane) {
-        self.writes
-            .get_or_create(&SystemLabel {
-                system: lane.as_str(),
-            })
-            .inc();
+        self.writes.get_or_create(&SystemLabel { system: lane.as_str() }).inc();
     }
 
     /// Writes to a system so far.
     pub fn writes(&self, lane: Lane) -> u64 {
-        self.writes
-            .get_or_create(&SystemLabel {
-                system: lane.as_str(),
-            })
-            .get()
+        self.writes.get_or_create(&SystemLabel { system: lane.as_str() }).get()
     }
 
     /// Counts a failed call.
     pub fn failed(&self, lane: Lane) {
-        self.errors
-            .get_or_create(&SystemLabel {
-                system: lane.as_str(),
-            })
-            .inc();
+        self.errors.get_or_create(&SystemLabel { system: lane.as_str() }).inc();
     }
 
     /// Counts an object that a deletion left behind.
     pub fn left_behind(&self, lane: Lane) {
-        self.left_behind
-            .get_or_create(&LeftBehindLabel {
-                system: lane.as_str(),
-            })
-            .inc();
+        self.left_behind.get_or_create(&LeftBehindLabel { system: lane.as_str() }).inc();
     }
 
     /// Counts a finished reconcile; `result` is `changed`, `unchanged` or `error`.
     pub fn reconciled(&self, result: &'static str, seconds: f64) {
-        self.reconciles
-            .get_or_create(&ResultLabel {
-                controller: CONTROLLER,
-                result,
-            })
-            .inc();
+        self.reconciles.get_or_create(&ResultLabel { controller: CONTROLLER, result }).inc();
         self.seconds.observe(seconds);
     }
 

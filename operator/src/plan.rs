@@ -52,10 +52,7 @@ impl Plan {
     /// The steps that may run now: each need was observed, no earlier step of this plan gives it anew, and
     /// the lane answers.
     pub fn first_wave(&self) -> Vec<&Step> {
-        self.steps
-            .iter()
-            .filter(|step| self.blocker(step).is_none())
-            .collect()
+        self.steps.iter().filter(|step| self.blocker(step).is_none()).collect()
     }
 
     /// The steps that wait for another one, or for their lane.
@@ -71,21 +68,14 @@ impl Plan {
         if self.closed.contains(&step.lane()) {
             return Some(Blocker::Lane);
         }
-        step.needs
-            .iter()
-            .find(|need| !self.held.contains(need))
-            .map(Blocker::Fact)
+        step.needs.iter().find(|need| !self.held.contains(need)).map(Blocker::Fact)
     }
 
     /// Text that is equal for equal plans: two waves that leave the same one made no progress.
     pub fn fingerprint(&self) -> String {
         let mut text = String::new();
         for step in &self.steps {
-            let _ = writeln!(
-                text,
-                "{:?} {:?} {} {:?}",
-                step.stage, step.kind, step.what, step.effect
-            );
+            let _ = writeln!(text, "{:?} {:?} {} {:?}", step.stage, step.kind, step.what, step.effect);
         }
         tidemark_crds::names::short_hash(&text)
     }
@@ -103,11 +93,7 @@ impl Plan {
                 StepKind::Replace => ('±', "35"),
                 StepKind::Drop => ('-', "31"),
             };
-            let line = format!(
-                "{sign} {:<10} {}",
-                format!("{:?}", step.lane()).to_lowercase(),
-                step.what
-            );
+            let line = format!("{sign} {:<10} {}", format!("{:?}", step.lane()).to_lowercase(), step.what);
             if colours {
                 let _ = write!(text, "\x1b[{colour}m{line}\x1b[0m");
             } else {
@@ -143,14 +129,12 @@ fn details(effect: &Effect) -> Vec<String> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect();
     match effect {
         Effect::ClickHouse { sql } | Effect::Postgres { sql } => lines(sql),
-        Effect::Ledger {
-            kind, key, version, ..
-        } => vec![format!("ledger {} {key} version {version}", kind.as_str())],
-        Effect::Fence {
-            table,
-            version,
-            reason,
-        } => vec![format!("fence of {table} at {version:?} ({reason})")],
+        Effect::Ledger { kind, key, version, .. } => {
+            vec![format!("ledger {} {key} version {version}", kind.as_str())]
+        }
+        Effect::Fence { table, version, reason } => {
+            vec![format!("fence of {table} at {version:?} ({reason})")]
+        }
         Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => {
             vec![format!("{name}, {partitions} partitions")]
         }
@@ -213,19 +197,11 @@ mod tests {
 
     fn plan(held: &[Fact], closed: &[Lane]) -> Plan {
         let steps = vec![
-            step(
-                Stage::StateTable,
-                &[Fact::Bookkeeping],
-                Some(Fact::StateTable("orders".into())),
-            ),
+            step(Stage::StateTable, &[Fact::Bookkeeping], Some(Fact::StateTable("orders".into()))),
             step(Stage::Bookkeeping, &[Fact::Database], Some(Fact::Bookkeeping)),
             step(Stage::Database, &[], Some(Fact::Database)),
         ];
-        Plan::new(
-            steps,
-            held.iter().cloned().collect(),
-            closed.iter().copied().collect(),
-        )
+        Plan::new(steps, held.iter().cloned().collect(), closed.iter().copied().collect())
     }
 
     #[test]
@@ -233,10 +209,7 @@ mod tests {
         let names =
             |plan: &Plan| -> Vec<String> { plan.first_wave().iter().map(|s| s.what.clone()).collect() };
         assert_eq!(names(&plan(&[], &[])), ["Database"]);
-        assert_eq!(
-            names(&plan(&[Fact::Bookkeeping], &[])),
-            ["Database", "StateTable"]
-        );
+        assert_eq!(names(&plan(&[Fact::Bookkeeping], &[])), ["Database", "StateTable"]);
         assert_eq!(plan(&[], &[]).deferred().len(), 2);
     }
 

@@ -25,10 +25,7 @@ pub async fn ask(client: &ClickHouse, questions: &[Question]) -> BTreeMap<String
     for question in questions {
         match client.query::<Column>(&question.sql).await {
             Ok(columns) => {
-                let columns = columns
-                    .into_iter()
-                    .map(|column| (column.name, column.r#type))
-                    .collect();
+                let columns = columns.into_iter().map(|column| (column.name, column.r#type)).collect();
                 answers.insert(question.hash.clone(), Probe::Columns(columns));
             }
             Err(error) if error.class == ErrorClass::Permanent || error.class == ErrorClass::Schema => {

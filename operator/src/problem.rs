@@ -18,12 +18,7 @@ pub struct Problem {
 impl Problem {
     /// A finding about the whole.
     pub fn of_all(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            condition,
-            object: None,
-            reason,
-            message: message.into(),
-        }
+        Self { condition, object: None, reason, message: message.into() }
     }
 
     /// A finding about one table or view.
@@ -33,12 +28,7 @@ impl Problem {
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            condition,
-            object: Some(object.into()),
-            reason,
-            message: message.into(),
-        }
+        Self { condition, object: Some(object.into()), reason, message: message.into() }
     }
 
     /// Whether time cannot mend it: a person has to change the spec, the source or an object of another owner.

@@ -82,11 +82,7 @@ pub async fn reconcile(
             incarnation.as_deref(),
         ))
         .await;
-        let seen = outcome
-            .observed
-            .clickhouse
-            .known()
-            .and_then(|facts| facts.ledger.incarnation.clone());
+        let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
         if seen.is_some() && seen != incarnation {
             // The consumer group's name is known only now: look again before anything is decided by its offsets.
             incarnation = seen;
@@ -167,11 +163,7 @@ async fn desire_with_answers(
     systems: &Systems,
     observed: &Observed,
 ) -> Desired {
-    let mut answers = memory
-        .answers
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let mut answers = memory.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let desired = desire(subject, observed, &answers);
     let Access::Open(client) = &systems.clickhouse else {
         return desired;
@@ -230,10 +222,7 @@ impl Memory {
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
-        self.plans
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(pipeline);
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }
 }
 

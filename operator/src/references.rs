@@ -35,9 +35,7 @@ pub async fn read(
                 }
             };
             let data: Result<Option<BTreeMap<String, String>>, kube::Error> =
-                tokio::time::timeout(DEADLINE, data)
-                    .await
-                    .map_err(|_| timed_out())?;
+                tokio::time::timeout(DEADLINE, data).await.map_err(|_| timed_out())?;
             Ok::<_, Failure>((holder, name, data.map_err(|error| failure(&error))?))
         }
     });
@@ -53,10 +51,5 @@ pub async fn read(
 /// The cluster's identity: the uid of the namespace `kube-system`.
 pub async fn cluster_uid(client: &kube::Client) -> Result<String, kube::Error> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    Ok(namespaces
-        .get("kube-system")
-        .await?
-        .metadata
-        .uid
-        .unwrap_or_default())
+    Ok(namespaces.get("kube-system").await?.metadata.uid.unwrap_or_default())
 }

@@ -37,13 +37,7 @@ impl Restarts {
             return false;
         }
         let Some(series) = all.get(pipeline) else {
-            all.insert(
-                pipeline.to_owned(),
-                Series {
-                    restarts: 0,
-                    last: now,
-                },
-            );
+            all.insert(pipeline.to_owned(), Series { restarts: 0, last: now });
             return false;
         };
         let pause = FIRST.saturating_mul(1 << series.restarts.min(16)).min(LONGEST);
@@ -55,13 +49,7 @@ impl Restarts {
     pub fn restarted(&self, pipeline: &str, now: Timestamp) {
         let mut all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let restarts = all.get(pipeline).map_or(0, |series| series.restarts);
-        all.insert(
-            pipeline.to_owned(),
-            Series {
-                restarts: restarts.saturating_add(1),
-                last: now,
-            },
-        );
+        all.insert(pipeline.to_owned(), Series { restarts: restarts.saturating_add(1), last: now });
     }
 }
 
@@ -84,9 +72,6 @@ mod tests {
         assert!(restarts.is_due("a", true, at(15)));
         restarts.restarted("a", at(15));
         assert!(!restarts.is_due("a", false, at(700)), "nothing failed");
-        assert!(
-            !restarts.is_due("a", true, at(701)),
-            "a new series starts with its first pause"
-        );
+        assert!(!restarts.is_due("a", true, at(701)), "a new series starts with its first pause");
     }
 }

@@ -43,10 +43,7 @@ pub async fn keep(client: &kube::Client, pipeline: &AnalyticsPipeline) -> Result
     revision.metadata.name = Some(format!("{name}-{generation}-{}", uid_start(pipeline)));
     revision.metadata.labels = Some([(LABEL.to_owned(), name.clone())].into());
     revision.metadata.owner_references = Some(pipeline.controller_owner_ref(&()).into_iter().collect());
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match api.create(&params, &revision).await {
         Ok(_) => {}
         // Another replica that led a moment ago has written it.

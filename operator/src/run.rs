@@ -32,9 +32,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the operator until it is told to end.
 pub async fn run(config: &OperatorConfig) -> anyhow::Result<()> {
-    let client = Client::try_default()
-        .await
-        .context("no cluster: is this running in a pod, or is KUBECONFIG set?")?;
+    let client =
+        Client::try_default().await.context("no cluster: is this running in a pod, or is KUBECONFIG set?")?;
     let shutdown = Shutdown::on_signals()?;
     run_with(config, client, shutdown).await
 }
@@ -45,17 +44,9 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
     let mut registry = Registry::default();
     engine.metrics.register(&mut registry);
     let readiness = Readiness::default();
-    readiness.close(
-        "crd",
-        "the AnalyticsPipeline definition is not installed: install chart tidemark-crds",
-    );
-    let server = ProbeServer::start(
-        config.listen,
-        Arc::new(registry),
-        readiness.clone(),
-        shutdown.clone(),
-    )
-    .await?;
+    readiness.close("crd", "the AnalyticsPipeline definition is not installed: install chart tidemark-crds");
+    let server =
+        ProbeServer::start(config.listen, Arc::new(registry), readiness.clone(), shutdown.clone()).await?;
     tracing::info!(listen = %server.address(), "operator started");
     let identity = format!(
         "{}-{:08x}",
@@ -65,17 +56,8 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
     let (leads, is_leader) = watch::channel(!config.leader_election);
     engine.metrics.set_leader(!config.leader_election);
     let election = if config.leader_election {
-        let namespace = config
-            .namespace
-            .clone()
-            .unwrap_or_else(|| client.default_namespace().to_owned());
-        tokio::spawn(leader::run(
-            client.clone(),
-            namespace,
-            identity.clone(),
-            leads,
-            shutdown.clone(),
-        ))
+        let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+        tokio::spawn(leader::run(client.clone(), namespace, identity.clone(), leads, shutdown.clone()))
     } else {
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
@@ -86,30 +68,15 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
     if let Some(cluster) = wait_for_cluster(&client, config, &readiness, &shutdown).await {
         let events = Events::new(client.clone(), &identity);
         let image = config.sink_image.clone();
-        let context = Arc::new(Context::new(
-            client.clone(),
-            engine,
-            events,
-            image,
-            cluster,
-            is_leader.clone(),
-        ));
+        let context =
+            Arc::new(Context::new(client.clone(), engine, events, image, cluster, is_leader.clone()));
         let namespaces = config.namespaces();
-        let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
-            vec![None]
-        } else {
-            namespaces.into_iter().map(Some).collect()
-        };
+        let scopes: Vec<Option<&str>> =
+            if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
         let gauge = follow_leadership(context.clone(), shutdown.clone());
-        let controllers = scopes.into_iter().map(|scope| {
-            control(
-                &client,
-                scope,
-                config.concurrency,
-                Arc::clone(&context),
-                shutdown.clone(),
-            )
-        });
+        let controllers = scopes
+            .into_iter()
+            .map(|scope| control(&client, scope, config.concurrency, Arc::clone(&context), shutdown.clone()));
         tokio::join!(futures::future::join_all(controllers), gauge);
     }
     election.await?;
@@ -175,38 +142,18 @@ async fn control(
     shutdown: Shutdown,
 ) {
     let all = watcher::Config::default().timeout(WATCH_TIMEOUT);
-    let ours = all
-        .clone()
-        .labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
+    let ours = all.clone().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
     let pipelines: Api<Guarded> = scoped(client, namespace);
     let controller = Controller::new(pipelines, all.clone());
     let (secrets, maps) = (controller.store(), controller.store());
     controller
         .owns(scoped::<Deployment>(client, namespace), ours)
-        .watches(
-            scoped::<PartialObjectMeta<Secret>>(client, namespace),
-            all.clone(),
-            move |secret| {
-                users(
-                    &secrets,
-                    Holder::Secret,
-                    &secret.name_any(),
-                    secret.metadata.namespace.as_deref(),
-                )
-            },
-        )
-        .watches(
-            scoped::<PartialObjectMeta<ConfigMap>>(client, namespace),
-            all,
-            move |map| {
-                users(
-                    &maps,
-                    Holder::ConfigMap,
-                    &map.name_any(),
-                    map.metadata.namespace.as_deref(),
-                )
-            },
-        )
+        .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {
+            users(&secrets, Holder::Secret, &secret.name_any(), secret.metadata.namespace.as_deref())
+        })
+        .watches(scoped::<PartialObjectMeta<ConfigMap>>(client, namespace), all, move |map| {
+            users(&maps, Holder::ConfigMap, &map.name_any(), map.metadata.namespace.as_deref())
+        })
         .with_config(kube::runtime::controller::Config::default().concurrency(concurrency))
         .graceful_shutdown_on(async move { shutdown.requested().await })
         .run(reconcile, error_policy, context)

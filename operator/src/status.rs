@@ -69,16 +69,9 @@ pub fn status(
             before.applied_generation
         },
         conditions: conditions::merge(&before.conditions, &judgements, situation.generation, now),
-        epoch: ledger
-            .and_then(|ledger| ledger.epoch)
-            .map(i32::from)
-            .or(before.epoch),
+        epoch: ledger.and_then(|ledger| ledger.epoch).map(i32::from).or(before.epoch),
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
-        freshness: Some(
-            freshness
-                .map_or("Unknown", |freshness| freshness.bucket)
-                .to_owned(),
-        ),
+        freshness: Some(freshness.map_or("Unknown", |freshness| freshness.bucket).to_owned()),
         tables: Some(tables),
         handled_requests: match ledger {
             Some(ledger) => ledger.requests.clone(),

@@ -91,12 +91,7 @@ impl Systems {
                     .as_ref()
                     .map(|credentials| Connect::new(&spec.source.connect.url, credentials.clone())),
             ),
-            clickhouse: Access::of(
-                resolved
-                    .clickhouse
-                    .as_ref()
-                    .map(|account| clickhouse(spec, account)),
-            ),
+            clickhouse: Access::of(resolved.clickhouse.as_ref().map(|account| clickhouse(spec, account))),
             objects,
         }
     }

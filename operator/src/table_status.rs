@@ -37,22 +37,15 @@ pub fn tables(situation: &Situation<'_>) -> TablesStatus {
             degraded.push(entry("Refused", problem.reason, &problem.message));
             continue;
         }
-        let snapshot = known
-            .and_then(|facts| facts.ledger.snapshots.get(target))
-            .map(|record| record.state);
+        let snapshot = known.and_then(|facts| facts.ledger.snapshots.get(target)).map(|record| record.state);
         match snapshot {
             None => degraded.push(entry("Pending", Reason::InProgress, "no snapshot was taken yet")),
             Some(SnapshotState::Requested | SnapshotState::Applying) => {
-                degraded.push(entry(
-                    "Snapshotting",
-                    Reason::Snapshotting,
-                    "its snapshot is under way",
-                ));
+                degraded.push(entry("Snapshotting", Reason::Snapshotting, "its snapshot is under way"));
             }
             Some(SnapshotState::Done) => {
-                let lost = known
-                    .and_then(|facts| facts.progress.get(target))
-                    .is_some_and(|p| p.dead_letters > 0);
+                let lost =
+                    known.and_then(|facts| facts.progress.get(target)).is_some_and(|p| p.dead_letters > 0);
                 if lost {
                     let message = format!(
                         "{name}: records could not be applied and went to the topic {}: read their headers, mend the \
@@ -78,21 +71,12 @@ pub fn tables(situation: &Situation<'_>) -> TablesStatus {
         }
     }
     degraded.truncate(MOST_DEGRADED);
-    TablesStatus {
-        total: i32::try_from(situation.tables.len()).unwrap_or(i32::MAX),
-        streaming,
-        degraded,
-    }
+    TablesStatus { total: i32::try_from(situation.tables.len()).unwrap_or(i32::MAX), streaming, degraded }
 }
 
 /// Milliseconds without a progress row after which the sinks are taken for silent.
 const SILENT_MS: i64 = 10_000;
-const BUCKETS: [(&str, i64); 4] = [
-    ("<1s", 1_000),
-    ("<10s", 10_000),
-    ("<1m", 60_000),
-    (">1m", i64::MAX),
-];
+const BUCKETS: [(&str, i64); 4] = [("<1s", 1_000), ("<10s", 10_000), ("<1m", 60_000), (">1m", i64::MAX)];
 
 /// How old the oldest table's data is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +97,7 @@ pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Fres
             let progress = progress.get(target)?;
             // How late it was when it was written; once nothing is written any more, the time since counts.
             let silent = situation.now_ms - progress.applied_at_ms > SILENT_MS;
-            let until = if silent {
-                situation.now_ms
-            } else {
-                progress.applied_at_ms
-            };
+            let until = if silent { situation.now_ms } else { progress.applied_at_ms };
             Some((until - progress.fresh_to_ms).max(0))
         })
         .collect::<Option<_>>()?;
@@ -130,14 +110,8 @@ pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Fres
         let above = age < BUCKETS[index].1.saturating_mul(2);
         let below = index == 0 || age * 2 > BUCKETS[index - 1].1;
         if above && below {
-            return Some(Freshness {
-                bucket: BUCKETS[index].0,
-                met,
-            });
+            return Some(Freshness { bucket: BUCKETS[index].0, met });
         }
     }
-    BUCKETS
-        .iter()
-        .find(|(_, bound)| age < *bound)
-        .map(|(name, _)| Freshness { bucket: name, met })
+    BUCKETS.iter().find(|(_, bound)| age < *bound).map(|(name, _)| Freshness { bucket: name, met })
 }

@@ -18,12 +18,7 @@ pub struct Invalid {
 
 /// Judges the spec as a whole.
 pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
-    let invalid = |field: &str, problem: String| {
-        Err(Invalid {
-            field: field.to_owned(),
-            problem,
-        })
-    };
+    let invalid = |field: &str, problem: String| Err(Invalid { field: field.to_owned(), problem });
     let durations = [
         ("spec.kafka.topics.retention", &spec.kafka.topics.retention),
         ("spec.sink.batch.maxAge", &spec.sink.batch.max_age),
@@ -43,15 +38,11 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
     if let Err(error) = duration::per_mille(&spec.sink.dead_letter.max_share) {
         return invalid("spec.sink.deadLetter.maxShare", error.to_string());
     }
-    for (field, url) in [
-        ("spec.clickhouse.url", &spec.clickhouse.url),
-        ("spec.source.connect.url", &spec.source.connect.url),
-    ] {
+    for (field, url) in
+        [("spec.clickhouse.url", &spec.clickhouse.url), ("spec.source.connect.url", &spec.source.connect.url)]
+    {
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            return invalid(
-                field,
-                format!("{url:?} is no address that starts with http:// or https://"),
-            );
+            return invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
         }
     }
     let wanted = spec.all_tables();
@@ -62,18 +53,13 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
         }
         let target = table.target_name();
         if let Some(other) = targets.insert(target, &table.name) {
-            let problem = format!(
-                "{other} and {} both go to {target}: give one of them another target",
-                table.name
-            );
+            let problem =
+                format!("{other} and {} both go to {target}: give one of them another target", table.name);
             return invalid("spec.tables", problem);
         }
     }
     if wanted.is_empty() {
-        return invalid(
-            "spec.tables",
-            "there is no table: name one, or set views.preset".to_owned(),
-        );
+        return invalid("spec.tables", "there is no table: name one, or set views.preset".to_owned());
     }
     Ok(())
 }

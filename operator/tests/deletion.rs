@@ -35,37 +35,19 @@ fn a_stopped_connector_lets_sink_and_connector_go_side_by_side_and_the_slot_wait
     let connector = format!("delete connector {}", fixture.name.connector());
     assert_eq!(
         first,
-        [
-            "delete Deployment shop-sink".to_owned(),
-            "delete ConfigMap shop-sink".to_owned(),
-            connector
-        ]
+        ["delete Deployment shop-sink".to_owned(), "delete ConfigMap shop-sink".to_owned(), connector]
     );
 }
 
 #[test]
 fn a_connect_that_does_not_answer_does_not_hold_up_the_sink() {
     let fixture = fixture();
-    let observed = Observed {
-        connect: unreachable(),
-        ..fixture.running()
-    };
+    let observed = Observed { connect: unreachable(), ..fixture.running() };
     let first = plan(&fixture, &observed);
-    assert!(
-        first
-            .first_wave()
-            .iter()
-            .any(|step| step.what == "delete Deployment shop-sink")
-    );
+    assert!(first.first_wave().iter().any(|step| step.what == "delete Deployment shop-sink"));
     let left = left_behind(&fixture.subject(), &observed, first.steps());
-    assert!(
-        left[0].what.starts_with("replication slot"),
-        "the slot comes first: {left:?}"
-    );
-    assert!(
-        left.iter()
-            .any(|left| left.command.contains("http://connect:8083/connectors/"))
-    );
+    assert!(left[0].what.starts_with("replication slot"), "the slot comes first: {left:?}");
+    assert!(left.iter().any(|left| left.command.contains("http://connect:8083/connectors/")));
 }
 
 #[test]
@@ -79,10 +61,7 @@ fn nothing_left_anywhere_is_clean_and_a_silent_system_is_not() {
         ..fixture.running()
     };
     assert!(is_clean(plan(&fixture, &gone).steps(), &gone));
-    let silent = Observed {
-        clickhouse: unreachable(),
-        ..gone
-    };
+    let silent = Observed { clickhouse: unreachable(), ..gone };
     assert!(!is_clean(plan(&fixture, &silent).steps(), &silent));
 }
 
@@ -92,8 +71,5 @@ fn retained_parts_give_no_step() {
     fixture.spec.deletion_policy.connector = Policy::Retain;
     fixture.spec.deletion_policy.replication_slot = Policy::Retain;
     let text = plan(&fixture, &fixture.running()).render(false);
-    assert!(
-        !text.contains("delete connector") && !text.contains("replication slot"),
-        "{text}"
-    );
+    assert!(!text.contains("delete connector") && !text.contains("replication slot"), "{text}");
 }

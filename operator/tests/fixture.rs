@@ -46,11 +46,7 @@ pub(crate) fn fixture() -> Fixture {
             [("username", "tidemark"), ("password", "hunter2")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         references.insert(Holder::Secret, secret, data.into());
     }
-    references.insert(
-        Holder::Secret,
-        "kafka-ca",
-        [("ca.crt".to_owned(), "PEM".to_owned())].into(),
-    );
+    references.insert(Holder::Secret, "kafka-ca", [("ca.crt".to_owned(), "PEM".to_owned())].into());
     Fixture {
         mark: name.mark("uid"),
         resolved: resolve(&spec, &references),
@@ -82,29 +78,19 @@ impl Fixture {
         let sink = self.name.sink();
         let connector = ConnectorFacts {
             state: "RUNNING".into(),
-            tasks: vec![TaskFacts {
-                id: 0,
-                state: "RUNNING".into(),
-                error: None,
-            }],
+            tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }],
             ..ConnectorFacts::default()
         };
         Observed {
             postgres: Observation::Known(PostgresFacts {
-                slot: Some(SlotFacts {
-                    active: true,
-                    ..SlotFacts::default()
-                }),
+                slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),
                 ..PostgresFacts::default()
             }),
             kafka: Observation::Known(KafkaFacts {
                 groups: [(self.name.consumer_group("0badcafe"), 2)].into(),
                 ..KafkaFacts::default()
             }),
-            connect: Observation::Known(ConnectFacts {
-                connector: Some(connector),
-                plugin_installed: true,
-            }),
+            connect: Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true }),
             clickhouse: Observation::Known(ClickHouseFacts {
                 database_exists: true,
                 ..ClickHouseFacts::default()

@@ -21,14 +21,8 @@ fn built(fixture: &Fixture) -> Vec<Value> {
 }
 
 fn live(objects: &[Value]) -> KubernetesFacts {
-    let objects = objects
-        .iter()
-        .map(|object| (key_of(object), object.clone()))
-        .collect();
-    KubernetesFacts {
-        objects,
-        ..KubernetesFacts::default()
-    }
+    let objects = objects.iter().map(|object| (key_of(object), object.clone())).collect();
+    KubernetesFacts { objects, ..KubernetesFacts::default() }
 }
 
 #[test]

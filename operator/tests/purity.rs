@@ -37,11 +37,7 @@ fn pure_modules_have_no_edge() {
             "std::fs",
             "reqwest",
         ] {
-            assert!(
-                !code.contains(edge),
-                "{} opens as pure and uses {edge}",
-                path.display()
-            );
+            assert!(!code.contains(edge), "{} opens as pure and uses {edge}", path.display());
         }
     }
     assert!(pure >= 15, "only {pure} modules open as pure");

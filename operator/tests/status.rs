@@ -19,13 +19,7 @@ struct Case {
 }
 
 fn case(fixture: &Fixture) -> Case {
-    Case {
-        observed: fixture.running(),
-        problems: vec![],
-        missing: vec![],
-        invalid: None,
-        no_progress: false,
-    }
+    Case { observed: fixture.running(), problems: vec![], missing: vec![], invalid: None, no_progress: false }
 }
 
 fn judged_after(
@@ -51,11 +45,7 @@ fn judged_after(
         views: &[],
         now_ms: 1_800_000_000_000,
     };
-    status(
-        &situation,
-        before,
-        &Time(jiff::Timestamp::from_second(second).unwrap()),
-    )
+    status(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))
 }
 
 fn judged(fixture: &Fixture, case: &Case) -> AnalyticsPipelineStatus {
@@ -63,24 +53,14 @@ fn judged(fixture: &Fixture, case: &Case) -> AnalyticsPipelineStatus {
 }
 
 fn condition(status: &AnalyticsPipelineStatus, kind: ConditionType) -> (String, String, String) {
-    let found = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str())
-        .unwrap();
+    let found = status.conditions.iter().find(|condition| condition.type_ == kind.as_str()).unwrap();
     (found.status.clone(), found.reason.clone(), found.message.clone())
 }
 
 #[test]
 fn all_conditions_are_there_on_first_sight_and_the_generation_advances() {
     let fixture = fixture();
-    let status = judged(
-        &fixture,
-        &Case {
-            observed: Observed::default(),
-            ..case(&fixture)
-        },
-    );
+    let status = judged(&fixture, &Case { observed: Observed::default(), ..case(&fixture) });
     assert_eq!(status.conditions.len(), ConditionType::ALL.len());
     assert_eq!(status.observed_generation, Some(7));
     assert_eq!(condition(&status, ConditionType::Ready).0, "Unknown");
@@ -108,10 +88,7 @@ fn what_cannot_be_reached_is_unknown_and_what_refuses_is_false() {
     });
     let (is, reason, message) = condition(&judged(&fixture, &refused), ConditionType::SourceReady);
     assert_eq!((is.as_str(), reason.as_str()), ("False", "AuthenticationFailed"));
-    assert!(
-        message.contains("postgres") && message.contains("Secret"),
-        "{message}"
-    );
+    assert!(message.contains("postgres") && message.contains("Secret"), "{message}");
 }
 
 #[test]
@@ -123,73 +100,37 @@ fn one_refused_table_is_named_and_degrades_itself() {
         Reason::NoPrimaryKey,
         "public.orders has no key",
     );
-    let status = judged(
-        &fixture,
-        &Case {
-            problems: vec![problem],
-            ..case(&fixture)
-        },
-    );
+    let status = judged(&fixture, &Case { problems: vec![problem], ..case(&fixture) });
     assert_eq!(condition(&status, ConditionType::TablesInSync).1, "NoPrimaryKey");
-    assert_eq!(
-        condition(&status, ConditionType::Stalled).0,
-        "True",
-        "only a person can mend it"
-    );
+    assert_eq!(condition(&status, ConditionType::Stalled).0, "True", "only a person can mend it");
     assert_eq!(condition(&status, ConditionType::ConnectorRunning).0, "True");
     let degraded = &status.tables.unwrap().degraded;
-    assert_eq!(
-        (degraded[0].name.as_str(), degraded[0].state.as_str()),
-        ("public.orders", "Refused")
-    );
+    assert_eq!((degraded[0].name.as_str(), degraded[0].state.as_str()), ("public.orders", "Refused"));
 }
 
 #[test]
 fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     let fixture = fixture();
-    let missing = Case {
-        missing: vec!["spec.x: the Secret \"a\" does not exist".into()],
-        ..case(&fixture)
-    };
+    let missing = Case { missing: vec!["spec.x: the Secret \"a\" does not exist".into()], ..case(&fixture) };
     assert_eq!(
         condition(&judged(&fixture, &missing), ConditionType::CredentialsResolved).1,
         "CredentialsMissing"
     );
-    let invalid = Case {
-        invalid: Some("spec.tables: twice"),
-        ..case(&fixture)
-    };
+    let invalid = Case { invalid: Some("spec.tables: twice"), ..case(&fixture) };
     let status = judged(&fixture, &invalid);
     assert_eq!(condition(&status, ConditionType::SpecValid).1, "InvalidSpec");
-    assert_eq!(
-        (status.observed_generation, status.applied_generation),
-        (Some(7), None)
-    );
-    let stuck = Case {
-        no_progress: true,
-        ..case(&fixture)
-    };
-    assert_eq!(
-        condition(&judged(&fixture, &stuck), ConditionType::Stalled).1,
-        "NoProgress"
-    );
+    assert_eq!((status.observed_generation, status.applied_generation), (Some(7), None));
+    let stuck = Case { no_progress: true, ..case(&fixture) };
+    assert_eq!(condition(&judged(&fixture, &stuck), ConditionType::Stalled).1, "NoProgress");
 }
 
 #[test]
 fn a_status_that_says_the_same_later_is_the_same_and_keeps_its_times() {
     let fixture = fixture();
-    let first = judged_after(
-        &fixture,
-        &case(&fixture),
-        &AnalyticsPipelineStatus::default(),
-        100,
-    );
+    let first = judged_after(&fixture, &case(&fixture), &AnalyticsPipelineStatus::default(), 100);
     let later = judged_after(&fixture, &case(&fixture), &first, 200);
     assert!(same(&first, &later));
-    assert_eq!(
-        first.conditions, later.conditions,
-        "nothing flipped, so no time moved"
-    );
+    assert_eq!(first.conditions, later.conditions, "nothing flipped, so no time moved");
 }
 
 #[test]
@@ -199,17 +140,11 @@ fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
         let mut case = case(&fixture);
         if let Observation::Known(facts) = &mut case.observed.clickhouse {
             let applied_at_ms = 1_800_000_000_000;
-            let progress = ProgressFacts {
-                fresh_to_ms: applied_at_ms - age,
-                applied_at_ms,
-                ..ProgressFacts::default()
-            };
+            let progress =
+                ProgressFacts { fresh_to_ms: applied_at_ms - age, applied_at_ms, ..ProgressFacts::default() };
             facts.progress.insert("orders".into(), progress);
         }
-        let before = AnalyticsPipelineStatus {
-            freshness: before.map(str::to_owned),
-            ..Default::default()
-        };
+        let before = AnalyticsPipelineStatus { freshness: before.map(str::to_owned), ..Default::default() };
         judged_after(&fixture, &case, &before, 0)
     };
     let bucket = |age, before| aged(age, before).freshness.unwrap();
@@ -220,8 +155,5 @@ fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
     assert_eq!(bucket(4_000, Some("<1s")), "<10s");
     assert_eq!(bucket(400, Some("<10s")), "<1s");
     assert_eq!(condition(&aged(8_000, None), ConditionType::Fresh).1, "Stale");
-    assert_eq!(
-        condition(&judged(&fixture, &case(&fixture)), ConditionType::Fresh).0,
-        "Unknown"
-    );
+    assert_eq!(condition(&judged(&fixture, &case(&fixture)), ConditionType::Fresh).0, "Unknown");
 }

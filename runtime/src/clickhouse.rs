@@ -72,16 +72,10 @@ impl ClickHouse {
         // A second call finds the provider installed, which is just as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = reqwest::Url::parse(&options.url).map_err(|error| {
-            Error::new(
-                ErrorClass::Permanent,
-                format!("url {:?} is not valid: {error}", options.url),
-            )
+            Error::new(ErrorClass::Permanent, format!("url {:?} is not valid: {error}", options.url))
         })?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::new(
-                ErrorClass::Permanent,
-                format!("url {url} is neither http nor https"),
-            ));
+            return Err(Error::new(ErrorClass::Permanent, format!("url {url} is neither http nor https")));
         }
         Ok(Self {
             shared: Arc::new(Shared {
@@ -98,19 +92,13 @@ impl ClickHouse {
     /// Returns a client on the same connections with another deadline for each call.
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
-        Self {
-            deadline,
-            ..self.clone()
-        }
+        Self { deadline, ..self.clone() }
     }
 
     /// Returns a client on the same connections with another default database.
     #[must_use]
     pub fn with_database(&self, database: Option<&str>) -> Self {
-        Self {
-            database: database.map(Arc::from),
-            ..self.clone()
-        }
+        Self { database: database.map(Arc::from), ..self.clone() }
     }
 
     /// Returns the default database.
@@ -125,9 +113,7 @@ impl ClickHouse {
 
     /// Runs a statement that returns no rows under the given settings.
     pub async fn execute_with_settings(&self, sql: &str, settings: &[(&str, &str)]) -> Result<(), Error> {
-        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), settings)
-            .await
-            .map(|_| ())
+        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), settings).await.map(|_| ())
     }
 
     /// Runs a SELECT without a FORMAT clause and reads its rows by column name.
@@ -146,10 +132,7 @@ impl ClickHouse {
         let body = self.query_text(sql, "JSONEachRow", settings).await?;
         let row = |line: &str| {
             serde_json::from_str(line).map_err(|error| {
-                Error::new(
-                    ErrorClass::Permanent,
-                    format!("a row is not of the expected shape: {error}"),
-                )
+                Error::new(ErrorClass::Permanent, format!("a row is not of the expected shape: {error}"))
             })
         };
         body.lines().filter(|line| !line.is_empty()).map(row).collect()
@@ -169,9 +152,7 @@ impl ClickHouse {
             ("output_format_json_quote_denormals", "1"),
         ];
         all.extend_from_slice(settings);
-        let (body, _) = self
-            .call(None, Bytes::copy_from_slice(sql.as_bytes()), &all)
-            .await?;
+        let (body, _) = self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &all).await?;
         String::from_utf8(body.into())
             .map_err(|_| Error::new(ErrorClass::Permanent, "the answer is not valid utf-8"))
     }
@@ -179,9 +160,7 @@ impl ClickHouse {
     /// Runs a SELECT and returns its answer in the named format, as bytes.
     pub async fn query_bytes(&self, sql: &str, format: &str) -> Result<Bytes, Error> {
         let settings = [("default_format", format)];
-        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &settings)
-            .await
-            .map(|(body, _)| body)
+        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &settings).await.map(|(body, _)| body)
     }
 
     /// Inserts one block in Native format, wrapped in ClickHouse's compressed frames.
@@ -238,27 +217,15 @@ impl ClickHouse {
             .header("X-ClickHouse-Key", header(credentials.password.expose())?)
             .timeout(self.deadline)
             .body(body);
-        let response = request
-            .send()
-            .await
-            .map_err(|error| of_transport(&error, self.deadline))?;
+        let response = request.send().await.map_err(|error| of_transport(&error, self.deadline))?;
         let status = response.status();
         let code = text_header(&response, "x-clickhouse-exception-code").and_then(|code| code.parse().ok());
-        let summary = text_header(&response, "x-clickhouse-summary")
-            .map(Summary::parse)
-            .unwrap_or_default();
-        let body = response
-            .bytes()
-            .await
-            .map_err(|error| of_transport(&error, self.deadline))?;
+        let summary = text_header(&response, "x-clickhouse-summary").map(Summary::parse).unwrap_or_default();
+        let body = response.bytes().await.map_err(|error| of_transport(&error, self.deadline))?;
         if status.is_success() && code.is_none() {
             return Ok((body, summary));
         }
-        Err(Error::of_response(
-            status.as_u16(),
-            code,
-            &String::from_utf8_lossy(&body),
-        ))
+        Err(Error::of_response(status.as_u16(), code, &String::from_utf8_lossy(&body)))
     }
 }
 
@@ -272,10 +239,7 @@ impl Summary {
             written_bytes: u64,
         }
         serde_json::from_str::<Wire>(text)
-            .map(|w| Self {
-                written_rows: w.written_rows,
-                written_bytes: w.written_bytes,
-            })
+            .map(|w| Self { written_rows: w.written_rows, written_bytes: w.written_bytes })
             .unwrap_or_default()
     }
 }
@@ -287,9 +251,9 @@ impl Shared {
         let pem: Arc<str> = match &self.authority {
             Authority::System => Arc::from(""),
             Authority::Pem(text) => Arc::from(text.as_str()),
-            Authority::File(file) => file
-                .read()
-                .map_err(|error| Error::new(ErrorClass::Transient, error.to_string()))?,
+            Authority::File(file) => {
+                file.read().map_err(|error| Error::new(ErrorClass::Transient, error.to_string()))?
+            }
         };
         let mut built = self.http.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((with, client)) = built.as_ref()
@@ -315,10 +279,7 @@ impl Shared {
 
 fn header(text: &str) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
-        Error::new(
-            ErrorClass::Authentication,
-            "the user name or password has characters that http refuses",
-        )
+        Error::new(ErrorClass::Authentication, "the user name or password has characters that http refuses")
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -333,15 +294,9 @@ fn of_transport(error: &reqwest::Error, deadline: Duration) -> Error {
         return Error::new(ErrorClass::Transient, format!("cannot connect: {}", chain(error)));
     }
     if error.is_timeout() {
-        return Error::new(
-            ErrorClass::InDoubt,
-            format!("no answer within {} ms", deadline.as_millis()),
-        );
+        return Error::new(ErrorClass::InDoubt, format!("no answer within {} ms", deadline.as_millis()));
     }
-    Error::new(
-        ErrorClass::InDoubt,
-        format!("the connection broke: {}", chain(error)),
-    )
+    Error::new(ErrorClass::InDoubt, format!("the connection broke: {}", chain(error)))
 }
 
 /// Text of the causes below an error; the outermost text is left out because it repeats the URL.
@@ -422,11 +377,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = client(&format!("http://{address}"))
-            .unwrap()
-            .ping()
-            .await
-            .unwrap_err();
+        let error = client(&format!("http://{address}")).unwrap().ping().await.unwrap_err();
         assert_eq!(error.class, ErrorClass::Transient, "{error}");
     }
 
@@ -440,10 +391,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_no_url_is_refused() {
-        assert_eq!(
-            client("clickhouse:8123").unwrap_err().class,
-            ErrorClass::Permanent
-        );
+        assert_eq!(client("clickhouse:8123").unwrap_err().class, ErrorClass::Permanent);
     }
 
     #[test]
@@ -454,10 +402,7 @@ mod tests {
             version: u128,
         }
         let of = |text: &str| serde_json::from_str::<Row>(text).unwrap().version;
-        assert_eq!(
-            of(r#"{"version":"340282366920938463463374607431768211455"}"#),
-            u128::MAX
-        );
+        assert_eq!(of(r#"{"version":"340282366920938463463374607431768211455"}"#), u128::MAX);
         assert_eq!(of(r#"{"version":7}"#), 7);
     }
 }

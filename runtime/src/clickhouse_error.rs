@@ -79,11 +79,7 @@ pub struct Error {
 impl Error {
     /// Builds an error without an exception code.
     pub fn new(class: ErrorClass, message: impl AsRef<str>) -> Self {
-        Self {
-            class,
-            code: None,
-            message: shorten(message.as_ref()),
-        }
+        Self { class, code: None, message: shorten(message.as_ref()) }
     }
 
     /// Reads an HTTP answer that is not a success: its exception code header, status and body.
@@ -97,11 +93,7 @@ impl Error {
             (None, _) => ErrorClass::Permanent,
         };
         let text = without_statement(body);
-        let message = if text.is_empty() {
-            format!("http status {status}")
-        } else {
-            shorten(text)
-        };
+        let message = if text.is_empty() { format!("http status {status}") } else { shorten(text) };
         Self { class, code, message }
     }
 }
@@ -126,9 +118,7 @@ fn without_statement(body: &str) -> &str {
         "In query: ",
     ]
     .iter()
-    .fold(text, |text, mark| {
-        text.split_once(mark).map_or(text, |(before, _)| before)
-    })
+    .fold(text, |text, mark| text.split_once(mark).map_or(text, |(before, _)| before))
     .trim_end()
 }
 

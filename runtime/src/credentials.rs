@@ -44,10 +44,7 @@ pub struct Credentials {
 impl Credentials {
     /// Pairs a user name with its password.
     pub fn new(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self {
-            username: username.into(),
-            password: Secret::new(password),
-        }
+        Self { username: username.into(), password: Secret::new(password) }
     }
 }
 
@@ -76,27 +73,19 @@ pub struct WatchedFile {
 
 impl fmt::Debug for WatchedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchedFile")
-            .field("path", &self.path)
-            .finish_non_exhaustive()
+        f.debug_struct("WatchedFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
 impl WatchedFile {
     /// Names the file; it is read at first use.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self {
-            path: path.as_ref().to_owned(),
-            seen: Mutex::new(None),
-        }
+        Self { path: path.as_ref().to_owned(), seen: Mutex::new(None) }
     }
 
     /// Returns the file's text without a line break at its end, read again if the file has changed.
     pub fn read(&self) -> Result<Arc<str>, UnreadableFile> {
-        let unreadable = |source| UnreadableFile {
-            path: self.path.clone(),
-            source,
-        };
+        let unreadable = |source| UnreadableFile { path: self.path.clone(), source };
         let meta = fs::metadata(&self.path).map_err(unreadable)?;
         let now = Fingerprint {
             device: meta.dev(),
@@ -111,10 +100,8 @@ impl WatchedFile {
             return Ok(Arc::clone(text));
         }
         let text = fs::read_to_string(&self.path).map_err(unreadable)?;
-        let text: Arc<str> = Arc::from(
-            text.strip_suffix('\n')
-                .map_or(text.as_str(), |t| t.trim_end_matches('\r')),
-        );
+        let text: Arc<str> =
+            Arc::from(text.strip_suffix('\n').map_or(text.as_str(), |t| t.trim_end_matches('\r')));
         *seen = Some((now, Arc::clone(&text)));
         Ok(text)
     }
@@ -138,10 +125,7 @@ pub enum CredentialSource {
 impl CredentialSource {
     /// Reads user name and password from two files, again whenever they change.
     pub fn files(username: impl AsRef<Path>, password: impl AsRef<Path>) -> Self {
-        Self::Files {
-            username: WatchedFile::new(username),
-            password: WatchedFile::new(password),
-        }
+        Self::Files { username: WatchedFile::new(username), password: WatchedFile::new(password) }
     }
 
     /// Holds credentials in memory.
@@ -152,10 +136,9 @@ impl CredentialSource {
     /// Returns the credentials as they are now.
     pub fn current(&self) -> Result<Credentials, UnreadableFile> {
         match self {
-            Self::Files { username, password } => Ok(Credentials::new(
-                username.read()?.as_ref(),
-                password.read()?.as_ref(),
-            )),
+            Self::Files { username, password } => {
+                Ok(Credentials::new(username.read()?.as_ref(), password.read()?.as_ref()))
+            }
             Self::Memory(credentials) => {
                 Ok(credentials.read().unwrap_or_else(PoisonError::into_inner).clone())
             }

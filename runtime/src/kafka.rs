@@ -52,11 +52,7 @@ impl Connection {
     /// Reads the mounted files of the sink's configuration as they are now.
     pub fn read(config: &KafkaConfig) -> Result<Self, UnreadableFile> {
         let file = |what: &'static str, path: &String| {
-            fs::read_to_string(path).map_err(|source| UnreadableFile {
-                what,
-                path: path.clone(),
-                source,
-            })
+            fs::read_to_string(path).map_err(|source| UnreadableFile { what, path: path.clone(), source })
         };
         let line = |what, path| file(what, path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
         let tls = config
@@ -70,12 +66,7 @@ impl Connection {
                         .as_ref()
                         .map(|path| file("certificate", path))
                         .transpose()?,
-                    key: tls
-                        .key
-                        .as_ref()
-                        .map(|path| file("key", path))
-                        .transpose()?
-                        .map(Secret::new),
+                    key: tls.key.as_ref().map(|path| file("key", path)).transpose()?.map(Secret::new),
                 })
             })
             .transpose()?;
@@ -91,23 +82,15 @@ impl Connection {
                 })
             })
             .transpose()?;
-        Ok(Self {
-            bootstrap_servers: config.bootstrap_servers.clone(),
-            tls,
-            sasl,
-        })
+        Ok(Self { bootstrap_servers: config.bootstrap_servers.clone(), tls, sasl })
     }
 
     /// Properties that every client of this cluster shares: address, security, identity.
     pub fn client_config(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.bootstrap_servers)
-            .set("client.id", client_id);
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", client_id);
         // A broker that moves to another address is found again within seconds.
-        config
-            .set("broker.address.ttl", "5000")
-            .set("reconnect.backoff.max.ms", "3000");
+        config.set("broker.address.ttl", "5000").set("reconnect.backoff.max.ms", "3000");
         config.set(
             "security.protocol",
             match (&self.tls, &self.sasl) {
@@ -156,10 +139,7 @@ mod tests {
     fn a_scram_user_over_tls_becomes_sasl_ssl_and_its_password_stays_out_of_debug_output() {
         let connection = Connection {
             bootstrap_servers: "kafka:9093".into(),
-            tls: Some(Tls {
-                ca: Some("PEM".into()),
-                ..Tls::default()
-            }),
+            tls: Some(Tls { ca: Some("PEM".into()), ..Tls::default() }),
             sasl: Some(Sasl {
                 mechanism: "SCRAM-SHA-512".into(),
                 credentials: Credentials::new("shop", "hunter2"),
@@ -186,10 +166,7 @@ mod tests {
         );
         let config: KafkaConfig = serde_json::from_str(&text).unwrap();
         let connection = Connection::read(&config).unwrap();
-        assert_eq!(
-            connection.sasl.unwrap().credentials,
-            Credentials::new("shop", "hunter2")
-        );
+        assert_eq!(connection.sasl.unwrap().credentials, Credentials::new("shop", "hunter2"));
         assert!(connection.tls.is_none());
     }
 }

@@ -43,10 +43,8 @@ impl std::str::FromStr for LogFormat {
 pub fn start_logging(format: LogFormat, directives: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives));
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colours);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     let _ = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -61,9 +59,7 @@ pub struct Shutdown {
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self {
-            sender: Arc::new(watch::Sender::new(false)),
-        }
+        Self { sender: Arc::new(watch::Sender::new(false)) }
     }
 }
 
@@ -127,18 +123,11 @@ impl Readiness {
             .iter()
             .filter_map(|(gate, state)| state.as_ref().err().map(|why| format!("{gate}: {why}\n")))
             .collect();
-        if missing.is_empty() {
-            None
-        } else {
-            Some(missing.concat())
-        }
+        if missing.is_empty() { None } else { Some(missing.concat()) }
     }
 
     fn set(&self, gate: &str, state: Result<(), String>) {
-        self.gates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(gate.to_owned(), state);
+        self.gates.lock().unwrap_or_else(PoisonError::into_inner).insert(gate.to_owned(), state);
     }
 }
 
@@ -204,17 +193,12 @@ async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
     match prometheus_client::encoding::text::encode(&mut text, &probes.registry) {
         Ok(()) => (
             StatusCode::OK,
-            [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
+            [(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")],
             text,
         ),
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            [(header::CONTENT_TYPE, "text/plain")],
-            error.to_string(),
-        ),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string())
+        }
     }
 }
 
@@ -224,11 +208,7 @@ mod tests {
 
     async fn status(address: SocketAddr, path: &str) -> (u16, String) {
         let response = reqwest::Client::builder().no_proxy().build().unwrap();
-        let response = response
-            .get(format!("http://{address}{path}"))
-            .send()
-            .await
-            .unwrap();
+        let response = response.get(format!("http://{address}{path}")).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -238,15 +218,11 @@ mod tests {
         let (readiness, shutdown) = (Readiness::default(), Shutdown::default());
         readiness.close("tables", "waiting for orders");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let server = ProbeServer::start(any, Arc::default(), readiness.clone(), shutdown.clone())
-            .await
-            .unwrap();
+        let server =
+            ProbeServer::start(any, Arc::default(), readiness.clone(), shutdown.clone()).await.unwrap();
         let address = server.address();
         assert_eq!(status(address, "/healthz").await.0, 200);
-        assert_eq!(
-            status(address, "/readyz").await,
-            (503, "tables: waiting for orders\n".to_owned())
-        );
+        assert_eq!(status(address, "/readyz").await, (503, "tables: waiting for orders\n".to_owned()));
         readiness.open("tables");
         assert_eq!(status(address, "/readyz").await.0, 200);
         assert!(status(address, "/metrics").await.1.ends_with("# EOF\n"));

@@ -64,12 +64,8 @@ pub struct Mark {
 impl Batch {
     /// Builds an empty batch for a layout.
     pub fn new(plan: Arc<TablePlan>) -> Result<Self, UnsupportedType> {
-        let columns: Result<_, _> = plan
-            .layout
-            .columns
-            .iter()
-            .map(|column| Column::new(&column.r#type))
-            .collect();
+        let columns: Result<_, _> =
+            plan.layout.columns.iter().map(|column| Column::new(&column.r#type)).collect();
         Ok(Self {
             columns: columns?,
             version: Column::new(&ChType::UInt128)?,
@@ -100,12 +96,7 @@ impl Batch {
     /// Bytes that the rows take in memory, without spare capacity.
     pub fn bytes(&self) -> usize {
         let values: usize = self.columns.iter().map(Column::bytes).sum();
-        let deferred: usize = self
-            .deferred_records
-            .iter()
-            .chain(&self.dead)
-            .map(DeadLetter::bytes)
-            .sum();
+        let deferred: usize = self.deferred_records.iter().chain(&self.dead).map(DeadLetter::bytes).sum();
         values + deferred + self.rows() * 41
     }
 
@@ -126,10 +117,7 @@ impl Batch {
 
     /// Remembers the present state.
     pub fn mark(&self) -> Mark {
-        Mark {
-            rows: self.rows(),
-            deferred: self.deferred.len(),
-        }
+        Mark { rows: self.rows(), deferred: self.deferred.len() }
     }
 
     /// Goes back to a state, also out of the middle of a row.
@@ -154,10 +142,7 @@ impl Batch {
 
     /// Ends a row whose columns all have a value.
     pub fn end_row(&mut self, version: Version, deleted: bool, committed_at: i64) {
-        debug_assert!(
-            self.columns.iter().all(|column| column.len() == self.rows() + 1),
-            "the row is whole"
-        );
+        debug_assert!(self.columns.iter().all(|column| column.len() == self.rows() + 1), "the row is whole");
         self.version.push_fixed(&version.0.to_le_bytes());
         self.deleted.push_fixed(&[u8::from(deleted)]);
         self.committed_at.push_fixed(&committed_at.to_le_bytes());
@@ -258,23 +243,11 @@ impl Batch {
         let layout = self.plan.layout.columns.iter().zip(&self.columns);
         let mut columns: Vec<BlockColumn<'_>> = layout
             .filter(|(layout, _)| !absent.contains(&layout.target))
-            .map(|(layout, column)| BlockColumn {
-                name: &layout.target,
-                column,
-            })
+            .map(|(layout, column)| BlockColumn { name: &layout.target, column })
             .collect();
-        columns.push(BlockColumn {
-            name: VERSION_COLUMN,
-            column: &self.version,
-        });
-        columns.push(BlockColumn {
-            name: DELETED_COLUMN,
-            column: &self.deleted,
-        });
-        columns.push(BlockColumn {
-            name: COMMITTED_AT_COLUMN,
-            column: &self.committed_at,
-        });
+        columns.push(BlockColumn { name: VERSION_COLUMN, column: &self.version });
+        columns.push(BlockColumn { name: DELETED_COLUMN, column: &self.deleted });
+        columns.push(BlockColumn { name: COMMITTED_AT_COLUMN, column: &self.committed_at });
         encode_block(&columns, rows)
     }
 }
@@ -330,11 +303,7 @@ pub struct Moment {
 
 /// Says whether a batch is to be sent now, and why.
 pub fn due(limits: &Limits, rows: usize, bytes: usize, moment: Moment) -> Option<FlushCause> {
-    let wait = if moment.caught_up {
-        limits.linger
-    } else {
-        limits.age.max(limits.linger)
-    };
+    let wait = if moment.caught_up { limits.linger } else { limits.age.max(limits.linger) };
     if rows >= limits.rows {
         Some(FlushCause::Rows)
     } else if bytes >= limits.bytes {
@@ -357,10 +326,7 @@ impl InsertBudget {
     /// Builds the budget of one replica.
     pub fn new(inserts_per_second: u32, replicas: u32) -> Self {
         let per_second = f64::from(inserts_per_second.max(1)) / f64::from(replicas.max(1));
-        Self {
-            per_second,
-            tokens: 1.0,
-        }
+        Self { per_second, tokens: 1.0 }
     }
 
     /// Adds what has become free since the last call.
@@ -385,20 +351,12 @@ impl InsertBudget {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
-        rows: 100,
-        bytes: 1000,
-        linger: Duration::from_millis(20),
-        age: Duration::from_millis(300),
-    };
+    const LIMITS: Limits =
+        Limits { rows: 100, bytes: 1000, linger: Duration::from_millis(20), age: Duration::from_millis(300) };
 
     #[test]
     fn a_batch_goes_out_when_full_or_after_its_linger_and_later_in_a_backlog() {
-        let moment = |ms, caught_up| Moment {
-            age: Duration::from_millis(ms),
-            caught_up,
-            drain: false,
-        };
+        let moment = |ms, caught_up| Moment { age: Duration::from_millis(ms), caught_up, drain: false };
         let after = |rows, bytes, ms| due(&LIMITS, rows, bytes, moment(ms, true));
         assert_eq!(after(1, 10, 5), None);
         assert_eq!(after(1, 10, 20), Some(FlushCause::Age));
@@ -406,10 +364,7 @@ mod tests {
         assert_eq!(after(1, 1000, 0), Some(FlushCause::Bytes));
         assert_eq!(due(&LIMITS, 1, 1, moment(299, false)), None);
         assert_eq!(due(&LIMITS, 1, 1, moment(300, false)), Some(FlushCause::Age));
-        let drain = Moment {
-            drain: true,
-            ..moment(0, false)
-        };
+        let drain = Moment { drain: true, ..moment(0, false) };
         assert_eq!(due(&LIMITS, 1, 1, drain), Some(FlushCause::Drain));
     }
 
@@ -423,9 +378,6 @@ mod tests {
             budget.refill(Duration::from_millis(100));
             taken += usize::from(budget.take());
         }
-        assert!(
-            (39..=41).contains(&taken),
-            "{taken} inserts in 10 s at 4 a second"
-        );
+        assert!((39..=41).contains(&taken), "{taken} inserts in 10 s at 4 a second");
     }
 }

@@ -23,10 +23,7 @@ pub struct Finding {
 
 impl Finding {
     fn new<T>(what: impl Into<String>, result: Result<T, String>) -> Self {
-        Self {
-            what: what.into(),
-            problem: result.err(),
-        }
+        Self { what: what.into(), problem: result.err() }
     }
 }
 
@@ -36,10 +33,7 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
     match clickhouse(config) {
         Err(error) => findings.push(Finding::new::<()>("clickhouse", Err(error.to_string()))),
         Ok(client) => {
-            findings.push(Finding::new(
-                "clickhouse",
-                client.ping().await.map_err(|e| e.to_string()),
-            ));
+            findings.push(Finding::new("clickhouse", client.ping().await.map_err(|e| e.to_string())));
             let layouts = Layouts::new(client, &config.pipeline).all().await;
             for table in &config.tables {
                 let result = match &layouts {
@@ -61,11 +55,7 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
             let tables = config.tables.iter().map(|table| &table.topic);
             for topic in tables.chain([&config.kafka.heartbeat_topic, &config.dead_letter.topic]) {
                 let there = topics.contains(topic);
-                let result = if there {
-                    Ok(())
-                } else {
-                    Err("the topic does not exist".to_owned())
-                };
+                let result = if there { Ok(()) } else { Err("the topic does not exist".to_owned()) };
                 findings.push(Finding::new(format!("topic {topic}"), result));
             }
         }
@@ -75,16 +65,8 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
 
 fn kafka_topics(config: &SinkConfig) -> Result<Vec<String>, String> {
     let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
-    let consumer: BaseConsumer = connection
-        .client_config("tidemark-sink-check")
-        .create()
-        .map_err(|error| error.to_string())?;
-    let metadata = consumer
-        .fetch_metadata(None, DEADLINE)
-        .map_err(|error| error.to_string())?;
-    Ok(metadata
-        .topics()
-        .iter()
-        .map(|topic| topic.name().to_owned())
-        .collect())
+    let consumer: BaseConsumer =
+        connection.client_config("tidemark-sink-check").create().map_err(|error| error.to_string())?;
+    let metadata = consumer.fetch_metadata(None, DEADLINE).map_err(|error| error.to_string())?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }

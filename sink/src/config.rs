@@ -34,10 +34,8 @@ pub enum ConfigError {
 
 /// Reads and checks a configuration file (JSON).
 pub fn load(path: &Path) -> Result<SinkConfig, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.display().to_string(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.display().to_string(), source })?;
     parse(&text)
 }
 
@@ -45,10 +43,7 @@ pub fn load(path: &Path) -> Result<SinkConfig, ConfigError> {
 pub fn parse(text: &str) -> Result<SinkConfig, ConfigError> {
     // The version first: a file of another version may have any fields.
     let value: serde_json::Value = serde_json::from_str(text)?;
-    let found = value
-        .get("version")
-        .and_then(serde_json::Value::as_u64)
-        .unwrap_or(0);
+    let found = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
     if found != u64::from(SINK_CONFIG_VERSION) {
         return Err(ConfigError::Version { found });
     }
@@ -100,11 +95,6 @@ mod tests {
     fn a_table_listed_twice_is_named() {
         let table = r#"{"source": "public.orders", "topic": "shop.public.orders", "target": "orders"}"#;
         let text = TEXT.replace(table, &format!("{table},{table}"));
-        assert!(
-            parse(&text)
-                .unwrap_err()
-                .to_string()
-                .contains("shop.public.orders")
-        );
+        assert!(parse(&text).unwrap_err().to_string().contains("shop.public.orders"));
     }
 }

@@ -152,9 +152,7 @@ struct Clock {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session")
-            .field("lanes", &self.lanes)
-            .finish_non_exhaustive()
+        f.debug_struct("Session").field("lanes", &self.lanes).finish_non_exhaustive()
     }
 }
 
@@ -171,9 +169,7 @@ impl Session {
             .tables
             .iter()
             .map(|route| {
-                let label = TableLabel {
-                    table: route.target.clone(),
-                };
+                let label = TableLabel { table: route.target.clone() };
                 Lane {
                     table: Table::new(route.clone(), config.dead_letter.max_share_per_mille),
                     events: around.metrics.events.get_or_create(&label).clone(),
@@ -187,17 +183,10 @@ impl Session {
         let batch = &config.batch;
         let now = Instant::now();
         let session = Self {
-            by_topic: config
-                .tables
-                .iter()
-                .enumerate()
-                .map(|(at, t)| (t.topic.clone(), at))
-                .collect(),
+            by_topic: config.tables.iter().enumerate().map(|(at, t)| (t.topic.clone(), at)).collect(),
             limits: Limits {
                 rows: usize::try_from(batch.max_rows).unwrap_or(usize::MAX),
-                bytes: usize::try_from(batch.max_bytes)
-                    .unwrap_or(usize::MAX)
-                    .min(BATCH_BYTES),
+                bytes: usize::try_from(batch.max_bytes).unwrap_or(usize::MAX).min(BATCH_BYTES),
                 linger: LINGER.min(Duration::from_millis(batch.max_age_ms)),
                 age: Duration::from_millis(batch.max_age_ms),
             },
@@ -212,12 +201,7 @@ impl Session {
             sender,
             tasks: Vec::new(),
             progress_task: None,
-            clock: Clock {
-                refilled: now,
-                committed: now,
-                progressed: now,
-                checked: now,
-            },
+            clock: Clock { refilled: now, committed: now, progressed: now, checked: now },
             stalled: None,
             full: false,
             idle: now,
@@ -232,11 +216,7 @@ impl Session {
 
     /// Returns what the heartbeat thread needs.
     pub fn shared(&self) -> (Arc<BaseConsumer<Context>>, Owned, Sender<Event>) {
-        (
-            Arc::clone(&self.consumer),
-            Arc::clone(&self.owned),
-            self.sender.clone(),
-        )
+        (Arc::clone(&self.consumer), Arc::clone(&self.owned), self.sender.clone())
     }
 
     /// Reads until the process ends or the secrets change.
@@ -318,10 +298,7 @@ impl Session {
     }
 
     fn poll_timeout(&self) -> Duration {
-        let busy = self
-            .lanes
-            .iter()
-            .any(|lane| lane.in_flight.is_some() || lane.table.has_batch());
+        let busy = self.lanes.iter().any(|lane| lane.in_flight.is_some() || lane.table.has_batch());
         Duration::from_millis(if busy { 5 } else { 50 })
     }
 
@@ -347,11 +324,7 @@ impl Session {
                 let lane = &mut self.lanes[at];
                 match lane.table.use_layout(*layout, self.around.encoding, now) {
                     Ok(wanted) => {
-                        tracing::info!(
-                            table = lane.label.table,
-                            version,
-                            "using the layout of the ledger"
-                        );
+                        tracing::info!(table = lane.label.table, version, "using the layout of the ledger");
                         self.after_take(at, wanted);
                     }
                     Err(error) => {
@@ -374,11 +347,7 @@ impl Session {
                     *lag.entry(partition.0).or_default() += next.map_or(0, |next| (end - next).max(0));
                 }
                 for (at, records) in lag {
-                    self.around
-                        .metrics
-                        .lag
-                        .get_or_create(&self.lanes[at].label)
-                        .set(records);
+                    self.around.metrics.lag.get_or_create(&self.lanes[at].label).set(records);
                 }
             }
             Event::Recorded(rows) => {
@@ -387,8 +356,7 @@ impl Session {
                     if let Some(partition) = at.map(|at| (at, row.partition))
                         && !self.recorded.contains(&partition)
                     {
-                        self.offsets
-                            .resume(partition, row.rows, row.dead_letters, row.fresh_to_ms);
+                        self.offsets.resume(partition, row.rows, row.dead_letters, row.fresh_to_ms);
                     }
                 }
                 self.recorded = self.offsets.all().map(|(partition, _)| partition).collect();
@@ -462,16 +430,7 @@ impl Session {
             let lane = &mut self.lanes[at];
             let due_now = |rows, bytes, first: Instant| {
                 let age = now.saturating_duration_since(first);
-                due(
-                    &limits,
-                    rows,
-                    bytes,
-                    Moment {
-                        age,
-                        caught_up: idle >= first,
-                        drain,
-                    },
-                )
+                due(&limits, rows, bytes, Moment { age, caught_up: idle >= first, drain })
             };
             if !drain && !lane.table.is_due(due_now) {
                 continue;
@@ -489,10 +448,7 @@ impl Session {
         let lane = &mut self.lanes[at];
         lane.in_flight = Some(batch.bytes());
         let metrics = &self.around.metrics;
-        let cause = CauseLabel {
-            table: lane.label.table.clone(),
-            cause: cause.as_str(),
-        };
+        let cause = CauseLabel { table: lane.label.table.clone(), cause: cause.as_str() };
         metrics.batches.get_or_create(&cause).inc();
         let freshness = metrics.freshness.get_or_create(&lane.label).clone();
         let (writer, sender) = (self.around.writer.clone(), self.sender.clone());
@@ -500,24 +456,14 @@ impl Session {
         self.tasks.push(self.around.runtime.spawn(async move {
             let (batch, dead) = Box::pin(writer.write(batch)).await;
             let now = now_ms();
-            batch
-                .commit_times()
-                .for_each(|committed_at| freshness.observe_ms(now - committed_at));
-            let _ = sender.send(Event::Written {
-                table: at,
-                offsets: batch.offsets,
-                dead,
-            });
+            batch.commit_times().for_each(|committed_at| freshness.observe_ms(now - committed_at));
+            let _ = sender.send(Event::Written { table: at, offsets: batch.offsets, dead });
         }));
     }
 
     /// Whether reading must stand still until something is acknowledged; pauses tables when that lasts.
     fn must_wait(&mut self) -> bool {
-        let used: usize = self
-            .lanes
-            .iter()
-            .map(|l| l.table.bytes() + l.in_flight.unwrap_or(0))
-            .sum();
+        let used: usize = self.lanes.iter().map(|l| l.table.bytes() + l.in_flight.unwrap_or(0)).sum();
         let over = used > MEMORY;
         let full: Vec<usize> = (0..self.lanes.len())
             .filter(|at| {
@@ -548,16 +494,8 @@ impl Session {
         let lane = &mut self.lanes[at];
         let held = lane.table.waits();
         let stopped = lane.table.stopped();
-        self.around
-            .metrics
-            .held
-            .get_or_create(&lane.label)
-            .set(i64::from(held));
-        self.around
-            .metrics
-            .stopped
-            .get_or_create(&lane.label)
-            .set(i64::from(stopped));
+        self.around.metrics.held.get_or_create(&lane.label).set(i64::from(held));
+        self.around.metrics.stopped.get_or_create(&lane.label).set(i64::from(stopped));
         let pause = held || stopped || lane.blocked;
         if pause == lane.paused {
             return;
@@ -572,29 +510,16 @@ impl Session {
         if list.count() == 0 {
             return;
         }
-        let done = if pause {
-            self.consumer.pause(&list)
-        } else {
-            self.consumer.resume(&list)
-        };
+        let done = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         if let Err(error) = done {
             tracing::warn!(table = lane.label.table, pause, %error, "reading cannot be paused or resumed");
         }
     }
 
     fn commit(&mut self, mode: CommitMode) {
-        if self
-            .consumer
-            .context()
-            .commit_failed
-            .swap(false, Ordering::AcqRel)
-        {
+        if self.consumer.context().commit_failed.swap(false, Ordering::AcqRel) {
             self.around.metrics.commit_failures.inc();
-            let again = self
-                .offsets
-                .all()
-                .filter_map(|(p, applied)| Some((p, applied.next?)))
-                .collect();
+            let again = self.offsets.all().filter_map(|(p, applied)| Some((p, applied.next?))).collect();
             self.offsets.put_back(again);
         }
         let offsets = self.offsets.take_committable();
@@ -618,17 +543,9 @@ impl Session {
         for lane in &self.lanes {
             let bytes = lane.table.bytes() + lane.in_flight.unwrap_or(0);
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            self.around
-                .metrics
-                .queued_bytes
-                .get_or_create(&lane.label)
-                .set(bytes);
+            self.around.metrics.queued_bytes.get_or_create(&lane.label).set(bytes);
         }
-        if self
-            .progress_task
-            .as_ref()
-            .is_some_and(|task| !task.is_finished())
-        {
+        if self.progress_task.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         let rows: Vec<_> = self
@@ -649,22 +566,10 @@ impl Session {
         let lane = &self.lanes[at];
         let known = lane.table.layout_version();
         let Wanted { field, why } = wanted;
-        tracing::warn!(
-            table = lane.label.table,
-            field,
-            why,
-            known,
-            "holding the table for a newer layout"
-        );
-        let demand = Demand {
-            table: lane.label.table.clone(),
-            field: field.clone(),
-            layout_version: known,
-        };
+        tracing::warn!(table = lane.label.table, field, why, known, "holding the table for a newer layout");
+        let demand = Demand { table: lane.label.table.clone(), field: field.clone(), layout_version: known };
         let layouts = self.around.layouts.clone();
-        self.around
-            .runtime
-            .spawn(async move { layouts.demand(&demand).await });
+        self.around.runtime.spawn(async move { layouts.demand(&demand).await });
         self.await_layout(at, known);
         // An unknown field is waited for as long as it takes; a value that does not fit is not.
         if lane.table.knows(&field) {

@@ -32,11 +32,8 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// Bytes that it takes in memory, about.
     pub fn bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len))
-            .sum();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len)).sum();
         128 + self.key.as_ref().map_or(0, Vec::len) + self.payload.as_ref().map_or(0, Vec::len) + headers
     }
 
@@ -44,10 +41,7 @@ impl DeadLetter {
     fn all_headers(&self) -> OwnedHeaders {
         let mut all = OwnedHeaders::new();
         for (key, value) in &self.headers {
-            all = all.insert(Header {
-                key,
-                value: value.as_deref(),
-            });
+            all = all.insert(Header { key, value: value.as_deref() });
         }
         let (partition, offset) = (self.partition.to_string(), self.offset.to_string());
         for (key, value) in [
@@ -56,10 +50,7 @@ impl DeadLetter {
             ("tidemark.offset", &offset),
             ("tidemark.error", &self.error),
         ] {
-            all = all.insert(Header {
-                key,
-                value: Some(value.as_bytes()),
-            });
+            all = all.insert(Header { key, value: Some(value.as_bytes()) });
         }
         all
     }
@@ -74,9 +65,7 @@ pub struct DeadLetterTopic {
 
 impl std::fmt::Debug for DeadLetterTopic {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DeadLetterTopic")
-            .field("topic", &self.topic)
-            .finish_non_exhaustive()
+        f.debug_struct("DeadLetterTopic").field("topic", &self.topic).finish_non_exhaustive()
     }
 }
 
@@ -92,11 +81,7 @@ impl DeadLetterTopic {
             FutureRecord::to(&self.topic).headers(letter.all_headers());
         record.key = letter.key.as_deref();
         record.payload = letter.payload.as_deref();
-        self.producer
-            .send(record, Timeout::After(DEADLINE))
-            .await
-            .map(|_| ())
-            .map_err(|(error, _)| error)
+        self.producer.send(record, Timeout::After(DEADLINE)).await.map(|_| ()).map_err(|(error, _)| error)
     }
 }
 
@@ -116,11 +101,7 @@ impl ShareLimit {
 
     /// Builds the limit from a share in per mille.
     pub fn new(per_mille: u32) -> Self {
-        Self {
-            per_mille: u64::from(per_mille),
-            records: 0,
-            dead: 0,
-        }
+        Self { per_mille: u64::from(per_mille), records: 0, dead: 0 }
     }
 
     /// Counts a record.
@@ -136,11 +117,7 @@ impl ShareLimit {
     /// The same limit with nothing counted.
     #[must_use]
     pub fn restarted(&self) -> Self {
-        Self {
-            records: 0,
-            dead: 0,
-            ..*self
-        }
+        Self { records: 0, dead: 0, ..*self }
     }
 
     /// Whether more records die than may.

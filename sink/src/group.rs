@@ -87,11 +87,7 @@ impl ConsumerContext for Context {
 }
 
 fn names(partitions: &TopicPartitionList) -> Vec<(String, i32)> {
-    partitions
-        .elements()
-        .iter()
-        .map(|e| (e.topic().to_owned(), e.partition()))
-        .collect()
+    partitions.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect()
 }
 
 /// Properties of the group's consumer.
@@ -153,9 +149,7 @@ impl Record for Borrowed<'_> {
             offset: self.0.offset(),
             key: self.0.key().map(<[u8]>::to_vec),
             payload: self.0.payload().map(<[u8]>::to_vec),
-            headers: headers
-                .map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec)))
-                .collect(),
+            headers: headers.map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),
             error: String::new(),
         }
     }

@@ -45,9 +45,7 @@ pub struct Watch {
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch")
-            .field("heartbeat_topic", &self.heartbeat_topic)
-            .finish_non_exhaustive()
+        f.debug_struct("Watch").field("heartbeat_topic", &self.heartbeat_topic).finish_non_exhaustive()
     }
 }
 
@@ -116,15 +114,10 @@ impl Watch {
         };
         for partition in new {
             let topic = &self.topics[partition.0];
-            let found = committed
-                .find_partition(topic, partition.1)
-                .map(|element| element.offset());
+            let found = committed.find_partition(topic, partition.1).map(|element| element.offset());
             let start = match found {
                 Some(Offset::Offset(offset)) => Some(offset),
-                _ => reader
-                    .fetch_watermarks(topic, partition.1, DEADLINE)
-                    .ok()
-                    .map(|(low, _)| low),
+                _ => reader.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
             };
             if let Some(start) = start {
                 started.insert(partition);
@@ -136,9 +129,7 @@ impl Watch {
     fn ends(&self, reader: &BaseConsumer) -> Vec<(Partition, i64)> {
         let owned = lock(&self.owned).clone();
         let end = |partition: Partition| {
-            let (_, high) = reader
-                .fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE)
-                .ok()?;
+            let (_, high) = reader.fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE).ok()?;
             Some((partition, high))
         };
         owned.into_iter().filter_map(end).collect()
@@ -168,10 +159,7 @@ mod tests {
     #[test]
     fn the_instant_is_found_with_and_without_a_schema() {
         assert_eq!(instant_of(br#"{"ts_ms":1795455364270}"#), Some(1_795_455_364_270));
-        assert_eq!(
-            instant_of(br#"{"schema":{"ts_ms":1},"payload":{"ts_ms":5}}"#),
-            Some(5)
-        );
+        assert_eq!(instant_of(br#"{"schema":{"ts_ms":1},"payload":{"ts_ms":5}}"#), Some(5));
         assert_eq!(instant_of(b"{}"), None);
     }
 }

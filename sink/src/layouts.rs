@@ -33,10 +33,7 @@ pub struct Demand {
 impl Layouts {
     /// Reads through a client whose default database is the target.
     pub fn new(clickhouse: ClickHouse, pipeline: impl Into<String>) -> Self {
-        Self {
-            clickhouse,
-            pipeline: pipeline.into(),
-        }
+        Self { clickhouse, pipeline: pipeline.into() }
     }
 
     /// Returns the newest layout of each table that has one, by target.
@@ -92,11 +89,7 @@ impl Layouts {
             demand.layout_version,
         );
         let mut pause = PAUSES.0;
-        while let Err(error) = self
-            .clickhouse
-            .execute_with_settings(&sql, &[("async_insert", "0")])
-            .await
-        {
+        while let Err(error) = self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await {
             tracing::warn!(table = demand.table, field = demand.field, %error, "a demand cannot be written yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);

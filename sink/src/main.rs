@@ -69,28 +69,15 @@ async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     start_logging(arguments.log_format, &arguments.log);
     match arguments.command {
-        Command::Run {
-            config,
-            listen,
-            replica,
-            encoding,
-            drain,
-        } => {
+        Command::Run { config, listen, replica, encoding, drain } => {
             let config = config::load(&config)?;
             let shutdown = Shutdown::on_signals().context("listening for signals")?;
             let encoding = match encoding {
                 EncodingArgument::Contract => Encoding::Contract,
                 EncodingArgument::DebeziumDefaults => Encoding::DebeziumDefaults,
             };
-            let options = RunOptions {
-                listen,
-                replica,
-                encoding,
-                drain: Duration::from_secs(drain),
-            };
-            Box::pin(run(config, options, shutdown))
-                .await
-                .context("running the sink")
+            let options = RunOptions { listen, replica, encoding, drain: Duration::from_secs(drain) };
+            Box::pin(run(config, options, shutdown)).await.context("running the sink")
         }
         Command::Check { config } => {
             let config = config::load(&config)?;
@@ -101,10 +88,7 @@ async fn main() -> anyhow::Result<()> {
                     Some(problem) => tracing::error!(what = finding.what, problem, "not usable"),
                 }
             }
-            let bad = findings
-                .iter()
-                .filter(|finding| finding.problem.is_some())
-                .count();
+            let bad = findings.iter().filter(|finding| finding.problem.is_some()).count();
             anyhow::ensure!(bad == 0, "{bad} of {} checks failed", findings.len());
             Ok(())
         }

@@ -28,9 +28,8 @@ pub struct CauseLabel {
 }
 
 /// Upper bounds of the freshness histogram, in milliseconds.
-const BOUNDS: [u32; 15] = [
-    25, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 60_000, 600_000,
-];
+const BOUNDS: [u32; 15] =
+    [25, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 60_000, 600_000];
 
 /// A histogram of durations that takes many values cheaply.
 #[derive(Debug, Clone, Default)]
@@ -50,10 +49,7 @@ impl DurationHistogram {
 
     /// Number of durations counted.
     pub fn count(&self) -> u64 {
-        self.counts
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .sum()
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -71,15 +67,8 @@ impl TypedMetric for DurationHistogram {
 
 impl EncodeMetric for DurationHistogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let counts: Vec<u64> = self
-            .counts
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed))
-            .collect();
-        let bounds = BOUNDS
-            .iter()
-            .map(|bound| f64::from(*bound) / 1000.0)
-            .chain([f64::INFINITY]);
+        let counts: Vec<u64> = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let bounds = BOUNDS.iter().map(|bound| f64::from(*bound) / 1000.0).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let sum = seconds(self.sum_ms.load(Ordering::Relaxed));
         encoder.encode_histogram::<TableLabel>(sum, counts.iter().sum(), &buckets, None)
@@ -127,59 +116,22 @@ impl Metrics {
         let r = registry.sub_registry_with_prefix("tidemark_sink");
         r.register("events", "Records read from Kafka", self.events.clone());
         r.register("rows", "Rows acknowledged by ClickHouse", self.rows.clone());
-        r.register(
-            "row_bytes",
-            "Bytes of acknowledged rows before compression",
-            self.bytes.clone(),
-        );
+        r.register("row_bytes", "Bytes of acknowledged rows before compression", self.bytes.clone());
         r.register("batches", "Batches sent by cause", self.batches.clone());
-        r.register(
-            "retries",
-            "Repeated attempts by error class",
-            self.retries.clone(),
-        );
-        r.register(
-            "dead_letters",
-            "Records written to the dead-letter topic",
-            self.dead_letters.clone(),
-        );
-        r.register(
-            "lag",
-            "Records in Kafka that are not applied yet",
-            self.lag.clone(),
-        );
-        r.register(
-            "queued_bytes",
-            "Bytes of rows in memory",
-            self.queued_bytes.clone(),
-        );
-        r.register(
-            "table_held",
-            "1 while a table waits for a newer layout",
-            self.held.clone(),
-        );
-        r.register(
-            "table_stopped",
-            "1 while a table is stopped by dead letters",
-            self.stopped.clone(),
-        );
-        r.register(
-            "commit_failures",
-            "Failed commits of offsets",
-            self.commit_failures.clone(),
-        );
+        r.register("retries", "Repeated attempts by error class", self.retries.clone());
+        r.register("dead_letters", "Records written to the dead-letter topic", self.dead_letters.clone());
+        r.register("lag", "Records in Kafka that are not applied yet", self.lag.clone());
+        r.register("queued_bytes", "Bytes of rows in memory", self.queued_bytes.clone());
+        r.register("table_held", "1 while a table waits for a newer layout", self.held.clone());
+        r.register("table_stopped", "1 while a table is stopped by dead letters", self.stopped.clone());
+        r.register("commit_failures", "Failed commits of offsets", self.commit_failures.clone());
         r.register_with_unit(
             "freshness",
             "Commit at the source to acknowledgement by ClickHouse",
             Unit::Seconds,
             self.freshness.clone(),
         );
-        r.register_with_unit(
-            "insert",
-            "Duration of an insert",
-            Unit::Seconds,
-            self.insert_time.clone(),
-        );
+        r.register_with_unit("insert", "Duration of an insert", Unit::Seconds, self.insert_time.clone());
         registry.register_collector(Box::new(ProcessCollector));
     }
 }
@@ -202,16 +154,8 @@ impl Collector for ProcessCollector {
             counter.encode(metric)?;
         }
         for (name, help, field) in [
-            (
-                "process_resident_memory",
-                "Resident memory of the process",
-                "VmRSS:",
-            ),
-            (
-                "process_peak_resident_memory",
-                "Greatest resident memory of the process",
-                "VmHWM:",
-            ),
+            ("process_resident_memory", "Resident memory of the process", "VmRSS:"),
+            ("process_peak_resident_memory", "Greatest resident memory of the process", "VmHWM:"),
         ] {
             if let Some(bytes) = memory_bytes(field) {
                 let gauge = ConstGauge::new(bytes);
@@ -236,11 +180,7 @@ fn cpu_seconds() -> Option<f64> {
 fn memory_bytes(field: &str) -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(field))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<i64>()
-        .ok()
-        .map(|kib| kib * 1024)
+    line.split_whitespace().nth(1)?.parse::<i64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
@@ -251,9 +191,7 @@ mod tests {
     fn the_page_has_every_metric_and_the_histogram_counts_cumulatively() {
         let (metrics, mut registry) = (Metrics::default(), Registry::default());
         metrics.register(&mut registry);
-        let table = TableLabel {
-            table: "orders".into(),
-        };
+        let table = TableLabel { table: "orders".into() };
         for ms in [10, 60, 60, -5, 10_000_000] {
             metrics.freshness.get_or_create(&table).observe_ms(ms);
         }

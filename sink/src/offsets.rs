@@ -52,13 +52,7 @@ pub struct Offsets {
 impl Offsets {
     /// Takes over a partition that is read from `next` on; counters go on from what was recorded.
     pub fn assign(&mut self, partition: Partition, next: Option<i64>) {
-        self.partitions.insert(
-            partition,
-            Applied {
-                next,
-                ..Applied::default()
-            },
-        );
+        self.partitions.insert(partition, Applied { next, ..Applied::default() });
     }
 
     /// Gives up a partition.
@@ -90,9 +84,7 @@ impl Offsets {
 
     /// Partitions and how far they have come.
     pub fn all(&self) -> impl Iterator<Item = (Partition, &Applied)> {
-        self.partitions
-            .iter()
-            .map(|(partition, applied)| (*partition, applied))
+        self.partitions.iter().map(|(partition, applied)| (*partition, applied))
     }
 
     /// Adds counters that an earlier owner of the partition recorded.
@@ -157,10 +149,9 @@ impl Offsets {
     }
 
     fn freshen(&mut self, partition: Partition) {
-        let (Some(applied), Some(waiting)) = (
-            self.partitions.get_mut(&partition),
-            self.heartbeats.get_mut(&partition),
-        ) else {
+        let (Some(applied), Some(waiting)) =
+            (self.partitions.get_mut(&partition), self.heartbeats.get_mut(&partition))
+        else {
             return;
         };
         let Some(next) = applied.next else { return };
@@ -179,12 +170,7 @@ mod tests {
     const P: Partition = (0, 3);
 
     fn range(next: i64) -> OffsetRange {
-        OffsetRange {
-            next,
-            records: 1,
-            rows: 1,
-            ..OffsetRange::default()
-        }
+        OffsetRange { next, records: 1, rows: 1, ..OffsetRange::default() }
     }
 
     fn state(offsets: &Offsets) -> Applied {

@@ -70,10 +70,7 @@ pub enum Target {
 }
 
 /// How one column is filled.
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own about the column"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the column")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ColumnPlan {
     /// Field of the event.
@@ -146,10 +143,7 @@ impl TablePlan {
             let (target, nullable) = target_of(&column.r#type)
                 .ok_or_else(|| refused(format!("values cannot become {}", column.r#type)))?;
             if column.array != matches!(column.r#type, ChType::Array(_)) {
-                return Err(refused(format!(
-                    "an array and the type {} do not go together",
-                    column.r#type
-                )));
+                return Err(refused(format!("an array and the type {} do not go together", column.r#type)));
             }
             slots.insert(column.source.clone().into_bytes(), Slot::Column(place));
             columns.push(ColumnPlan {
@@ -164,20 +158,13 @@ impl TablePlan {
                 missing: column.missing.clone(),
             });
         }
-        let mut key: Vec<usize> = (0..layout.columns.len())
-            .filter(|place| layout.columns[*place].key.is_some())
-            .collect();
+        let mut key: Vec<usize> =
+            (0..layout.columns.len()).filter(|place| layout.columns[*place].key.is_some()).collect();
         key.sort_by_key(|place| layout.columns[*place].key);
         if key.is_empty() {
             return Err(PlanError::NoKey(layout.target.clone()));
         }
-        Ok(Self {
-            layout,
-            columns,
-            key,
-            encoding,
-            slots,
-        })
+        Ok(Self { layout, columns, key, encoding, slots })
     }
 
     /// Returns where a field goes; `None` for a field that the layout does not know.
@@ -211,16 +198,11 @@ fn target_of(ch_type: &ChType) -> Option<(Target, bool)> {
         ChType::UInt128 => return None,
         ChType::Float32 => Target::Float32,
         ChType::Float64 => Target::Float64,
-        ChType::Decimal { precision, scale } => Target::Decimal {
-            precision: *precision,
-            scale: *scale,
-        },
+        ChType::Decimal { precision, scale } => Target::Decimal { precision: *precision, scale: *scale },
         ChType::String => Target::Text,
         ChType::Uuid => Target::Uuid,
         ChType::Date32 => Target::Date32,
-        ChType::DateTime64 { precision } => Target::DateTime64 {
-            precision: *precision,
-        },
+        ChType::DateTime64 { precision } => Target::DateTime64 { precision: *precision },
     };
     Some((target, false))
 }

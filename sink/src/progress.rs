@@ -73,10 +73,9 @@ impl Progress {
         let (pipeline, replica) = (quote::literal(&self.pipeline), quote::literal(&self.replica));
         for (place, (table, partition, applied)) in rows.iter().enumerate() {
             let separator = if place == 0 { "" } else { ", " };
-            let last_change_at = applied.last_change_at.map_or_else(
-                || "NULL".to_owned(),
-                |ms| format!("fromUnixTimestamp64Milli(toInt64({ms}))"),
-            );
+            let last_change_at = applied
+                .last_change_at
+                .map_or_else(|| "NULL".to_owned(), |ms| format!("fromUnixTimestamp64Milli(toInt64({ms}))"));
             let _ = write!(
                 sql,
                 "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {last_change_at}, \
@@ -89,8 +88,6 @@ impl Progress {
                 applied.fresh_to,
             );
         }
-        self.clickhouse
-            .execute_with_settings(&sql, &[("async_insert", "0")])
-            .await
+        self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await
     }
 }

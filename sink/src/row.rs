@@ -52,9 +52,7 @@ impl FieldOrder {
         let expect = |(place, column): (usize, &tidemark_crds::layout::ColumnLayout)| {
             (quoted(column.source.as_bytes()), Slot::Column(place))
         };
-        Self {
-            expected: layout.columns.iter().enumerate().map(expect).collect(),
-        }
+        Self { expected: layout.columns.iter().enumerate().map(expect).collect() }
     }
 
     /// Notes where each value of a row object is; the error names a field that the layout does not know.
@@ -145,13 +143,11 @@ impl RowWriter {
         match (change.op, change.before, change.after) {
             (Op::Insert | Op::Update, before, Some(after)) => {
                 let mark = batch.mark();
-                self.image(batch, change, before, after, &mut scratch)
-                    .inspect_err(|_| batch.roll_back(mark))
+                self.image(batch, change, before, after, &mut scratch).inspect_err(|_| batch.roll_back(mark))
             }
             (Op::Delete, Some(before), _) => {
                 let mark = batch.mark();
-                self.tombstone(batch, change, before, &mut scratch)
-                    .inspect_err(|_| batch.roll_back(mark))
+                self.tombstone(batch, change, before, &mut scratch).inspect_err(|_| batch.roll_back(mark))
             }
             (Op::Truncate, ..) => {
                 batch.raise_fence(change.version);
@@ -172,9 +168,7 @@ impl RowWriter {
         }
         self.hints_of = schema.cloned();
         for (hint, column) in self.hints.iter_mut().zip(&self.plan.columns) {
-            *hint = schema
-                .map(|schema| schema.hint(&column.source))
-                .unwrap_or_default();
+            *hint = schema.map(|schema| schema.hint(&column.source)).unwrap_or_default();
         }
     }
 
@@ -262,10 +256,7 @@ impl RowWriter {
                 continue;
             }
             let named = |why: &str| {
-                RowError::Dead(format!(
-                    "key field {} of a delete: {why}",
-                    self.plan.columns[place].source
-                ))
+                RowError::Dead(format!("key field {} of a delete: {why}", self.plan.columns[place].source))
             };
             let value = value.ok_or_else(|| named("it is not in the event"))?;
             if !self.put(batch, place, value)? {
@@ -299,10 +290,7 @@ impl RowWriter {
                 });
             }
             ValueError::Null if ask => {
-                return Err(RowError::NeedsLayout {
-                    field: plan.source.clone(),
-                    why: "the value is null",
-                });
+                return Err(RowError::NeedsLayout { field: plan.source.clone(), why: "the value is null" });
             }
             ValueError::OutOfRange | ValueError::TooWide
                 if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array =>
@@ -335,9 +323,7 @@ impl RowWriter {
                     return Ok(());
                 }
                 if deleted {
-                    return Err(RowError::Dead(
-                        "an update of a deleted row lacks a value".to_owned(),
-                    ));
+                    return Err(RowError::Dead("an update of a deleted row lacks a value".to_owned()));
                 }
                 for place in unavailable {
                     batch.columns[*place].truncate(rows);

@@ -42,17 +42,12 @@ pub struct RunOptions {
 /// Builds the ClickHouse client of a configuration.
 pub fn clickhouse(config: &SinkConfig) -> Result<ClickHouse, Error> {
     let clickhouse = &config.clickhouse;
-    let authority = clickhouse
-        .ca_file
-        .as_ref()
-        .map_or(Authority::System, |path| Authority::File(WatchedFile::new(path)));
+    let authority =
+        clickhouse.ca_file.as_ref().map_or(Authority::System, |path| Authority::File(WatchedFile::new(path)));
     ClickHouse::new(Options {
         url: clickhouse.url.clone(),
         database: Some(clickhouse.database.clone()),
-        credentials: Arc::new(CredentialSource::files(
-            &clickhouse.username_file,
-            &clickhouse.password_file,
-        )),
+        credentials: Arc::new(CredentialSource::files(&clickhouse.username_file, &clickhouse.password_file)),
         authority,
     })
 }
@@ -67,37 +62,28 @@ pub async fn run(config: SinkConfig, options: RunOptions, shutdown: Shutdown) ->
     readiness.close("kafka", "the brokers have not answered yet");
     readiness.close("tables", "the ledger has not been read yet");
     let probes_end = Shutdown::default();
-    let probes = ProbeServer::start(
-        options.listen,
-        Arc::new(registry),
-        readiness.clone(),
-        probes_end.clone(),
-    )
-    .await?;
+    let probes =
+        ProbeServer::start(options.listen, Arc::new(registry), readiness.clone(), probes_end.clone()).await?;
     tracing::info!(address = %probes.address(), pipeline = config.pipeline, "the sink runs");
     let client = clickhouse(&config).map_err(std::io::Error::other)?;
     let runtime = tokio::runtime::Handle::current();
-    let consumer = std::thread::Builder::new()
-        .name("consumer".to_owned())
-        .spawn(move || {
-            loop {
-                match session(
-                    &config, &options, &client, &metrics, &readiness, &shutdown, &runtime,
-                ) {
-                    Ok(End::Shutdown) => break,
-                    Ok(End::Reconnect) => tracing::info!("kafka's secrets changed: connecting again"),
-                    Err(error) => {
-                        readiness.close("kafka", error.clone());
-                        tracing::error!(error, "kafka's clients cannot be set up");
-                        let _ = runtime
-                            .block_on(async { tokio::time::timeout(RETRY, shutdown.requested()).await });
-                    }
-                }
-                if shutdown.is_requested() {
-                    break;
+    let consumer = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
+        loop {
+            match session(&config, &options, &client, &metrics, &readiness, &shutdown, &runtime) {
+                Ok(End::Shutdown) => break,
+                Ok(End::Reconnect) => tracing::info!("kafka's secrets changed: connecting again"),
+                Err(error) => {
+                    readiness.close("kafka", error.clone());
+                    tracing::error!(error, "kafka's clients cannot be set up");
+                    let _ =
+                        runtime.block_on(async { tokio::time::timeout(RETRY, shutdown.requested()).await });
                 }
             }
-        })?;
+            if shutdown.is_requested() {
+                break;
+            }
+        }
+    })?;
     let ended = tokio::task::spawn_blocking(move || consumer.join()).await;
     probes_end.trigger();
     probes.join().await;
@@ -120,10 +106,8 @@ fn session(
     let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
     let client_id = format!("tidemark-sink-{}", options.replica);
     let _entered = runtime.enter();
-    let producer: FutureProducer = connection
-        .producer_config(&client_id)
-        .create()
-        .map_err(|error| error.to_string())?;
+    let producer: FutureProducer =
+        connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
     let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
     let around = Surroundings {
         config: Arc::clone(config),

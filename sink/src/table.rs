@@ -41,13 +41,8 @@ impl Record for DeadLetter {
     }
 
     fn epoch(&self) -> u16 {
-        let epoch = self
-            .headers
-            .iter()
-            .find(|(name, _)| name == tidemark_crds::ledger::EPOCH_HEADER);
-        epoch
-            .and_then(|(_, value)| epoch_of(value.as_deref()?))
-            .unwrap_or(1)
+        let epoch = self.headers.iter().find(|(name, _)| name == tidemark_crds::ledger::EPOCH_HEADER);
+        epoch.and_then(|(_, value)| epoch_of(value.as_deref()?)).unwrap_or(1)
     }
 
     fn to_letter(&self) -> DeadLetter {
@@ -103,9 +98,7 @@ impl Table {
 
     /// Version of the layout in use, 0 where there is none.
     pub fn layout_version(&self) -> u64 {
-        self.writer
-            .as_ref()
-            .map_or(0, |writer| writer.plan().layout.version)
+        self.writer.as_ref().map_or(0, |writer| writer.plan().layout.version)
     }
 
     /// Whether records are kept back because the layout is missing or too old.
@@ -125,9 +118,7 @@ impl Table {
 
     /// Rows and bytes of the batch under construction.
     pub fn filling(&self) -> (usize, usize) {
-        self.batch
-            .as_ref()
-            .map_or((0, 0), |batch| (batch.rows() + batch.deferred(), batch.bytes()))
+        self.batch.as_ref().map_or((0, 0), |batch| (batch.rows() + batch.deferred(), batch.bytes()))
     }
 
     /// Bytes of everything that is not sent yet.
@@ -209,9 +200,7 @@ impl Table {
 
     /// Whether the layout has a column for this field.
     pub fn knows(&self, field: &str) -> bool {
-        self.writer
-            .as_ref()
-            .is_some_and(|writer| writer.plan().slot(field.as_bytes()).is_some())
+        self.writer.as_ref().is_some_and(|writer| writer.plan().slot(field.as_bytes()).is_some())
     }
 
     /// Whether a batch could be sent at all.
@@ -274,10 +263,7 @@ impl Table {
         range.lsn = range.lsn.max(lsn);
         range.committed_at = range.committed_at.max(committed_at);
         if let Some(error) = dead {
-            batch.dead.push(DeadLetter {
-                error,
-                ..record.to_letter()
-            });
+            batch.dead.push(DeadLetter { error, ..record.to_letter() });
         }
         Ok(())
     }

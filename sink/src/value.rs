@@ -134,10 +134,7 @@ fn is_placeholder(plan: &ColumnPlan, value: Raw<'_>) -> bool {
         }
         // Some arrays have the placeholder as their one element, arrays of numbers its bytes.
         Raw::Array(text) if plan.array => {
-            if let Some(element) = text
-                .strip_prefix(b"[\"")
-                .and_then(|text| text.strip_suffix(b"\"]"))
-            {
+            if let Some(element) = text.strip_prefix(b"[\"").and_then(|text| text.strip_suffix(b"\"]")) {
                 return element == PLACEHOLDER
                     || element == PLACEHOLDER_BASE64
                     || element == PLACEHOLDER_UUID;
@@ -145,19 +142,15 @@ fn is_placeholder(plan: &ColumnPlan, value: Raw<'_>) -> bool {
             text.starts_with(b"[95,95,100,101,98,101,122,105,117,109,95,") && bytes_of_numbers(text)
         }
         // hstore as a map.
-        Raw::Object(text) => text
-            .strip_prefix(b"{\"")
-            .is_some_and(|text| text.starts_with(PLACEHOLDER)),
+        Raw::Object(text) => text.strip_prefix(b"{\"").is_some_and(|text| text.starts_with(PLACEHOLDER)),
         _ => false,
     }
 }
 
 fn bytes_of_numbers(text: &[u8]) -> bool {
     let inside = text.get(1..text.len() - 1).unwrap_or_default();
-    let bytes: Option<Vec<u8>> = inside
-        .split(|byte| *byte == b',')
-        .map(|n| std::str::from_utf8(n).ok()?.parse().ok())
-        .collect();
+    let bytes: Option<Vec<u8>> =
+        inside.split(|byte| *byte == b',').map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
     bytes.is_some_and(|bytes| bytes == PLACEHOLDER)
 }
 
@@ -276,9 +269,7 @@ fn push_text(
 ) -> Result<(), ValueError> {
     match (plan.wire, value) {
         (Wire::Base64, Raw::Text(text)) => {
-            let bytes = STANDARD
-                .decode(text.unescape()?)
-                .map_err(|_| ValueError::Malformed)?;
+            let bytes = STANDARD.decode(text.unescape()?).map_err(|_| ValueError::Malformed)?;
             out.push_text(&bytes);
         }
         (Wire::Base64, _) => return Err(ValueError::Malformed),
@@ -332,11 +323,7 @@ fn whole(value: Raw<'_>) -> Result<i64, ValueError> {
             .and_then(|number| number.checked_sub(i64::from(digit)))
             .ok_or(ValueError::TooWide)?;
     }
-    if negative {
-        Ok(number)
-    } else {
-        number.checked_neg().ok_or(ValueError::TooWide)
-    }
+    if negative { Ok(number) } else { number.checked_neg().ok_or(ValueError::TooWide) }
 }
 
 /// Reads an instant in microseconds since 1970-01-01 UTC.
@@ -371,10 +358,7 @@ fn float<T: std::str::FromStr>(value: Raw<'_>) -> Result<T, ValueError> {
     let (Raw::Number(text) | Raw::Text(JsonText { raw: text, .. })) = value else {
         return Err(ValueError::Malformed);
     };
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .ok_or(ValueError::Malformed)
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(ValueError::Malformed)
 }
 
 /// Returns a decimal in text form, from text, base64 of its unscaled value, or `{"scale", "value"}`.
@@ -413,9 +397,7 @@ fn decimal_text(
                     _ => {}
                 }
             }
-            let scale = scale
-                .and_then(|scale| i32::try_from(scale).ok())
-                .ok_or(ValueError::Malformed)?;
+            let scale = scale.and_then(|scale| i32::try_from(scale).ok()).ok_or(ValueError::Malformed)?;
             unscaled(&unscaled_text.ok_or(ValueError::Malformed)?, scale)
         }
         _ => Err(ValueError::Malformed),
@@ -425,9 +407,7 @@ fn decimal_text(
 fn looks_decimal(text: &[u8]) -> bool {
     let named = [&b"NaN"[..], b"Infinity", b"-Infinity"].contains(&text);
     let digits = !text.is_empty()
-        && text
-            .iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'E' | b'e'))
+        && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'E' | b'e'))
         && text.iter().any(u8::is_ascii_digit);
     named || digits
 }
@@ -441,14 +421,7 @@ fn unscaled(text: &[u8], scale: i32) -> Result<Cow<'static, [u8]>, ValueError> {
 }
 
 fn looks_non_finite(text: &[u8]) -> bool {
-    [
-        &b"NaN"[..],
-        b"Infinity",
-        b"-Infinity",
-        b"POSITIVE_INFINITY",
-        b"NEGATIVE_INFINITY",
-    ]
-    .contains(&text)
+    [&b"NaN"[..], b"Infinity", b"-Infinity", b"POSITIVE_INFINITY", b"NEGATIVE_INFINITY"].contains(&text)
 }
 
 /// Reads a UUID into ClickHouse's wire form: both halves little-endian.
@@ -471,19 +444,12 @@ fn push_postgres_text(column: &mut Column, plan: &ColumnPlan, text: &str) -> Res
         let digits = text.strip_prefix("\\x").ok_or(ValueError::Malformed)?.as_bytes();
         let bytes: Option<Vec<u8>> = digits
             .chunks(2)
-            .map(|pair| {
-                std::str::from_utf8(pair)
-                    .ok()
-                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-            })
+            .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
             .collect();
         column.push_text(&bytes.ok_or(ValueError::Malformed)?);
         return Ok(());
     }
     // PostgreSQL's text has nothing escaped, so a backslash in it is just a backslash.
-    let value = Raw::Text(JsonText {
-        raw: text.as_bytes(),
-        escaped: false,
-    });
+    let value = Raw::Text(JsonText { raw: text.as_bytes(), escaped: false });
     push_scalar(column, plan, value, Hint::default(), Encoding::Contract)
 }

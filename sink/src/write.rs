@@ -110,10 +110,7 @@ impl Writer {
                 tracing::warn!(table, %error, "a dead letter cannot be written yet");
                 backoff.wait().await;
             }
-            self.metrics
-                .dead_letters
-                .get_or_create(&TableLabel { table: table.clone() })
-                .inc();
+            self.metrics.dead_letters.get_or_create(&TableLabel { table: table.clone() }).inc();
             *late.entry(letter.partition).or_default() += 1;
         }
         (batch, late)
@@ -126,11 +123,7 @@ impl Writer {
             quote::literal(table),
         );
         let mut backoff = Backoff::default();
-        while let Err(error) = self
-            .clickhouse
-            .execute_with_settings(&sql, &[("async_insert", "0")])
-            .await
-        {
+        while let Err(error) = self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await {
             self.failed(table, &error, "a fence cannot be raised yet");
             backoff.wait().await;
         }
@@ -139,9 +132,7 @@ impl Writer {
 
     /// Inserts all rows, in smaller pieces where the server has no memory for the whole.
     async fn insert(&self, table: &str, batch: &mut Batch) {
-        let label = TableLabel {
-            table: table.to_owned(),
-        };
+        let label = TableLabel { table: table.to_owned() };
         let comment = format!("tidemark {} {table}", self.pipeline);
         let mut settings = INSERT_SETTINGS.to_vec();
         settings.push(("log_comment", &comment));
@@ -154,10 +145,7 @@ impl Writer {
             let frames = Bytes::from(frames);
             loop {
                 let begin = Instant::now();
-                let Err(error) = self
-                    .clickhouse
-                    .insert_native(&insert, frames.clone(), &settings)
-                    .await
+                let Err(error) = self.clickhouse.insert_native(&insert, frames.clone(), &settings).await
                 else {
                     let ms = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
                     self.metrics.insert_time.observe_ms(ms);
@@ -197,24 +185,13 @@ impl Writer {
             "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = {}",
             quote::literal(table)
         );
-        let there: BTreeSet<String> = self
-            .clickhouse
-            .query::<Row>(&sql)
-            .await?
-            .into_iter()
-            .map(|row| row.name)
-            .collect();
+        let there: BTreeSet<String> =
+            self.clickhouse.query::<Row>(&sql).await?.into_iter().map(|row| row.name).collect();
         let gone = |column: &&tidemark_crds::layout::ColumnLayout| {
             // A table that is not there at all is waited for; a key is never left out.
             !there.is_empty() && !there.contains(&column.target) && column.key.is_none()
         };
-        Ok(plan
-            .layout
-            .columns
-            .iter()
-            .filter(gone)
-            .map(|column| column.target.clone())
-            .collect())
+        Ok(plan.layout.columns.iter().filter(gone).map(|column| column.target.clone()).collect())
     }
 
     /// Finds the values that updates lack: in earlier rows of their key, or in the table.
@@ -225,12 +202,10 @@ impl Writer {
         let mut newest: HashMap<&[u8], Vec<Vec<u8>>> = HashMap::new();
         for row in &deferred {
             let mut values = row.values.clone();
-            let base = newest
-                .get(row.key.as_slice())
-                .or_else(|| match stored.get(&row.key) {
-                    Some(Stored::Live { version, values }) if *version < row.version => Some(values),
-                    _ => None,
-                });
+            let base = newest.get(row.key.as_slice()).or_else(|| match stored.get(&row.key) {
+                Some(Stored::Live { version, values }) if *version < row.version => Some(values),
+                _ => None,
+            });
             let superseded = matches!(stored.get(&row.key), Some(
                 Stored::Live { version, .. } | Stored::Deleted { version }) if *version >= row.version);
             if superseded {
@@ -268,11 +243,7 @@ impl Writer {
             let Ok(sql) = point_read(plan, keys) else { continue };
             let mut backoff = Backoff::default();
             loop {
-                match self
-                    .clickhouse
-                    .query_bytes(&sql, "RowBinary")
-                    .await
-                    .map(|bytes| rows_of(plan, &bytes))
+                match self.clickhouse.query_bytes(&sql, "RowBinary").await.map(|bytes| rows_of(plan, &bytes))
                 {
                     Ok(Ok(rows)) => {
                         stored.extend(rows);
@@ -298,13 +269,7 @@ impl Writer {
     }
 
     fn retried(&self, table: &str, cause: &'static str) {
-        self.metrics
-            .retries
-            .get_or_create(&CauseLabel {
-                table: table.to_owned(),
-                cause,
-            })
-            .inc();
+        self.metrics.retries.get_or_create(&CauseLabel { table: table.to_owned(), cause }).inc();
     }
 }
 
@@ -320,11 +285,7 @@ fn point_read(plan: &TablePlan, keys: &[&[u8]]) -> Result<String, Corrupt> {
     let layout = &plan.layout;
     let columns = layout.columns.iter().map(|column| column.target.as_str());
     let columns = quote::ident_list(columns.chain([VERSION_COLUMN, DELETED_COLUMN]));
-    let key = quote::ident_list(
-        plan.key
-            .iter()
-            .map(|place| layout.columns[*place].target.as_str()),
-    );
+    let key = quote::ident_list(plan.key.iter().map(|place| layout.columns[*place].target.as_str()));
     let tuples: Result<Vec<String>, Corrupt> = keys.iter().map(|key| key_literal(plan, key)).collect();
     Ok(format!(
         "SELECT {columns} FROM {} WHERE ({key}) IN ({}) ORDER BY {} DESC LIMIT 1 BY {key}",
@@ -360,11 +321,7 @@ fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
             format!("reinterpret(unhex('{hex}'), {})", quote::literal(&type_name))
         });
     }
-    Ok(if parts.len() == 1 {
-        parts.concat()
-    } else {
-        format!("({})", parts.join(", "))
-    })
+    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
 }
 
 /// Reads the answer of a point read.
@@ -382,16 +339,8 @@ fn rows_of(plan: &TablePlan, mut answer: &[u8]) -> Result<HashMap<Vec<u8>, Store
         let (deleted, rest) = rest.split_first().ok_or(Corrupt)?;
         answer = rest;
         let version = Version(u128::from_le_bytes(*version));
-        let key = plan
-            .key
-            .iter()
-            .flat_map(|place| values[*place].iter().copied())
-            .collect();
-        let row = if *deleted == 0 {
-            Stored::Live { version, values }
-        } else {
-            Stored::Deleted { version }
-        };
+        let key = plan.key.iter().flat_map(|place| values[*place].iter().copied()).collect();
+        let row = if *deleted == 0 { Stored::Live { version, values } } else { Stored::Deleted { version } };
         stored.insert(key, row);
     }
     Ok(stored)

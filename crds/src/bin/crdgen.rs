@@ -18,10 +18,7 @@ fn main() -> ExitCode {
             continue;
         }
         if check {
-            eprintln!(
-                "{} is stale: run cargo run -p tidemark-crds --bin crdgen",
-                file.path
-            );
+            eprintln!("{} is stale: run cargo run -p tidemark-crds --bin crdgen", file.path);
             failed = true;
         } else if let Err(error) = write(&path, &file.text) {
             eprintln!("cannot write {}: {error}", file.path);
@@ -30,11 +27,7 @@ fn main() -> ExitCode {
             eprintln!("wrote {}", file.path);
         }
     }
-    if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn write(path: &std::path::Path, text: &str) -> std::io::Result<()> {

@@ -31,10 +31,7 @@ pub(super) fn share(_: &mut SchemaGenerator) -> Schema {
 
 /// An http or https address without user, query or fragment.
 pub(super) fn url(_: &mut SchemaGenerator) -> Schema {
-    text(
-        512,
-        "^https?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$",
-    )
+    text(512, "^https?://([A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\])(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$")
 }
 
 /// A host name or an address.
@@ -44,10 +41,7 @@ pub(super) fn host(_: &mut SchemaGenerator) -> Schema {
 
 /// `schema.table` at the source. Other characters would be replaced in the topic's name.
 pub(super) fn source_table(_: &mut SchemaGenerator) -> Schema {
-    text(
-        127,
-        "^[A-Za-z_][A-Za-z0-9_-]{0,62}[.][A-Za-z_][A-Za-z0-9_-]{0,62}$",
-    )
+    text(127, "^[A-Za-z_][A-Za-z0-9_-]{0,62}[.][A-Za-z_][A-Za-z0-9_-]{0,62}$")
 }
 
 /// A name that we give to a table or view in ClickHouse; the underscore in front is kept for our own.

@@ -81,11 +81,7 @@ fn retention() -> String {
 
 impl Default for Topics {
     fn default() -> Self {
-        Self {
-            partitions: partitions(),
-            replication_factor: replication_factor(),
-            retention: retention(),
-        }
+        Self { partitions: partitions(), replication_factor: replication_factor(), retention: retention() }
     }
 }
 

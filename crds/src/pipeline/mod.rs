@@ -3,14 +3,8 @@
 //! Rules of the API: every list is a map list keyed by `name` (or a set) and bounded, every string and map is
 //! bounded, defaults are written out, no `nullable`, no union of string and object: one field an alternative
 //! and a rule "exactly one of". Each rule has an accepted and a refused object in `tests/data/rules.yaml`.
-#![allow(
-    unreachable_pub,
-    reason = "the derive of KubeSchema repeats each struct inside a private scope"
-)]
-#![allow(
-    clippy::duplicated_attributes,
-    reason = "each printer column repeats the type \"string\""
-)]
+#![allow(unreachable_pub, reason = "the derive of KubeSchema repeats each struct inside a private scope")]
+#![allow(clippy::duplicated_attributes, reason = "each printer column repeats the type \"string\"")]
 
 mod bounds;
 mod clickhouse;

@@ -34,10 +34,7 @@ fn views_objective() -> String {
 
 impl Default for Freshness {
     fn default() -> Self {
-        Self {
-            rows: rows_objective(),
-            views: views_objective(),
-        }
+        Self { rows: rows_objective(), views: views_objective() }
     }
 }
 

@@ -118,10 +118,7 @@ fn max_share() -> String {
 
 impl Default for DeadLetter {
     fn default() -> Self {
-        Self {
-            topic: None,
-            max_share: max_share(),
-        }
+        Self { topic: None, max_share: max_share() }
     }
 }
 

@@ -44,20 +44,12 @@ pub struct Table {
 impl Table {
     /// A table that is taken as it comes.
     pub fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            target: None,
-            partition_by: None,
-            columns: Vec::new(),
-        }
+        Self { name: name.into(), target: None, partition_by: None, columns: Vec::new() }
     }
 
     /// Name of the state table: `target`, or the table's own name.
     pub fn target_name(&self) -> &str {
-        let own = self
-            .name
-            .split_once('.')
-            .map_or(self.name.as_str(), |(_, name)| name);
+        let own = self.name.split_once('.').map_or(self.name.as_str(), |(_, name)| name);
         self.target.as_deref().unwrap_or(own)
     }
 }

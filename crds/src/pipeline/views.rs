@@ -98,10 +98,7 @@ fn refunded_statuses() -> Vec<String> {
 
 impl Default for Ecommerce {
     fn default() -> Self {
-        Self {
-            cancelled_statuses: cancelled_statuses(),
-            refunded_statuses: refunded_statuses(),
-        }
+        Self { cancelled_statuses: cancelled_statuses(), refunded_statuses: refunded_statuses() }
     }
 }
 

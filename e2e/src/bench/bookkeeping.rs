@@ -22,25 +22,17 @@ pub async fn prepare(
     let mut part = tables::bookkeeping(database, &mark, &nothing);
     part.extend(tables::state(database, &mark, layout, &nothing));
     let Part { steps, problems } = part;
-    ensure!(
-        problems.is_empty(),
-        "the operator refuses the order table: {problems:?}"
-    );
+    ensure!(problems.is_empty(), "the operator refuses the order table: {problems:?}");
     let pipeline = pipeline.to_string();
     for step in steps {
         let done = match step.effect {
             Effect::ClickHouse { sql } => clickhouse::execute(client, &sql).await,
-            Effect::Ledger {
-                kind,
-                key,
-                version,
-                value,
-            } => ledger::row(client, database, &pipeline, kind, &key, version, &value).await,
-            Effect::Fence {
-                table,
-                version,
-                reason,
-            } => ledger::fence(client, database, &table, version, reason).await,
+            Effect::Ledger { kind, key, version, value } => {
+                ledger::row(client, database, &pipeline, kind, &key, version, &value).await
+            }
+            Effect::Fence { table, version, reason } => {
+                ledger::fence(client, database, &table, version, reason).await
+            }
             other => bail!("making a state table takes no {other:?}"),
         };
         done.map_err(|failure| anyhow!("{}: {}", step.what, failure.message))?;

@@ -95,20 +95,11 @@ pub fn generate<E>(
         let operation = change(order, &mut random);
         let last_commit_lsn = lsn;
         lsn += 100 + random.below(300);
-        let mark = Mark {
-            partition: partition_of(id),
-            id,
-            last_commit_lsn,
-            lsn,
-        };
+        let mark = Mark { partition: partition_of(id), id, last_commit_lsn, lsn };
         key.clear();
         value.clear();
         write_event(&mut key, &mut value, operation, &mark, index, &before, order);
-        take(Record {
-            partition: mark.partition,
-            key: &key,
-            value: &value,
-        })?;
+        take(Record { partition: mark.partition, key: &key, value: &value })?;
         expected.value_bytes += value.len() as u64;
         *expected.operations.entry(operation).or_default() += 1;
         last.insert(mark.partition, mark);
@@ -161,15 +152,7 @@ fn write_event(
 ) {
     let commit_ms = FIRST_COMMIT_MS + index;
     let read_ms = commit_ms + 5;
-    let (
-        transaction,
-        Mark {
-            id,
-            last_commit_lsn,
-            lsn,
-            ..
-        },
-    ) = (700 + index / 3, mark);
+    let (transaction, Mark { id, last_commit_lsn, lsn, .. }) = (700 + index / 3, mark);
     let mut write = || -> std::fmt::Result {
         write!(key, r#"{{"id":{id}}}"#)?;
         value.push_str(r#"{"before":"#);
@@ -195,14 +178,7 @@ fn write_row(value: &mut String, id: u64, order: Option<&Order>) -> std::fmt::Re
         value.push_str("null");
         return Ok(());
     };
-    let Order {
-        customer,
-        cents,
-        note,
-        placed_s,
-        updated_us,
-        ..
-    } = order;
+    let Order { customer, cents, note, placed_s, updated_us, .. } = order;
     let (day, second_of_day) = (placed_s / 86_400, placed_s % 86_400);
     write!(
         value,
@@ -255,10 +231,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    const SMALL: Workload = Workload {
-        events: 20_000,
-        keys: 5_000,
-    };
+    const SMALL: Workload = Workload { events: 20_000, keys: 5_000 };
 
     fn all(workload: Workload) -> (Vec<(i32, String)>, Expected) {
         let mut records = Vec::new();
@@ -276,20 +249,13 @@ mod tests {
         let mut state: BTreeMap<u64, u64> = BTreeMap::new();
         for (partition, text) in &records {
             let event: Value = serde_json::from_str(text).unwrap();
-            let image = if event["op"] == "d" {
-                &event["before"]
-            } else {
-                &event["after"]
-            };
+            let image = if event["op"] == "d" { &event["before"] } else { &event["after"] };
             let id = image["id"].as_u64().unwrap();
             assert_eq!(u64::from(partition.unsigned_abs()), (id - 1) % 4);
             if event["op"] == "d" {
                 assert!(state.remove(&id).is_some());
             } else {
-                state.insert(
-                    id,
-                    image["total"].as_str().unwrap().replace('.', "").parse().unwrap(),
-                );
+                state.insert(id, image["total"].as_str().unwrap().replace('.', "").parse().unwrap());
             }
         }
         assert_eq!(expected.rows, state.len() as u64);
@@ -298,10 +264,7 @@ mod tests {
 
     #[test]
     fn the_mix_and_the_size_are_those_of_the_reference() {
-        let (records, expected) = all(Workload {
-            events: 100_000,
-            keys: 25_000,
-        });
+        let (records, expected) = all(Workload { events: 100_000, keys: 25_000 });
         let share = |operation| expected.operations[&operation] * 100 / 100_000;
         assert!((66..=74).contains(&share('c')), "{:?}", expected.operations);
         assert!((21..=29).contains(&share('u')), "{:?}", expected.operations);

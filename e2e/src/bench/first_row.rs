@@ -38,9 +38,7 @@ pub async fn measure(stack: &Stack) -> anyhow::Result<Report> {
          FROM generate_series(1, {ROWS}) AS n"
     );
     stack.postgres().execute(Role::Shop, NAME, &customers).await?;
-    let objects: Vec<_> = std::iter::once(chain::shop(stack, NAME))
-        .chain(chain::secrets())
-        .collect();
+    let objects: Vec<_> = std::iter::once(chain::shop(stack, NAME)).chain(chain::secrets()).collect();
     let chain = Chain::prepare(stack, NAME, &objects)?;
     let begin = Instant::now();
     let visible = |wanted: u32| async move {
@@ -54,9 +52,5 @@ pub async fn measure(stack: &Stack) -> anyhow::Result<Report> {
     chain.start().await?;
     let first_row_s = visible(1).await?;
     let all_rows_s = visible(ROWS).await?;
-    Ok(Report {
-        rows: ROWS,
-        first_row_s,
-        all_rows_s,
-    })
+    Ok(Report { rows: ROWS, first_row_s, all_rows_s })
 }

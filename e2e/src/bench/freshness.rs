@@ -75,11 +75,7 @@ pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::
         let chain = start(stack, "fresh_busy").await?;
         let follower = Follower::new(&chain).await?;
         follower.warm_up(5).await?;
-        let marks = follower.follow(
-            plan.samples,
-            Duration::from_millis(200),
-            Duration::from_millis(20),
-        );
+        let marks = follower.follow(plan.samples, Duration::from_millis(200), Duration::from_millis(20));
         let latencies = under_load(&chain, marks).await;
         run(1000.0, &latencies.with_context(|| chain.sink().log_tail(20))?)
     };
@@ -89,17 +85,13 @@ pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::
     let latencies = try_join_all(chains.iter().map(|chain| async move {
         let follower = Follower::new(chain).await?;
         follower.warm_up(5).await?;
-        let samples = follower
-            .follow(each, Duration::from_secs(2), Duration::from_millis(100))
-            .await;
+        let samples = follower.follow(each, Duration::from_secs(2), Duration::from_millis(100)).await;
         samples.with_context(|| chain.sink().log_tail(20))
     }))
     .await?;
     let slow = run(0.5, &latencies.concat());
     tell(&line(&slow));
-    Ok(Report {
-        runs: vec![busy, slow],
-    })
+    Ok(Report { runs: vec![busy, slow] })
 }
 
 /// Makes a database with the followed table and starts its pipeline, as a user would.
@@ -117,10 +109,7 @@ async fn start<'a>(stack: &'a Stack, name: &'static str) -> anyhow::Result<Chain
 }
 
 fn run(events_per_s: f64, latencies: &[Duration]) -> Run {
-    let milliseconds: Vec<f64> = latencies
-        .iter()
-        .map(|latency| latency.as_secs_f64() * 1e3)
-        .collect();
+    let milliseconds: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e3).collect();
     let rounded = |value: f64| (value * 10.0).round() / 10.0;
     Run {
         events_per_s,
@@ -200,10 +189,7 @@ impl Follower {
         self.postgres.batch_execute(&insert).await?;
         let before_commit = Instant::now();
         self.postgres.batch_execute("COMMIT").await?;
-        self.awaited
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, before_commit);
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner).insert(id, before_commit);
         Ok(())
     }
 
@@ -214,30 +200,18 @@ impl Follower {
             #[serde(deserialize_with = "number::deserialize")]
             id: u64,
         }
-        let awaited = self
-            .awaited
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if awaited.is_empty() {
             return Ok(Vec::new());
         }
         let lost = awaited.values().any(|since| since.elapsed() > LOST);
-        ensure!(
-            !lost,
-            "a row was not visible {} s after its commit",
-            LOST.as_secs()
-        );
+        ensure!(!lost, "a row was not visible {} s after its commit", LOST.as_secs());
         let ids: Vec<String> = awaited.keys().map(u64::to_string).collect();
         let sql = format!("SELECT id FROM {} WHERE id IN ({})", self.view, ids.join(", "));
         let rows: Vec<Row> = self.clickhouse.query(&sql).await?;
         let seen = Instant::now();
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rows
-            .iter()
-            .filter_map(|row| awaited.remove(&row.id))
-            .map(|since| seen - since)
-            .collect())
+        Ok(rows.iter().filter_map(|row| awaited.remove(&row.id)).map(|since| seen - since).collect())
     }
 }
 
@@ -275,9 +249,6 @@ async fn under_load<T>(
     };
     let rate =
         f64::from(*written.lock().unwrap_or_else(PoisonError::into_inner)) / begin.elapsed().as_secs_f64();
-    ensure!(
-        rate > 950.0,
-        "only {rate:.0} rows a second were written instead of 1,000"
-    );
+    ensure!(rate > 950.0, "only {rate:.0} rows a second were written instead of 1,000");
     Ok(result)
 }

@@ -42,11 +42,8 @@ pub async fn start(
     extraction: Extraction,
 ) -> anyhow::Result<()> {
     let queue = quote::qualified(database, "orders_queue");
-    let (brokers, topic, group) = (
-        quote::literal(brokers),
-        quote::literal(topic),
-        quote::literal(&format!("kafka-engine-{database}")),
-    );
+    let (brokers, topic, group) =
+        (quote::literal(brokers), quote::literal(topic), quote::literal(&format!("kafka-engine-{database}")));
     client
         .execute(&format!(
             "CREATE TABLE {queue} (raw String) ENGINE = Kafka SETTINGS kafka_broker_list = {brokers}, \
@@ -67,9 +64,7 @@ pub async fn start(
 /// Ends consuming.
 pub async fn stop(client: &ClickHouse, database: &str) -> anyhow::Result<()> {
     for name in ["orders_feed", "orders_queue"] {
-        client
-            .execute(&format!("DROP TABLE {} SYNC", quote::qualified(database, name)))
-            .await?;
+        client.execute(&format!("DROP TABLE {} SYNC", quote::qualified(database, name))).await?;
     }
     Ok(())
 }
@@ -91,25 +86,14 @@ fn select(queue: &str, extraction: Extraction) -> String {
         ),
         Extraction::Envelope => {
             let of_image = |column: &str| format!("if(gone, e.before.{column}, e.after.{column})");
-            let plain: Vec<String> = [
-                "id",
-                "customer_id",
-                "status",
-                "currency",
-                "total",
-                "note",
-                "ship_to",
-            ]
-            .iter()
-            .map(|column| format!("{} AS {column}", of_image(column)))
-            .collect();
+            let plain: Vec<String> = ["id", "customer_id", "status", "currency", "total", "note", "ship_to"]
+                .iter()
+                .map(|column| format!("{} AS {column}", of_image(column)))
+                .collect();
             let times: Vec<String> = ["placed_at", "updated_at"]
                 .iter()
                 .map(|column| {
-                    format!(
-                        "parseDateTime64BestEffort({}, 6, 'UTC') AS {column}",
-                        of_image(column)
-                    )
+                    format!("parseDateTime64BestEffort({}, 6, 'UTC') AS {column}", of_image(column))
                 })
                 .collect();
             format!(

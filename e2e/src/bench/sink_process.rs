@@ -58,11 +58,7 @@ impl SinkProcess {
     /// Fails with the end of the log if the sink has ended by itself.
     pub fn usage(&self) -> anyhow::Result<(Duration, u64)> {
         let ended = self.process.ended()?;
-        ensure!(
-            ended.is_none(),
-            "the sink ended by itself ({ended:?}):\n{}",
-            self.log_tail()
-        );
+        ensure!(ended.is_none(), "the sink ended by itself ({ended:?}):\n{}", self.log_tail());
         let id = self.process.id().context("the sink was never started")?;
         Ok((usage::cpu_time(id)?, usage::peak_memory(id)?))
     }
@@ -94,17 +90,8 @@ fn write_configuration(stack: &Stack, assignment: &Assignment) -> anyhow::Result
     fs::create_dir_all(&clickhouse)?;
     fs::write(clickhouse.join("username"), User::Tidemark.name())?;
     fs::write(clickhouse.join("password"), User::Tidemark.password())?;
-    let paths = Paths {
-        config: config.display().to_string(),
-        secrets: secrets.display().to_string(),
-    };
-    let text = sink_config(
-        &spec(stack, assignment)?,
-        &assignment.name,
-        "bench",
-        &assignment.routes,
-        &paths,
-    )?;
+    let paths = Paths { config: config.display().to_string(), secrets: secrets.display().to_string() };
+    let text = sink_config(&spec(stack, assignment)?, &assignment.name, "bench", &assignment.routes, &paths)?;
     let file = config.join(CONFIG_FILE);
     fs::write(&file, serde_json::to_string_pretty(&text)?)?;
     Ok(file)

@@ -38,10 +38,7 @@ pub fn position(mark: &Mark) -> Version {
 
 /// Returns the source table of the events.
 pub fn source() -> SourceTable {
-    SourceTable {
-        schema: "public".into(),
-        name: TABLE.into(),
-    }
+    SourceTable { schema: "public".into(), name: TABLE.into() }
 }
 
 /// Returns the layout of the order table.
@@ -53,44 +50,24 @@ pub fn layout() -> TableLayout {
         ("customer_id", "bigint", Wire::Int, ChType::Int64),
         ("status", "order_status", Wire::Text, text()),
         ("currency", "text", Wire::Text, text()),
-        (
-            "total",
-            "numeric(14,2)",
-            Wire::Decimal,
-            ChType::Decimal {
-                precision: 14,
-                scale: 2,
-            },
-        ),
+        ("total", "numeric(14,2)", Wire::Decimal, ChType::Decimal { precision: 14, scale: 2 }),
         ("note", "text", Wire::Text, ChType::String),
         ("ship_to", "jsonb", Wire::Json, ChType::String),
-        (
-            "placed_at",
-            "timestamp with time zone",
-            Wire::ZonedTimestamp,
-            instant(),
-        ),
-        (
-            "updated_at",
-            "timestamp with time zone",
-            Wire::ZonedTimestamp,
-            instant(),
-        ),
+        ("placed_at", "timestamp with time zone", Wire::ZonedTimestamp, instant()),
+        ("updated_at", "timestamp with time zone", Wire::ZonedTimestamp, instant()),
     ];
-    let columns = (1..)
-        .zip(columns)
-        .map(|(attnum, (name, pg_type, wire, r#type))| ColumnLayout {
-            source: name.into(),
-            target: name.into(),
-            attnum,
-            pg_type: pg_type.into(),
-            wire,
-            array: false,
-            r#type,
-            key: (attnum == 1).then_some(0),
-            out_of_range: OutOfRange::DeadLetter,
-            missing: None,
-        });
+    let columns = (1..).zip(columns).map(|(attnum, (name, pg_type, wire, r#type))| ColumnLayout {
+        source: name.into(),
+        target: name.into(),
+        attnum,
+        pg_type: pg_type.into(),
+        wire,
+        array: false,
+        r#type,
+        key: (attnum == 1).then_some(0),
+        out_of_range: OutOfRange::DeadLetter,
+        missing: None,
+    });
     TableLayout {
         version: 1,
         source: source(),
@@ -191,15 +168,11 @@ pub async fn check(client: &ClickHouse, database: &str, expected: &Expected) -> 
         total: String,
     }
     let table = quote::qualified(database, TABLE);
-    let state: State = one(
-        client,
-        &format!("SELECT count() AS rows, toString(sum(total)) AS total FROM {table} FINAL"),
-    )
-    .await?;
+    let state: State =
+        one(client, &format!("SELECT count() AS rows, toString(sum(total)) AS total FROM {table} FINAL"))
+            .await?;
     let (whole, cents) = state.total.split_once('.').unwrap_or((&state.total, ""));
-    let total: u64 = format!("{whole}{cents:0<2}")
-        .parse()
-        .context("the sum is no decimal number")?;
+    let total: u64 = format!("{whole}{cents:0<2}").parse().context("the sum is no decimal number")?;
     ensure!(
         (state.rows, total) == (expected.rows, expected.total_cents),
         "wrong end state in {table}: {} rows and {total} cents instead of {} rows and {} cents",
@@ -228,9 +201,5 @@ async fn count(client: &ClickHouse, sql: &str) -> anyhow::Result<u64> {
 }
 
 async fn one<T: serde::de::DeserializeOwned>(client: &ClickHouse, sql: &str) -> anyhow::Result<T> {
-    client
-        .query(sql)
-        .await?
-        .pop()
-        .with_context(|| format!("no row came for {sql}"))
+    client.query(sql).await?.pop().with_context(|| format!("no row came for {sql}"))
 }

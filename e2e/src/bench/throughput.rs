@@ -138,12 +138,7 @@ pub async fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report>
         tokio::task::spawn_blocking(move || topic::consume_and_count(&config, &name, workload.events))
             .await??;
 
-    let bench = Bench {
-        stack: &stack,
-        topic: &events_topic,
-        workload,
-        expected: &expected,
-    };
+    let bench = Bench { stack: &stack, topic: &events_topic, workload, expected: &expected };
     let mut runs = Vec::new();
     for run in 1..=plan.runs {
         for &contender in &plan.contenders {
@@ -155,11 +150,8 @@ pub async fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report>
             runs.push(figures);
         }
     }
-    let medians: Vec<Figures> = plan
-        .contenders
-        .iter()
-        .filter_map(|contender| medians(contender.name(), &runs))
-        .collect();
+    let medians: Vec<Figures> =
+        plan.contenders.iter().filter_map(|contender| medians(contender.name(), &runs)).collect();
     Ok(Report {
         events: workload.events,
         keys: workload.keys,
@@ -212,10 +204,7 @@ impl Bench<'_> {
             Contender::Sink => self.sink(&client, &assignment).await,
         }?;
         target::check(&client, &assignment.database, self.expected).await?;
-        let drop = format!(
-            "DROP DATABASE {} SYNC",
-            tidemark_crds::quote::ident(&assignment.database)
-        );
+        let drop = format!("DROP DATABASE {} SYNC", tidemark_crds::quote::ident(&assignment.database));
         client.execute(&drop).await?;
         self.figures(contender, &used)
     }
@@ -229,9 +218,7 @@ impl Bench<'_> {
         let brokers = self.stack.kafka().bootstrap_servers();
         let meter = Meter::start(self.stack)?;
         kafka_engine::start(client, database, &brokers, self.topic, extraction).await?;
-        let visible = self
-            .visible(client, database, target::position, meter.start)
-            .await?;
+        let visible = self.visible(client, database, target::position, meter.start).await?;
         let until_visible = meter.clickhouse()?;
         kafka_engine::stop(client, database).await?;
         meter.finish(client, database, visible, until_visible, None).await
@@ -240,22 +227,12 @@ impl Bench<'_> {
     async fn sink(&self, client: &ClickHouse, assignment: &Assignment) -> anyhow::Result<Used> {
         let meter = Meter::start(self.stack)?;
         let sink = SinkProcess::start(self.stack, assignment)?;
-        let visible = self
-            .visible(client, &assignment.database, target::sink_version, meter.start)
-            .await;
+        let visible = self.visible(client, &assignment.database, target::sink_version, meter.start).await;
         let visible = visible.with_context(|| format!("the sink's log ends with\n{}", sink.log_tail()))?;
         let until_visible = meter.clickhouse()?;
         let (cpu, peak) = sink.usage()?;
         sink.stop().await?;
-        meter
-            .finish(
-                client,
-                &assignment.database,
-                visible,
-                until_visible,
-                Some((cpu, peak)),
-            )
-            .await
+        meter.finish(client, &assignment.database, visible, until_visible, Some((cpu, peak))).await
     }
 
     async fn visible(
@@ -277,11 +254,7 @@ impl Bench<'_> {
             contender: contender.name(),
             events_per_s: events / used.visible.last.as_secs_f64(),
             // All may have come in one block.
-            events_per_s_after_first_row: if after_first > 0.0 {
-                events / after_first
-            } else {
-                0.0
-            },
+            events_per_s_after_first_row: if after_first > 0.0 { events / after_first } else { 0.0 },
             first_row_s: used.visible.first.as_secs_f64(),
             sink_cpu_s_per_million: per_million(used.sink),
             clickhouse_cpu_s_per_million: per_million(used.clickhouse),
@@ -304,19 +277,10 @@ struct Meter {
 
 impl Meter {
     fn start(stack: &Stack) -> anyhow::Result<Self> {
-        let process = stack
-            .clickhouse()
-            .process()
-            .id()
-            .context("ClickHouse is not running")?;
+        let process = stack.clickhouse().process().id().context("ClickHouse is not running")?;
         usage::reset_peak_memory(process)?;
         let (before, load_before) = (usage::cpu_time(process)?, usage::load_average()?);
-        Ok(Self {
-            process,
-            before,
-            load_before,
-            start: Instant::now(),
-        })
+        Ok(Self { process, before, load_before, start: Instant::now() })
     }
 
     fn clickhouse(&self) -> anyhow::Result<Duration> {
@@ -351,11 +315,8 @@ pub fn table(report: &Report) -> String {
         "{} events of {} B on average, {} keys, {} partitions\n",
         report.events, report.average_bytes, report.keys, report.partitions
     );
-    let all = report
-        .runs
-        .iter()
-        .map(|run| ("run", run))
-        .chain(report.medians.iter().map(|run| ("median", run)));
+    let all =
+        report.runs.iter().map(|run| ("run", run)).chain(report.medians.iter().map(|run| ("median", run)));
     for (kind, figures) in all {
         let _ = writeln!(text, "{kind:<7} {}", line(figures));
     }
@@ -415,9 +376,7 @@ fn medians(contender: &'static str, runs: &[Figures]) -> Option<Figures> {
 
 /// Returns the sink's medians as multiples of the cheapest Kafka engine's.
 fn ratio(medians: &[Figures]) -> Option<Ratio> {
-    let sink = medians
-        .iter()
-        .find(|figures| figures.contender == Contender::Sink.name())?;
+    let sink = medians.iter().find(|figures| figures.contender == Contender::Sink.name())?;
     let engine = medians
         .iter()
         .filter(|figures| figures.contender != Contender::Sink.name())

@@ -43,12 +43,8 @@ pub fn fill(client: &ClientConfig, topic: &str, workload: Workload) -> anyhow::R
         .create()
         .context("making the producer")?;
     // As the connector's transform marks each record of the first epoch.
-    let headers = || {
-        OwnedHeaders::new_with_capacity(1).insert(Header {
-            key: EPOCH_HEADER,
-            value: Some("1"),
-        })
-    };
+    let headers =
+        || OwnedHeaders::new_with_capacity(1).insert(Header { key: EPOCH_HEADER, value: Some("1") });
     let expected = generate(workload, |record| {
         let mut next = BaseRecord::to(topic)
             .partition(record.partition)
@@ -62,21 +58,13 @@ pub fn fill(client: &ClientConfig, topic: &str, workload: Workload) -> anyhow::R
                 Err((error, _)) => return Err(error),
             };
             // The queue is full: waits until some of it is delivered.
-            producer
-                .flush(Duration::from_millis(50))
-                .or_else(still_in_flight)?;
+            producer.flush(Duration::from_millis(50)).or_else(still_in_flight)?;
         }
     })
     .context("producing the events")?;
-    producer
-        .flush(STALL)
-        .context("waiting for the last acknowledgements")?;
+    producer.flush(STALL).context("waiting for the last acknowledgements")?;
     let held = held(client, topic)?;
-    ensure!(
-        held == workload.events,
-        "{topic} holds {held} records after {} were produced",
-        workload.events
-    );
+    ensure!(held == workload.events, "{topic} holds {held} records after {} were produced", workload.events);
     Ok(expected)
 }
 
@@ -100,24 +88,16 @@ pub fn consume_and_count(client: &ClientConfig, topic: &str, events: u64) -> any
     let (mut count, mut bytes, mut first) = (0_u64, 0_u64, None);
     while count < events {
         let Some(record) = consumer.poll(STALL) else {
-            bail!(
-                "no record of {topic} came within {} s: {count} of {events} were read",
-                STALL.as_secs()
-            );
+            bail!("no record of {topic} came within {} s: {count} of {events} were read", STALL.as_secs());
         };
         first.get_or_insert_with(Instant::now);
         count += 1;
-        bytes += record
-            .context("reading the topic")?
-            .payload()
-            .map_or(0, <[u8]>::len) as u64;
+        bytes += record.context("reading the topic")?.payload().map_or(0, <[u8]>::len) as u64;
     }
     let wall = first.map(|first| first.elapsed()).unwrap_or_default();
     let cpu = usage::cpu_time(own)?.saturating_sub(cpu_before);
     tracing::debug!(count, bytes, "topic read without decoding");
-    let events = u32::try_from(events)
-        .map(f64::from)
-        .context("more events than a u32 holds")?;
+    let events = u32::try_from(events).map(f64::from).context("more events than a u32 holds")?;
     Ok(ConsumeAndCount {
         events_per_s: events / wall.as_secs_f64(),
         cpu_s_per_million: cpu.as_secs_f64() / events * 1e6,

@@ -14,11 +14,7 @@ const TICK: Duration = Duration::from_millis(10);
 pub fn cpu_time(process: u32) -> anyhow::Result<Duration> {
     let fields = stat(process)?;
     let ticks = |index: usize| -> anyhow::Result<u32> {
-        fields
-            .get(index)
-            .context("too few fields")?
-            .parse()
-            .context("not a number")
+        fields.get(index).context("too few fields")?.parse().context("not a number")
     };
     // Counted from the field behind the program's name: utime and stime.
     let total = ticks(11).and_then(|user| Ok(user + ticks(12)?));
@@ -51,10 +47,7 @@ pub fn reset_peak_memory(process: u32) -> anyhow::Result<()> {
 /// Returns the load average of the last minute.
 pub fn load_average() -> anyhow::Result<f64> {
     let text = fs::read_to_string("/proc/loadavg").context("reading /proc/loadavg")?;
-    text.split(' ')
-        .next()
-        .and_then(|first| first.parse().ok())
-        .context("/proc/loadavg has no number")
+    text.split(' ').next().and_then(|first| first.parse().ok()).context("/proc/loadavg has no number")
 }
 
 /// Returns the fields of `/proc/PID/stat` behind the program's name, beginning with the state.
@@ -62,9 +55,7 @@ fn stat(process: u32) -> anyhow::Result<Vec<String>> {
     let path = format!("/proc/{process}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     // The name may hold spaces and parentheses; the last parenthesis ends it.
-    let (_, rest) = text
-        .rsplit_once(')')
-        .with_context(|| format!("{path} has no name"))?;
+    let (_, rest) = text.rsplit_once(')').with_context(|| format!("{path} has no name"))?;
     let fields: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
     ensure!(fields.len() > 12, "{path} has only {} fields", fields.len());
     Ok(fields)

@@ -49,53 +49,28 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Throughput {
-            events,
-            keys,
-            runs,
-            engine,
-            without_sink,
-        } => {
+        Command::Throughput { events, keys, runs, engine, without_sink } => {
             let mut contenders: Vec<Contender> = engine.into_iter().map(Contender::KafkaEngine).collect();
             if !without_sink {
                 contenders.push(Contender::Sink);
             }
-            let plan = Plan {
-                workload: Workload { events, keys },
-                runs,
-                contenders,
-            };
+            let plan = Plan { workload: Workload { events, keys }, runs, contenders };
             let report = throughput::measure(&plan, |text| println!("{text}")).await?;
             println!("{}", throughput::table(&report));
-            println!(
-                "written to {}",
-                report::write("throughput.json", &report)?.display()
-            );
+            println!("written to {}", report::write("throughput.json", &report)?.display());
         }
         Command::Freshness { samples } => {
             let stack = Stack::start(Part::CHAIN).await?;
             let plan = freshness::Plan { samples };
             let report = freshness::measure(&stack, plan, |text| println!("{text}")).await?;
-            println!(
-                "written to {}",
-                report::write("freshness.json", &report)?.display()
-            );
+            println!("written to {}", report::write("freshness.json", &report)?.display());
         }
         Command::ApplyToFirstRow => {
             let stack = Stack::start(Part::CHAIN).await?;
             let report = first_row::measure(&stack).await?;
-            println!(
-                "first row of {} visible {:.1} s after apply",
-                report.rows, report.first_row_s
-            );
-            println!(
-                "all {} rows visible {:.1} s after apply",
-                report.rows, report.all_rows_s
-            );
-            println!(
-                "written to {}",
-                report::write("first-row.json", &report)?.display()
-            );
+            println!("first row of {} visible {:.1} s after apply", report.rows, report.first_row_s);
+            println!("all {} rows visible {:.1} s after apply", report.rows, report.all_rows_s);
+            println!("written to {}", report::write("first-row.json", &report)?.display());
         }
     }
     Ok(())

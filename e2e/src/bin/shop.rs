@@ -1,8 +1,5 @@
 //! The demo shop: makes it, lives in it, and shows both ends of the chain.
-#![allow(
-    clippy::print_stdout,
-    reason = "progress and the summary are this program's output"
-)]
+#![allow(clippy::print_stdout, reason = "progress and the summary are this program's output")]
 
 use std::time::Duration;
 
@@ -79,12 +76,7 @@ enum Command {
         #[arg(long, env = "SHOP_CLICKHOUSE_USER", default_value = "default")]
         user: String,
         /// The user's password.
-        #[arg(
-            long,
-            env = "SHOP_CLICKHOUSE_PASSWORD",
-            default_value = "",
-            hide_env_values = true
-        )]
+        #[arg(long, env = "SHOP_CLICKHOUSE_PASSWORD", default_value = "", hide_env_values = true)]
         password: String,
         /// Target database in ClickHouse.
         #[arg(long, default_value = "ecommerce_analytics")]
@@ -108,18 +100,8 @@ async fn main() -> anyhow::Result<()> {
 
 async fn command(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Init {
-            postgres,
-            orders,
-            days,
-            seed,
-        } => init(&postgres.url, orders, days, seed).await,
-        Command::Run {
-            postgres,
-            rate,
-            duration,
-            seed,
-        } => {
+        Command::Init { postgres, orders, days, seed } => init(&postgres.url, orders, days, seed).await,
+        Command::Run { postgres, rate, duration, seed } => {
             let database = Database::new(connect(&postgres.url).await?).await?;
             let mut generator = Generator::new(database, seed).await?;
             let mut seconds = 0_u64;
@@ -132,82 +114,43 @@ async fn command(command: Command) -> anyhow::Result<()> {
                 })
                 .await?;
             let written = generator.written();
-            println!(
-                "done: {} orders, {} other changes",
-                written.orders, written.changes
-            );
+            println!("done: {} orders, {} other changes", written.orders, written.changes);
             Ok(())
         }
-        Command::Delete {
-            postgres,
-            customers,
-            seed,
-        } => {
+        Command::Delete { postgres, customers, seed } => {
             let database = Database::new(connect(&postgres.url).await?).await?;
-            let deleted = database
-                .delete_customers(i64::from(customers), i64::from(seed))
-                .await?;
+            let deleted = database.delete_customers(i64::from(customers), i64::from(seed)).await?;
             println!("deleted {deleted} customers and what they ordered");
             Ok(())
         }
-        Command::Watch {
-            postgres,
-            clickhouse,
-            user,
-            password,
-            database,
-            duration,
-            interval,
-        } => {
+        Command::Watch { postgres, clickhouse, user, password, database, duration, interval } => {
             let endpoint = Endpoint::new(&clickhouse, &user, &password)?;
             let client = connect(&postgres.url).await?;
-            watch(
-                &client,
-                &endpoint,
-                Watch {
-                    database: &database,
-                    duration,
-                    interval,
-                },
-            )
-            .await
+            watch(&client, &endpoint, Watch { database: &database, duration, interval }).await
         }
     }
 }
 
 async fn init(url: &str, orders: u32, days: u16, seed: u64) -> anyhow::Result<()> {
     let client = connect(url).await?;
-    let there: bool = client
-        .query_one("SELECT to_regclass('public.orders') IS NOT NULL", &[])
-        .await?
-        .get(0);
+    let there: bool = client.query_one("SELECT to_regclass('public.orders') IS NOT NULL", &[]).await?.get(0);
     if there {
         println!("the shop is there already: nothing done");
         return Ok(());
     }
-    client
-        .batch_execute(&format!("BEGIN; {SCHEMA} {SEED} COMMIT;"))
-        .await
-        .context("making the shop")?;
-    let now: i64 = client
-        .query_one("SELECT (extract(epoch FROM now()) * 1000000)::bigint", &[])
-        .await?
-        .get(0);
+    client.batch_execute(&format!("BEGIN; {SCHEMA} {SEED} COMMIT;")).await.context("making the shop")?;
+    let now: i64 =
+        client.query_one("SELECT (extract(epoch FROM now()) * 1000000)::bigint", &[]).await?.get(0);
     let mut generator = Generator::new(Database::new(client).await?, seed).await?;
     generator.history(orders, days, now).await?;
-    println!(
-        "made the shop, with {} orders over {days} days",
-        generator.written().orders
-    );
+    println!("made the shop, with {} orders over {days} days", generator.written().orders);
     Ok(())
 }
 
 /// Reads `300ms`, `30s`, `5m` or `1h`.
 fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| format!("{text:?} is no duration such as 30s or 5m"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no duration such as 30s or 5m"))?;
     match &text[digits.len()..] {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

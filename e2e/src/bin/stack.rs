@@ -35,16 +35,8 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Command::Up {
-        parts,
-        env_file,
-        json_file,
-    } = Arguments::parse().command;
-    let parts = if parts.is_empty() {
-        Part::CHAIN.to_vec()
-    } else {
-        parts
-    };
+    let Command::Up { parts, env_file, json_file } = Arguments::parse().command;
+    let parts = if parts.is_empty() { Part::CHAIN.to_vec() } else { parts };
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
     println!("starting {parts:?} ...");
@@ -62,10 +54,8 @@ async fn main() -> anyhow::Result<()> {
         println!("{name:<width$}  {value}");
     }
     if let Some(file) = json_file {
-        let object: serde_json::Map<_, _> = settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
-            .collect();
+        let object: serde_json::Map<_, _> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())).collect();
         write_whole(&file, &serde_json::to_string_pretty(&object)?)?;
     }
     if let Some(file) = env_file {
@@ -87,11 +77,7 @@ fn settings(stack: &Stack, parts: &[Part]) -> Vec<(&'static str, String)> {
     if parts.contains(&Part::Postgres) {
         let url = |role: Role| {
             let address = stack.postgres().address();
-            format!(
-                "postgres://{}:{}@{address}/{SHOP_DATABASE}",
-                role.name(),
-                role.password()
-            )
+            format!("postgres://{}:{}@{address}/{SHOP_DATABASE}", role.name(), role.password())
         };
         all.push(("POSTGRES_HOST", "127.0.0.1".into()));
         all.push(("POSTGRES_PORT", stack.postgres().port().to_string()));
@@ -114,10 +100,7 @@ fn settings(stack: &Stack, parts: &[Part]) -> Vec<(&'static str, String)> {
         all.push(("CLICKHOUSE_READER_PASSWORD", User::Reader.password().into()));
     }
     if parts.contains(&Part::Kubernetes) {
-        all.push((
-            "KUBECONFIG",
-            stack.api_server().kubeconfig().display().to_string(),
-        ));
+        all.push(("KUBECONFIG", stack.api_server().kubeconfig().display().to_string()));
     }
     all
 }

@@ -24,9 +24,7 @@ impl Addresses {
     pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
         let all: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let one = |name: &str| {
-            let address = all
-                .get(name)
-                .with_context(|| format!("no address of {name} in {text:?}"))?;
+            let address = all.get(name).with_context(|| format!("no address of {name} in {text:?}"))?;
             anyhow::Ok((*address).to_owned())
         };
         Ok(Self {
@@ -40,20 +38,12 @@ impl Addresses {
     /// Connects to the shop's database.
     pub async fn postgres(&self, role: Role) -> anyhow::Result<Client> {
         let (user, password) = (role.name(), role.password());
-        shop::connect(&format!(
-            "postgres://{user}:{password}@{}/{SHOP_DATABASE}",
-            self.postgres
-        ))
-        .await
+        shop::connect(&format!("postgres://{user}:{password}@{}/{SHOP_DATABASE}", self.postgres)).await
     }
 
     /// Returns ClickHouse as one of its users sees it.
     pub fn clickhouse(&self, user: User) -> anyhow::Result<Endpoint> {
-        Endpoint::new(
-            &format!("http://{}", self.clickhouse),
-            user.name(),
-            user.password(),
-        )
+        Endpoint::new(&format!("http://{}", self.clickhouse), user.name(), user.password())
     }
 
     /// Returns a client of Kafka.
@@ -63,10 +53,8 @@ impl Addresses {
 
     /// Returns the status and the body of a GET at Connect's REST interface; `path` begins with a slash.
     pub async fn connect(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let client = reqwest::Client::builder()
-            .timeout(std::time::Duration::from_secs(10))
-            .no_proxy()
-            .build()?;
+        let client =
+            reqwest::Client::builder().timeout(std::time::Duration::from_secs(10)).no_proxy().build()?;
         let answer = client
             .get(format!("http://{}{path}", self.connect))
             .send()

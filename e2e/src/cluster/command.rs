@@ -33,21 +33,14 @@ pub(super) async fn run_with_input(
 ) -> anyhow::Result<String> {
     let shown = format!("{:?}", command.as_std());
     let mut child = command
-        .stdin(if input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        })
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("starting {shown}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin
-            .write_all(input.as_bytes())
-            .await
-            .with_context(|| format!("writing to {shown}"))?;
+        stdin.write_all(input.as_bytes()).await.with_context(|| format!("writing to {shown}"))?;
     }
     let output = tokio::time::timeout(deadline, child.wait_with_output())
         .await

@@ -22,9 +22,7 @@ pub struct Kafka {
 
 impl Kafka {
     pub(super) fn new(bootstrap: &str) -> Self {
-        Self {
-            bootstrap: bootstrap.to_owned(),
-        }
+        Self { bootstrap: bootstrap.to_owned() }
     }
 
     /// Returns the number of records that a topic has taken; 0 if it does not exist.
@@ -53,9 +51,7 @@ impl Kafka {
         let key = format!("[{connector:?},");
         self.ask(move |client| {
             let newest = newest_by_key(client, CONNECTOR_OFFSETS)?;
-            Ok(newest
-                .iter()
-                .any(|(name, value)| name.starts_with(&key) && *value))
+            Ok(newest.iter().any(|(name, value)| name.starts_with(&key) && *value))
         })
         .await
     }
@@ -85,10 +81,7 @@ impl Kafka {
 /// Returns the end offset of each partition of a topic; none if it does not exist.
 fn ends(client: &BaseConsumer, topic: &str) -> anyhow::Result<BTreeMap<i32, i64>> {
     let metadata = client.fetch_metadata(Some(topic), REQUEST)?;
-    let partitions = metadata
-        .topics()
-        .iter()
-        .flat_map(rdkafka::metadata::MetadataTopic::partitions);
+    let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
     let mut ends = BTreeMap::new();
     for partition in partitions {
         let (_, end) = client.fetch_watermarks(topic, partition.id(), REQUEST)?;

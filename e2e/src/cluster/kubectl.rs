@@ -22,10 +22,7 @@ pub struct Kubectl {
 
 impl Kubectl {
     pub(super) fn new(kubeconfig: &Path) -> anyhow::Result<Self> {
-        Ok(Self {
-            program: cache::part("tools")?.join("bin/kubectl"),
-            kubeconfig: kubeconfig.to_owned(),
-        })
+        Ok(Self { program: cache::part("tools")?.join("bin/kubectl"), kubeconfig: kubeconfig.to_owned() })
     }
 
     /// Returns a client with the administrator's rights, on the caller's runtime.
@@ -79,16 +76,10 @@ impl Kubectl {
 
     /// Returns the names of the pods that a selector finds, without those that are going.
     pub async fn pods(&self, namespace: &str, selector: &str) -> anyhow::Result<Vec<String>> {
-        let list = self
-            .get(&["pods", "--namespace", namespace, "--selector", selector])
-            .await?;
+        let list = self.get(&["pods", "--namespace", namespace, "--selector", selector]).await?;
         let pods = list["items"].as_array().context("a list of pods")?;
-        let there = pods
-            .iter()
-            .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
-        Ok(there
-            .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
-            .collect())
+        let there = pods.iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        Ok(there.filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned)).collect())
     }
 
     /// Kills one pod of a selector, as a lost node would: at once and without a word. Returns its name.
@@ -119,8 +110,7 @@ impl Kubectl {
     ) -> anyhow::Result<()> {
         let limit = format!("--timeout={}s", deadline.as_secs());
         let arguments = ["rollout", "status", workload, "--namespace", namespace, &limit];
-        self.run_for(&arguments, deadline + Duration::from_secs(10))
-            .await?;
+        self.run_for(&arguments, deadline + Duration::from_secs(10)).await?;
         Ok(())
     }
 }

@@ -57,10 +57,7 @@ impl Cluster {
         let keep = std::env::var_os("TIDEMARK_KEEP_CLUSTER").is_some();
         let janitor = (!keep).then(|| Janitor::start(name)).transpose()?;
         let images = image_folder(name)?;
-        let made = tokio::try_join!(
-            run(script("kind/cluster", ["up", name]), LONG),
-            make_images(&images),
-        );
+        let made = tokio::try_join!(run(script("kind/cluster", ["up", name]), LONG), make_images(&images),);
         made.context("making the cluster and the images")?;
         let kubeconfig = run(script("kind/cluster", ["kubeconfig", name]), LONG).await?;
         let kubectl = Kubectl::new(Path::new(kubeconfig.trim()))?;
@@ -103,10 +100,7 @@ impl Cluster {
 
 impl std::fmt::Debug for Cluster {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Cluster")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Cluster").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -126,27 +120,12 @@ fn save_logs(name: &str, kubectl: &Kubectl) -> PathBuf {
         return folder;
     }
     let state = [
-        (
-            "pods.txt",
-            vec!["get", "pods", "--all-namespaces", "--output=wide"],
-        ),
-        (
-            "pipelines.yaml",
-            vec!["get", "analyticspipelines", "--all-namespaces", "--output=yaml"],
-        ),
-        (
-            "events.txt",
-            vec!["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"],
-        ),
+        ("pods.txt", vec!["get", "pods", "--all-namespaces", "--output=wide"]),
+        ("pipelines.yaml", vec!["get", "analyticspipelines", "--all-namespaces", "--output=yaml"]),
+        ("events.txt", vec!["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"]),
         (
             "operator.log",
-            vec![
-                "logs",
-                "--namespace",
-                OPERATOR,
-                "--selector=app.kubernetes.io/name=tidemark",
-                "--tail=-1",
-            ],
+            vec!["logs", "--namespace", OPERATOR, "--selector=app.kubernetes.io/name=tidemark", "--tail=-1"],
         ),
         (
             "sinks.log",
@@ -163,16 +142,11 @@ fn save_logs(name: &str, kubectl: &Kubectl) -> PathBuf {
     for (file, arguments) in state {
         // The report is of a failure: one more must not hide it.
         let output = kubectl.command(&arguments).output();
-        let text = output
-            .map(|output| [output.stdout, output.stderr].concat())
-            .unwrap_or_default();
+        let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         let _ = std::fs::write(folder.join(file), text);
     }
     let mut logs = std::process::Command::new(cache::e2e_folder().join("kind/cluster"));
-    logs.args(["logs", name])
-        .arg(folder.join("node"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    logs.args(["logs", name]).arg(folder.join("node")).stdin(Stdio::null()).stdout(Stdio::null());
     let _ = logs.stderr(Stdio::null()).status();
     folder
 }
@@ -187,9 +161,7 @@ fn image_folder(cluster: &str) -> anyhow::Result<PathBuf> {
 async fn make_images(folder: &Path) -> anyhow::Result<String> {
     let mut command = script("images/tidemark", [folder]);
     command.args([program("tidemark")?, program("tidemark-sink")?]);
-    run(command, LONG)
-        .await
-        .context("making the images of operator and sink")
+    run(command, LONG).await.context("making the images of operator and sink")
 }
 
 async fn install(name: &str, images: &Path, kubectl: &Kubectl) -> anyhow::Result<String> {
@@ -198,13 +170,7 @@ async fn install(name: &str, images: &Path, kubectl: &Kubectl) -> anyhow::Result
     run(load, LONG).await.context("loading the images")?;
     let mut helm = Command::from(kubectl.helm(&["install", OPERATOR])?);
     helm.arg(cache::e2e_folder().join("../charts/tidemark"));
-    helm.args([
-        "--namespace",
-        OPERATOR,
-        "--create-namespace",
-        "--wait",
-        "--timeout=180s",
-    ]);
+    helm.args(["--namespace", OPERATOR, "--create-namespace", "--wait", "--timeout=180s"]);
     helm.args(["--set=image.tag=dev", "--set=sink.image.tag=dev"]);
     run(helm, LONG).await.context("installing the chart")
 }

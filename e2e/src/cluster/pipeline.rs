@@ -41,10 +41,7 @@ pub fn example() -> anyhow::Result<Value> {
 impl<'a> Pipeline<'a> {
     /// Names a pipeline of the cluster.
     pub fn new(cluster: &'a Cluster, namespace: &str, name: &str) -> Self {
-        Self {
-            cluster,
-            name: PipelineName::new(namespace, name),
-        }
+        Self { cluster, name: PipelineName::new(namespace, name) }
     }
 
     /// Namespace and name, and the names of everything that comes from them.
@@ -65,11 +62,7 @@ impl<'a> Pipeline<'a> {
         })];
         let accounts = [
             ("shop-postgres", Role::Tidemark.name(), Role::Tidemark.password()),
-            (
-                "shop-clickhouse",
-                User::Tidemark.name(),
-                User::Tidemark.password(),
-            ),
+            ("shop-clickhouse", User::Tidemark.name(), User::Tidemark.password()),
         ];
         objects.extend(accounts.map(|(secret, username, password)| {
             json!({
@@ -119,18 +112,8 @@ impl<'a> Pipeline<'a> {
         let start = Instant::now();
         let limit = format!("--timeout={}s", DELETED.as_secs());
         let PipelineName { namespace, name } = &self.name;
-        let arguments = [
-            "delete",
-            "analyticspipeline",
-            name,
-            "--namespace",
-            namespace,
-            &limit,
-        ];
-        self.cluster
-            .kubectl()
-            .run_for(&arguments, DELETED + Duration::from_secs(10))
-            .await?;
+        let arguments = ["delete", "analyticspipeline", name, "--namespace", namespace, &limit];
+        self.cluster.kubectl().run_for(&arguments, DELETED + Duration::from_secs(10)).await?;
         Ok(start.elapsed())
     }
 
@@ -139,10 +122,7 @@ impl<'a> Pipeline<'a> {
         let start = Instant::now();
         let limit = format!("--timeout={}s", DELETED.as_secs());
         let arguments = ["delete", "namespace", &self.name.namespace, &limit];
-        self.cluster
-            .kubectl()
-            .run_for(&arguments, DELETED + Duration::from_secs(10))
-            .await?;
+        self.cluster.kubectl().run_for(&arguments, DELETED + Duration::from_secs(10)).await?;
         Ok(start.elapsed())
     }
 
@@ -151,12 +131,7 @@ impl<'a> Pipeline<'a> {
         let addresses = self.cluster.addresses();
         let mut parameters = Parameters::new(database);
         parameters.pipeline = self.name.to_string();
-        Oracle::new(
-            addresses.postgres(Role::Superuser).await?,
-            addresses.clickhouse(user)?,
-            parameters,
-        )
-        .await
+        Oracle::new(addresses.postgres(Role::Superuser).await?, addresses.clickhouse(user)?, parameters).await
     }
 
     /// Returns what of the pipeline is there outside ClickHouse and the table topics, each in words: what must
@@ -172,10 +147,7 @@ impl<'a> Pipeline<'a> {
         if addresses.kafka().keeps_connector_offsets(&connector).await? {
             all.push(format!("offsets of connector {connector}"));
         }
-        let groups = addresses
-            .kafka()
-            .groups(&self.name.consumer_group_prefix())
-            .await?;
+        let groups = addresses.kafka().groups(&self.name.consumer_group_prefix()).await?;
         all.extend(groups.into_iter().map(|group| format!("consumer group {group}")));
         all.extend(self.remains_in_kubernetes().await?);
         Ok(all)
@@ -201,23 +173,9 @@ impl<'a> Pipeline<'a> {
                      poddisruptionbudgets,networkpolicies,controllerrevisions";
         let PipelineName { namespace, name } = &self.name;
         let selector = format!("app.kubernetes.io/managed-by=tidemark,app.kubernetes.io/instance={name}");
-        let arguments = [
-            "get",
-            kinds,
-            "--namespace",
-            namespace,
-            "--selector",
-            &selector,
-            "--output=name",
-        ];
-        let mut all: Vec<String> = self
-            .cluster
-            .kubectl()
-            .run(&arguments)
-            .await?
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let arguments = ["get", kinds, "--namespace", namespace, "--selector", &selector, "--output=name"];
+        let mut all: Vec<String> =
+            self.cluster.kubectl().run(&arguments).await?.lines().map(str::to_owned).collect();
         if self.api().get_opt(name).await?.is_some() {
             all.push(format!("resource {}", self.name));
         }
@@ -236,10 +194,7 @@ fn explain(resource: &AnalyticsPipeline) -> String {
         .conditions
         .iter()
         .map(|condition| {
-            format!(
-                "{}={} {}: {}",
-                condition.type_, condition.status, condition.reason, condition.message
-            )
+            format!("{}={} {}: {}", condition.type_, condition.status, condition.reason, condition.message)
         })
         .collect();
     format!(

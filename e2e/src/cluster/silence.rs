@@ -48,9 +48,7 @@ impl Cluster {
     pub async fn footprint(&self, pipeline: &Pipeline<'_>) -> anyhow::Result<Footprint> {
         let kafka = self.addresses().kafka();
         let topic_prefix = pipeline.get().await?.spec.kafka.topic_prefix;
-        let names = tidemark_crds::names::Topics {
-            prefix: &topic_prefix,
-        };
+        let names = tidemark_crds::names::Topics { prefix: &topic_prefix };
         Ok(Footprint {
             objects: self.objects(pipeline).await?,
             connector_changes: kafka.records(CONNECTOR_CHANGES).await?,
@@ -61,15 +59,10 @@ impl Cluster {
 
     /// Returns the addresses of the operator's pods.
     pub async fn operator_addresses(&self) -> anyhow::Result<Vec<String>> {
-        let list = self
-            .kubectl()
-            .get(&["pods", "--namespace", OPERATOR, "--selector", OPERATOR_SELECTOR])
-            .await?;
+        let list =
+            self.kubectl().get(&["pods", "--namespace", OPERATOR, "--selector", OPERATOR_SELECTOR]).await?;
         let pods = list["items"].as_array().context("a list of pods")?;
-        Ok(pods
-            .iter()
-            .filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned))
-            .collect())
+        Ok(pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned)).collect())
     }
 
     /// Kills the operator's pod and returns its name.
@@ -88,10 +81,7 @@ impl Cluster {
     async fn objects(&self, pipeline: &Pipeline<'_>) -> anyhow::Result<BTreeMap<String, String>> {
         let kinds = "analyticspipelines,deployments,configmaps,services,serviceaccounts,secrets,\
                      poddisruptionbudgets,networkpolicies,controllerrevisions,events";
-        let list = self
-            .kubectl()
-            .get(&[kinds, "--namespace", &pipeline.name().namespace])
-            .await?;
+        let list = self.kubectl().get(&[kinds, "--namespace", &pipeline.name().namespace]).await?;
         let items = list["items"].as_array().context("a list of objects")?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let ours = |item: &&Value| match item["kind"].as_str() {
@@ -134,13 +124,7 @@ impl Cluster {
     async fn audited(&self, moment: i64, writes: &mut Writes) -> anyhow::Result<()> {
         let log = self
             .kubectl()
-            .run(&[
-                "logs",
-                "--namespace",
-                "kube-system",
-                "--selector=component=kube-apiserver",
-                "--tail=-1",
-            ])
+            .run(&["logs", "--namespace", "kube-system", "--selector=component=kube-apiserver", "--tail=-1"])
             .await?;
         for line in log.lines().filter(|line| line.starts_with('{')) {
             let Ok(entry) = serde_json::from_str::<Value>(line) else {
@@ -157,9 +141,7 @@ impl Cluster {
                 writes.leases += 1;
             } else {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                writes
-                    .kubernetes
-                    .push(format!("{} {}", text(&entry["verb"]), text(&entry["requestURI"])));
+                writes.kubernetes.push(format!("{} {}", text(&entry["verb"]), text(&entry["requestURI"])));
             }
         }
         Ok(())
@@ -167,10 +149,7 @@ impl Cluster {
 
     async fn query_log(&self, moment: i64, addresses: &[String], writes: &mut Writes) -> anyhow::Result<()> {
         let clickhouse = self.addresses().clickhouse(User::Tidemark)?;
-        let list: Vec<String> = addresses
-            .iter()
-            .map(|address| format!("'::ffff:{address}'"))
-            .collect();
+        let list: Vec<String> = addresses.iter().map(|address| format!("'::ffff:{address}'")).collect();
         let query = format!(
             "SELECT query_kind, substring(query, 1, 200) FROM system.query_log
              WHERE event_time_microseconds >= fromUnixTimestamp64Micro({moment}) AND type != 'QueryStart'
@@ -178,10 +157,7 @@ impl Cluster {
             list.join(", ")
         );
         for (kind, text) in clickhouse.rows::<(String, String)>(&query, &[]).await? {
-            if matches!(
-                kind.as_str(),
-                "Select" | "Show" | "Describe" | "Explain" | "Exists" | "Use"
-            ) {
+            if matches!(kind.as_str(), "Select" | "Show" | "Describe" | "Explain" | "Exists" | "Use") {
                 writes.clickhouse_reads += 1;
             } else {
                 writes.clickhouse.push(format!("{kind}: {text}"));

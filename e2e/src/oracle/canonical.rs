@@ -90,14 +90,8 @@ impl Reading {
     pub fn canonical(self, text: String) -> String {
         match self {
             Self::Text => text,
-            Self::Float32 => text
-                .to_lowercase()
-                .parse::<f32>()
-                .map_or(text, |number| format!("{number:?}")),
-            Self::Float64 => text
-                .to_lowercase()
-                .parse::<f64>()
-                .map_or(text, |number| format!("{number:?}")),
+            Self::Float32 => text.to_lowercase().parse::<f32>().map_or(text, |number| format!("{number:?}")),
+            Self::Float64 => text.to_lowercase().parse::<f64>().map_or(text, |number| format!("{number:?}")),
             Self::Json => serde_json::from_str::<Value>(&text).map_or(text, |value| value.to_string()),
             Self::Array => {
                 serde_json::from_str::<Value>(&text).map_or(text, |value| scalars_as_text(value).to_string())
@@ -126,13 +120,7 @@ fn plain(kind: &str) -> &str {
 }
 
 fn decimal_scale(kind: &str) -> Option<&str> {
-    Some(
-        kind.strip_prefix("Decimal(")?
-            .strip_suffix(')')?
-            .split_once(',')?
-            .1
-            .trim(),
-    )
+    Some(kind.strip_prefix("Decimal(")?.strip_suffix(')')?.split_once(',')?.1.trim())
 }
 
 #[cfg(test)]
@@ -151,10 +139,7 @@ mod tests {
     #[test]
     fn wrappers_of_a_type_do_not_matter() {
         assert_eq!(plain("LowCardinality(Nullable(String))"), "String");
-        assert_eq!(
-            column("numeric", "Nullable(Decimal(38, 2))").clickhouse(),
-            "toDecimalString(`d`, 2)"
-        );
+        assert_eq!(column("numeric", "Nullable(Decimal(38, 2))").clickhouse(), "toDecimalString(`d`, 2)");
         assert_eq!(
             column("timestamptz", "Nullable(DateTime64(6, 'UTC'))").clickhouse(),
             "toString(toUnixTimestamp64Micro(toDateTime64(`d`, 6, 'UTC')))"
@@ -167,10 +152,7 @@ mod tests {
             Reading::Float64.canonical("1e+20".into()),
             Reading::Float64.canonical("100000000000000000000".into())
         );
-        assert_eq!(
-            Reading::Float64.canonical("Infinity".into()),
-            Reading::Float64.canonical("inf".into())
-        );
+        assert_eq!(Reading::Float64.canonical("Infinity".into()), Reading::Float64.canonical("inf".into()));
         assert_ne!(
             Reading::Float64.canonical("0.1".into()),
             Reading::Float64.canonical("0.10000000000000002".into())
@@ -199,14 +181,7 @@ mod tests {
 
     #[test]
     fn names_are_quoted_on_both_sides() {
-        let odd = Column {
-            source: "a\"b".into(),
-            target: "a`b".into(),
-            ..column("text", "String")
-        };
-        assert_eq!(
-            (odd.postgres().as_str(), odd.clickhouse().as_str()),
-            ("\"a\"\"b\"", "toString(`a``b`)")
-        );
+        let odd = Column { source: "a\"b".into(), target: "a`b".into(), ..column("text", "String") };
+        assert_eq!((odd.postgres().as_str(), odd.clickhouse().as_str()), ("\"a\"\"b\"", "toString(`a``b`)"));
     }
 }

@@ -36,23 +36,13 @@ impl Mismatch {
     /// Makes a mismatch of an object's columns rather than its rows.
     pub(super) fn structural(object: &str, texts: Vec<String>) -> Self {
         let differences: Vec<Difference> = texts.into_iter().map(Difference).collect();
-        Self {
-            object: object.into(),
-            rows: (0, 0),
-            count: differences.len(),
-            differences,
-        }
+        Self { object: object.into(), rows: (0, 0), count: differences.len(), differences }
     }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            object,
-            rows: (postgres, clickhouse),
-            count,
-            differences,
-        } = self;
+        let Self { object, rows: (postgres, clickhouse), count, differences } = self;
         write!(
             formatter,
             "{object}: {count} differences ({postgres} rows in PostgreSQL, {clickhouse} in ClickHouse)"
@@ -97,15 +87,9 @@ pub(super) fn compare(
     let mut all = Vec::new();
     for (left, right) in unpaired.into_values() {
         let both = left.len().min(right.len());
+        all.extend(left.iter().zip(&right).map(|(left, right)| changed(columns, key, left, right)));
         all.extend(
-            left.iter()
-                .zip(&right)
-                .map(|(left, right)| changed(columns, key, left, right)),
-        );
-        all.extend(
-            left[both..]
-                .iter()
-                .map(|row| Difference(format!("only in PostgreSQL: {}", named(columns, row)))),
+            left[both..].iter().map(|row| Difference(format!("only in PostgreSQL: {}", named(columns, row)))),
         );
         all.extend(
             right[both..]
@@ -118,12 +102,7 @@ pub(super) fn compare(
     }
     let count = all.len();
     all.truncate(SHOWN);
-    Some(Mismatch {
-        object: object.into(),
-        rows,
-        count,
-        differences: all,
-    })
+    Some(Mismatch { object: object.into(), rows, count, differences: all })
 }
 
 fn changed(columns: &[String], key: usize, left: &Row, right: &Row) -> Difference {
@@ -161,10 +140,7 @@ mod tests {
     use super::*;
 
     fn row(values: &[&str]) -> Row {
-        values
-            .iter()
-            .map(|value| (*value != "NULL").then(|| (*value).to_owned()))
-            .collect()
+        values.iter().map(|value| (*value != "NULL").then(|| (*value).to_owned())).collect()
     }
 
     fn columns() -> Vec<String> {
@@ -179,10 +155,7 @@ mod tests {
     #[test]
     fn equal_rows_in_another_order_are_equal() {
         assert_eq!(
-            diff(
-                &[&["1", "a", "x"], &["2", "b", "NULL"]],
-                &[&["2", "b", "NULL"], &["1", "a", "x"]]
-            ),
+            diff(&[&["1", "a", "x"], &["2", "b", "NULL"]], &[&["2", "b", "NULL"], &["1", "a", "x"]]),
             None
         );
         assert_eq!(diff(&[], &[]), None);
@@ -201,16 +174,8 @@ mod tests {
     fn a_row_on_one_side_alone_is_shown_whole() {
         let mismatch = diff(&[&["1", "a", "x"]], &[&["2", "a", "x"]]).unwrap();
         assert_eq!(mismatch.count, 2);
-        assert!(
-            mismatch
-                .to_string()
-                .contains(r#"only in PostgreSQL: id="1" name="a" note="x""#)
-        );
-        assert!(
-            mismatch
-                .to_string()
-                .contains(r#"only in ClickHouse: id="2" name="a" note="x""#)
-        );
+        assert!(mismatch.to_string().contains(r#"only in PostgreSQL: id="1" name="a" note="x""#));
+        assert!(mismatch.to_string().contains(r#"only in ClickHouse: id="2" name="a" note="x""#));
     }
 
     #[test]

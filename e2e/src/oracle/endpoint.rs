@@ -34,9 +34,7 @@ impl Endpoint {
     pub async fn query(&self, statement: &str, settings: &[(&str, &str)]) -> anyhow::Result<String> {
         let mut url = self.url.clone();
         // Errors after the first bytes would else come as text under status 200.
-        url.query_pairs_mut()
-            .append_pair("wait_end_of_query", "1")
-            .extend_pairs(settings);
+        url.query_pairs_mut().append_pair("wait_end_of_query", "1").extend_pairs(settings);
         let answer = self
             .client
             .post(url)
@@ -58,9 +56,7 @@ impl Endpoint {
         select: &str,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Vec<T>> {
-        let text = self
-            .query(&format!("{select}\nFORMAT JSONCompactEachRow"), settings)
-            .await?;
+        let text = self.query(&format!("{select}\nFORMAT JSONCompactEachRow"), settings).await?;
         text.lines()
             .map(|line| serde_json::from_str(line).with_context(|| format!("ClickHouse's row {line}")))
             .collect()

@@ -72,14 +72,8 @@ mod tests {
 
     #[test]
     fn a_set_is_read_as_names_and_values() {
-        assert_eq!(
-            pairs("final=1 compatibility=22.3"),
-            [("final", "1"), ("compatibility", "22.3")]
-        );
-        assert_eq!(
-            pairs("join_default_strictness="),
-            [("join_default_strictness", "")]
-        );
+        assert_eq!(pairs("final=1 compatibility=22.3"), [("final", "1"), ("compatibility", "22.3")]);
+        assert_eq!(pairs("join_default_strictness="), [("join_default_strictness", "")]);
         assert!(SETTINGS.iter().chain(LIMITS).all(|set| !pairs(set).is_empty()));
     }
 }

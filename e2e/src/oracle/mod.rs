@@ -178,10 +178,7 @@ impl Oracle {
             mismatches.extend(mismatch);
             let Some(expectation) = expectation else { continue };
             for set in hostile::SETTINGS {
-                mismatches.extend(
-                    self.compare(expectation.again(), &hostile::pairs(set), set)
-                        .await?,
-                );
+                mismatches.extend(self.compare(expectation.again(), &hostile::pairs(set), set).await?);
             }
             if expectation.form != Form::Text {
                 continue;
@@ -218,10 +215,7 @@ impl Oracle {
     async fn now(&self) -> anyhow::Result<AsOf> {
         let row = self
             .postgres
-            .query_one(
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-                &[],
-            )
+            .query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", &[])
             .await
             .context("asking PostgreSQL for the time")?;
         Ok(AsOf::Instant(row.get(0)))
@@ -234,11 +228,7 @@ impl Oracle {
     ) -> anyhow::Result<Vec<(Option<Expectation>, Option<Mismatch>)>> {
         let mut all = Vec::new();
         for table in &self.tables {
-            all.push(
-                self.table(table)
-                    .await
-                    .with_context(|| format!("table {}", table.source))?,
-            );
+            all.push(self.table(table).await.with_context(|| format!("table {}", table.source))?);
         }
         let (texts, deployed) = match self.views {
             Views::None => (false, false),
@@ -251,19 +241,11 @@ impl Oracle {
             if texts {
                 let text = self.preset.standalone_select(&view, &self.parameters, as_of)?;
                 let text = format!("(\n{text})");
-                all.push(
-                    self.view(&view, text, Form::Text, as_of)
-                        .await
-                        .with_context(context)?,
-                );
+                all.push(self.view(&view, text, Form::Text, as_of).await.with_context(context)?);
             }
             if deployed {
                 let name = quoted(&self.parameters.database, &view);
-                all.push(
-                    self.view(&view, name, Form::Deployed, as_of)
-                        .await
-                        .with_context(context)?,
-                );
+                all.push(self.view(&view, name, Form::Deployed, as_of).await.with_context(context)?);
             }
         }
         Ok(all)
@@ -272,9 +254,7 @@ impl Oracle {
     async fn table(&self, table: &Table) -> anyhow::Result<(Option<Expectation>, Option<Mismatch>)> {
         let select = quoted(&self.parameters.database, &format!("{}_current", table.target));
         let key = self.key_columns(&table.source).await?;
-        let mut sources = self
-            .postgres_columns(&format!("SELECT * FROM {}", table.source))
-            .await?;
+        let mut sources = self.postgres_columns(&format!("SELECT * FROM {}", table.source)).await?;
         sources.retain(|(name, _)| !table.excluded.contains(name));
         // Key columns first: the report pairs rows by them.
         sources.sort_by_key(|(name, _)| key.iter().position(|column| column == name).unwrap_or(usize::MAX));
@@ -285,31 +265,16 @@ impl Oracle {
         for (source, source_type) in sources {
             let target = table.renamed.get(&source).unwrap_or(&source).clone();
             match targets.remove(&target) {
-                Some(target_type) => columns.push(Column {
-                    source,
-                    target,
-                    source_type,
-                    target_type,
-                }),
+                Some(target_type) => columns.push(Column { source, target, source_type, target_type }),
                 None => missing.push(format!("column {source} is not in ClickHouse")),
             }
         }
-        missing.extend(
-            targets
-                .keys()
-                .map(|name| format!("column {name} is not in PostgreSQL")),
-        );
+        missing.extend(targets.keys().map(|name| format!("column {name} is not in PostgreSQL")));
         let object = format!("table {}", table.source);
         let mismatch = (!missing.is_empty()).then(|| Mismatch::structural(&object, missing));
         let rows = self.postgres_rows(&table.source, &columns).await?;
-        let expectation = Expectation {
-            object,
-            select,
-            columns,
-            key: key.len().max(1),
-            rows,
-            form: Form::Table,
-        };
+        let expectation =
+            Expectation { object, select, columns, key: key.len().max(1), rows, form: Form::Table };
         Ok((Some(expectation), mismatch))
     }
 
@@ -348,17 +313,7 @@ impl Oracle {
             })
             .collect();
         let rows = self.postgres_rows(&format!("({twin})"), &columns).await?;
-        Ok((
-            Some(Expectation {
-                object,
-                select,
-                columns,
-                key: 1,
-                rows,
-                form,
-            }),
-            None,
-        ))
+        Ok((Some(Expectation { object, select, columns, key: 1, rows, form }), None))
     }
 
     async fn compare(
@@ -367,26 +322,12 @@ impl Oracle {
         settings: &[(&str, &str)],
         label: &str,
     ) -> anyhow::Result<Option<Mismatch>> {
-        let Expectation {
-            object,
-            select,
-            columns,
-            key,
-            rows,
-            ..
-        } = expectation;
-        let object = if label.is_empty() {
-            object
-        } else {
-            format!("{object} under {label}")
-        };
+        let Expectation { object, select, columns, key, rows, .. } = expectation;
+        let object = if label.is_empty() { object } else { format!("{object} under {label}") };
         let list: Vec<String> = columns.iter().map(Column::clickhouse).collect();
         let query = format!("SELECT {} FROM {select} AS t", list.join(", "));
-        let actual: Vec<Row> = self
-            .clickhouse
-            .rows(&query, settings)
-            .await
-            .with_context(|| format!("reading {object}"))?;
+        let actual: Vec<Row> =
+            self.clickhouse.rows(&query, settings).await.with_context(|| format!("reading {object}"))?;
         let actual = actual.into_iter().map(|row| canonical(&columns, row)).collect();
         let names: Vec<String> = columns.into_iter().map(|column| column.source).collect();
         Ok(compare(&object, &names, key, rows, actual))
@@ -395,17 +336,11 @@ impl Oracle {
     async fn postgres_rows(&self, from: &str, columns: &[Column]) -> anyhow::Result<Vec<Row>> {
         let list: Vec<String> = columns.iter().map(Column::postgres).collect();
         let query = format!("SELECT {} FROM {from} AS t", list.join(", "));
-        let messages = self
-            .postgres
-            .simple_query(&query)
-            .await
-            .context("reading from PostgreSQL")?;
+        let messages = self.postgres.simple_query(&query).await.context("reading from PostgreSQL")?;
         let mut rows = Vec::new();
         for message in messages {
             if let SimpleQueryMessage::Row(row) = message {
-                let row = (0..row.len())
-                    .map(|index| row.get(index).map(str::to_owned))
-                    .collect();
+                let row = (0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect();
                 rows.push(canonical(columns, row));
             }
         }
@@ -413,11 +348,7 @@ impl Oracle {
     }
 
     async fn postgres_columns(&self, query: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let statement = self
-            .postgres
-            .prepare(query)
-            .await
-            .context("preparing the query on PostgreSQL")?;
+        let statement = self.postgres.prepare(query).await.context("preparing the query on PostgreSQL")?;
         Ok(statement
             .columns()
             .iter()
@@ -427,10 +358,8 @@ impl Oracle {
 
     /// Returns names and types of what follows `FROM` in a query.
     async fn clickhouse_columns(&self, select: &str) -> anyhow::Result<Vec<(String, String)>> {
-        let rows: Vec<Vec<serde_json::Value>> = self
-            .clickhouse
-            .rows(&format!("DESCRIBE TABLE {select}"), &[])
-            .await?;
+        let rows: Vec<Vec<serde_json::Value>> =
+            self.clickhouse.rows(&format!("DESCRIBE TABLE {select}"), &[]).await?;
         rows.into_iter()
             .map(|row| match (row.first(), row.get(1)) {
                 (Some(name), Some(kind)) => Ok((
@@ -495,7 +424,5 @@ fn quoted(database: &str, name: &str) -> String {
 /// Whether ClickHouse refused to go on at a limit of the session.
 fn is_limit(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    ["TOO_MANY_ROWS", "SET_SIZE_LIMIT_EXCEEDED"]
-        .iter()
-        .any(|code| text.contains(code))
+    ["TOO_MANY_ROWS", "SET_SIZE_LIMIT_EXCEEDED"].iter().any(|code| text.contains(code))
 }

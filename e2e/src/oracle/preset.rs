@@ -113,10 +113,7 @@ impl Preset {
         let text = read(&file)?;
         let preset: Self =
             serde_yaml_ng::from_str(&text).with_context(|| format!("parsing {}", file.display()))?;
-        Ok(Self {
-            folder: folder.into(),
-            ..preset
-        })
+        Ok(Self { folder: folder.into(), ..preset })
     }
 
     /// Returns the object of a name.
@@ -129,18 +126,12 @@ impl Preset {
 
     /// Returns the names of the views that users see, in the order of creation.
     pub fn views(&self) -> impl Iterator<Item = &str> {
-        self.objects
-            .iter()
-            .filter(|object| !object.helper)
-            .map(|object| object.name.as_str())
+        self.objects.iter().filter(|object| !object.helper).map(|object| object.name.as_str())
     }
 
     /// Returns the names of the views that have a twin on PostgreSQL.
     pub fn views_with_twin(&self) -> Vec<String> {
-        self.views()
-            .filter(|name| self.twin_file(name).exists())
-            .map(str::to_owned)
-            .collect()
+        self.views().filter(|name| self.twin_file(name).exists()).map(str::to_owned).collect()
     }
 
     /// Returns an object's SELECT for ClickHouse.
@@ -198,10 +189,7 @@ impl Preset {
         let mut values = shop_values(parameters, Dialect::ClickHouse);
         values.extend([
             ("as_of", clickhouse_instant(as_of)),
-            (
-                "database_name",
-                literal(&parameters.database, Dialect::ClickHouse),
-            ),
+            ("database_name", literal(&parameters.database, Dialect::ClickHouse)),
             ("pipeline", literal(&parameters.pipeline, Dialect::ClickHouse)),
             ("table_rows", counts.join("\n    UNION ALL ")),
             ("settings", settings.join(", ")),
@@ -239,13 +227,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
 }
 
 fn shop_values(parameters: &Parameters, dialect: Dialect) -> BTreeMap<&'static str, String> {
-    let list = |texts: &[String]| {
-        texts
-            .iter()
-            .map(|text| literal(text, dialect))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
+    let list =
+        |texts: &[String]| texts.iter().map(|text| literal(text, dialect)).collect::<Vec<_>>().join(", ");
     BTreeMap::from([
         ("timezone", literal(&parameters.time_zone, dialect)),
         ("cancelled_statuses", list(&parameters.cancelled_statuses)),
@@ -270,10 +253,7 @@ fn literal(text: &str, dialect: Dialect) -> String {
 fn scalar(value: &serde_yaml_ng::Value) -> String {
     match value {
         serde_yaml_ng::Value::String(text) => literal(text, Dialect::ClickHouse),
-        other => serde_yaml_ng::to_string(other)
-            .unwrap_or_default()
-            .trim()
-            .to_owned(),
+        other => serde_yaml_ng::to_string(other).unwrap_or_default().trim().to_owned(),
     }
 }
 
@@ -315,9 +295,7 @@ mod tests {
         for object in &preset.objects {
             for text in [
                 preset.select(&object.name, &parameters, AsOf::Now).unwrap(),
-                preset
-                    .standalone_select(&object.name, &parameters, AsOf::Instant(0))
-                    .unwrap(),
+                preset.standalone_select(&object.name, &parameters, AsOf::Instant(0)).unwrap(),
             ] {
                 assert!(!text.contains("{{") && text.contains("SETTINGS"), "{text}");
             }
@@ -339,11 +317,7 @@ mod tests {
         for view in preset.views_with_twin() {
             let text = preset.standalone_select(&view, &parameters, AsOf::Now).unwrap();
             for object in &preset.objects {
-                assert!(
-                    !text.contains(&format!("`shop`.{}", object.name)),
-                    "{view} reads {}",
-                    object.name
-                );
+                assert!(!text.contains(&format!("`shop`.{}", object.name)), "{view} reads {}", object.name);
             }
         }
     }

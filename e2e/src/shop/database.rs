@@ -116,14 +116,9 @@ impl Database {
 
     /// Reads what the generator has to know of the shop, in the order of primary keys.
     pub(super) async fn read(&self) -> anyhow::Result<Shop> {
-        let customers = self
-            .client
-            .query("SELECT id FROM customers ORDER BY id", &[])
-            .await?;
-        let products = self
-            .client
-            .query("SELECT id, (price * 100)::bigint FROM products ORDER BY id", &[])
-            .await?;
+        let customers = self.client.query("SELECT id FROM customers ORDER BY id", &[]).await?;
+        let products =
+            self.client.query("SELECT id, (price * 100)::bigint FROM products ORDER BY id", &[]).await?;
         let open = self
             .client
             .query(
@@ -144,17 +139,8 @@ impl Database {
             .get(0);
         Ok(Shop {
             customers: customers.iter().map(|row| row.get(0)).collect(),
-            products: products
-                .iter()
-                .map(|row| Product {
-                    id: row.get(0),
-                    price: row.get(1),
-                })
-                .collect(),
-            open: open
-                .iter()
-                .filter_map(|row| Some((row.get(0), Status::parse(row.get(1))?)))
-                .collect(),
+            products: products.iter().map(|row| Product { id: row.get(0), price: row.get(1) }).collect(),
+            open: open.iter().filter_map(|row| Some((row.get(0), Status::parse(row.get(1))?))).collect(),
             next_email: next,
         })
     }
@@ -162,44 +148,21 @@ impl Database {
     /// Carries an action out, at a moment of the past (microseconds since 1970) or now.
     pub(super) async fn perform(&self, action: &Action, at: Option<i64>) -> anyhow::Result<Outcome> {
         match action {
-            Action::Register {
-                email,
-                name,
-                country,
-                city,
-                address,
-            } => {
-                self.one(&self.register, &[email, name, country, city, address, &at])
-                    .await
+            Action::Register { email, name, country, city, address } => {
+                self.one(&self.register, &[email, name, country, city, address, &at]).await
             }
-            Action::PlaceOrder {
-                customer,
-                lines,
-                note,
-            } => {
+            Action::PlaceOrder { customer, lines, note } => {
                 let products: Vec<i64> = lines.iter().map(|line| line.product).collect();
                 let quantities: Vec<i32> = lines.iter().map(|line| line.quantity).collect();
                 let prices: Vec<i64> = lines.iter().map(|line| line.unit_price).collect();
-                self.one(
-                    &self.place_order,
-                    &[customer, note, &products, &quantities, &prices, &at],
-                )
-                .await
+                self.one(&self.place_order, &[customer, note, &products, &quantities, &prices, &at]).await
             }
             Action::Advance { order, to } => self.one(&self.advance, &[order, &to.as_str(), &at]).await,
-            Action::Amend {
-                order,
-                line,
-                quantity,
-            } => self.one(&self.amend, &[order, line, quantity, &at]).await,
-            Action::Move {
-                customer,
-                country,
-                city,
-                address,
-            } => {
-                self.one(&self.relocate, &[customer, country, city, address, &at])
-                    .await
+            Action::Amend { order, line, quantity } => {
+                self.one(&self.amend, &[order, line, quantity, &at]).await
+            }
+            Action::Move { customer, country, city, address } => {
+                self.one(&self.relocate, &[customer, country, city, address, &at]).await
             }
             Action::Rename { customer, name } => self.one(&self.rename, &[customer, name, &at]).await,
             Action::Reprice { product, price } => self.one(&self.reprice, &[product, price, &at]).await,

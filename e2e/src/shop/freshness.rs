@@ -70,10 +70,7 @@ mod tests {
         freshness.look(&[(1, 1_000_000)], 0, 1_200_000);
         freshness.look(&[(1, 1_000_000), (2, 1_150_000)], 0, 1_300_000);
         assert_eq!(freshness.samples(), 2);
-        assert_eq!(
-            (percentile(&freshness, 1), percentile(&freshness, 99)),
-            (150, 200)
-        );
+        assert_eq!((percentile(&freshness, 1), percentile(&freshness, 99)), (150, 200));
     }
 
     #[test]
@@ -86,9 +83,7 @@ mod tests {
     #[test]
     fn percentiles_are_nearest_ranks() {
         let mut freshness = Freshness::default();
-        let rows: Vec<(i64, i64)> = (1..=200)
-            .map(|number| (number, 1_000_000 - number * 1000))
-            .collect();
+        let rows: Vec<(i64, i64)> = (1..=200).map(|number| (number, 1_000_000 - number * 1000)).collect();
         freshness.look(&rows, 0, 1_000_000);
         assert_eq!(percentile(&freshness, 50), 100);
         assert_eq!(percentile(&freshness, 99), 198);

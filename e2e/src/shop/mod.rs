@@ -55,16 +55,8 @@ impl Generator {
     /// Reads the shop; its schema must be there.
     pub async fn new(database: Database, seed: u64) -> anyhow::Result<Self> {
         let shop = database.read().await.context("reading the shop")?;
-        ensure!(
-            !shop.products.is_empty(),
-            "the shop has no products: run `init` first"
-        );
-        Ok(Self {
-            database,
-            shop,
-            random: StdRng::seed_from_u64(seed),
-            written: Written::default(),
-        })
+        ensure!(!shop.products.is_empty(), "the shop has no products: run `init` first");
+        Ok(Self { database, shop, random: StdRng::seed_from_u64(seed), written: Written::default() })
     }
 
     /// Returns what was written so far.
@@ -139,10 +131,8 @@ impl Generator {
 pub async fn connect(url: &str) -> anyhow::Result<tokio_postgres::Client> {
     let mut config: tokio_postgres::Config = url.parse().context("the PostgreSQL URL")?;
     config.connect_timeout(Duration::from_secs(10));
-    let (client, connection) = config
-        .connect(tokio_postgres::NoTls)
-        .await
-        .context("connecting to PostgreSQL")?;
+    let (client, connection) =
+        config.connect(tokio_postgres::NoTls).await.context("connecting to PostgreSQL")?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "postgres connection ended");

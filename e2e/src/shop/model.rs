@@ -8,33 +8,14 @@ const MAX_LINES: usize = 8;
 /// Most open orders that are remembered: older ones stay as they are.
 const MAX_OPEN: usize = 5000;
 
-const GIVEN_NAMES: &[&str] = &[
-    "Ada", "Björn", "Chloé", "Dmitri", "Esi", "Fatma", "Goro", "Hana", "Inés", "Jan",
-];
-const FAMILY_NAMES: &[&str] = &[
-    "Okafor", "Müller", "Nguyen", "Silva", "Larsen", "Rossi", "Kim", "O'Neill",
-];
-const PLACES: &[(&str, &str)] = &[
-    ("DE", "Berlin"),
-    ("FR", "Lyon"),
-    ("NG", "Lagos"),
-    ("BR", "Recife"),
-    ("SE", "Malmö"),
-    ("JP", "Osaka"),
-];
-const STREETS: &[&str] = &[
-    "Harbour Street",
-    "Mill Lane",
-    "Station Road",
-    "Rue du Port",
-    "Am Markt",
-];
-const NOTES: &[&str] = &[
-    "please ring twice",
-    "a gift: no invoice",
-    "leave with the neighbour",
-    "größer, bitte",
-];
+const GIVEN_NAMES: &[&str] =
+    &["Ada", "Björn", "Chloé", "Dmitri", "Esi", "Fatma", "Goro", "Hana", "Inés", "Jan"];
+const FAMILY_NAMES: &[&str] = &["Okafor", "Müller", "Nguyen", "Silva", "Larsen", "Rossi", "Kim", "O'Neill"];
+const PLACES: &[(&str, &str)] =
+    &[("DE", "Berlin"), ("FR", "Lyon"), ("NG", "Lagos"), ("BR", "Recife"), ("SE", "Malmö"), ("JP", "Osaka")];
+const STREETS: &[&str] = &["Harbour Street", "Mill Lane", "Station Road", "Rue du Port", "Am Markt"];
+const NOTES: &[&str] =
+    &["please ring twice", "a gift: no invoice", "leave with the neighbour", "größer, bitte"];
 
 /// Where an order stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,16 +49,9 @@ impl Status {
 
     /// Reads what [`Status::as_str`] writes.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Pending,
-            Self::Paid,
-            Self::Shipped,
-            Self::Delivered,
-            Self::Cancelled,
-            Self::Refunded,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == text)
+        [Self::Pending, Self::Paid, Self::Shipped, Self::Delivered, Self::Cancelled, Self::Refunded]
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 
     /// Draws the status that follows; `None` if nothing does.
@@ -85,11 +59,7 @@ impl Status {
         let percent = random.random_range(0..100);
         match self {
             Self::Pending => Some(if percent < 8 { Self::Cancelled } else { Self::Paid }),
-            Self::Paid => Some(if percent < 4 {
-                Self::Cancelled
-            } else {
-                Self::Shipped
-            }),
+            Self::Paid => Some(if percent < 4 { Self::Cancelled } else { Self::Shipped }),
             Self::Shipped => Some(Self::Delivered),
             Self::Delivered => (percent < 6).then_some(Self::Refunded),
             Self::Cancelled | Self::Refunded => None,
@@ -121,30 +91,15 @@ pub(super) struct Line {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// A customer joins.
-    Register {
-        email: String,
-        name: String,
-        country: &'static str,
-        city: &'static str,
-        address: String,
-    },
+    Register { email: String, name: String, country: &'static str, city: &'static str, address: String },
     /// A customer orders a cart.
-    PlaceOrder {
-        customer: i64,
-        lines: Vec<Line>,
-        note: Option<&'static str>,
-    },
+    PlaceOrder { customer: i64, lines: Vec<Line>, note: Option<&'static str> },
     /// An order goes on to another status.
     Advance { order: i64, to: Status },
     /// A line of an unpaid order gets another quantity; 0 removes it.
     Amend { order: i64, line: i16, quantity: i32 },
     /// A customer moves.
-    Move {
-        customer: i64,
-        country: &'static str,
-        city: &'static str,
-        address: String,
-    },
+    Move { customer: i64, country: &'static str, city: &'static str, address: String },
     /// A customer takes another name.
     Rename { customer: i64, name: String },
     /// A product gets another price, in cents.
@@ -178,32 +133,18 @@ impl Shop {
     pub(super) fn order(&self, random: &mut impl Rng) -> Option<Action> {
         let customer = *self.customers.choose(random)?;
         // Small carts are more frequent.
-        let lines = random
-            .random_range(1..=MAX_LINES)
-            .min(random.random_range(1..=MAX_LINES));
+        let lines = random.random_range(1..=MAX_LINES).min(random.random_range(1..=MAX_LINES));
         let lines = (0..lines)
             .map(|_| {
                 // The first products of the list sell best.
                 let index = random.random_range(0..self.products.len().max(1));
                 let product = self.products.get(random.random_range(0..=index))?;
                 let quantity = random.random_range(1..=4);
-                Some(Line {
-                    product: product.id,
-                    quantity,
-                    unit_price: product.price,
-                })
+                Some(Line { product: product.id, quantity, unit_price: product.price })
             })
             .collect::<Option<Vec<_>>>()?;
-        let note = if random.random_ratio(1, 6) {
-            NOTES.choose(random).copied()
-        } else {
-            None
-        };
-        Some(Action::PlaceOrder {
-            customer,
-            lines,
-            note,
-        })
+        let note = if random.random_ratio(1, 6) { NOTES.choose(random).copied() } else { None };
+        Some(Action::PlaceOrder { customer, lines, note })
     }
 
     /// Draws something else that happens between two orders; `None` if what was drawn cannot.
@@ -217,33 +158,18 @@ impl Shop {
                 let (order, status) = *self.open.choose(random)?;
                 let line = random.random_range(1..=3);
                 let quantity = random.random_range(0..=4);
-                (status == Status::Pending).then_some(Action::Amend {
-                    order,
-                    line,
-                    quantity,
-                })
+                (status == Status::Pending).then_some(Action::Amend { order, line, quantity })
             }
             82..88 => Some(self.register(random)),
             88..94 => {
                 let (country, city, address) = place(random);
-                Some(Action::Move {
-                    customer: *self.customers.choose(random)?,
-                    country,
-                    city,
-                    address,
-                })
+                Some(Action::Move { customer: *self.customers.choose(random)?, country, city, address })
             }
-            94..97 => Some(Action::Rename {
-                customer: *self.customers.choose(random)?,
-                name: name(random),
-            }),
+            94..97 => Some(Action::Rename { customer: *self.customers.choose(random)?, name: name(random) }),
             _ => {
                 let product = self.products.choose(random)?;
                 let price = (product.price * random.random_range(80..=125) / 100).max(99);
-                Some(Action::Reprice {
-                    product: product.id,
-                    price,
-                })
+                Some(Action::Reprice { product: product.id, price })
             }
         }
     }
@@ -251,13 +177,7 @@ impl Shop {
     fn register(&self, random: &mut impl Rng) -> Action {
         let (country, city, address) = place(random);
         let email = format!("customer{}@shop.example", self.next_email);
-        Action::Register {
-            email,
-            name: name(random),
-            country,
-            city,
-            address,
-        }
+        Action::Register { email, name: name(random), country, city, address }
     }
 
     /// Remembers what an action changed.
@@ -277,11 +197,7 @@ impl Shop {
             }
             (Action::Advance { order, to }, Outcome::Done(_)) => match to {
                 Status::Cancelled | Status::Refunded => self.open.retain(|(id, _)| id != order),
-                _ => self
-                    .open
-                    .iter_mut()
-                    .filter(|(id, _)| id == order)
-                    .for_each(|open| open.1 = *to),
+                _ => self.open.iter_mut().filter(|(id, _)| id == order).for_each(|open| open.1 = *to),
             },
             (Action::Reprice { product, price }, Outcome::Done(_)) => {
                 self.products
@@ -341,11 +257,7 @@ mod tests {
         let mut shop = shop();
         let mut actions = Vec::new();
         for step in 0..steps {
-            let action = if step % 2 == 0 {
-                shop.order(&mut random)
-            } else {
-                shop.event(&mut random)
-            };
+            let action = if step % 2 == 0 { shop.order(&mut random) } else { shop.event(&mut random) };
             let Some(action) = action else { continue };
             shop.apply(&action, Outcome::Done(100 + step));
             actions.push(action);
@@ -365,11 +277,7 @@ mod tests {
         for action in live(1, 2000) {
             if let Action::PlaceOrder { lines, .. } = action {
                 sizes.insert(lines.len());
-                assert!(
-                    lines
-                        .iter()
-                        .all(|line| line.unit_price >= 99 && (1..=4).contains(&line.quantity))
-                );
+                assert!(lines.iter().all(|line| line.unit_price >= 99 && (1..=4).contains(&line.quantity)));
             }
         }
         assert_eq!(sizes, (1..=MAX_LINES).collect());
@@ -399,20 +307,10 @@ mod tests {
     #[test]
     fn what_is_gone_is_not_drawn_again() {
         let mut shop = shop();
-        let order = Action::PlaceOrder {
-            customer: 2,
-            lines: Vec::new(),
-            note: None,
-        };
+        let order = Action::PlaceOrder { customer: 2, lines: Vec::new(), note: None };
         shop.apply(&order, Outcome::Gone);
         assert_eq!(shop.customers, [1, 3]);
-        shop.apply(
-            &Action::Reprice {
-                product: 10,
-                price: 1,
-            },
-            Outcome::Gone,
-        );
+        shop.apply(&Action::Reprice { product: 10, price: 1 }, Outcome::Gone);
         assert_eq!(shop.products.len(), 9);
     }
 

@@ -69,9 +69,7 @@ mod tests {
     fn orders_come_in_bursts() {
         let mut random = StdRng::seed_from_u64(5);
         let mut pace = Pace::new(10.0);
-        let pauses: Vec<f64> = (0..20_000)
-            .map(|_| pace.pause(&mut random).as_secs_f64())
-            .collect();
+        let pauses: Vec<f64> = (0..20_000).map(|_| pace.pause(&mut random).as_secs_f64()).collect();
         let mut busiest = f64::MAX;
         for window in pauses.windows(20) {
             busiest = busiest.min(window.iter().sum());

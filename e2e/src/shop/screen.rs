@@ -62,11 +62,9 @@ impl Summary {
         for (name, side) in [("PostgreSQL", &self.source), ("ClickHouse", &self.target)] {
             let _ = match side {
                 Ok((count, amount)) => writeln!(text, "  {name:<12} {count:>12} {amount:>18}"),
-                Err(error) => writeln!(
-                    text,
-                    "  {name:<12} does not answer: {}",
-                    error.lines().next().unwrap_or("")
-                ),
+                Err(error) => {
+                    writeln!(text, "  {name:<12} does not answer: {}", error.lines().next().unwrap_or(""))
+                }
             };
         }
         let _ = writeln!(
@@ -77,17 +75,10 @@ impl Summary {
             self.samples
         );
         if let Some((day, orders, revenue)) = &self.today {
-            let _ = writeln!(
-                text,
-                "  daily_sales_summary of {day}: {orders} orders, revenue {revenue}"
-            );
+            let _ = writeln!(text, "  daily_sales_summary of {day}: {orders} orders, revenue {revenue}");
         }
         if !self.products.is_empty() {
-            let _ = writeln!(
-                text,
-                "\n  {:<24} {:>8} {:>14}",
-                "top products", "units", "revenue"
-            );
+            let _ = writeln!(text, "\n  {:<24} {:>8} {:>14}", "top products", "units", "revenue");
         }
         for Product { name, units, revenue } in &self.products {
             let _ = writeln!(text, "  {name:<24} {units:>8} {revenue:>14}");
@@ -112,11 +103,7 @@ mod tests {
             p50: Some(Duration::from_millis(180)),
             p99: Some(Duration::from_millis(640)),
             today: Some(("2026-11-23".into(), "119".into(), "3000.00".into())),
-            products: vec![Product {
-                name: "Oak Lamp".into(),
-                units: "12".into(),
-                revenue: "99.00".into(),
-            }],
+            products: vec![Product { name: "Oak Lamp".into(), units: "12".into(), revenue: "99.00".into() }],
         }
     }
 
@@ -131,19 +118,9 @@ mod tests {
 
     #[test]
     fn a_server_that_is_down_is_named_in_the_table() {
-        let table = Summary {
-            target: Err("connection refused\nmore".into()),
-            p50: None,
-            ..summary()
-        }
-        .table(Duration::from_secs(1));
-        assert!(
-            table.contains("ClickHouse   does not answer: connection refused\n"),
-            "{table}"
-        );
-        assert!(
-            table.contains("p50 -, p99 640 ms") && table.contains("Oak Lamp"),
-            "{table}"
-        );
+        let table = Summary { target: Err("connection refused\nmore".into()), p50: None, ..summary() }
+            .table(Duration::from_secs(1));
+        assert!(table.contains("ClickHouse   does not answer: connection refused\n"), "{table}");
+        assert!(table.contains("p50 -, p99 640 ms") && table.contains("Oak Lamp"), "{table}");
     }
 }

@@ -38,12 +38,8 @@ pub async fn watch(postgres: &Client, clickhouse: &Endpoint, watch: Watch<'_>) -
     let end = watch.duration.map(|duration| start + duration);
     let clock = Clock::of(postgres).await?;
     let since = clock.now();
-    let mut follower = Follower {
-        database: watch.database,
-        since,
-        every: 1,
-        freshness: Freshness::default(),
-    };
+    let mut follower =
+        Follower { database: watch.database, since, every: 1, freshness: Freshness::default() };
     let mut next = start;
     let mut drawn = 0;
     loop {
@@ -83,17 +79,11 @@ impl Clock {
     async fn of(postgres: &Client) -> anyhow::Result<Self> {
         let before = Instant::now();
         let row = postgres
-            .query_one(
-                "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-                &[],
-            )
+            .query_one("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", &[])
             .await
             .context("asking PostgreSQL for the time")?;
         // The server read its clock half-way between question and answer.
-        Ok(Self {
-            start: before + before.elapsed() / 2,
-            micros: row.get(0),
-        })
+        Ok(Self { start: before + before.elapsed() / 2, micros: row.get(0) })
     }
 
     fn now(&self) -> i64 {
@@ -135,10 +125,7 @@ impl Follower<'_> {
 
 async fn summary(postgres: &Client, clickhouse: &Endpoint, database: &str, freshness: &Freshness) -> Summary {
     let source = postgres
-        .query_one(
-            "SELECT count(*), coalesce(sum(total_amount), 0)::text FROM orders",
-            &[],
-        )
+        .query_one("SELECT count(*), coalesce(sum(total_amount), 0)::text FROM orders", &[])
         .await
         .map(|row| (row.get(0), row.get(1)))
         .map_err(|error| error.to_string());

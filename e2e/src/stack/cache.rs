@@ -22,13 +22,8 @@ pub fn folder() -> anyhow::Result<PathBuf> {
 /// Returns the folder of a cached part, such as `kafka`, or an error that names the script that makes it.
 pub fn part(name: &str) -> anyhow::Result<PathBuf> {
     let link = folder()?.join("current").join(name);
-    link.canonicalize().with_context(|| {
-        format!(
-            "{} is not there yet: run {}",
-            link.display(),
-            setup_script(name).display()
-        )
-    })
+    link.canonicalize()
+        .with_context(|| format!("{} is not there yet: run {}", link.display(), setup_script(name).display()))
 }
 
 /// Returns the script that makes a cached part.

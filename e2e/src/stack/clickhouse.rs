@@ -69,14 +69,8 @@ impl ClickHouse {
             ("CLICKHOUSE_DATA", data.display().to_string()),
             ("CLICKHOUSE_USERS_CONFIG", users.display().to_string()),
             ("CLICKHOUSE_DATABASE", ANALYTICS_DATABASE.to_owned()),
-            (
-                "CLICKHOUSE_TIDEMARK_PASSWORD_SHA256",
-                sha256(User::Tidemark.password()),
-            ),
-            (
-                "CLICKHOUSE_READER_PASSWORD_SHA256",
-                sha256(User::Reader.password()),
-            ),
+            ("CLICKHOUSE_TIDEMARK_PASSWORD_SHA256", sha256(User::Tidemark.password())),
+            ("CLICKHOUSE_READER_PASSWORD_SHA256", sha256(User::Reader.password())),
         ]);
         let config = stack.join("config.xml");
         fs::write(&config, render_file("clickhouse/config.xml", &values)?)?;
@@ -90,11 +84,7 @@ impl ClickHouse {
             "--listen_host=127.0.0.1".into(),
             // The configuration file's level is not obeyed, and the default is `trace`.
             "--log-level=information".into(),
-            format!(
-                "--logger.log={}",
-                stack.join("logs/clickhouse-server.log").display()
-            )
-            .into(),
+            format!("--logger.log={}", stack.join("logs/clickhouse-server.log").display()).into(),
         ];
         let program = Program {
             name: "clickhouse",
@@ -103,11 +93,7 @@ impl ClickHouse {
             stop: Signal::Term,
             end: Signal::Kill,
         };
-        Ok(Self {
-            process: Process::new(stack, program),
-            http,
-            native,
-        })
+        Ok(Self { process: Process::new(stack, program), http, native })
     }
 
     /// Returns the URL of the HTTP interface, without a slash at its end.
@@ -146,11 +132,7 @@ impl ClickHouse {
             .context("asking ClickHouse")?;
         let status = answer.status();
         let text = answer.text().await?;
-        ensure!(
-            status.is_success(),
-            "ClickHouse: {status}: {}\nstatement: {statement}",
-            text.trim()
-        );
+        ensure!(status.is_success(), "ClickHouse: {status}: {}\nstatement: {statement}", text.trim());
         Ok(text)
     }
 }
@@ -170,7 +152,5 @@ impl Component for ClickHouse {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text)
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    Sha256::digest(text).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }

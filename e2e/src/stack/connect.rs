@@ -40,26 +40,12 @@ impl Connect {
             ("CONNECT_PLUGINS", plugins.display().to_string()),
         ]);
         let file = stack.join("connect-distributed.properties");
-        fs::write(
-            &file,
-            render_file("kafka/connect-distributed.properties", &values)?,
-        )?;
+        fs::write(&file, render_file("kafka/connect-distributed.properties", &values)?)?;
         let mut command = java("512m")?;
-        command.extend([
-            "org.apache.kafka.connect.cli.ConnectDistributed".into(),
-            file.into(),
-        ]);
-        let program = Program {
-            name: "connect",
-            command,
-            environment: vec![],
-            stop: Signal::Term,
-            end: Signal::Kill,
-        };
-        Ok(Self {
-            process: Process::new(stack, program),
-            port,
-        })
+        command.extend(["org.apache.kafka.connect.cli.ConnectDistributed".into(), file.into()]);
+        let program =
+            Program { name: "connect", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
+        Ok(Self { process: Process::new(stack, program), port })
     }
 
     /// Returns the base URL of the REST API, without a slash at its end.
@@ -81,21 +67,11 @@ impl Connect {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request
-            .send()
-            .await
-            .with_context(|| format!("{method} {path} at Connect"))?;
+        let answer = request.send().await.with_context(|| format!("{method} {path} at Connect"))?;
         let status = answer.status();
         let text = answer.text().await?;
-        ensure!(
-            status.is_success(),
-            "{method} {path} at Connect: {status}: {text}"
-        );
-        if text.is_empty() {
-            Ok(Value::Null)
-        } else {
-            Ok(serde_json::from_str(&text)?)
-        }
+        ensure!(status.is_success(), "{method} {path} at Connect: {status}: {text}");
+        if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }
 }
 
@@ -107,12 +83,9 @@ impl Component for Connect {
     async fn probe(&self) -> anyhow::Result<()> {
         // Answered only by a worker that has joined its group and read its topics.
         self.request(reqwest::Method::GET, "/connectors", None).await?;
-        let plugins = self
-            .request(reqwest::Method::GET, "/connector-plugins", None)
-            .await?;
-        let found = plugins
-            .as_array()
-            .is_some_and(|all| all.iter().any(|plugin| plugin["class"] == CONNECTOR));
+        let plugins = self.request(reqwest::Method::GET, "/connector-plugins", None).await?;
+        let found =
+            plugins.as_array().is_some_and(|all| all.iter().any(|plugin| plugin["class"] == CONNECTOR));
         ensure!(found, "the plugin {CONNECTOR} is missing");
         Ok(())
     }

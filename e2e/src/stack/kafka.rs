@@ -55,18 +55,9 @@ impl Kafka {
         fs::write(&file, render_file("kafka/server.properties", &values)?)?;
         let mut command = java("512m")?;
         command.extend(["kafka.Kafka".into(), file.into()]);
-        let program = Program {
-            name: "kafka",
-            command,
-            environment: vec![],
-            stop: Signal::Term,
-            end: Signal::Kill,
-        };
-        Ok(Self {
-            process: Process::new(stack, program),
-            port,
-            _controller: controller,
-        })
+        let program =
+            Program { name: "kafka", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
+        Ok(Self { process: Process::new(stack, program), port, _controller: controller })
     }
 
     /// Returns the bootstrap address, `HOST:PORT`.
@@ -88,17 +79,13 @@ impl Kafka {
 
     /// Returns an admin client.
     pub fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
-        self.client_config()
-            .create()
-            .context("making a Kafka admin client")
+        self.client_config().create().context("making a Kafka admin client")
     }
 
     /// Makes a topic.
     pub async fn create_topic(&self, name: &str, partitions: i32) -> anyhow::Result<()> {
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let options = AdminOptions::new()
-            .request_timeout(Some(REQUEST))
-            .operation_timeout(Some(REQUEST));
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
         let made = self.admin()?.create_topics([&topic], &options).await?;
         made.into_iter().try_for_each(|result| match result {
             Ok(_) => Ok(()),
@@ -112,11 +99,8 @@ impl Kafka {
         let names = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<String>> {
             let client: BaseConsumer = config.create()?;
             let metadata = client.fetch_metadata(None, REQUEST)?;
-            let mut names: Vec<String> = metadata
-                .topics()
-                .iter()
-                .map(|topic| topic.name().to_owned())
-                .collect();
+            let mut names: Vec<String> =
+                metadata.topics().iter().map(|topic| topic.name().to_owned()).collect();
             names.sort();
             Ok(names)
         });
@@ -174,19 +158,13 @@ impl Kafka {
     async fn reader(&self, topic: &str) -> anyhow::Result<StreamConsumer> {
         let mut config = self.client_config();
         // The library asks for a group's name even where no group is used.
-        config
-            .set("group.id", "tidemark-reader")
-            .set("enable.auto.commit", "false");
+        config.set("group.id", "tidemark-reader").set("enable.auto.commit", "false");
         let topic = topic.to_owned();
         let made = tokio::task::spawn_blocking(move || -> anyhow::Result<StreamConsumer> {
             let consumer: StreamConsumer = config.create()?;
             let metadata = consumer.fetch_metadata(Some(&topic), REQUEST)?;
             let mut partitions = TopicPartitionList::new();
-            for partition in metadata
-                .topics()
-                .iter()
-                .flat_map(rdkafka::metadata::MetadataTopic::partitions)
-            {
+            for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
                 partitions.add_partition_offset(&topic, partition.id(), Offset::Beginning)?;
             }
             anyhow::ensure!(partitions.count() > 0, "topic {topic} does not exist");

@@ -44,18 +44,9 @@ impl Etcd {
             "--unsafe-no-fsync".into(),
             "--log-level=warn".into(),
         ];
-        let program = Program {
-            name: "etcd",
-            command,
-            environment: vec![],
-            stop: Signal::Term,
-            end: Signal::Kill,
-        };
-        Ok(Self {
-            process: Process::new(stack, program),
-            client,
-            _peer: peer,
-        })
+        let program =
+            Program { name: "etcd", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
+        Ok(Self { process: Process::new(stack, program), client, _peer: peer })
     }
 
     fn url(&self) -> String {
@@ -70,11 +61,7 @@ impl Component for Etcd {
 
     async fn probe(&self) -> anyhow::Result<()> {
         let client = http::client(Duration::from_secs(5)).build()?;
-        client
-            .get(format!("{}/health", self.url()))
-            .send()
-            .await?
-            .error_for_status()?;
+        client.get(format!("{}/health", self.url())).send().await?.error_for_status()?;
         Ok(())
     }
 
@@ -97,27 +84,10 @@ impl ApiServer {
         let port = Port::reserve()?;
         let folder = stack.join("kubernetes");
         fs::create_dir(&folder)?;
-        let (private, public) = (
-            folder.join("service-account.key"),
-            folder.join("service-account.pub"),
-        );
-        let generate = [
-            "genpkey",
-            "-algorithm",
-            "EC",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-        ];
+        let (private, public) = (folder.join("service-account.key"), folder.join("service-account.pub"));
+        let generate = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
         openssl(&generate.map(OsString::from), &private)?;
-        openssl(
-            &[
-                "pkey".into(),
-                "-in".into(),
-                private.clone().into(),
-                "-pubout".into(),
-            ],
-            &public,
-        )?;
+        openssl(&["pkey".into(), "-in".into(), private.clone().into(), "-pubout".into()], &public)?;
         let tokens = folder.join("tokens.csv");
         fs::write(&tokens, format!("{ADMIN_TOKEN},admin,admin,system:masters\n"))?;
         let flag = |name: &str, value: &dyn std::fmt::Display| OsString::from(format!("--{name}={value}"));
@@ -145,11 +115,7 @@ impl ApiServer {
             stop: Signal::Term,
             end: Signal::Kill,
         };
-        let server = Self {
-            process: Process::new(stack, program),
-            port,
-            folder,
-        };
+        let server = Self { process: Process::new(stack, program), port, folder };
         fs::write(server.kubeconfig(), server.kubeconfig_text())?;
         Ok(server)
     }
@@ -207,11 +173,7 @@ impl Component for ApiServer {
         let client = http::client(Duration::from_secs(5))
             .tls_certs_only([reqwest::Certificate::from_pem(&authority)?])
             .build()?;
-        let answer = client
-            .get(format!("{}/readyz", self.url()))
-            .bearer_auth(ADMIN_TOKEN)
-            .send()
-            .await?;
+        let answer = client.get(format!("{}/readyz", self.url())).bearer_auth(ADMIN_TOKEN).send().await?;
         let status = answer.status();
         ensure!(status.is_success(), "/readyz: {status}: {}", answer.text().await?);
         Ok(())
@@ -232,14 +194,7 @@ fn tool(name: &str) -> anyhow::Result<PathBuf> {
 
 /// Runs openssl and keeps what it prints in a file.
 fn openssl(arguments: &[OsString], output: &Path) -> anyhow::Result<()> {
-    let made = Command::new("openssl")
-        .args(arguments)
-        .output()
-        .context("running openssl")?;
-    ensure!(
-        made.status.success(),
-        "openssl failed: {}",
-        String::from_utf8_lossy(&made.stderr)
-    );
+    let made = Command::new("openssl").args(arguments).output().context("running openssl")?;
+    ensure!(made.status.success(), "openssl failed: {}", String::from_utf8_lossy(&made.stderr));
     fs::write(output, made.stdout).with_context(|| format!("writing {}", output.display()))
 }

@@ -74,13 +74,8 @@ impl Part {
     /// The data chain: everything but Kubernetes.
     pub const CHAIN: &[Self] = &[Self::Postgres, Self::Kafka, Self::Connect, Self::Clickhouse];
     /// Everything.
-    pub const ALL: &[Self] = &[
-        Self::Postgres,
-        Self::Kafka,
-        Self::Connect,
-        Self::Clickhouse,
-        Self::Kubernetes,
-    ];
+    pub const ALL: &[Self] =
+        &[Self::Postgres, Self::Kafka, Self::Connect, Self::Clickhouse, Self::Kubernetes];
 }
 
 /// Real components that run until this value is dropped.
@@ -115,9 +110,7 @@ impl Stack {
 
     /// Returns PostgreSQL, which must have been asked for.
     pub fn postgres(&self) -> &Postgres {
-        self.postgres
-            .as_ref()
-            .expect("the stack was started with PostgreSQL")
+        self.postgres.as_ref().expect("the stack was started with PostgreSQL")
     }
 
     /// Returns Kafka, which must have been asked for.
@@ -132,9 +125,7 @@ impl Stack {
 
     /// Returns ClickHouse, which must have been asked for.
     pub fn clickhouse(&self) -> &ClickHouse {
-        self.clickhouse
-            .as_ref()
-            .expect("the stack was started with ClickHouse")
+        self.clickhouse.as_ref().expect("the stack was started with ClickHouse")
     }
 
     /// Returns etcd; Kubernetes must have been asked for.
@@ -144,9 +135,7 @@ impl Stack {
 
     /// Returns kube-apiserver; Kubernetes must have been asked for.
     pub fn api_server(&self) -> &ApiServer {
-        self.api_server
-            .as_ref()
-            .expect("the stack was started with Kubernetes")
+        self.api_server.as_ref().expect("the stack was started with Kubernetes")
     }
 
     /// Returns the stack's folder: logs in `logs/`, process ids in `pids/`, configuration and data.
@@ -161,16 +150,7 @@ impl Stack {
     pub fn program(&self, name: &'static str, command: Vec<OsString>) -> Process {
         let environment = Vec::new();
         let (stop, end) = (Signal::Term, Signal::Kill);
-        Process::new(
-            &self.folder,
-            Program {
-                name,
-                command,
-                environment,
-                stop,
-                end,
-            },
-        )
+        Process::new(&self.folder, Program { name, command, environment, stop, end })
     }
 
     /// Returns how long each part took to be ready.
@@ -208,25 +188,16 @@ impl Stack {
         fs::create_dir(folder.join("pids"))?;
         let has = |part: Part| wanted.contains(&part);
         let kafka = has(Part::Kafka).then(|| Kafka::prepare(&folder)).transpose()?;
-        let etcd = has(Part::Kubernetes)
-            .then(|| Etcd::prepare(&folder))
-            .transpose()?;
+        let etcd = has(Part::Kubernetes).then(|| Etcd::prepare(&folder)).transpose()?;
         Ok(Self {
-            postgres: has(Part::Postgres)
-                .then(|| Postgres::prepare(&folder))
-                .transpose()?,
+            postgres: has(Part::Postgres).then(|| Postgres::prepare(&folder)).transpose()?,
             connect: kafka
                 .as_ref()
                 .filter(|_| has(Part::Connect))
                 .map(|kafka| Connect::prepare(&folder, kafka))
                 .transpose()?,
-            clickhouse: has(Part::Clickhouse)
-                .then(|| ClickHouse::prepare(&folder))
-                .transpose()?,
-            api_server: etcd
-                .as_ref()
-                .map(|etcd| ApiServer::prepare(&folder, etcd))
-                .transpose()?,
+            clickhouse: has(Part::Clickhouse).then(|| ClickHouse::prepare(&folder)).transpose()?,
+            api_server: etcd.as_ref().map(|etcd| ApiServer::prepare(&folder, etcd)).transpose()?,
             kafka,
             etcd,
             folder,
@@ -241,10 +212,7 @@ impl Stack {
             let seeded = async move {
                 let begin = Instant::now();
                 postgres.start().await?;
-                postgres
-                    .seed()
-                    .await
-                    .context("making the roles and the database shop")?;
+                postgres.seed().await.context("making the roles and the database shop")?;
                 Ok(("postgres", begin.elapsed()))
             };
             starts.push(seeded.boxed());
@@ -268,8 +236,5 @@ impl Drop for Stack {
 }
 
 fn timed_start<C: Component>(component: &C) -> BoxFuture<'_, anyhow::Result<(&'static str, Duration)>> {
-    component
-        .start()
-        .map_ok(|time| (component.process().name(), time))
-        .boxed()
+    component.start().map_ok(|time| (component.process().name(), time)).boxed()
 }

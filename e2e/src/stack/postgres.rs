@@ -66,40 +66,21 @@ struct Layout {
 impl Postgres {
     /// Makes a cluster in the stack's folder; blocks for the second that `initdb` takes.
     pub(super) fn prepare(stack: &Path) -> anyhow::Result<Self> {
-        let major = cache::versions()?
-            .remove("POSTGRES_MAJOR")
-            .context("POSTGRES_MAJOR is not in versions.env")?;
+        let major =
+            cache::versions()?.remove("POSTGRES_MAJOR").context("POSTGRES_MAJOR is not in versions.env")?;
         let programs = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
         if !programs.join("initdb").exists() {
-            bail!(
-                "{} has no initdb: run {}",
-                programs.display(),
-                cache::setup_script("postgres").display()
-            );
+            bail!("{} has no initdb: run {}", programs.display(), cache::setup_script("postgres").display());
         }
         let home = stack.join("postgres");
-        let layout = Layout {
-            data: home.join("data"),
-            home,
-            programs,
-        };
+        let layout = Layout { data: home.join("data"), home, programs };
         let port = Port::reserve()?;
         layout.make_cluster(&port)?;
         let mut command = unprivileged()?;
-        command.extend([
-            layout.programs.join("postgres").into(),
-            "-D".into(),
-            layout.data.into(),
-        ]);
+        command.extend([layout.programs.join("postgres").into(), "-D".into(), layout.data.into()]);
         let process = Process::new(
             stack,
-            Program {
-                name: "postgres",
-                command,
-                environment: vec![],
-                stop: Signal::Int,
-                end: Signal::Quit,
-            },
+            Program { name: "postgres", command, environment: vec![], stop: Signal::Int, end: Signal::Quit },
         );
         Ok(Self { process, port })
     }
@@ -158,11 +139,9 @@ impl Postgres {
         Ok(messages
             .iter()
             .filter_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(
-                    (0..row.len())
-                        .map(|column| row.get(column).map(str::to_owned))
-                        .collect(),
-                ),
+                tokio_postgres::SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+                }
                 _ => None,
             })
             .collect())
@@ -172,19 +151,9 @@ impl Postgres {
     ///
     /// The name is used unquoted: lowercase letters, digits and underscores.
     pub async fn create_database(&self, name: &str) -> anyhow::Result<()> {
-        self.execute(
-            Role::Superuser,
-            "postgres",
-            &format!("CREATE DATABASE {name} OWNER shop"),
-        )
-        .await?;
+        self.execute(Role::Superuser, "postgres", &format!("CREATE DATABASE {name} OWNER shop")).await?;
         let values = Values::from([("POSTGRES_DATABASE", name.to_owned())]);
-        self.execute(
-            Role::Superuser,
-            name,
-            &render_file("postgres/database.sql", &values)?,
-        )
-        .await
+        self.execute(Role::Superuser, name, &render_file("postgres/database.sql", &values)?).await
     }
 
     /// Makes the roles and the database `shop`, once after the first start.
@@ -193,12 +162,7 @@ impl Postgres {
             ("POSTGRES_SHOP_PASSWORD", Role::Shop.password().to_owned()),
             ("POSTGRES_TIDEMARK_PASSWORD", Role::Tidemark.password().to_owned()),
         ]);
-        self.execute(
-            Role::Superuser,
-            "postgres",
-            &render_file("postgres/roles.sql", &values)?,
-        )
-        .await?;
+        self.execute(Role::Superuser, "postgres", &render_file("postgres/roles.sql", &values)?).await?;
         self.create_database(SHOP_DATABASE).await
     }
 }
@@ -209,9 +173,7 @@ impl Component for Postgres {
     }
 
     async fn probe(&self) -> anyhow::Result<()> {
-        self.query(Role::Superuser, "postgres", "SELECT 1")
-            .await
-            .map(drop)
+        self.query(Role::Superuser, "postgres", "SELECT 1").await.map(drop)
     }
 
     fn advice(&self) -> &'static str {
@@ -230,29 +192,12 @@ impl Layout {
             }
         }
         let mut command = unprivileged()?;
-        command.extend([
-            self.programs.join("initdb").into(),
-            "--pgdata".into(),
-            self.data.clone().into(),
-        ]);
-        command.extend([
-            "--username=postgres".into(),
-            "--pwfile".into(),
-            password_file.into(),
-        ]);
+        command.extend([self.programs.join("initdb").into(), "--pgdata".into(), self.data.clone().into()]);
+        command.extend(["--username=postgres".into(), "--pwfile".into(), password_file.into()]);
         command.extend(
-            [
-                "--auth=scram-sha-256",
-                "--encoding=UTF8",
-                "--locale=C.UTF-8",
-                "--no-sync",
-            ]
-            .map(OsString::from),
+            ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"].map(OsString::from),
         );
-        let output = Command::new(&command[0])
-            .args(&command[1..])
-            .current_dir(&self.home)
-            .output()?;
+        let output = Command::new(&command[0]).args(&command[1..]).current_dir(&self.home).output()?;
         if !output.status.success() {
             bail!(
                 "initdb failed ({}); is {} readable to the user postgres?\n{}",
@@ -272,14 +217,8 @@ impl Layout {
         ]);
         let file = self.data.join("postgresql.conf");
         let own = fs::read_to_string(&file)?;
-        fs::write(
-            &file,
-            own + "\n" + &render_file("postgres/postgresql.conf", &values)?,
-        )?;
-        fs::write(
-            self.data.join("pg_hba.conf"),
-            render_file("postgres/pg_hba.conf", &values)?,
-        )?;
+        fs::write(&file, own + "\n" + &render_file("postgres/postgresql.conf", &values)?)?;
+        fs::write(self.data.join("pg_hba.conf"), render_file("postgres/pg_hba.conf", &values)?)?;
         Ok(())
     }
 }
@@ -305,13 +244,8 @@ fn postgres_user() -> anyhow::Result<Option<Owner>> {
         .context("there is no user postgres: install PostgreSQL from Debian's package")?
         .split(':')
         .collect();
-    let [_, _, user, group, ..] = fields[..] else {
-        bail!("/etc/passwd: the line of postgres is cut short")
-    };
-    Ok(Some(Owner {
-        user: user.parse()?,
-        group: group.parse()?,
-    }))
+    let [_, _, user, group, ..] = fields[..] else { bail!("/etc/passwd: the line of postgres is cut short") };
+    Ok(Some(Owner { user: user.parse()?, group: group.parse()? }))
 }
 
 /// Returns the beginning of a command that must not run as root: empty for any other user.
@@ -319,11 +253,7 @@ fn unprivileged() -> anyhow::Result<Vec<OsString>> {
     if !is_root()? {
         return Ok(Vec::new());
     }
-    Ok(
-        ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"]
-            .map(OsString::from)
-            .to_vec(),
-    )
+    Ok(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"].map(OsString::from).to_vec())
 }
 
 /// Returns the first characters of a statement, for a message.

@@ -141,9 +141,7 @@ impl Process {
     /// Sends a signal to the running program.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let mut child = self.child();
-        let running = child
-            .as_mut()
-            .with_context(|| format!("{} is not running", self.name()))?;
+        let running = child.as_mut().with_context(|| format!("{} is not running", self.name()))?;
         send(running, signal).with_context(|| format!("sending {} to {}", signal.name(), self.name()))
     }
 
@@ -210,9 +208,7 @@ impl Process {
 /// Tells a line of Java's or ClickHouse's stack traces, which would push the message out of sight.
 fn is_frame(line: &str) -> bool {
     let java = line.trim_start().starts_with("at ");
-    let clickhouse = line
-        .split_once(". ")
-        .is_some_and(|(number, _)| number.parse::<u16>().is_ok());
+    let clickhouse = line.split_once(". ").is_some_and(|(number, _)| number.parse::<u16>().is_ok());
     java || clickhouse
 }
 

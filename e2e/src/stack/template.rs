@@ -28,9 +28,7 @@ pub(super) fn render(text: &str, values: &Values) -> anyhow::Result<String> {
         out.push_str(before);
         match after.split_once('}') {
             Some((name, tail)) if is_name(name) => {
-                let Some(value) = values.get(name) else {
-                    bail!("no value for ${{{name}}}")
-                };
+                let Some(value) = values.get(name) else { bail!("no value for ${{{name}}}") };
                 out.push_str(value);
                 rest = tail;
             }
@@ -45,10 +43,7 @@ pub(super) fn render(text: &str, values: &Values) -> anyhow::Result<String> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 #[cfg(test)]

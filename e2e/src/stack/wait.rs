@@ -29,10 +29,7 @@ where
             Ok(Ok(None)) => last = "the condition did not hold".into(),
             Ok(Err(error)) => last = format!("{error:#}"),
             Err(_) => {
-                anyhow::bail!(
-                    "waited {:.1} s for {what}; at the last look: {last}",
-                    deadline.as_secs_f64()
-                )
+                anyhow::bail!("waited {:.1} s for {what}; at the last look: {last}", deadline.as_secs_f64())
             }
         }
         tokio::time::sleep(PAUSE.min(deadline.saturating_sub(start.elapsed()))).await;

@@ -29,15 +29,9 @@ pub(super) async fn and_return(cluster: &Cluster) -> anyhow::Result<()> {
         ensure!(rows > 0, "the policy keeps the tables, and {table} is empty");
     }
     let topics = cluster.addresses().kafka().records("shop.public.orders").await?;
-    ensure!(
-        topics > 0,
-        "the policy keeps the topics, and the orders' one is gone"
-    );
+    ensure!(topics > 0, "the policy keeps the topics, and the orders' one is gone");
     let now = neighbour.remains().await?;
-    ensure!(
-        now == neighbours,
-        "the other pipeline had {neighbours:?} and has {now:?}"
-    );
+    ensure!(now == neighbours, "the other pipeline had {neighbours:?} and has {now:?}");
 
     // What happens while nobody looks.
     postgres
@@ -70,10 +64,7 @@ pub(super) async fn of_the_namespace(cluster: &Cluster) -> anyhow::Result<()> {
     ensure!(there.len() > 5, "before the deletion: {there:?}");
 
     let stop = Arc::new(Notify::new());
-    let writer = tokio::spawn(write(
-        cluster.addresses().postgres(Role::Shop).await?,
-        Arc::clone(&stop),
-    ));
+    let writer = tokio::spawn(write(cluster.addresses().postgres(Role::Shop).await?, Arc::clone(&stop)));
     let deleted = pipeline.delete_namespace().await;
     stop.notify_one();
     writer.await?.context("writing while the namespace goes")?;
@@ -84,11 +75,7 @@ pub(super) async fn of_the_namespace(cluster: &Cluster) -> anyhow::Result<()> {
         rows(cluster, WAREHOUSE, "stock_movements").await? > 0,
         "the policy keeps the table, and it is empty"
     );
-    println!(
-        "namespace deleted under load in {:.1} s, {} objects gone",
-        time.as_secs_f64(),
-        there.len()
-    );
+    println!("namespace deleted under load in {:.1} s, {} objects gone", time.as_secs_f64(), there.len());
     Ok(())
 }
 
@@ -105,11 +92,7 @@ async fn write(postgres: Client, stop: Arc<Notify>) -> anyhow::Result<()> {
 
 async fn rows(cluster: &Cluster, database: &str, table: &str) -> anyhow::Result<u64> {
     let clickhouse = cluster.addresses().clickhouse(User::Tidemark)?;
-    let rows: Vec<(String,)> = clickhouse
-        .rows(
-            &format!("SELECT toString(count()) FROM `{database}`.`{table}`"),
-            &[],
-        )
-        .await?;
+    let rows: Vec<(String,)> =
+        clickhouse.rows(&format!("SELECT toString(count()) FROM `{database}`.`{table}`"), &[]).await?;
     Ok(rows.first().context("a count")?.0.parse()?)
 }

@@ -22,34 +22,24 @@ const READY: Duration = Duration::from_mins(2);
 type Part = for<'a> fn(&'a Cluster) -> LocalBoxFuture<'a, anyhow::Result<()>>;
 
 const PARTS: &[(&str, Part)] = &[
-    (
-        "tables and views equal postgresql through kills, schema changes and truncates",
-        |cluster| Box::pin(workload::equality(cluster)),
-    ),
-    ("an operator that starts again writes nothing", |cluster| {
-        Box::pin(silence::restart(cluster))
+    ("tables and views equal postgresql through kills, schema changes and truncates", |cluster| {
+        Box::pin(workload::equality(cluster))
     }),
-    ("a snapshot that is cut short leaves no ghost", |cluster| {
-        Box::pin(snapshot::cut_short(cluster))
+    ("an operator that starts again writes nothing", |cluster| Box::pin(silence::restart(cluster))),
+    ("a snapshot that is cut short leaves no ghost", |cluster| Box::pin(snapshot::cut_short(cluster))),
+    ("deletion leaves what the policy says and a second apply goes on right", |cluster| {
+        Box::pin(deletion::and_return(cluster))
     }),
-    (
-        "deletion leaves what the policy says and a second apply goes on right",
-        |cluster| Box::pin(deletion::and_return(cluster)),
-    ),
-    (
-        "a namespace that is deleted under load is cleaned up",
-        |cluster| Box::pin(deletion::of_the_namespace(cluster)),
-    ),
+    ("a namespace that is deleted under load is cleaned up", |cluster| {
+        Box::pin(deletion::of_the_namespace(cluster))
+    }),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chain_on_kind_keeps_its_promises() -> anyhow::Result<()> {
     let begin = Instant::now();
     let cluster = Cluster::up("tidemark-e2e").await?;
-    println!(
-        "[{:>4} s] the cluster, the components and the operator are up",
-        begin.elapsed().as_secs()
-    );
+    println!("[{:>4} s] the cluster, the components and the operator are up", begin.elapsed().as_secs());
     let mut failures = Vec::new();
     for (name, part) in PARTS {
         let start = Instant::now();

@@ -20,36 +20,23 @@ pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
     let old = cluster.operator_addresses().await?;
     let moment = jiff::Timestamp::now().as_microsecond();
     let killed = cluster.kill_operator().await?;
-    cluster
-        .kubectl()
-        .rolled_out(OPERATOR, "deployment/tidemark", LOOKED)
-        .await?;
+    cluster.kubectl().rolled_out(OPERATOR, "deployment/tidemark", LOOKED).await?;
     let addresses = cluster.operator_addresses().await?;
-    ensure!(
-        !addresses.is_empty() && addresses != old,
-        "{killed} was not replaced: {old:?}, {addresses:?}"
-    );
+    ensure!(!addresses.is_empty() && addresses != old, "{killed} was not replaced: {old:?}, {addresses:?}");
 
-    let writes = wait_until(
-        LOOKED,
-        "the new operator to lead and to look at everything",
-        || async {
-            let writes = cluster.operator_writes(moment, &addresses).await?;
-            let looked = writes.leases > 0 && writes.clickhouse_reads >= ENOUGH_READS;
-            ensure!(looked, "seen so far: {writes:?}");
-            Ok(Some(writes))
-        },
-    )
+    let writes = wait_until(LOOKED, "the new operator to lead and to look at everything", || async {
+        let writes = cluster.operator_writes(moment, &addresses).await?;
+        let looked = writes.leases > 0 && writes.clickhouse_reads >= ENOUGH_READS;
+        ensure!(looked, "seen so far: {writes:?}");
+        Ok(Some(writes))
+    })
     .await?;
     ensure!(
         writes.kubernetes.is_empty() && writes.clickhouse.is_empty(),
         "the new operator wrote: {writes:?}"
     );
     let after = cluster.footprint(&pipeline).await.context("after the restart")?;
-    ensure!(
-        before == after,
-        "before the restart {before:#?}, after it {after:#?}"
-    );
+    ensure!(before == after, "before the restart {before:#?}, after it {after:#?}");
     println!(
         "an operator restart: 0 writes among {} statements at ClickHouse; {} objects, {} records of connectors unchanged",
         writes.clickhouse_reads,

@@ -45,28 +45,18 @@ pub(super) async fn cut_short(cluster: &Cluster) -> anyhow::Result<()> {
     pipeline.apply(&manifest()?).await?;
 
     let sent = records_until(cluster, SENT).await?;
-    let connect = cluster
-        .kubectl()
-        .kill_pod(SHOP, "app.kubernetes.io/name=shop-connect")
-        .await?;
+    let connect = cluster.kubectl().kill_pod(SHOP, "app.kubernetes.io/name=shop-connect").await?;
     let deleted = postgres
         .execute("DELETE FROM stock_movements WHERE id <= $1", &[&DELETED])
         .await
         .context("deleting while Connect is gone")?;
     ensure!(deleted > 0, "nothing was deleted");
-    let at_the_kill = cluster
-        .addresses()
-        .kafka()
-        .records("warehouse.public.stock_movements")
-        .await?;
+    let at_the_kill = cluster.addresses().kafka().records("warehouse.public.stock_movements").await?;
     ensure!(
         at_the_kill < ROWS,
         "the snapshot was over before {connect} was killed: {at_the_kill} of {ROWS} rows"
     );
-    cluster
-        .kubectl()
-        .rolled_out(SHOP, "deployment/shop-connect", READY)
-        .await?;
+    cluster.kubectl().rolled_out(SHOP, "deployment/shop-connect", READY).await?;
 
     pipeline
         .wait_ready(READY)
@@ -74,10 +64,7 @@ pub(super) async fn cut_short(cluster: &Cluster) -> anyhow::Result<()> {
         .with_context(|| format!("{sent} rows were sent before {connect} was killed"))?;
     oracle(&pipeline).await?.wait_equal(EQUAL).await?;
     let ghosts = hidden(cluster).await?;
-    ensure!(
-        ghosts > 0,
-        "no deleted row had reached ClickHouse: the fence had nothing to hide"
-    );
+    ensure!(ghosts > 0, "no deleted row had reached ClickHouse: the fence had nothing to hide");
     println!(
         "Connect was killed after {at_the_kill} of {ROWS} rows; {ghosts} deleted rows had arrived and are hidden"
     );
@@ -93,10 +80,7 @@ async fn fill(postgres: &Client) -> anyhow::Result<()> {
          SELECT n, n % 40 + 1, n % 90 - 30, repeat('counted by hand ', 12), now() - n * interval '1 second'
          FROM generate_series(1, {ROWS}) n"
     );
-    postgres
-        .batch_execute(&statements)
-        .await
-        .context("filling the warehouse")
+    postgres.batch_execute(&statements).await.context("filling the warehouse")
 }
 
 async fn records_until(cluster: &Cluster, least: i64) -> anyhow::Result<i64> {

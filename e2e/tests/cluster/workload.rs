@@ -28,19 +28,13 @@ pub(super) async fn equality(cluster: &Cluster) -> anyhow::Result<()> {
     oracle.wait_equal(EQUAL).await.context("after the snapshot")?;
 
     let stop = Arc::new(Notify::new());
-    let life = tokio::spawn(live(
-        cluster.addresses().postgres(Role::Shop).await?,
-        Arc::clone(&stop),
-    ));
+    let life = tokio::spawn(live(cluster.addresses().postgres(Role::Shop).await?, Arc::clone(&stop)));
     let disturbed = disturb(cluster, &pipeline, &postgres).await;
     stop.notify_one();
     let orders = life.await?.context("the shop's life")?;
     disturbed?;
     quiet(&postgres).await?;
-    ensure!(
-        orders > 100,
-        "only {orders} orders were placed under the disturbances"
-    );
+    ensure!(orders > 100, "only {orders} orders were placed under the disturbances");
 
     oracle.wait_equal(EQUAL).await.context("after the workload")?;
     equal_under_hostile_settings(&oracle).await?;
@@ -48,15 +42,10 @@ pub(super) async fn equality(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 async fn open_shop(cluster: &Cluster, postgres: &Client) -> anyhow::Result<()> {
-    postgres
-        .batch_execute(&format!("BEGIN; {SCHEMA} {SEED} COMMIT;"))
-        .await
-        .context("making the shop")?;
+    postgres.batch_execute(&format!("BEGIN; {SCHEMA} {SEED} COMMIT;")).await.context("making the shop")?;
     let database = Database::new(cluster.addresses().postgres(Role::Shop).await?).await?;
     let mut generator = Generator::new(database, 1).await?;
-    generator
-        .history(300, 60, jiff::Timestamp::now().as_microsecond())
-        .await
+    generator.history(300, 60, jiff::Timestamp::now().as_microsecond()).await
 }
 
 /// Applies the example, times the first row that the dashboards' user sees, and waits until all is ready.
@@ -81,10 +70,7 @@ async fn apply_and_measure(cluster: &Cluster, pipeline: &Pipeline<'_>) -> anyhow
     let reports = cache::e2e_folder().join("../target/reports");
     std::fs::create_dir_all(&reports)?;
     std::fs::write(reports.join("apply-to-first-row.json"), format!("{measured:#}\n"))?;
-    ensure!(
-        first_row < FIRST_ROW,
-        "the first row was visible after {first_row:?}, not within {FIRST_ROW:?}"
-    );
+    ensure!(first_row < FIRST_ROW, "the first row was visible after {first_row:?}, not within {FIRST_ROW:?}");
     Ok(())
 }
 
@@ -95,10 +81,7 @@ fn seconds(time: Duration) -> f64 {
 /// Places and changes orders until told to stop; returns how many.
 async fn live(postgres: Client, stop: Arc<Notify>) -> anyhow::Result<u64> {
     let mut generator = Generator::new(Database::new(postgres).await?, 2).await?;
-    let load = Load {
-        rate: RATE,
-        duration: None,
-    };
+    let load = Load { rate: RATE, duration: None };
     tokio::select! {
         lived = generator.run(load, |_| {}) => lived?,
         () = stop.notified() => {}
@@ -109,10 +92,7 @@ async fn live(postgres: Client, stop: Arc<Notify>) -> anyhow::Result<u64> {
 /// Everything that can happen to a shop and its pipeline, with orders flowing between one thing and the next.
 async fn disturb(cluster: &Cluster, pipeline: &Pipeline<'_>, postgres: &Client) -> anyhow::Result<()> {
     let sql = async |statements: &str| {
-        postgres
-            .batch_execute(statements)
-            .await
-            .with_context(|| format!("running {statements}"))
+        postgres.batch_execute(statements).await.with_context(|| format!("running {statements}"))
     };
     orders_go_on(postgres, 40).await?;
     sql("UPDATE orders SET note = 'gift wrap, please' WHERE id % 4 = 0").await?;
@@ -122,13 +102,8 @@ async fn disturb(cluster: &Cluster, pipeline: &Pipeline<'_>, postgres: &Client) 
     sql("UPDATE customers SET id = id + 1000000 WHERE id % 7 = 0 AND id NOT IN (SELECT customer_id FROM orders)")
         .await?;
 
-    let sink = cluster
-        .kubectl()
-        .kill_pod(SHOP, &pipeline.sink_selector().await?)
-        .await?;
-    orders_go_on(postgres, 40)
-        .await
-        .with_context(|| format!("after the kill of {sink}"))?;
+    let sink = cluster.kubectl().kill_pod(SHOP, &pipeline.sink_selector().await?).await?;
+    orders_go_on(postgres, 40).await.with_context(|| format!("after the kill of {sink}"))?;
     sql("TRUNCATE order_items").await?;
     orders_go_on(postgres, 20).await?;
     sql("ALTER TABLE orders ADD COLUMN coupon text, ADD COLUMN priority smallint NOT NULL DEFAULT 3").await?;
@@ -137,9 +112,7 @@ async fn disturb(cluster: &Cluster, pipeline: &Pipeline<'_>, postgres: &Client) 
     let operator = cluster.kill_operator().await?;
     sql("ALTER TABLE products ADD COLUMN weight_grams integer").await?;
     sql("UPDATE products SET weight_grams = 100 * id WHERE id % 2 = 0").await?;
-    orders_go_on(postgres, 40)
-        .await
-        .with_context(|| format!("after the kill of {operator}"))?;
+    orders_go_on(postgres, 40).await.with_context(|| format!("after the kill of {operator}"))?;
     sql("BEGIN; UPDATE orders SET priority = 5 WHERE id % 6 = 0; DELETE FROM orders WHERE id % 11 = 0; COMMIT").await?;
     sql("BEGIN; DELETE FROM orders WHERE id % 9 = 0; ROLLBACK").await?;
     orders_go_on(postgres, 20).await
@@ -148,9 +121,7 @@ async fn disturb(cluster: &Cluster, pipeline: &Pipeline<'_>, postgres: &Client) 
 /// Waits until so many more orders were placed.
 async fn orders_go_on(postgres: &Client, number: i64) -> anyhow::Result<()> {
     let newest = async || -> anyhow::Result<i64> {
-        let row = postgres
-            .query_one("SELECT coalesce(max(id), 0) FROM orders", &[])
-            .await?;
+        let row = postgres.query_one("SELECT coalesce(max(id), 0) FROM orders", &[]).await?;
         Ok(row.get(0))
     };
     let end = newest().await? + number;

@@ -13,21 +13,11 @@ struct Right {
 }
 
 const fn may(verb: &'static str, resource: &'static str, namespace: &'static str) -> Right {
-    Right {
-        allowed: true,
-        verb,
-        resource,
-        namespace,
-    }
+    Right { allowed: true, verb, resource, namespace }
 }
 
 const fn may_not(verb: &'static str, resource: &'static str, namespace: &'static str) -> Right {
-    Right {
-        allowed: false,
-        verb,
-        resource,
-        namespace,
-    }
+    Right { allowed: false, verb, resource, namespace }
 }
 
 const OPERATOR: &str = "system:serviceaccount:tidemark:tidemark";
@@ -48,15 +38,7 @@ async fn check(server: &Server, account: &str, rights: &[Right]) -> anyhow::Resu
         // A slash would name an object, so a subresource stands behind a colon.
         let (resource, subresource) = right.resource.split_once(':').unwrap_or((right.resource, ""));
         let subresource = format!("--subresource={subresource}");
-        let arguments = [
-            "auth",
-            "can-i",
-            right.verb,
-            resource,
-            &subresource,
-            &account,
-            &namespace,
-        ];
+        let arguments = ["auth", "can-i", right.verb, resource, &subresource, &account, &namespace];
         let answer = String::from_utf8(server.kubectl(&arguments).await?.stdout)?;
         ensure!(
             answer.trim() == if right.allowed { "yes" } else { "no" },
@@ -77,29 +59,12 @@ async fn the_api_server_accepts_every_object_of_every_set_of_values() -> anyhow:
     }
     for entry in std::fs::read_dir(path("charts/tests/values"))? {
         let values = entry?.path().display().to_string();
-        let arguments = [
-            "template",
-            "tidemark",
-            &chart(),
-            "--namespace=tidemark",
-            "--values",
-            &values,
-        ];
+        let arguments = ["template", "tidemark", &chart(), "--namespace=tidemark", "--values", &values];
         let manifests = helm(&server, &arguments).await?;
-        let dry_run = [
-            "apply",
-            "--server-side",
-            "--dry-run=server",
-            "--validate=strict",
-            "-f",
-            "-",
-        ];
+        let dry_run = ["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-"];
         let output = server.tool("kubectl", &dry_run, Some(&manifests)).await?;
         let applied = printed(&output).with_context(|| values.clone())?;
-        let objects = manifests
-            .lines()
-            .filter(|line| line.starts_with("kind: "))
-            .count();
+        let objects = manifests.lines().filter(|line| line.starts_with("kind: ")).count();
         ensure!(
             objects > 1 && applied.lines().count() == objects,
             "{values}: {objects} objects, but:\n{applied}"
@@ -114,18 +79,8 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
     for namespace in ["shop", "elsewhere"] {
         server.create_namespace(namespace).await?;
     }
-    let install = [
-        "install",
-        "tidemark",
-        &chart(),
-        "--namespace=tidemark",
-        "--create-namespace",
-    ];
-    helm(
-        &server,
-        &[&install[..], &["--set=watchNamespaces={shop}"]].concat(),
-    )
-    .await?;
+    let install = ["install", "tidemark", &chart(), "--namespace=tidemark", "--create-namespace"];
+    helm(&server, &[&install[..], &["--set=watchNamespaces={shop}"]].concat()).await?;
     server.definition_is_served().await?;
     let everywhere = [
         may("watch", "analyticspipelines", "shop"),
@@ -149,40 +104,19 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
         may_not("update", "leases.coordination.k8s.io", "shop"),
         may_not("get", "nodes", "default"),
     ];
-    check(&server, OPERATOR, &everywhere)
-        .await
-        .context("in its namespace")?;
+    check(&server, OPERATOR, &everywhere).await.context("in its namespace")?;
     let outside = [
         may_not("list", "secrets", "elsewhere"),
         may_not("list", "analyticspipelines", "elsewhere"),
         may_not("list", "configmaps", "elsewhere"),
         may_not("create", "deployments.apps", "elsewhere"),
     ];
-    check(&server, OPERATOR, &outside)
-        .await
-        .context("outside its namespaces")?;
+    check(&server, OPERATOR, &outside).await.context("outside its namespaces")?;
 
-    helm(
-        &server,
-        &[
-            "upgrade",
-            "tidemark",
-            &chart(),
-            "--namespace=tidemark",
-            "--reset-values",
-        ],
-    )
-    .await?;
-    check(&server, OPERATOR, &everywhere)
-        .await
-        .context("with all namespaces")?;
-    let now_inside = [
-        may("list", "secrets", "elsewhere"),
-        may("create", "deployments.apps", "elsewhere"),
-    ];
-    check(&server, OPERATOR, &now_inside)
-        .await
-        .context("with all namespaces")?;
+    helm(&server, &["upgrade", "tidemark", &chart(), "--namespace=tidemark", "--reset-values"]).await?;
+    check(&server, OPERATOR, &everywhere).await.context("with all namespaces")?;
+    let now_inside = [may("list", "secrets", "elsewhere"), may("create", "deployments.apps", "elsewhere")];
+    check(&server, OPERATOR, &now_inside).await.context("with all namespaces")?;
     Ok(())
 }
 
@@ -190,37 +124,16 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
 async fn definitions_and_pipelines_outlive_the_release_and_move_to_another() -> anyhow::Result<()> {
     let server = Server::start().await?;
     server.create_namespace("shop").await?;
-    let install = [
-        "install",
-        "tidemark",
-        &chart(),
-        "--namespace=tidemark",
-        "--create-namespace",
-    ];
+    let install = ["install", "tidemark", &chart(), "--namespace=tidemark", "--create-namespace"];
     let notes = helm(&server, &install).await?;
-    ensure!(
-        notes.contains("kubectl apply -f shop.yaml"),
-        "the notes do not say what to do next:\n{notes}"
-    );
+    ensure!(notes.contains("kubectl apply -f shop.yaml"), "the notes do not say what to do next:\n{notes}");
     server.definition_is_served().await?;
     let minimal = path("crds/generated/examples/minimal.yaml").display().to_string();
     server.kubectl_ok(&["apply", "-f", &minimal]).await?;
     helm(&server, &["uninstall", "tidemark", "--namespace=tidemark"]).await?;
-    ensure!(
-        server.pipelines().get_opt("minimal").await?.is_some(),
-        "the pipeline went with the release"
-    );
-    let again = [
-        "install",
-        "another",
-        &chart(),
-        "--namespace=tidemark",
-        "--take-ownership",
-    ];
+    ensure!(server.pipelines().get_opt("minimal").await?.is_some(), "the pipeline went with the release");
+    let again = ["install", "another", &chart(), "--namespace=tidemark", "--take-ownership"];
     helm(&server, &again).await?;
-    ensure!(
-        server.pipelines().get_opt("minimal").await?.is_some(),
-        "the pipeline went with the new release"
-    );
+    ensure!(server.pipelines().get_opt("minimal").await?.is_some(), "the pipeline went with the new release");
     Ok(())
 }

@@ -49,13 +49,7 @@ async fn the_api_server_enforces_every_rule() -> anyhow::Result<()> {
             wrong.push(format!("{}: {error:#}", case.rule));
         }
     }
-    ensure!(
-        wrong.is_empty(),
-        "{} of {} rules:\n{}",
-        wrong.len(),
-        cases.len(),
-        wrong.join("\n")
-    );
+    ensure!(wrong.is_empty(), "{} of {} rules:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     Ok(())
 }
 
@@ -65,10 +59,7 @@ async fn judge(server: &Server, case: &Case, base: Value) -> anyhow::Result<()> 
     if let Some(patch) = &case.before {
         merge(&mut before, patch);
         let object: DynamicObject = serde_json::from_value(before)?;
-        let created = api
-            .create(&PostParams::default(), &object)
-            .await
-            .context("the object before")?;
+        let created = api.create(&PostParams::default(), &object).await.context("the object before")?;
         before = serde_json::to_value(created)?;
     }
     let answer = |patch: &Value| {
@@ -79,10 +70,7 @@ async fn judge(server: &Server, case: &Case, base: Value) -> anyhow::Result<()> 
         async move {
             let object: DynamicObject = serde_json::from_value(object)?;
             let name = object.metadata.name.clone().unwrap_or_default();
-            let dry = PostParams {
-                dry_run: true,
-                ..PostParams::default()
-            };
+            let dry = PostParams { dry_run: true, ..PostParams::default() };
             anyhow::Ok(if replaces {
                 api.replace(&name, &dry, &object).await
             } else {
@@ -90,17 +78,11 @@ async fn judge(server: &Server, case: &Case, base: Value) -> anyhow::Result<()> 
             })
         }
     };
-    answer(&case.accepted)
-        .await?
-        .context("the object to accept was refused")?;
+    answer(&case.accepted).await?.context("the object to accept was refused")?;
     match answer(&case.refused).await? {
         Ok(_) => bail!("the object to refuse was accepted"),
         Err(kube::Error::Api(status)) if status.code == 422 => {
-            ensure!(
-                status.message.contains(&case.message),
-                "refused for another reason: {}",
-                status.message
-            );
+            ensure!(status.message.contains(&case.message), "refused for another reason: {}", status.message);
             Ok(())
         }
         Err(other) => Err(other).context("the object to refuse failed otherwise"),
@@ -149,42 +131,25 @@ async fn the_scale_subresource_works_with_and_without_replicas_in_the_manifest()
         server.kubectl_ok(&["apply", flag, "-f", minimal]).await?;
         ensure!(replicas().await? == 1, "the default of replicas is not 1");
         let scale = ["scale", "analyticspipelines/minimal", "--namespace=shop"];
-        server
-            .kubectl_ok(&[&scale[..], &["--replicas=3"]].concat())
-            .await?;
+        server.kubectl_ok(&[&scale[..], &["--replicas=3"]].concat()).await?;
         ensure!(replicas().await? == 3, "kubectl scale did not reach the spec");
         // Left out of Git, it survives the next apply, and shows no difference.
         server.kubectl_ok(&["apply", flag, "-f", minimal]).await?;
-        ensure!(
-            replicas().await? == 3,
-            "applying a manifest without replicas {flag} undid the scaling"
-        );
+        ensure!(replicas().await? == 3, "applying a manifest without replicas {flag} undid the scaling");
         let difference = server.kubectl(&["diff", flag, "-f", minimal]).await?;
-        ensure!(
-            difference.status.success(),
-            "scaling shows as a difference: {difference:?}"
-        );
+        ensure!(difference.status.success(), "scaling shows as a difference: {difference:?}");
         server.kubectl_ok(&["delete", "-f", minimal]).await?;
     }
 
     let mut manifest: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
     merge(&mut manifest, &json!({"spec": {"sink": {"replicas": 2}}}));
-    server
-        .pipelines()
-        .create(&PostParams::default(), &serde_json::from_value(manifest)?)
-        .await?;
+    server.pipelines().create(&PostParams::default(), &serde_json::from_value(manifest)?).await?;
     let status = json!({"status": {"replicas": 2, "selector": "app.kubernetes.io/instance=minimal"}});
     let params = PatchParams::default();
-    server
-        .pipelines()
-        .patch_status("minimal", &params, &Patch::Merge(status))
-        .await?;
+    server.pipelines().patch_status("minimal", &params, &Patch::Merge(status)).await?;
     let scale = server.pipelines().get_scale("minimal").await?;
     let (spec, status) = (scale.spec.context("no spec")?, scale.status.context("no status")?);
-    ensure!(
-        spec.replicas == Some(2) && status.replicas == 2,
-        "scale says {spec:?} and {status:?}"
-    );
+    ensure!(spec.replicas == Some(2) && status.replicas == 2, "scale says {spec:?} and {status:?}");
     ensure!(
         status.selector.as_deref() == Some("app.kubernetes.io/instance=minimal"),
         "no selector for autoscalers"
@@ -197,26 +162,17 @@ async fn kubectl_shows_readiness_reason_tables_freshness_and_age() -> anyhow::Re
     let server = Server::start().await?;
     server.install_definition().await?;
     let minimal: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
-    server
-        .pipelines()
-        .create(&PostParams::default(), &serde_json::from_value(minimal)?)
-        .await?;
+    server.pipelines().create(&PostParams::default(), &serde_json::from_value(minimal)?).await?;
     let condition = json!({
         "type": "Ready", "status": "False", "reason": "Snapshotting", "message": "orders: 10 %",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
     let status = json!({"status": {"conditions": [condition], "summary": "0/1", "freshness": "<1s"}});
     let params = PatchParams::default();
-    server
-        .pipelines()
-        .patch_status("minimal", &params, &Patch::Merge(status))
-        .await?;
+    server.pipelines().patch_status("minimal", &params, &Patch::Merge(status)).await?;
     for name in ["ap", "analytics", "analyticspipelines.tidemark.dev"] {
         let table = server.kubectl_ok(&["get", name, "--namespace=shop"]).await?;
-        let rows: Vec<Vec<&str>> = table
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
+        let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
         ensure!(rows.len() == 2, "one heading and one row were expected:\n{table}");
         ensure!(
             rows[0] == ["NAME", "READY", "REASON", "TABLES", "FRESHNESS", "AGE"],

@@ -48,8 +48,7 @@ impl Server {
         let namespace =
             serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         let api = self.api("v1", "Namespace", None);
-        api.patch(name, &PatchParams::apply("test"), &Patch::Apply(namespace))
-            .await?;
+        api.patch(name, &PatchParams::apply("test"), &Patch::Apply(namespace)).await?;
         Ok(())
     }
 
@@ -58,12 +57,7 @@ impl Server {
         let definition: Value = serde_yaml_ng::from_str(&read("crds/generated/analyticspipelines.yaml")?)?;
         let api = self.api("apiextensions.k8s.io/v1", "CustomResourceDefinition", None);
         let params = PatchParams::apply("test");
-        api.patch(
-            "analyticspipelines.tidemark.dev",
-            &params,
-            &Patch::Apply(definition),
-        )
-        .await?;
+        api.patch("analyticspipelines.tidemark.dev", &params, &Patch::Apply(definition)).await?;
         self.definition_is_served().await?;
         self.create_namespace("shop").await
     }
@@ -71,11 +65,7 @@ impl Server {
     async fn definition_is_served(&self) -> anyhow::Result<()> {
         let pipelines = self.pipelines();
         wait_until(SOON, "the definition to be served", || async {
-            Ok(pipelines
-                .list(&kube::api::ListParams::default())
-                .await
-                .is_ok()
-                .then_some(()))
+            Ok(pipelines.list(&kube::api::ListParams::default()).await.is_ok().then_some(()))
         })
         .await
     }
@@ -98,11 +88,7 @@ impl Server {
             .args(arguments)
             .env("KUBECONFIG", self.stack.api_server().kubeconfig())
             .envs(["HOME", "HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"].map(|key| (key, home)))
-            .stdin(if input.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            })
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
@@ -118,11 +104,7 @@ impl Server {
 /// What a tool printed, if it succeeded.
 fn printed(output: &Output) -> anyhow::Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{stdout}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     Ok(stdout)
 }
 

@@ -55,9 +55,7 @@ pub(super) struct Deployment {
 impl Deployment {
     /// Makes the shop's empty tables on both sides.
     pub(super) async fn new(prefix: &str) -> anyhow::Result<Self> {
-        let stack = STACK
-            .get_or_try_init(|| Stack::start(&[Part::Postgres, Part::Clickhouse]))
-            .await?;
+        let stack = STACK.get_or_try_init(|| Stack::start(&[Part::Postgres, Part::Clickhouse])).await?;
         let name = unique_name(&format!("views_{prefix}"));
         stack.postgres().create_database(&name).await?;
         stack.postgres().execute(Role::Shop, &name, SCHEMA).await?;
@@ -91,10 +89,7 @@ impl Deployment {
                  ENGINE = ReplacingMergeTree(_version, _is_deleted) ORDER BY ({key})"
             ))
             .await?;
-            self.clickhouse(&format!(
-                "INSERT INTO {name}._tidemark_fences VALUES ('{table}', 0)"
-            ))
-            .await?;
+            self.clickhouse(&format!("INSERT INTO {name}._tidemark_fences VALUES ('{table}', 0)")).await?;
             self.clickhouse(&format!(
                 "CREATE VIEW {name}.{table}_current DEFINER = tidemark SQL SECURITY DEFINER AS \
                  SELECT * EXCEPT (_version, _is_deleted, _committed_at) FROM {name}.{table} FINAL \
@@ -110,9 +105,7 @@ impl Deployment {
     /// Fills the shop with what the generator makes of a seed: orders over the 60 days before `end`.
     pub(super) async fn live(&self, seed: u64, orders: u32, end: AsOf) -> anyhow::Result<()> {
         self.postgres(SEED).await?;
-        let AsOf::Instant(end) = end else {
-            anyhow::bail!("the history needs an end")
-        };
+        let AsOf::Instant(end) = end else { anyhow::bail!("the history needs an end") };
         self.generator(seed).await?.history(orders, 60, end).await
     }
 
@@ -124,12 +117,7 @@ impl Deployment {
     /// Returns PostgreSQL's URL for a program.
     pub(super) fn postgres_url(&self) -> String {
         let (role, address) = (Role::Shop, self.stack.postgres().address());
-        format!(
-            "postgres://{}:{}@{address}/{}",
-            role.name(),
-            role.password(),
-            self.name
-        )
+        format!("postgres://{}:{}@{address}/{}", role.name(), role.password(), self.name)
     }
 
     /// Returns ClickHouse's URL for a program.
@@ -143,10 +131,7 @@ impl Deployment {
 
     /// Runs statements as the shop's owner.
     pub(super) async fn postgres(&self, statements: &str) -> anyhow::Result<()> {
-        self.stack
-            .postgres()
-            .execute(Role::Shop, &self.name, statements)
-            .await
+        self.stack.postgres().execute(Role::Shop, &self.name, statements).await
     }
 
     pub(super) async fn postgres_rows(&self, query: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
@@ -184,10 +169,8 @@ impl Deployment {
                 "order_items" => "REPLACE (1 AS _version, quantity + 1 AS quantity)",
                 _ => "REPLACE (1 AS _version, 'old' AS name)",
             };
-            self.clickhouse(&format!(
-                "INSERT INTO {name}.{table} SELECT * {old} FROM {name}.{table} FINAL"
-            ))
-            .await?;
+            self.clickhouse(&format!("INSERT INTO {name}.{table} SELECT * {old} FROM {name}.{table} FINAL"))
+                .await?;
         }
         Ok(())
     }
@@ -215,10 +198,7 @@ impl Deployment {
         let create = format!(
             "CREATE OR REPLACE VIEW {name}.{view} DEFINER = tidemark SQL SECURITY DEFINER AS {select}"
         );
-        self.clickhouse(&create)
-            .await
-            .map(drop)
-            .with_context(|| format!("making {view}"))
+        self.clickhouse(&create).await.map(drop).with_context(|| format!("making {view}"))
     }
 
     /// Makes every object as `preset.yaml` says, refreshed each second.
@@ -237,24 +217,17 @@ impl Deployment {
             ))
             .await
             .with_context(|| format!("making the table of {view}"))?;
-            let depends: Vec<String> = object
-                .depends_on
-                .iter()
-                .map(|other| format!("{name}.{other}__refresh"))
-                .collect();
-            let depends = if depends.is_empty() {
-                String::new()
-            } else {
-                format!("DEPENDS ON {}", depends.join(", "))
-            };
+            let depends: Vec<String> =
+                object.depends_on.iter().map(|other| format!("{name}.{other}__refresh")).collect();
+            let depends =
+                if depends.is_empty() { String::new() } else { format!("DEPENDS ON {}", depends.join(", ")) };
             self.clickhouse(&format!(
                 "CREATE MATERIALIZED VIEW {name}.{view}__refresh REFRESH EVERY 1 SECOND {depends} \
                  TO {name}.{view}__table DEFINER = tidemark SQL SECURITY DEFINER AS {select}"
             ))
             .await
             .with_context(|| format!("making the refresh of {view}"))?;
-            self.make_view(view, &format!("SELECT * FROM {name}.{view}__table"))
-                .await?;
+            self.make_view(view, &format!("SELECT * FROM {name}.{view}__table")).await?;
         }
         let waiting = format!(
             "SELECT count() FROM system.view_refreshes WHERE database = '{name}' AND last_success_time IS NULL"
@@ -276,9 +249,5 @@ impl Deployment {
 
 /// Returns the instant that a text such as `2026-03-29T10:00:00Z` names.
 pub(super) fn instant(text: &str) -> AsOf {
-    AsOf::Instant(
-        text.parse::<jiff::Timestamp>()
-            .expect("the test's own instant")
-            .as_microsecond(),
-    )
+    AsOf::Instant(text.parse::<jiff::Timestamp>().expect("the test's own instant").as_microsecond())
 }

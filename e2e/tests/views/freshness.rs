@@ -10,12 +10,9 @@ const COLUMNS: &str =
 
 async fn report(shop: &Deployment, rows: &[&str]) -> anyhow::Result<()> {
     let values = rows.join(", ");
-    shop.clickhouse(&format!(
-        "INSERT INTO {}._tidemark_progress VALUES {values}",
-        shop.database()
-    ))
-    .await
-    .map(drop)
+    shop.clickhouse(&format!("INSERT INTO {}._tidemark_progress VALUES {values}", shop.database()))
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
@@ -58,12 +55,8 @@ async fn data_freshness_tells_an_idle_table_from_one_that_is_late() -> anyhow::R
         let rows = read(&shop, COLUMNS, &query).await?;
         ensure!(rows == expected, "under {settings}: {rows:#?}");
     }
-    let counts = read(
-        &shop,
-        "rows",
-        "data_freshness WHERE table IN ('orders', 'products') ORDER BY table",
-    )
-    .await?;
+    let counts =
+        read(&shop, "rows", "data_freshness WHERE table IN ('orders', 'products') ORDER BY table").await?;
     ensure!(counts == ["20", "40"], "{counts:?}");
     Ok(())
 }
@@ -76,19 +69,14 @@ async fn a_refresh_that_fails_makes_every_table_late() -> anyhow::Result<()> {
     report(&shop, &["('shop', 'orders', 0, 'a', 1, 1, '2026-11-23 11:59:59', '2026-11-23 11:59:59', '2026-11-23 11:59:59')"])
         .await?;
     let status = "data_freshness WHERE table = 'orders'";
-    ensure!(
-        read(&shop, "status", status).await? == ["Live"],
-        "before the refresh failed"
-    );
+    ensure!(read(&shop, "status", status).await? == ["Live"], "before the refresh failed");
     shop.clickhouse(&format!(
         "CREATE MATERIALIZED VIEW {name}.broken REFRESH EVERY 1 HOUR (x UInt8) ENGINE = MergeTree ORDER BY x \
          AS SELECT throwIf(number = 0)::UInt8 AS x FROM numbers(1)"
     ))
     .await?;
-    tidemark_e2e::stack::wait_until(
-        std::time::Duration::from_secs(20),
-        "the table to be late",
-        || async { Ok((read(&shop, "status", status).await? == ["Delayed"]).then_some(())) },
-    )
+    tidemark_e2e::stack::wait_until(std::time::Duration::from_secs(20), "the table to be late", || async {
+        Ok((read(&shop, "status", status).await? == ["Delayed"]).then_some(()))
+    })
     .await
 }

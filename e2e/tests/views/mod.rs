@@ -15,19 +15,13 @@ use self::deployment::{Deployment, instant};
 const NOON: &str = "2026-11-23T12:00:00Z";
 
 fn expect_equal(mismatches: &[Mismatch]) -> anyhow::Result<()> {
-    ensure!(
-        mismatches.is_empty(),
-        "{}",
-        tidemark_e2e::oracle::report(mismatches)
-    );
+    ensure!(mismatches.is_empty(), "{}", tidemark_e2e::oracle::report(mismatches));
     Ok(())
 }
 
 /// Reads columns of a view with `read`, as tab-separated lines.
 async fn read(shop: &Deployment, columns: &str, from: &str) -> anyhow::Result<Vec<String>> {
-    let text = shop
-        .clickhouse(&format!("SELECT {columns} FROM {}.{from}", shop.database()))
-        .await?;
+    let text = shop.clickhouse(&format!("SELECT {columns} FROM {}.{from}", shop.database())).await?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -53,27 +47,15 @@ async fn every_view_equals_its_twin_in_every_time_zone() -> anyhow::Result<()> {
     let mut shop = Deployment::new("zones").await?;
     shop.live(1, 1500, instant(NOON)).await?;
     shop.load().await?;
-    for zone in [
-        "UTC",
-        "Europe/Berlin",
-        "Asia/Kolkata",
-        "America/St_Johns",
-        "Pacific/Kiritimati",
-    ] {
+    for zone in ["UTC", "Europe/Berlin", "Asia/Kolkata", "America/St_Johns", "Pacific/Kiritimati"] {
         shop.parameters.time_zone = zone.into();
         shop.deploy_plain(instant(NOON)).await?;
         expect_equal(&shop.oracle().await?.check_at(instant(NOON)).await?)?;
     }
-    let busy = read(
-        &shop,
-        "count() >= 59, min(orders) > 0, max(cancelled_orders) > 0",
-        "daily_sales_summary",
-    )
-    .await?;
-    ensure!(
-        busy == ["1\t1\t1"],
-        "the generated shop is too quiet to show anything: {busy:?}"
-    );
+    let busy =
+        read(&shop, "count() >= 59, min(orders) > 0, max(cancelled_orders) > 0", "daily_sales_summary")
+            .await?;
+    ensure!(busy == ["1\t1\t1"], "the generated shop is too quiet to show anything: {busy:?}");
     Ok(())
 }
 
@@ -84,48 +66,18 @@ async fn no_session_setting_changes_what_a_view_says() -> anyhow::Result<()> {
     shop.load().await?;
     shop.parameters.time_zone = "Europe/Berlin".into();
     shop.deploy_plain(instant(NOON)).await?;
-    expect_equal(
-        &shop
-            .oracle()
-            .await?
-            .with_views(Views::Texts)
-            .check_hostile_at(instant(NOON))
-            .await?,
-    )
+    expect_equal(&shop.oracle().await?.with_views(Views::Texts).check_hostile_at(instant(NOON)).await?)
 }
 
 #[tokio::test]
 async fn an_empty_shop_has_empty_views_and_24_hours_whatever_the_session_sets() -> anyhow::Result<()> {
     let shop = Deployment::new("empty").await?;
     shop.deploy_plain(instant(NOON)).await?;
-    expect_equal(
-        &shop
-            .oracle()
-            .await?
-            .with_views(Views::Deployed)
-            .check_hostile_at(instant(NOON))
-            .await?,
-    )?;
-    let hours = read(
-        &shop,
-        "count(), sum(orders), min(hour), max(hour)",
-        "hourly_orders_trend",
-    )
-    .await?;
-    ensure!(
-        hours == ["24\t0\t2026-11-22 13:00:00\t2026-11-23 12:00:00"],
-        "{hours:?}"
-    );
-    for view in [
-        "daily_sales_summary",
-        "monthly_sales_summary",
-        "top_selling_products",
-        "recent_activity",
-    ] {
-        ensure!(
-            read(&shop, "count()", view).await? == ["0"],
-            "{view} is not empty"
-        );
+    expect_equal(&shop.oracle().await?.with_views(Views::Deployed).check_hostile_at(instant(NOON)).await?)?;
+    let hours = read(&shop, "count(), sum(orders), min(hour), max(hour)", "hourly_orders_trend").await?;
+    ensure!(hours == ["24\t0\t2026-11-22 13:00:00\t2026-11-23 12:00:00"], "{hours:?}");
+    for view in ["daily_sales_summary", "monthly_sales_summary", "top_selling_products", "recent_activity"] {
+        ensure!(read(&shop, "count()", view).await? == ["0"], "{view} is not empty");
     }
     Ok(())
 }
@@ -149,20 +101,13 @@ async fn days_of_23_and_25_hours_are_counted_from_midnight_to_midnight() -> anyh
     for noon in ["2026-03-29T10:00:00Z", "2026-10-25T11:30:00Z"] {
         shop.deploy_plain(instant(noon)).await?;
         expect_equal(&shop.oracle().await?.check_at(instant(noon)).await?)?;
-        let hours = read(
-            &shop,
-            "count(), sum(orders), uniqExact(toUnixTimestamp(hour))",
-            "hourly_orders_trend",
-        )
-        .await?;
+        let hours =
+            read(&shop, "count(), sum(orders), uniqExact(toUnixTimestamp(hour))", "hourly_orders_trend")
+                .await?;
         ensure!(hours == ["24\t48\t24"], "{hours:?}");
     }
-    let days = read(
-        &shop,
-        "day, orders",
-        "daily_sales_summary WHERE day IN ('2026-03-29', '2026-10-25')",
-    )
-    .await?;
+    let days =
+        read(&shop, "day, orders", "daily_sales_summary WHERE day IN ('2026-03-29', '2026-10-25')").await?;
     ensure!(days == ["2026-03-29\t46", "2026-10-25\t50"], "{days:?}");
     Ok(())
 }
@@ -244,23 +189,9 @@ async fn half_a_cent_is_rounded_away_from_zero() -> anyhow::Result<()> {
     shop.load().await?;
     shop.deploy_plain(instant(NOON)).await?;
     expect_equal(&shop.oracle().await?.check_at(instant(NOON)).await?)?;
-    let averages = read(
-        &shop,
-        "toDecimalString(average_order_value, 2)",
-        "daily_sales_summary",
-    )
-    .await?;
+    let averages = read(&shop, "toDecimalString(average_order_value, 2)", "daily_sales_summary").await?;
     ensure!(
-        averages
-            == [
-                "10.01",
-                "10.02",
-                "-10.01",
-                "33.33",
-                "66.67",
-                "0.01",
-                "999999999999.99"
-            ],
+        averages == ["10.01", "10.02", "-10.01", "33.33", "66.67", "0.01", "999999999999.99"],
         "{averages:?}"
     );
     let products = read(
@@ -271,12 +202,7 @@ async fn half_a_cent_is_rounded_away_from_zero() -> anyhow::Result<()> {
     )
     .await?;
     ensure!(
-        products
-            == [
-                "1\t2.01\t0.333333\t1.01",
-                "2\t4.02\t0.666667\t0.67",
-                "3\t0.00\t0.000000\t-"
-            ],
+        products == ["1\t2.01\t0.333333\t1.01", "2\t4.02\t0.666667\t0.67", "3\t0.00\t0.000000\t-"],
         "{products:?}"
     );
     Ok(())
@@ -332,12 +258,9 @@ async fn customers_fall_into_the_first_segment_that_fits() -> anyhow::Result<()>
     shop.load().await?;
     shop.deploy_plain(instant(NOON)).await?;
     expect_equal(&shop.oracle().await?.check_at(instant(NOON)).await?)?;
-    let segments = read(
-        &shop,
-        "customer_id, days_since_last_order, segment",
-        "customer_metrics ORDER BY customer_id",
-    )
-    .await?;
+    let segments =
+        read(&shop, "customer_id, days_since_last_order, segment", "customer_metrics ORDER BY customer_id")
+            .await?;
     ensure!(
         segments
             == [
@@ -359,12 +282,9 @@ async fn customers_fall_into_the_first_segment_that_fits() -> anyhow::Result<()>
 async fn refreshed_views_follow_the_shop_as_declared() -> anyhow::Result<()> {
     let mut shop = Deployment::new("refreshed").await?;
     shop.parameters.time_zone = "Europe/Berlin".into();
-    let now = shop
-        .postgres_rows("SELECT (extract(epoch FROM now()) * 1000000)::bigint")
-        .await?;
+    let now = shop.postgres_rows("SELECT (extract(epoch FROM now()) * 1000000)::bigint").await?;
     let now: i64 = now[0][0].as_deref().unwrap_or_default().parse()?;
-    shop.live(3, 400, tidemark_e2e::oracle::AsOf::Instant(now))
-        .await?;
+    shop.live(3, 400, tidemark_e2e::oracle::AsOf::Instant(now)).await?;
     shop.load().await?;
     shop.deploy_as_declared().await?;
     let oracle = shop.oracle().await?.with_views(Views::TextsAndDeployed);

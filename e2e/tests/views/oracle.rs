@@ -35,19 +35,10 @@ async fn one_cent_in_one_order_shows_in_the_table_and_in_each_view_with_revenue(
         "view monthly_sales_summary",
         "view customer_metrics: 1 differences",
     ] {
-        ensure!(
-            report.contains(object),
-            "{object} is not in the report:\n{report}"
-        );
+        ensure!(report.contains(object), "{object} is not in the report:\n{report}");
     }
-    ensure!(
-        report.contains("total_amount is \""),
-        "the column is not named:\n{report}"
-    );
-    ensure!(
-        !report.contains("order_items"),
-        "what is equal is in the report:\n{report}"
-    );
+    ensure!(report.contains("total_amount is \""), "the column is not named:\n{report}");
+    ensure!(!report.contains("order_items"), "what is equal is in the report:\n{report}");
     Ok(())
 }
 
@@ -58,10 +49,7 @@ async fn a_ghost_row_is_shown_as_only_in_clickhouse() -> anyhow::Result<()> {
         "INSERT INTO DB.order_items SELECT * REPLACE (100 AS line_no) FROM DB.order_items FINAL LIMIT 1",
     )
     .await?;
-    ensure!(
-        report.contains("table public.order_items: 1 differences"),
-        "{report}"
-    );
+    ensure!(report.contains("table public.order_items: 1 differences"), "{report}");
     ensure!(report.contains("only in ClickHouse: order_id=\""), "{report}");
     Ok(())
 }
@@ -75,10 +63,7 @@ async fn a_lost_row_is_shown_as_only_in_postgresql() -> anyhow::Result<()> {
     )
     .await?;
     ensure!(report.contains("only in PostgreSQL: id=\"1\""), "{report}");
-    ensure!(
-        report.contains("view customer_metrics: 1 differences"),
-        "{report}"
-    );
+    ensure!(report.contains("view customer_metrics: 1 differences"), "{report}");
     Ok(())
 }
 
@@ -90,10 +75,7 @@ async fn a_microsecond_and_a_null_are_differences() -> anyhow::Result<()> {
          addMicroseconds(created_at, 1) AS created_at, NULL AS city) FROM DB.customers FINAL WHERE id = 2",
     )
     .await?;
-    ensure!(
-        report.contains("id=\"2\": city is \"") && report.contains("NULL in ClickHouse"),
-        "{report}"
-    );
+    ensure!(report.contains("id=\"2\": city is \"") && report.contains("NULL in ClickHouse"), "{report}");
     ensure!(report.contains("created_at is \""), "{report}");
     Ok(())
 }
@@ -108,10 +90,7 @@ async fn a_deployed_view_that_differs_from_its_text_is_named() -> anyhow::Result
     .await;
     // The replaced view has no `rank`: that its columns differ is a difference too.
     let report = report?;
-    ensure!(
-        report.contains("view top_selling_products as deployed: 1 differences"),
-        "{report}"
-    );
+    ensure!(report.contains("view top_selling_products as deployed: 1 differences"), "{report}");
     ensure!(report.contains("its columns are [\"rank\""), "{report}");
     ensure!(!report.contains("view product_performance"), "{report}");
     Ok(())
@@ -134,22 +113,12 @@ async fn a_column_that_one_side_lacks_is_named_unless_it_is_excluded() -> anyhow
         ensure!(text.contains(part), "{part} is not in the report:\n{text}");
     }
     let oracle = oracle.with_tables(tables(
-        Table::new("public.customers", "customers")
-            .excluded("phone")
-            .renamed("town", "city"),
+        Table::new("public.customers", "customers").excluded("phone").renamed("town", "city"),
     ));
     expect_equal(&oracle.check().await?)?;
-    shop.postgres("INSERT INTO customers (id, email, name, town) VALUES (1, 'a', 'A', 'Lyon')")
-        .await?;
-    let error = oracle
-        .wait_equal(Duration::from_millis(500))
-        .await
-        .unwrap_err()
-        .to_string();
-    ensure!(
-        error.contains("not equal after") && error.contains("only in PostgreSQL: id=\"1\""),
-        "{error}"
-    );
+    shop.postgres("INSERT INTO customers (id, email, name, town) VALUES (1, 'a', 'A', 'Lyon')").await?;
+    let error = oracle.wait_equal(Duration::from_millis(500)).await.unwrap_err().to_string();
+    ensure!(error.contains("not equal after") && error.contains("only in PostgreSQL: id=\"1\""), "{error}");
     shop.postgres("ALTER TABLE customers DROP phone").await?;
     shop.load().await?;
     oracle.wait_equal(Duration::from_secs(10)).await

@@ -44,35 +44,21 @@ async fn apply_cluster(
     match effect {
         KubernetesEffect::Apply { object } => {
             let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            let api = api(
-                client,
-                &name.namespace,
-                &text(&object["apiVersion"]),
-                &text(&object["kind"]),
-            );
+            let api = api(client, &name.namespace, &text(&object["apiVersion"]), &text(&object["kind"]));
             let object_name = text(&object["metadata"]["name"]);
             // Forced: fields of the sink's objects have one owner, and drift is put right.
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(&object_name, &params, &Patch::Apply(object))
-                .await
-                .map_err(|error| failure(&error))?;
+            api.patch(&object_name, &params, &Patch::Apply(object)).await.map_err(|error| failure(&error))?;
             Ok(())
         }
-        KubernetesEffect::Delete {
-            api_version,
-            kind,
-            name: object_name,
-        } => {
+        KubernetesEffect::Delete { api_version, kind, name: object_name } => {
             let api = api(client, &name.namespace, api_version, kind);
             let Some(live) = api.get_opt(object_name).await.map_err(|error| failure(&error))? else {
                 return Ok(());
             };
             // Only what was just seen: never an object that another made under the same name meanwhile.
             let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: live.metadata.uid,
-                    resource_version: None,
-                }),
+                preconditions: Some(Preconditions { uid: live.metadata.uid, resource_version: None }),
                 ..DeleteParams::background()
             };
             match api.delete(object_name, &params).await {

@@ -47,29 +47,13 @@ async fn carry_out(
             let default = (step.stage > Stage::Database).then_some(database);
             clickhouse::execute(&systems.clickhouse.open()?.with_database(default), sql).await
         }
-        Effect::Ledger {
-            kind,
-            key,
-            version,
-            value,
-        } => {
+        Effect::Ledger { kind, key, version, value } => {
             let pipeline = name.to_string();
-            ledger::row(
-                systems.clickhouse.open()?,
-                database,
-                &pipeline,
-                *kind,
-                key,
-                *version,
-                value,
-            )
-            .await
+            ledger::row(systems.clickhouse.open()?, database, &pipeline, *kind, key, *version, value).await
         }
-        Effect::Fence {
-            table,
-            version,
-            reason,
-        } => ledger::fence(systems.clickhouse.open()?, database, table, *version, reason).await,
+        Effect::Fence { table, version, reason } => {
+            ledger::fence(systems.clickhouse.open()?, database, table, *version, reason).await
+        }
         Effect::Postgres { sql } => postgres::execute(systems.postgres.open()?, sql).await,
         Effect::Kafka(effect) => kafka::execute(systems.kafka.open()?, effect).await,
         Effect::Connect(effect) => connect::execute(systems.connect.open()?, effect).await,

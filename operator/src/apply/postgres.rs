@@ -13,10 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub async fn execute(target: &PostgresTarget, sql: &str) -> Result<(), Failure> {
     let run = Box::pin(async {
         let session = target.connect().await?;
-        session
-            .batch_execute(sql)
-            .await
-            .map_err(|error| of_error("postgresql", &error))
+        session.batch_execute(sql).await.map_err(|error| of_error("postgresql", &error))
     });
     tokio::time::timeout(DEADLINE, run).await.unwrap_or_else(|_| {
         let text = format!("postgresql did not finish within {} s", DEADLINE.as_secs());

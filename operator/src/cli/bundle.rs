@@ -44,10 +44,7 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Bundle> {
         let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         match value["kind"].as_str() {
             Some("AnalyticsPipeline") if pipeline.is_some() => {
-                bail!(
-                    "{} has more than one AnalyticsPipeline: use one file each",
-                    file.display()
-                )
+                bail!("{} has more than one AnalyticsPipeline: use one file each", file.display())
             }
             Some("AnalyticsPipeline") => {
                 let read: AnalyticsPipeline = serde_json::from_value(value)
@@ -59,27 +56,15 @@ fn parse(text: &str, file: &Path) -> anyhow::Result<Bundle> {
             _ => {}
         }
     }
-    let Some(pipeline) = pipeline else {
-        bail!("{} has no AnalyticsPipeline", file.display())
-    };
-    let namespace = pipeline
-        .metadata
-        .namespace
-        .clone()
-        .unwrap_or_else(|| "default".to_owned());
+    let Some(pipeline) = pipeline else { bail!("{} has no AnalyticsPipeline", file.display()) };
+    let namespace = pipeline.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let name = PipelineName::new(namespace, pipeline.metadata.name.clone().unwrap_or_default());
-    Ok(Bundle {
-        pipeline,
-        name,
-        references,
-    })
+    Ok(Bundle { pipeline, name, references })
 }
 
 fn texts(value: &Value) -> BTreeMap<String, String> {
     let pairs = value.as_object().into_iter().flatten();
-    pairs
-        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-        .collect()
+    pairs.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 fn secret_data(secret: &Value) -> anyhow::Result<BTreeMap<String, String>> {
@@ -98,9 +83,7 @@ fn override_endpoint(pipeline: &mut AnalyticsPipeline, endpoint: &str) -> anyhow
     let spec = &mut pipeline.spec;
     match endpoint.split_once('=') {
         Some(("postgres", address)) => {
-            let (host, port) = address
-                .rsplit_once(':')
-                .context("--endpoint postgres=HOST:PORT")?;
+            let (host, port) = address.rsplit_once(':').context("--endpoint postgres=HOST:PORT")?;
             host.clone_into(&mut spec.source.postgres.host);
             spec.source.postgres.port = port.parse().context("--endpoint postgres=HOST:PORT")?;
         }

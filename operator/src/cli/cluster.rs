@@ -28,10 +28,7 @@ pub async fn status(name: &str, namespace: Option<&str>) -> anyhow::Result<()> {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::default_namespaced(client),
     };
-    let pipeline = api
-        .get(name)
-        .await
-        .with_context(|| format!("AnalyticsPipeline {name}"))?;
+    let pipeline = api.get(name).await.with_context(|| format!("AnalyticsPipeline {name}"))?;
     print::pipeline(&pipeline);
     Ok(())
 }
@@ -47,21 +44,13 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
     };
     let name = PipelineName::new(namespace, bundle.name.name.clone());
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
-    let live = api
-        .get_opt(&name.name)
-        .await
-        .context("the AnalyticsPipeline cannot be read")?;
+    let live = api.get_opt(&name.name).await.context("the AnalyticsPipeline cannot be read")?;
     let live_references = references::read(&client, &name.namespace, &bundle.pipeline.spec).await;
     if let Ok(live_references) = live_references {
         bundle.references.fill_from(&live_references);
     }
-    let before = live
-        .as_ref()
-        .and_then(|live| live.status.clone())
-        .unwrap_or_default();
-    let cluster = references::cluster_uid(&client)
-        .await
-        .context("the uid of namespace kube-system")?;
+    let before = live.as_ref().and_then(|live| live.status.clone()).unwrap_or_default();
+    let cluster = references::cluster_uid(&client).await.context("the uid of namespace kube-system")?;
     let annotations = bundle.pipeline.metadata.annotations.clone().unwrap_or_default();
     let input = Input {
         name: &name,

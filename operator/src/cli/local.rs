@@ -51,25 +51,13 @@ impl Local {
         fs::create_dir_all(out).with_context(|| format!("folder {} cannot be made", out.display()))?;
         let out = out.canonicalize()?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let paths = Paths {
-            config: text(&out),
-            secrets: text(&out.join("secrets")),
-        };
+        let paths = Paths { config: text(&out), secrets: text(&out.join("secrets")) };
         let before = match fs::read_to_string(out.join("status.yaml")) {
             Ok(text) => serde_yaml_ng::from_str(&text).unwrap_or_default(),
             Err(_) => AnalyticsPipelineStatus::default(),
         };
         let generation = before.observed_generation.unwrap_or(1);
-        Ok(Self {
-            args,
-            bundle,
-            generation,
-            invalid: None,
-            out,
-            paths,
-            engine: Engine::default(),
-            before,
-        })
+        Ok(Self { args, bundle, generation, invalid: None, out, paths, engine: Engine::default(), before })
     }
 
     /// Reads the file again; one that cannot be carried out leaves the last good one running.
@@ -93,13 +81,7 @@ impl Local {
     }
 
     async fn run(&mut self, mode: Mode) -> anyhow::Result<Report> {
-        let annotations = self
-            .bundle
-            .pipeline
-            .metadata
-            .annotations
-            .clone()
-            .unwrap_or_default();
+        let annotations = self.bundle.pipeline.metadata.annotations.clone().unwrap_or_default();
         let manifests = self.out.join("manifests");
         let input = Input {
             name: &self.bundle.name,
@@ -160,15 +142,11 @@ impl Local {
                 write("kafka/password", sasl.credentials.password.expose())?;
             }
             if let Some(tls) = &kafka.tls {
-                for (name, pem) in [
-                    ("kafka-ca/ca.crt", &tls.ca),
-                    ("kafka-client/tls.crt", &tls.certificate),
-                ] {
+                for (name, pem) in [("kafka-ca/ca.crt", &tls.ca), ("kafka-client/tls.crt", &tls.certificate)]
+                {
                     pem.as_ref().map_or(Ok(()), |pem| write(name, pem))?;
                 }
-                tls.key
-                    .as_ref()
-                    .map_or(Ok(()), |key| write("kafka-client/tls.key", key.expose()))?;
+                tls.key.as_ref().map_or(Ok(()), |key| write("kafka-client/tls.key", key.expose()))?;
             }
         }
         Ok(())
@@ -224,10 +202,7 @@ pub async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
             return Ok(());
         } else if stalled || begin.elapsed() > if wait.is_zero() { SETTLE } else { wait } {
             print::result(&report.status, did_anything, begin.elapsed());
-            anyhow::bail!(
-                "the pipeline {} did not get there: see the conditions above",
-                local.bundle.name
-            );
+            anyhow::bail!("the pipeline {} did not get there: see the conditions above", local.bundle.name);
         }
         let pause = if report.outcome.is_pending() { FAST } else { SLOW };
         if tokio::time::timeout(pause, shutdown.requested()).await.is_ok() {
@@ -251,11 +226,7 @@ pub async fn delete(args: &LocalArgs) -> anyhow::Result<()> {
         if report.clean {
             for name in ["sink.json", "status.yaml", "secrets", "manifests"] {
                 let path = local.out.join(name);
-                let _ = if path.is_dir() {
-                    fs::remove_dir_all(path)
-                } else {
-                    fs::remove_file(path)
-                };
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             }
             print::line(&format!(
                 "{} is gone after {:.1} s",
@@ -266,10 +237,7 @@ pub async fn delete(args: &LocalArgs) -> anyhow::Result<()> {
         }
         if begin.elapsed() > timeout {
             for left in &report.left_behind {
-                print::line(&format!(
-                    "left behind: {}\n  remove it with: {}",
-                    left.what, left.command
-                ));
+                print::line(&format!("left behind: {}\n  remove it with: {}", left.what, left.command));
             }
             anyhow::bail!("not everything could be removed within {} s", timeout.as_secs());
         }

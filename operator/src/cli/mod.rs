@@ -100,9 +100,6 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 /// `tidemark crd`: prints the custom resource definition.
 #[allow(clippy::print_stdout, reason = "the definition is the command's output")]
 pub fn crd() -> anyhow::Result<()> {
-    print!(
-        "{}",
-        serde_yaml_ng::to_string(&tidemark_crds::manifest::definition())?
-    );
+    print!("{}", serde_yaml_ng::to_string(&tidemark_crds::manifest::definition())?);
     Ok(())
 }

@@ -45,19 +45,12 @@ pub fn plan(report: &Report) {
 
 /// Status of a condition.
 pub fn condition<'a>(status: &'a AnalyticsPipelineStatus, name: &str) -> &'a str {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == name)
-        .map_or("Unknown", |c| &c.status)
+    status.conditions.iter().find(|condition| condition.type_ == name).map_or("Unknown", |c| &c.status)
 }
 
 /// One line with what matters.
 pub fn headline(status: &AnalyticsPipelineStatus) -> String {
-    let ready = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready");
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
     let (reason, message) = ready.map_or(("", ""), |c| (c.reason.as_str(), c.message.as_str()));
     format!(
         "ready {} {reason} tables {} freshness {} {message}",
@@ -85,18 +78,11 @@ pub fn conditions(status: &AnalyticsPipelineStatus) {
             _ => condition.status == "True",
         };
         let shown = if colours {
-            format!(
-                "\x1b[{}m{:<7}\x1b[0m",
-                if good { "32" } else { "31" },
-                condition.status
-            )
+            format!("\x1b[{}m{:<7}\x1b[0m", if good { "32" } else { "31" }, condition.status)
         } else {
             format!("{:<7}", condition.status)
         };
-        println!(
-            "{:<20} {shown} {:<20} {}",
-            condition.type_, condition.reason, condition.message
-        );
+        println!("{:<20} {shown} {:<20} {}", condition.type_, condition.reason, condition.message);
     }
     println!(
         "tables {}, freshness {}",
@@ -104,10 +90,7 @@ pub fn conditions(status: &AnalyticsPipelineStatus) {
         status.freshness.as_deref().unwrap_or("Unknown")
     );
     for table in status.tables.iter().flat_map(|tables| &tables.degraded) {
-        println!(
-            "  {:<28} {:<13} {:<18} {}",
-            table.name, table.state, table.reason, table.message
-        );
+        println!("  {:<28} {:<13} {:<18} {}", table.name, table.state, table.reason, table.message);
     }
 }
 

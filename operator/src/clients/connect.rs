@@ -25,9 +25,7 @@ pub struct Connect {
 
 impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connect")
-            .field("url", &self.url.as_str())
-            .finish_non_exhaustive()
+        f.debug_struct("Connect").field("url", &self.url.as_str()).finish_non_exhaustive()
     }
 }
 
@@ -43,12 +41,8 @@ impl Connect {
     pub fn new(url: &str, credentials: Option<Credentials>) -> Result<Self, Failure> {
         // A second call finds the provider installed, which is just as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let bad = |text: String| {
-            failure(
-                FailureClass::Remote,
-                format!("spec.source.connect.url {url:?}: {text}"),
-            )
-        };
+        let bad =
+            |text: String| failure(FailureClass::Remote, format!("spec.source.connect.url {url:?}: {text}"));
         let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is neither http nor https".to_owned()));
@@ -61,11 +55,7 @@ impl Connect {
             .no_proxy()
             .build()
             .map_err(|error| bad(error.to_string()))?;
-        Ok(Self {
-            http,
-            url,
-            credentials,
-        })
+        Ok(Self { http, url, credentials })
     }
 
     /// Reads `path`; `None` where Connect answers 404.
@@ -73,10 +63,7 @@ impl Connect {
         match self.call(Method::GET, path, &[], None).await? {
             None => Ok(None),
             Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| {
-                failure(
-                    FailureClass::Remote,
-                    "kafka connect: the answer is not of the expected shape",
-                )
+                failure(FailureClass::Remote, "kafka connect: the answer is not of the expected shape")
             }),
         }
     }
@@ -84,17 +71,13 @@ impl Connect {
     /// Makes a connector that does not run yet.
     pub async fn create_stopped(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), Failure> {
         let body = serde_json::json!({"name": name, "config": config, "initial_state": "STOPPED"});
-        self.call(Method::POST, &["connectors"], &[], Some(&body))
-            .await
-            .map(drop)
+        self.call(Method::POST, &["connectors"], &[], Some(&body)).await.map(drop)
     }
 
     /// Writes a connector's whole configuration.
     pub async fn put_config(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), Failure> {
         let body = serde_json::json!(config);
-        self.call(Method::PUT, &["connectors", name, "config"], &[], Some(&body))
-            .await
-            .map(drop)
+        self.call(Method::PUT, &["connectors", name, "config"], &[], Some(&body)).await.map(drop)
     }
 
     /// Asks for `pause`, `resume` or `stop`.
@@ -105,31 +88,23 @@ impl Connect {
     /// Restarts the connector and its tasks where they failed.
     pub async fn restart_failed(&self, name: &str) -> Result<(), Failure> {
         let query = [("includeTasks", "true"), ("onlyFailed", "true")];
-        self.found(Method::POST, &["connectors", name, "restart"], &query)
-            .await
+        self.found(Method::POST, &["connectors", name, "restart"], &query).await
     }
 
     /// Forgets where a stopped connector stands; one that is gone has nothing to forget.
     pub async fn delete_offsets(&self, name: &str) -> Result<(), Failure> {
-        self.call(Method::DELETE, &["connectors", name, "offsets"], &[], None)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, &["connectors", name, "offsets"], &[], None).await.map(drop)
     }
 
     /// Removes a connector; one that is gone is as it should be.
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {
-        self.call(Method::DELETE, &["connectors", name], &[], None)
-            .await
-            .map(drop)
+        self.call(Method::DELETE, &["connectors", name], &[], None).await.map(drop)
     }
 
     async fn found(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
         match self.call(method, path, query, None).await? {
             Some(_) => Ok(()),
-            None => Err(failure(
-                FailureClass::Remote,
-                "kafka connect: the connector does not exist",
-            )),
+            None => Err(failure(FailureClass::Remote, "kafka connect: the connector does not exist")),
         }
     }
 
@@ -146,10 +121,7 @@ impl Connect {
                 segments.pop_if_empty().extend(path);
             }
             Err(()) => {
-                return Err(failure(
-                    FailureClass::Remote,
-                    "spec.source.connect.url has no path",
-                ));
+                return Err(failure(FailureClass::Remote, "spec.source.connect.url has no path"));
             }
         }
         if !query.is_empty() {
@@ -207,18 +179,12 @@ fn of_status(status: StatusCode, body: &[u8], secrets: &[&str]) -> Failure {
         408 | 409 | 429 | 502..=504 => FailureClass::Unreachable,
         _ => FailureClass::Remote,
     };
-    let mut message = serde_json::from_slice::<ErrorBody>(body)
-        .map(|body| body.message)
-        .unwrap_or_default();
+    let mut message = serde_json::from_slice::<ErrorBody>(body).map(|body| body.message).unwrap_or_default();
     for secret in secrets {
         message = message.replace(secret, "***");
     }
     let message = message.replace('\n', " ");
-    let text = if message.is_empty() {
-        format!("http status {status}")
-    } else {
-        message
-    };
+    let text = if message.is_empty() { format!("http status {status}") } else { message };
     failure(class, format!("kafka connect: {text}"))
 }
 
@@ -238,10 +204,7 @@ mod tests {
     #[test]
     fn the_page_of_another_server_is_not_shown() {
         let failure = of_status(StatusCode::INTERNAL_SERVER_ERROR, b"<html>inner</html>", &[]);
-        assert_eq!(
-            failure.message,
-            "kafka connect: http status 500 Internal Server Error"
-        );
+        assert_eq!(failure.message, "kafka connect: http status 500 Internal Server Error");
     }
 
     #[test]

@@ -70,9 +70,7 @@ pub struct KafkaLook {
 impl KafkaAdmin {
     /// Keeps how to connect; nothing is connected before the first call.
     pub fn new(connection: &Connection) -> Result<Self, Failure> {
-        Ok(Self {
-            connection: connection.clone(),
-        })
+        Ok(Self { connection: connection.clone() })
     }
 
     /// Opens a look that also sees the committed offsets of `group`. Blocks.
@@ -83,12 +81,9 @@ impl KafkaAdmin {
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "false")
             .set("fetch.wait.max.ms", "50");
-        let consumer: BaseConsumer<LastError> = config
-            .create_with_context(LastError::default())
-            .map_err(|error| of_error("client", &error))?;
-        Ok(KafkaLook {
-            consumer: Box::new(consumer),
-        })
+        let consumer: BaseConsumer<LastError> =
+            config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
+        Ok(KafkaLook { consumer: Box::new(consumer) })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
@@ -119,21 +114,13 @@ impl KafkaAdmin {
     pub async fn delete_topics(&self, names: &[String]) -> Result<(), Failure> {
         let admin = self.admin()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        accept(
-            "delete topic",
-            admin.delete_topics(&names, &options()).await,
-            Code::UnknownTopicOrPartition,
-        )
+        accept("delete topic", admin.delete_topics(&names, &options()).await, Code::UnknownTopicOrPartition)
     }
 
     /// Removes a consumer group; one that is gone is as it should be.
     pub async fn delete_group(&self, id: &str) -> Result<(), Failure> {
         let admin = self.admin()?;
-        accept(
-            "delete group",
-            admin.delete_groups(&[id], &options()).await,
-            Code::GroupIdNotFound,
-        )
+        accept("delete group", admin.delete_groups(&[id], &options()).await, Code::GroupIdNotFound)
     }
 
     /// Writes one record and waits until the brokers have it.
@@ -151,23 +138,17 @@ impl KafkaAdmin {
 impl KafkaLook {
     /// `cluster.id`, empty where the brokers have none.
     pub fn cluster_id(&self) -> String {
-        self.consumer
-            .client()
-            .fetch_cluster_id(DEADLINE)
-            .unwrap_or_default()
+        self.consumer.client().fetch_cluster_id(DEADLINE).unwrap_or_default()
     }
 
     /// Number of brokers, and the partitions of each topic.
     pub fn topics(&self) -> Result<(usize, BTreeMap<String, i32>), Failure> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(None, DEADLINE)
-            .map_err(|error| self.explain("metadata", &error))?;
+        let metadata =
+            self.consumer.fetch_metadata(None, DEADLINE).map_err(|error| self.explain("metadata", &error))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         let partitions = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let topics = topics
-            .map(|topic| (topic.name().to_owned(), partitions(topic.partitions().len())))
-            .collect();
+        let topics =
+            topics.map(|topic| (topic.name().to_owned(), partitions(topic.partitions().len()))).collect();
         Ok((metadata.brokers().len(), topics))
     }
 
@@ -199,40 +180,31 @@ impl KafkaLook {
             }
         }
         let answer = self.consumer.committed_offsets(wanted, DEADLINE);
-        Ok(offsets(
-            &answer.map_err(|error| self.explain("committed offsets", &error))?,
-        ))
+        Ok(offsets(&answer.map_err(|error| self.explain("committed offsets", &error))?))
     }
 
     /// Consumer groups whose id starts with `prefix`, and their numbers of members.
     pub fn groups(&self, prefix: &str) -> Result<BTreeMap<String, usize>, Failure> {
         let list = self.consumer.client().fetch_group_list(None, DEADLINE);
         let list = list.map_err(|error| self.explain("groups", &error))?;
-        let ours = list
-            .groups()
-            .iter()
-            .filter(|group| group.name().starts_with(prefix) && group.state() != "Dead");
-        Ok(ours
-            .map(|group| (group.name().to_owned(), group.members().len()))
-            .collect())
+        let ours =
+            list.groups().iter().filter(|group| group.name().starts_with(prefix) && group.state() != "Dead");
+        Ok(ours.map(|group| (group.name().to_owned(), group.members().len())).collect())
     }
 
     /// The last messages of partition 0 of a topic, oldest first.
     pub fn tail(&self, topic: &str) -> Result<Vec<TailMessage>, Failure> {
         let what = format!("read {topic}");
         let wrong = |error: &KafkaError| self.explain(&what, error);
-        let (low, high) = self
-            .consumer
-            .fetch_watermarks(topic, 0, DEADLINE)
-            .map_err(|error| wrong(&error))?;
+        let (low, high) =
+            self.consumer.fetch_watermarks(topic, 0, DEADLINE).map_err(|error| wrong(&error))?;
         let mut messages = Vec::new();
         if high <= low {
             return Ok(messages);
         }
         let mut from = TopicPartitionList::new();
         let start = Offset::Offset(low.max(high - TAIL));
-        from.add_partition_offset(topic, 0, start)
-            .map_err(|error| wrong(&error))?;
+        from.add_partition_offset(topic, 0, start).map_err(|error| wrong(&error))?;
         self.consumer.assign(&from).map_err(|error| wrong(&error))?;
         let until = Instant::now() + DEADLINE;
         // A topic that ends in a transaction marker never shows its last offset: a quiet moment ends it too.
@@ -259,13 +231,7 @@ impl KafkaLook {
     fn explain(&self, what: &str, error: &KafkaError) -> Failure {
         // Polling delivers the client's errors to the context.
         while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
-        let last = self
-            .consumer
-            .context()
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let last = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match last {
             Some((code, reason)) => failure(class_of(code), format!("kafka: {what}: {reason}")),
             None => of_error(what, error),
@@ -274,10 +240,7 @@ impl KafkaLook {
 }
 
 fn tail_message(message: &rdkafka::message::BorrowedMessage<'_>) -> TailMessage {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let headers = message.headers().map(|headers| {
         let text = |header: rdkafka::message::Header<'_, &[u8]>| {
@@ -289,10 +252,7 @@ fn tail_message(message: &rdkafka::message::BorrowedMessage<'_>) -> TailMessage 
     TailMessage {
         value: message.payload().unwrap_or_default().to_vec(),
         headers: headers.unwrap_or_default(),
-        age_ms: message
-            .timestamp()
-            .to_millis()
-            .map_or(i64::MAX, |written| now.saturating_sub(written)),
+        age_ms: message.timestamp().to_millis().map_or(i64::MAX, |written| now.saturating_sub(written)),
     }
 }
 
@@ -300,19 +260,14 @@ fn offsets(list: &TopicPartitionList) -> Offsets {
     let mut found = Offsets::new();
     for element in list.elements() {
         if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
-            found
-                .entry(element.topic().to_owned())
-                .or_default()
-                .insert(element.partition(), offset);
+            found.entry(element.topic().to_owned()).or_default().insert(element.partition(), offset);
         }
     }
     found
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new()
-        .request_timeout(Some(DEADLINE))
-        .operation_timeout(Some(DEADLINE))
+    AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE))
 }
 
 /// What an admin call says of each object: its name, or its name and why not.

@@ -13,8 +13,5 @@ const MESSAGE_LIMIT: usize = 256;
 /// Builds a failure with its text cut to what a condition may show.
 pub(crate) fn failure(class: FailureClass, message: impl AsRef<str>) -> Failure {
     let first = message.as_ref().lines().next().unwrap_or_default();
-    Failure {
-        class,
-        message: first.chars().take(MESSAGE_LIMIT).collect(),
-    }
+    Failure { class, message: first.chars().take(MESSAGE_LIMIT).collect() }
 }

@@ -100,25 +100,15 @@ impl PostgresTarget {
 /// Classifies an error of PostgreSQL; `what` says what was tried.
 pub(crate) fn of_error(what: &str, error: &tokio_postgres::Error) -> Failure {
     let Some(answer) = error.as_db_error() else {
-        return failure(
-            FailureClass::Unreachable,
-            format!("{what}: {}", with_cause(error)),
-        );
+        return failure(FailureClass::Unreachable, format!("{what}: {}", with_cause(error)));
     };
     let code = answer.code();
-    let class = if [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    ]
-    .contains(code)
+    let class = if [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
     {
         FailureClass::Authentication
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         FailureClass::Permission
-    } else if ["57", "53", "08"]
-        .iter()
-        .any(|class| code.code().starts_with(class))
-    {
+    } else if ["57", "53", "08"].iter().any(|class| code.code().starts_with(class)) {
         FailureClass::Unreachable
     } else {
         FailureClass::Remote

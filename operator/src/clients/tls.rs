@@ -18,10 +18,7 @@ pub(super) fn client_config(pem: Option<&str>, check_name: bool) -> Result<Clien
     // A second call finds the provider installed, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let bad = |text: String| {
-        failure(
-            FailureClass::Remote,
-            format!("the certificate authority is not valid: {text}"),
-        )
+        failure(FailureClass::Remote, format!("the certificate authority is not valid: {text}"))
     };
     let mut roots = RootCertStore::empty();
     if let Some(pem) = pem {
@@ -36,13 +33,10 @@ pub(super) fn client_config(pem: Option<&str>, check_name: bool) -> Result<Clien
         return Err(bad("it has no certificate".to_owned()));
     }
     if check_name {
-        return Ok(ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth());
+        return Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth());
     }
-    let inner = WebPkiServerVerifier::builder(Arc::new(roots))
-        .build()
-        .map_err(|error| bad(error.to_string()))?;
+    let inner =
+        WebPkiServerVerifier::builder(Arc::new(roots)).build().map_err(|error| bad(error.to_string()))?;
     Ok(ClientConfig::builder()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyName(inner)))
@@ -63,10 +57,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         // The name is looked at after the signature, validity and usage passed.
-        match self
-            .0
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-        {
+        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),

@@ -26,14 +26,8 @@ pub const EPOCH_INTENT: &str = "epoch";
 /// Key of the epoch header's value.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Users' keys that would undo what the rows' correctness rests on, by their beginnings.
-const REFUSED_PREFIXES: [&str; 6] = [
-    "transforms",
-    "tidemark.",
-    "key.converter",
-    "value.converter",
-    "signal.",
-    "notification.",
-];
+const REFUSED_PREFIXES: [&str; 6] =
+    ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification."];
 
 /// What the connector is built from.
 #[derive(Debug, Clone, Copy)]
@@ -68,18 +62,10 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     set("slot.name", input.name.replication_slot());
     set("publication.name", input.name.publication());
     set("table.include.list", include_list(input.tables));
-    let topics = Topics {
-        prefix: &spec.kafka.topic_prefix,
-    };
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
     set("signal.kafka.topic", topics.signal());
-    set(
-        "signal.kafka.groupId",
-        format!("{}signal", input.name.consumer_group_prefix()),
-    );
-    set(
-        "signal.kafka.bootstrap.servers",
-        spec.kafka.bootstrap_servers.clone(),
-    );
+    set("signal.kafka.groupId", format!("{}signal", input.name.consumer_group_prefix()));
+    set("signal.kafka.bootstrap.servers", spec.kafka.bootstrap_servers.clone());
     set("notification.sink.topic.name", topics.notification());
     set(EPOCH_KEY, input.epoch.to_string());
     set(MARK_KEY, input.mark.to_owned());
@@ -102,11 +88,7 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
             config.insert(key.clone(), value.clone());
         }
     }
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// What is the same for every pipeline.
@@ -149,17 +131,12 @@ fn fixed() -> BTreeMap<String, String> {
         ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
         ("value.converter.schemas.enable", "false"),
         ("transforms", "epoch"),
-        (
-            "transforms.epoch.type",
-            "org.apache.kafka.connect.transforms.InsertHeader",
-        ),
+        ("transforms.epoch.type", "org.apache.kafka.connect.transforms.InsertHeader"),
         ("transforms.epoch.header", EPOCH_HEADER),
         // Growing pauses within the task, then it fails and the operator restarts it.
         ("errors.max.retries", "10"),
     ];
-    FIXED
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    FIXED.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 fn ssl_mode(mode: TlsMode) -> &'static str {
@@ -172,10 +149,8 @@ fn ssl_mode(mode: TlsMode) -> &'static str {
 
 /// Debezium reads regular expressions, anchored, with commas between them.
 pub(super) fn include_list(tables: &[SourceTable]) -> String {
-    let mut names: Vec<String> = tables
-        .iter()
-        .map(|table| format!("{}\\.{}", escaped(&table.schema), escaped(&table.name)))
-        .collect();
+    let mut names: Vec<String> =
+        tables.iter().map(|table| format!("{}\\.{}", escaped(&table.schema), escaped(&table.name))).collect();
     names.sort();
     names.join(",")
 }
@@ -224,10 +199,7 @@ fn signal_security(spec: &AnalyticsPipelineSpec, config: &mut BTreeMap<String, S
         (None, Some(_)) => "SASL_PLAINTEXT",
         (Some(_), Some(_)) => "SASL_SSL",
     };
-    config.insert(
-        "signal.consumer.security.protocol".to_owned(),
-        protocol.to_owned(),
-    );
+    config.insert("signal.consumer.security.protocol".to_owned(), protocol.to_owned());
     if let Some(sasl) = &spec.kafka.sasl {
         let mechanism = match sasl.mechanism {
             SaslMechanism::Plain => "PLAIN",
@@ -244,14 +216,7 @@ fn is_refused(key: &str) -> bool {
         return key == "signal.consumer.group.id";
     }
     REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || [
-            "name",
-            "predicates",
-            "initial_state",
-            "table.exclude.list",
-            "message.key.columns",
-        ]
-        .contains(&key)
+        || ["name", "predicates", "initial_state", "table.exclude.list", "message.key.columns"].contains(&key)
         || key.starts_with("column.")
         || key.ends_with("password")
 }
@@ -265,18 +230,14 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
         if !facts.plugin_installed {
             let message =
                 format!("connect has no plugin {CONNECTOR_CLASS}: install Debezium's PostgreSQL connector");
-            part.problems
-                .push(Problem::new("connector", Reason::ConnectorFailed, message));
+            part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
             return part;
         }
         // No epoch yet: the one of the last connector must not be used again.
         match config(&ConnectorInput { epoch: 0, ..*input }) {
             Err(problems) => part.problems.extend(problems),
             Ok(config) => {
-                let effect = Effect::Connect(ConnectEffect::Create {
-                    name: name.clone(),
-                    config,
-                });
+                let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
                 let what = format!("create connector {name}, stopped");
                 part.step(
                     (Stage::Connector, StepKind::Create),
@@ -293,8 +254,7 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
         let message = format!(
             "connector {name} exists in connect and was not made by this pipeline: remove or rename it"
         );
-        part.problems
-            .push(Problem::new("connector", Reason::Conflict, message));
+        part.problems.push(Problem::new("connector", Reason::Conflict, message));
         return part;
     }
     let raising = raising(ledger);
@@ -330,10 +290,8 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
         );
         return part;
     }
-    let settled = raising.is_none()
-        && live
-            .epoch()
-            .is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
+    let settled =
+        raising.is_none() && live.epoch().is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
     if settled || !stopped {
         state_step(input, &live.state, settled, &mut part);
     }
@@ -341,9 +299,7 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
 }
 
 fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
-    let topics = Topics {
-        prefix: &input.spec.kafka.topic_prefix,
-    };
+    let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
     needs.extend([topics.heartbeat(), topics.signal(), topics.notification()].map(Fact::Topic));

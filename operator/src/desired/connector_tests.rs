@@ -33,9 +33,7 @@ fn case(connect: &Value) -> Case {
         name: PipelineName::new("ns", "shop"),
         spec: spec(connect),
         account: Credentials::new("tidemark", "s3cret"),
-        tables: ["public.orders", "public.Odd.Name"]
-            .map(|name| name.parse().unwrap())
-            .into(),
+        tables: ["public.orders", "public.Odd.Name"].map(|name| name.parse().unwrap()).into(),
     }
 }
 
@@ -58,30 +56,17 @@ impl Case {
     fn live(&self, epoch: u16, state: &str) -> ConnectFacts {
         let mut config = config(&self.input(epoch)).unwrap();
         config.insert("name".into(), self.name.connector());
-        let connector = ConnectorFacts {
-            config,
-            state: state.into(),
-            ..ConnectorFacts::default()
-        };
-        ConnectFacts {
-            connector: Some(connector),
-            plugin_installed: true,
-        }
+        let connector = ConnectorFacts { config, state: state.into(), ..ConnectorFacts::default() };
+        ConnectFacts { connector: Some(connector), plugin_installed: true }
     }
 }
 
 fn ledger(epoch: u16) -> LedgerFacts {
-    LedgerFacts {
-        epoch: Some(epoch),
-        ..LedgerFacts::default()
-    }
+    LedgerFacts { epoch: Some(epoch), ..LedgerFacts::default() }
 }
 
 fn effects(part: &Part) -> Vec<String> {
-    part.steps
-        .iter()
-        .map(|Step { effect, .. }| format!("{effect:?}").chars().take(40).collect())
-        .collect()
+    part.steps.iter().map(|Step { effect, .. }| format!("{effect:?}").chars().take(40).collect()).collect()
 }
 
 #[test]
@@ -96,11 +81,7 @@ fn with_a_configuration_provider_no_secret_is_written() {
         "url": "http://connect:8083",
         "databaseCredentials": {"type": "ConfigProvider", "username": "${f:u}", "password": "${f:p}"},
     }));
-    let config = config(&ConnectorInput {
-        postgres: None,
-        ..case.input(1)
-    })
-    .unwrap();
+    let config = config(&ConnectorInput { postgres: None, ..case.input(1) }).unwrap();
     assert_eq!(config["database.password"], "${f:p}");
     assert!(config.values().all(|value| !value.contains("s3cret")));
 }
@@ -126,10 +107,7 @@ fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
 #[test]
 fn a_new_connector_is_made_stopped_and_without_an_epoch() {
     let case = plain();
-    let facts = ConnectFacts {
-        connector: None,
-        plugin_installed: true,
-    };
+    let facts = ConnectFacts { connector: None, plugin_installed: true };
     let part = steps(&case.input(7), &facts, &ledger(7));
     let Effect::Connect(ConnectEffect::Create { config, .. }) = &part.steps[0].effect else {
         unreachable!("the only step creates")
@@ -140,21 +118,10 @@ fn a_new_connector_is_made_stopped_and_without_an_epoch() {
 #[test]
 fn a_connector_without_its_plugin_or_with_another_mark_is_a_problem() {
     let case = plain();
-    let facts = ConnectFacts {
-        connector: None,
-        plugin_installed: false,
-    };
-    assert_eq!(
-        steps(&case.input(1), &facts, &ledger(1)).problems[0].reason,
-        Reason::ConnectorFailed
-    );
+    let facts = ConnectFacts { connector: None, plugin_installed: false };
+    assert_eq!(steps(&case.input(1), &facts, &ledger(1)).problems[0].reason, Reason::ConnectorFailed);
     let mut facts = case.live(1, "RUNNING");
-    facts
-        .connector
-        .as_mut()
-        .unwrap()
-        .config
-        .insert(MARK_KEY.into(), "tidemark u/ns/shop2".into());
+    facts.connector.as_mut().unwrap().config.insert(MARK_KEY.into(), "tidemark u/ns/shop2".into());
     let part = steps(&case.input(1), &facts, &ledger(1));
     assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict));
 }
@@ -164,12 +131,7 @@ fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
     let case = plain();
     let mut facts = case.live(2, "RUNNING");
     assert_eq!(steps(&case.input(2), &facts, &ledger(2)), Part::default());
-    facts
-        .connector
-        .as_mut()
-        .unwrap()
-        .config
-        .insert("snapshot.mode".into(), "never".into());
+    facts.connector.as_mut().unwrap().config.insert("snapshot.mode".into(), "never".into());
     let part = steps(&case.input(2), &facts, &ledger(2));
     assert!(part.steps[0].what.ends_with("snapshot.mode"), "{part:?}");
     assert!(!format!("{part:?}").contains("s3cret"));
@@ -178,39 +140,23 @@ fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
 #[test]
 fn a_connector_stays_stopped_until_its_epoch_is_settled() {
     let case = plain();
-    assert_eq!(
-        steps(&case.input(0), &case.live(0, "STOPPED"), &LedgerFacts::default()),
-        Part::default()
-    );
+    assert_eq!(steps(&case.input(0), &case.live(0, "STOPPED"), &LedgerFacts::default()), Part::default());
     let mut raising = ledger(1);
-    raising
-        .intents
-        .insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
+    raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
     let part = steps(&case.input(1), &case.live(0, "STOPPED"), &raising);
     assert!(part.steps[0].what.ends_with(EPOCH_KEY), "{part:?}");
-    assert_eq!(
-        steps(&case.input(1), &case.live(1, "STOPPED"), &raising),
-        Part::default()
-    );
+    assert_eq!(steps(&case.input(1), &case.live(1, "STOPPED"), &raising), Part::default());
     let part = steps(&case.input(1), &case.live(1, "STOPPED"), &ledger(1));
-    assert_eq!(
-        effects(&part),
-        [format!("Connect(Resume({}))", case.name.connector())]
-    );
+    assert_eq!(effects(&part), [format!("Connect(Resume({}))", case.name.connector())]);
 }
 
 #[test]
 fn the_state_of_the_spec_is_followed() {
-    for (wanted, live, verb) in [
-        ("Paused", "RUNNING", "Pause"),
-        ("Stopped", "RUNNING", "Stop"),
-        ("Running", "PAUSED", "Resume"),
-    ] {
+    for (wanted, live, verb) in
+        [("Paused", "RUNNING", "Pause"), ("Stopped", "RUNNING", "Stop"), ("Running", "PAUSED", "Resume")]
+    {
         let case = case(&json!({"url": "http://connect:8083", "state": wanted}));
         let part = steps(&case.input(1), &case.live(1, live), &ledger(1));
-        assert!(
-            effects(&part)[0].starts_with(&format!("Connect({verb}")),
-            "{part:?}"
-        );
+        assert!(effects(&part)[0].starts_with(&format!("Connect({verb}")), "{part:?}");
     }
 }

@@ -28,37 +28,23 @@ pub fn held(
     };
     if let Some(facts) = observed.clickhouse.known() {
         add(Fact::Database, facts.database_exists);
-        add(
-            Fact::Bookkeeping,
-            facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE),
-        );
+        add(Fact::Bookkeeping, facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE));
         add(Fact::Incarnation, facts.ledger.incarnation.is_some());
         for layout in layouts {
             let target = &layout.target;
-            add(
-                Fact::StateTable(target.clone()),
-                facts.objects.contains_key(target),
-            );
-            let newest = facts
-                .ledger
-                .layouts
-                .get(target)
-                .is_some_and(|known| known.version >= layout.version);
+            add(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
+            let newest =
+                facts.ledger.layouts.get(target).is_some_and(|known| known.version >= layout.version);
             add(Fact::Layout(target.clone()), newest);
             add(Fact::Fence(target.clone()), facts.fences.contains_key(target));
-            add(
-                Fact::CurrentView(target.clone()),
-                facts.objects.contains_key(&format!("{target}_current")),
-            );
+            add(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));
         }
         for view in facts.objects.keys() {
             add(Fact::View(view.clone()), true);
         }
     }
     if let Some(facts) = observed.postgres.known() {
-        let fit = !problems
-            .iter()
-            .any(|p| p.condition == ConditionType::SourceReady && p.object.is_none());
+        let fit = !problems.iter().any(|p| p.condition == ConditionType::SourceReady && p.object.is_none());
         add(Fact::Source, fit);
         add(Fact::Publication, facts.publication.is_some());
         add(Fact::SlotGone, facts.slot.is_none());
@@ -71,24 +57,16 @@ pub fn held(
     if let Some(facts) = observed.connect.known() {
         let connector = facts.connector.as_ref();
         add(Fact::Connector, connector.is_some());
-        add(
-            Fact::ConnectorStopped,
-            connector.is_none_or(|connector| connector.state == "STOPPED"),
-        );
+        add(Fact::ConnectorStopped, connector.is_none_or(|connector| connector.state == "STOPPED"));
         add(Fact::ConnectorGone, connector.is_none());
-        add(
-            Fact::OffsetsGone,
-            connector.is_none_or(|connector| connector.offset.is_none()),
-        );
+        add(Fact::OffsetsGone, connector.is_none_or(|connector| connector.offset.is_none()));
     }
     if let Some(facts) = observed.kubernetes.known() {
         let deployment = facts.objects.contains_key(&format!("Deployment/{}", name.sink()));
         add(Fact::Sink, deployment);
         // Its pods write on for a while: the consumer group has no member when the last has ended.
-        let members = observed
-            .kafka
-            .known()
-            .is_some_and(|kafka| kafka.groups.values().any(|members| *members > 0));
+        let members =
+            observed.kafka.known().is_some_and(|kafka| kafka.groups.values().any(|members| *members > 0));
         add(Fact::SinkDrained, !deployment && !members);
     }
     held

@@ -23,10 +23,8 @@ pub fn layout(
     demands: &BTreeSet<String>,
 ) -> Result<TableLayout, Problem> {
     let refuse = |reason, message: String| Problem::new(&table.name, reason, message);
-    let name: SourceTable = table
-        .name
-        .parse()
-        .map_err(|error| refuse(Reason::InvalidSpec, format!("spec.tables: {error}")))?;
+    let name: SourceTable =
+        table.name.parse().map_err(|error| refuse(Reason::InvalidSpec, format!("spec.tables: {error}")))?;
     let mapped = mapping::map_columns(&pg_columns(source), &table.columns)
         .map_err(|refusals| of_refusals(&table.name, &refusals))?;
     let columns = match previous {
@@ -35,12 +33,7 @@ pub fn layout(
     };
     let partition_by = table.partition_by.clone();
     if let Some(text) = &partition_by {
-        let fail = |error| {
-            refuse(
-                Reason::UnsafePartitionBy,
-                format!("table {}: {error}", table.name),
-            )
-        };
+        let fail = |error| refuse(Reason::UnsafePartitionBy, format!("table {}: {error}", table.name));
         let expression = PartitionExpression::check(text, &columns).map_err(fail)?;
         // Later growth is not refused: the table is there and holds its rows.
         if let (None, Some((lowest, highest))) = (previous, source.key_range) {
@@ -81,11 +74,8 @@ fn pg_columns(source: &SourceTableFacts) -> Vec<PgColumn> {
 }
 
 fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {
-    let reason = if refusals.contains(&Refusal::NoPrimaryKey) {
-        Reason::NoPrimaryKey
-    } else {
-        Reason::InvalidSpec
-    };
+    let reason =
+        if refusals.contains(&Refusal::NoPrimaryKey) { Reason::NoPrimaryKey } else { Reason::InvalidSpec };
     let texts: Vec<String> = refusals.iter().map(ToString::to_string).collect();
     Problem::new(table, reason, format!("table {table}: {}", texts.join("; ")))
 }
@@ -96,17 +86,11 @@ fn followed(
     mapped: &MappedColumns,
     previous: &TableLayout,
 ) -> Result<Vec<ColumnLayout>, Problem> {
-    let now: BTreeMap<i16, &ColumnLayout> = mapped
-        .columns
-        .iter()
-        .map(|column| (column.attnum, column))
-        .collect();
+    let now: BTreeMap<i16, &ColumnLayout> =
+        mapped.columns.iter().map(|column| (column.attnum, column)).collect();
     let before: BTreeSet<i16> = previous.columns.iter().map(|column| column.attnum).collect();
     let keys = |columns: &[ColumnLayout]| {
-        columns
-            .iter()
-            .filter_map(|column| Some((column.key?, column.attnum)))
-            .collect::<BTreeMap<_, _>>()
+        columns.iter().filter_map(|column| Some((column.key?, column.attnum))).collect::<BTreeMap<_, _>>()
     };
     if keys(&mapped.columns) != keys(&previous.columns) {
         let message = format!(
@@ -121,13 +105,7 @@ fn followed(
             columns.push(merged(table, old, new)?);
         }
     }
-    columns.extend(
-        mapped
-            .columns
-            .iter()
-            .filter(|column| !before.contains(&column.attnum))
-            .cloned(),
-    );
+    columns.extend(mapped.columns.iter().filter(|column| !before.contains(&column.attnum)).cloned());
     Ok(columns)
 }
 
@@ -167,16 +145,10 @@ fn ignored(
 ) -> Vec<String> {
     let stored: BTreeSet<&str> = columns.iter().map(|column| column.source.as_str()).collect();
     let before = previous.into_iter().flat_map(|previous| {
-        previous
-            .ignored
-            .iter()
-            .chain(previous.columns.iter().map(|column| &column.source))
+        previous.ignored.iter().chain(previous.columns.iter().map(|column| &column.source))
     });
     let all: BTreeSet<&String> = mapped.ignored.iter().chain(before).chain(demands).collect();
-    all.into_iter()
-        .filter(|name| !stored.contains(name.as_str()))
-        .cloned()
-        .collect()
+    all.into_iter().filter(|name| !stored.contains(name.as_str())).cloned().collect()
 }
 
 #[cfg(test)]

@@ -96,15 +96,8 @@ fn a_column_dropped_and_added_with_another_type_is_not_a_change_of_type() {
     now.columns.remove(1);
     now.columns.push(column(5, "status", "integer", true));
     let layout = next(&now, &first()).unwrap();
-    let status = layout
-        .columns
-        .iter()
-        .find(|column| column.target == "status")
-        .unwrap();
-    assert_eq!(
-        (status.attnum, status.r#type.to_string().as_str()),
-        (5, "Nullable(Int32)")
-    );
+    let status = layout.columns.iter().find(|column| column.target == "status").unwrap();
+    assert_eq!((status.attnum, status.r#type.to_string().as_str()), (5, "Nullable(Int32)"));
     assert!(layout.ignored.is_empty());
 }
 
@@ -113,13 +106,7 @@ fn a_renamed_column_keeps_its_place_and_name_in_the_state_table() {
     let mut now = orders();
     now.columns[2].name = "remark".into();
     let layout = next(&now, &first()).unwrap();
-    assert_eq!(
-        (
-            layout.columns[2].source.as_str(),
-            layout.columns[2].target.as_str()
-        ),
-        ("remark", "note")
-    );
+    assert_eq!((layout.columns[2].source.as_str(), layout.columns[2].target.as_str()), ("remark", "note"));
 }
 
 #[test]
@@ -139,9 +126,7 @@ fn a_change_to_another_type_is_refused_with_the_statement_that_undoes_it() {
     let problem = next(&now, &first()).unwrap_err();
     assert_eq!(problem.reason, Reason::TypeConflict);
     assert!(
-        problem
-            .message
-            .contains("ALTER TABLE public.orders ALTER COLUMN quantity TYPE integer"),
+        problem.message.contains("ALTER TABLE public.orders ALTER COLUMN quantity TYPE integer"),
         "{problem:?}"
     );
 }
@@ -179,8 +164,5 @@ fn a_partition_expression_outside_the_key_is_refused_and_a_growing_range_is_not(
     let mut grown = orders();
     grown.key_range = Some((1, 100_000_000));
     assert!(layout(&wish, &grown, None, &BTreeSet::new()).is_err());
-    assert_eq!(
-        layout(&wish, &grown, Some(&made), &BTreeSet::new()).unwrap(),
-        made
-    );
+    assert_eq!(layout(&wish, &grown, Some(&made), &BTreeSet::new()).unwrap(), made);
 }

@@ -40,12 +40,9 @@ pub struct SinkInput<'a> {
 
 /// Labels that select the sink's pods; never changed, since a Deployment's selector is immutable.
 pub fn selector_labels(name: &PipelineName) -> BTreeMap<String, String> {
-    [
-        ("app.kubernetes.io/name", "tidemark-sink"),
-        ("app.kubernetes.io/instance", name.name.as_str()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+    [("app.kubernetes.io/name", "tidemark-sink"), ("app.kubernetes.io/instance", name.name.as_str())]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Labels of every object of the sink.
@@ -59,10 +56,8 @@ pub fn labels(name: &PipelineName) -> BTreeMap<String, String> {
 
 /// Selector of the sink's pods as text, for the scale subresource.
 pub fn selector_text(name: &PipelineName) -> String {
-    let parts: Vec<String> = selector_labels(name)
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let parts: Vec<String> =
+        selector_labels(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
     parts.join(",")
 }
 

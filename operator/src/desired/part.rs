@@ -28,21 +28,14 @@ pub struct Problem {
 impl Problem {
     /// Builds a problem.
     pub fn new(object: impl Into<String>, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            object: object.into(),
-            reason,
-            message: message.into(),
-        }
+        Self { object: object.into(), reason, message: message.into() }
     }
 }
 
 impl Part {
     /// A part that is nothing but one problem.
     pub fn problem(problem: Problem) -> Self {
-        Self {
-            steps: Vec::new(),
-            problems: vec![problem],
-        }
+        Self { steps: Vec::new(), problems: vec![problem] }
     }
 
     /// Takes over the steps and problems of `other`.
@@ -60,30 +53,18 @@ impl Part {
         gives: Option<Fact>,
         effect: Effect,
     ) {
-        self.steps.push(Step {
-            stage,
-            kind,
-            what: what.into(),
-            needs,
-            gives,
-            effect,
-        });
+        self.steps.push(Step { stage, kind, what: what.into(), needs, gives, effect });
     }
 }
 
 /// Whether a COMMENT is `mark`, alone or followed by a space and a hash: the object is of this pipeline.
 pub fn is_ours(comment: &str, mark: &str) -> bool {
-    comment
-        .strip_prefix(mark)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    comment.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 /// The hash behind the mark of a COMMENT; empty where there is none.
 pub fn hash_in<'a>(comment: &'a str, mark: &str) -> &'a str {
-    comment
-        .strip_prefix(mark)
-        .and_then(|rest| rest.strip_prefix(' '))
-        .unwrap_or_default()
+    comment.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' ')).unwrap_or_default()
 }
 
 /// The problem of an object that exists and is not ours.

@@ -94,26 +94,14 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka);
         desired.take(ConditionType::ConnectorRunning, part);
     }
-    desired.held = held::held(
-        subject.name,
-        &desired.steps,
-        &desired.problems,
-        &layouts,
-        observed,
-    );
+    desired.held = held::held(subject.name, &desired.steps, &desired.problems, &layouts, observed);
     desired
 }
 
 /// Topic of the dead letters.
 pub fn dead_letter_topic(spec: &AnalyticsPipelineSpec) -> String {
-    let topics = Topics {
-        prefix: &spec.kafka.topic_prefix,
-    };
-    spec.sink
-        .dead_letter
-        .topic
-        .clone()
-        .unwrap_or_else(|| topics.dead_letter())
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    spec.sink.dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter())
 }
 
 impl Desired {
@@ -125,11 +113,7 @@ impl Desired {
     }
 
     fn problem(&mut self, condition: ConditionType, problem: super::part::Problem) {
-        let super::part::Problem {
-            object,
-            reason,
-            message,
-        } = problem;
+        let super::part::Problem { object, reason, message } = problem;
         let found = match object.as_str() {
             "source" | "connector" | "" => Problem::of_all(condition, reason, message),
             _ => Problem::of(condition, object, reason, message),
@@ -170,9 +154,7 @@ fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) 
             ));
             continue;
         };
-        let demands = clickhouse
-            .and_then(|facts| facts.demands.get(&target))
-            .unwrap_or(&nothing);
+        let demands = clickhouse.and_then(|facts| facts.demands.get(&target)).unwrap_or(&nothing);
         match layouts::layout(table, facts, previous, demands) {
             Ok(layout) => chosen.push(layout),
             Err(problem) => {
@@ -198,10 +180,7 @@ fn source(subject: &Subject<'_>, sources: &[SourceTable], postgres: &PostgresFac
 
 fn state(subject: &Subject<'_>, layouts: &[TableLayout], facts: &ClickHouseFacts, desired: &mut Desired) {
     let database = &subject.spec.clickhouse.database;
-    desired.take(
-        ConditionType::TablesInSync,
-        tables::bookkeeping(database, subject.mark, facts),
-    );
+    desired.take(ConditionType::TablesInSync, tables::bookkeeping(database, subject.mark, facts));
     if facts.ledger.incarnation.is_none() {
         desired.steps.push(Step {
             stage: Stage::Ledger,
@@ -218,21 +197,14 @@ fn state(subject: &Subject<'_>, layouts: &[TableLayout], facts: &ClickHouseFacts
         });
     }
     for layout in layouts {
-        desired.take(
-            ConditionType::TablesInSync,
-            tables::state(database, subject.mark, layout, facts),
-        );
+        desired.take(ConditionType::TablesInSync, tables::state(database, subject.mark, layout, facts));
     }
 }
 
 /// Remembers which servers these are, and refuses to go on with others.
 fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut Desired) {
     let seen = [
-        (
-            "clickhouse",
-            ConditionType::TablesInSync,
-            clickhouse.server_uuid.as_str(),
-        ),
+        ("clickhouse", ConditionType::TablesInSync, clickhouse.server_uuid.as_str()),
         (
             "kafka",
             ConditionType::ConnectorRunning,
@@ -252,9 +224,7 @@ fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut D
                     "{system} is another server than before ({identity} instead of {before}): point the spec at the \
                      old one, or make a new pipeline beside this one and switch over"
                 );
-                desired
-                    .problems
-                    .push(Problem::of_all(condition, Reason::IdentityChanged, message));
+                desired.problems.push(Problem::of_all(condition, Reason::IdentityChanged, message));
             }
             None => desired.steps.push(Step {
                 stage: Stage::Ledger,
@@ -306,16 +276,10 @@ fn all_views(
         .iter()
         .filter(|view| !answers.contains_key(&view.hash) && !in_place(view))
         .filter(|view| views::is_ready(&input, &all, view, facts))
-        .map(|view| Question {
-            hash: view.hash.clone(),
-            sql: view.probe.clone(),
-        })
+        .map(|view| Question { hash: view.hash.clone(), sql: view.probe.clone() })
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
-    desired.take(
-        ConditionType::ViewsInSync,
-        views::steps(&input, &all, facts, answers),
-    );
+    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers));
 }
 
 fn sink(
@@ -341,39 +305,22 @@ fn sink(
     if layouts.is_empty() {
         return;
     }
-    let routes: Vec<(SourceTable, String)> = layouts
-        .iter()
-        .map(|layout| (layout.source.clone(), layout.target.clone()))
-        .collect();
+    let routes: Vec<(SourceTable, String)> =
+        layouts.iter().map(|layout| (layout.source.clone(), layout.target.clone())).collect();
     // Shown in the plan; never applied, since the steps need the incarnation.
-    let incarnation = clickhouse
-        .ledger
-        .incarnation
-        .as_deref()
-        .unwrap_or("known-after-apply");
+    let incarnation = clickhouse.ledger.incarnation.as_deref().unwrap_or("known-after-apply");
     let config = match sink_config(subject.spec, subject.name, incarnation, &routes, subject.paths) {
         Ok(config) => config,
         Err(error) => {
             let message = format!("spec.sink: {error}");
-            desired.problems.push(Problem::of_all(
-                ConditionType::SpecValid,
-                Reason::InvalidSpec,
-                message,
-            ));
+            desired.problems.push(Problem::of_all(ConditionType::SpecValid, Reason::InvalidSpec, message));
             return;
         }
     };
-    let input = SinkInput {
-        name: subject.name,
-        uid: subject.uid,
-        image: subject.image,
-        spec: subject.spec,
-    };
+    let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
     let mut needs = vec![Fact::Incarnation];
     needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
-    desired
-        .steps
-        .extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
+    desired.steps.extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
 }
 
 /// The connector and the snapshots: what brings changes, and when a table counts as complete.
@@ -396,19 +343,11 @@ fn change_data_capture(
         name: subject.name,
         mark: subject.mark,
         spec: subject.spec,
-        postgres: subject
-            .resolved
-            .postgres
-            .as_ref()
-            .ok()
-            .map(|account| &account.credentials),
+        postgres: subject.resolved.postgres.as_ref().ok().map(|account| &account.credentials),
         tables: sources,
         epoch: ledger.epoch.unwrap_or(0),
     };
-    desired.take(
-        ConditionType::ConnectorRunning,
-        connector::steps(&input, connect, ledger),
-    );
+    desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, ledger));
     let failed = connect.connector.as_ref().is_some_and(|connector| {
         connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
     });

@@ -98,10 +98,7 @@ pub(super) fn ecommerce() -> Preset {
 impl Preset {
     /// The SELECT of an object, its placeholders still in it.
     pub(super) fn template(object: &Object) -> &'static str {
-        FILES
-            .iter()
-            .find(|(file, _)| *file == object.file)
-            .map_or("", |(_, text)| text)
+        FILES.iter().find(|(file, _)| *file == object.file).map_or("", |(_, text)| text)
     }
 
     /// The SELECT of an object, its placeholders filled.
@@ -119,12 +116,8 @@ impl Preset {
     }
 
     fn value(&self, name: &str, computed: Computed, filling: &Filling<'_>) -> String {
-        let statuses = |all: &[String]| {
-            all.iter()
-                .map(|status| literal(status))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let statuses =
+            |all: &[String]| all.iter().map(|status| literal(status)).collect::<Vec<_>>().join(", ");
         let ecommerce = &filling.views.ecommerce;
         match name {
             "database" => ident(filling.database),
@@ -160,17 +153,9 @@ fn scalar(value: &Value) -> String {
 fn table_rows(filling: &Filling<'_>) -> String {
     let count = |layout: &&TableLayout| {
         let current = qualified(filling.database, &format!("{}_current", layout.target));
-        format!(
-            "SELECT {} AS table, count() AS rows FROM {current}",
-            literal(&layout.target)
-        )
+        format!("SELECT {} AS table, count() AS rows FROM {current}", literal(&layout.target))
     };
-    filling
-        .layouts
-        .iter()
-        .map(count)
-        .collect::<Vec<_>>()
-        .join(" UNION ALL ")
+    filling.layouts.iter().map(count).collect::<Vec<_>>().join(" UNION ALL ")
 }
 
 #[cfg(test)]
@@ -204,10 +189,7 @@ mod tests {
                 );
             }
             for dependency in &object.depends_on {
-                assert!(
-                    preset.objects.iter().any(|other| other.name == *dependency),
-                    "{dependency}"
-                );
+                assert!(preset.objects.iter().any(|other| other.name == *dependency), "{dependency}");
             }
         }
     }

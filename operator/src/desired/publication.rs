@@ -27,13 +27,7 @@ pub fn preflight(tables: &[SourceTable], facts: &PostgresFacts) -> Vec<Problem> 
         |object: &str, message: String| problems.push(Problem::new(object, Reason::SourceNotReady, message));
     let role = ident(&facts.role);
     if facts.server_version < OLDEST_VERSION {
-        unfit(
-            SOURCE,
-            format!(
-                "postgresql {} is older than 13: upgrade it",
-                facts.server_version / 10_000
-            ),
-        );
+        unfit(SOURCE, format!("postgresql {} is older than 13: upgrade it", facts.server_version / 10_000));
     }
     if facts.wal_level != "logical" {
         unfit(
@@ -45,13 +39,7 @@ pub fn preflight(tables: &[SourceTable], facts: &PostgresFacts) -> Vec<Problem> 
         );
     }
     if !facts.may_replicate {
-        unfit(
-            SOURCE,
-            format!(
-                "role {} may not replicate: run ALTER ROLE {role} REPLICATION",
-                facts.role
-            ),
-        );
+        unfit(SOURCE, format!("role {} may not replicate: run ALTER ROLE {role} REPLICATION", facts.role));
     }
     if facts.slot.is_none() && facts.free_replication_slots < 1 {
         unfit(
@@ -61,10 +49,7 @@ pub fn preflight(tables: &[SourceTable], facts: &PostgresFacts) -> Vec<Problem> 
                 .to_owned(),
         );
     }
-    for (source, table) in tables
-        .iter()
-        .filter_map(|source| Some((source, facts.tables.get(source)?)))
-    {
+    for (source, table) in tables.iter().filter_map(|source| Some((source, facts.tables.get(source)?))) {
         if !table.may_select {
             let (schema, name) = (ident(&source.schema), qualified(&source.schema, &source.name));
             let message = format!(
@@ -82,24 +67,17 @@ pub fn preflight(tables: &[SourceTable], facts: &PostgresFacts) -> Vec<Problem> 
 pub fn steps(name: &PipelineName, mark: &str, tables: &[SourceTable], facts: &PostgresFacts) -> Part {
     let mut part = Part::default();
     // Names in a set: one order, whatever that of the spec.
-    let wanted: BTreeSet<&SourceTable> = tables
-        .iter()
-        .filter(|table| facts.tables.contains_key(*table))
-        .collect();
+    let wanted: BTreeSet<&SourceTable> =
+        tables.iter().filter(|table| facts.tables.contains_key(*table)).collect();
     if wanted.is_empty() {
         return part;
     }
     let publication = name.publication();
     let list = |tables: &BTreeSet<&SourceTable>| {
-        let names: Vec<String> = tables
-            .iter()
-            .map(|table| qualified(&table.schema, &table.name))
-            .collect();
+        let names: Vec<String> = tables.iter().map(|table| qualified(&table.schema, &table.name)).collect();
         names.join(", ")
     };
-    let owns_all = wanted
-        .iter()
-        .all(|table| facts.tables.get(*table).is_some_and(|facts| facts.owned));
+    let owns_all = wanted.iter().all(|table| facts.tables.get(*table).is_some_and(|facts| facts.owned));
     let quoted = ident(&publication);
     let Some(live) = &facts.publication else {
         let sql = format!(
@@ -111,52 +89,34 @@ pub fn steps(name: &PipelineName, mark: &str, tables: &[SourceTable], facts: &Po
         if facts.may_create && owns_all {
             let gives = Some(Fact::Publication);
             let what = format!("create publication {publication} for {} tables", wanted.len());
-            part.step(
-                (Stage::Publication, StepKind::Create),
-                what,
-                vec![],
-                gives,
-                Effect::Postgres { sql },
-            );
+            part.step((Stage::Publication, StepKind::Create), what, vec![], gives, Effect::Postgres { sql });
         } else {
             let message = format!(
                 "role {} may not publish the tables: let their owner run {sql}; or make the role a member of the \
                  owner and GRANT CREATE ON DATABASE to it",
                 facts.role
             );
-            part.problems
-                .push(Problem::new(SOURCE, Reason::SourceNotReady, message));
+            part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
         }
         return part;
     };
-    let missing: BTreeSet<&SourceTable> = wanted
-        .iter()
-        .filter(|table| !live.tables.contains(**table))
-        .copied()
-        .collect();
+    let missing: BTreeSet<&SourceTable> =
+        wanted.iter().filter(|table| !live.tables.contains(**table)).copied().collect();
     let mut statements = Vec::new();
     if !missing.is_empty() {
         statements.push(format!("ALTER PUBLICATION {quoted} ADD TABLE {}", list(&missing)));
     }
     if !live.all_operations {
-        statements.push(format!(
-            "ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"
-        ));
+        statements
+            .push(format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
     }
     let mut superfluous: BTreeSet<&SourceTable> = BTreeSet::new();
     if live.ours {
         // A table that is named and not there now is none that was removed.
-        superfluous = live
-            .tables
-            .iter()
-            .filter(|table| !tables.contains(table))
-            .collect();
+        superfluous = live.tables.iter().filter(|table| !tables.contains(table)).collect();
     }
     if !superfluous.is_empty() {
-        statements.push(format!(
-            "ALTER PUBLICATION {quoted} DROP TABLE {}",
-            list(&superfluous)
-        ));
+        statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&superfluous)));
     }
     if statements.is_empty() {
         return part;
@@ -165,19 +125,12 @@ pub fn steps(name: &PipelineName, mark: &str, tables: &[SourceTable], facts: &Po
     if live.ours && (owns_all || missing.is_empty()) {
         let gives = Some(Fact::Publication);
         let what = format!("alter publication {publication}");
-        part.step(
-            (Stage::Publication, StepKind::Change),
-            what,
-            vec![],
-            gives,
-            Effect::Postgres { sql },
-        );
+        part.step((Stage::Publication, StepKind::Change), what, vec![], gives, Effect::Postgres { sql });
     } else {
         let message = format!(
             "publication {publication} is not complete and not ours to alter: let its owner run {sql}"
         );
-        part.problems
-            .push(Problem::new(SOURCE, Reason::SourceNotReady, message));
+        part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }
     part
 }
@@ -211,18 +164,11 @@ mod tests {
     }
 
     fn tables() -> Vec<SourceTable> {
-        ["public.orders", "public.Odd Name"]
-            .map(|name| name.parse().unwrap())
-            .into()
+        ["public.orders", "public.Odd Name"].map(|name| name.parse().unwrap()).into()
     }
 
     fn plan(facts: &PostgresFacts) -> Part {
-        steps(
-            &PipelineName::new("ns", "shop"),
-            "tidemark u/ns/shop",
-            &tables(),
-            facts,
-        )
+        steps(&PipelineName::new("ns", "shop"), "tidemark u/ns/shop", &tables(), facts)
     }
 
     #[test]
@@ -234,32 +180,21 @@ mod tests {
     fn the_owner_gets_the_statement_where_the_role_does_not_own_the_tables() {
         let part = plan(&facts(false, None));
         assert!(part.steps.is_empty());
-        assert!(
-            part.problems[0]
-                .message
-                .contains("let their owner run CREATE PUBLICATION"),
-            "{part:?}"
-        );
+        assert!(part.problems[0].message.contains("let their owner run CREATE PUBLICATION"), "{part:?}");
     }
 
     #[test]
     fn a_complete_publication_is_left_alone_whoever_made_it() {
         for ours in [true, false] {
-            let live = PublicationFacts {
-                tables: tables().into_iter().collect(),
-                all_operations: true,
-                ours,
-            };
+            let live =
+                PublicationFacts { tables: tables().into_iter().collect(), all_operations: true, ours };
             assert_eq!(plan(&facts(false, Some(live))), Part::default());
         }
     }
 
     #[test]
     fn a_publication_of_somebody_else_is_never_altered() {
-        let live = PublicationFacts {
-            all_operations: true,
-            ..PublicationFacts::default()
-        };
+        let live = PublicationFacts { all_operations: true, ..PublicationFacts::default() };
         let part = plan(&facts(true, Some(live)));
         assert!(part.steps.is_empty());
         assert_eq!(part.problems.len(), 1);
@@ -272,10 +207,7 @@ mod tests {
         unfit.wal_level = "replica".into();
         unfit.may_replicate = false;
         unfit.free_replication_slots = 0;
-        unfit
-            .tables
-            .values_mut()
-            .for_each(|table| table.may_select = false);
+        unfit.tables.values_mut().for_each(|table| table.may_select = false);
         insta::assert_debug_snapshot!(preflight(&tables(), &unfit));
     }
 }

@@ -28,10 +28,7 @@ pub struct Paths {
 impl Paths {
     /// Folders in the sink's container.
     pub fn in_container() -> Self {
-        Self {
-            config: "/etc/tidemark".into(),
-            secrets: "/var/run/secrets/tidemark".into(),
-        }
+        Self { config: "/etc/tidemark".into(), secrets: "/var/run/secrets/tidemark".into() }
     }
 }
 
@@ -43,9 +40,7 @@ pub fn sink_config(
     routes: &[(SourceTable, String)],
     paths: &Paths,
 ) -> Result<SinkConfig, duration::ParseError> {
-    let topics = Topics {
-        prefix: &spec.kafka.topic_prefix,
-    };
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
     let secret = |file: &str| format!("{}/{file}", paths.secrets);
     let tls = spec.kafka.tls.as_ref().map(|tls| {
         let client = tls.client_certificate.is_some();

@@ -27,20 +27,11 @@ pub fn config_map(input: &SinkInput<'_>, config: &SinkConfig) -> core::ConfigMap
     let mut data = BTreeMap::new();
     let text = serde_json::to_string_pretty(config).expect("a sink configuration is plain data");
     data.insert(CONFIG_FILE.to_owned(), text + "\n");
-    if let Some(username) = input
-        .spec
-        .kafka
-        .sasl
-        .as_ref()
-        .and_then(|sasl| sasl.credentials.username.clone())
+    if let Some(username) = input.spec.kafka.sasl.as_ref().and_then(|sasl| sasl.credentials.username.clone())
     {
         data.insert(SASL_USERNAME_FILE.to_owned(), username);
     }
-    core::ConfigMap {
-        metadata: meta(input, &input.name.sink()),
-        data: Some(data),
-        ..Default::default()
-    }
+    core::ConfigMap { metadata: meta(input, &input.name.sink()), data: Some(data), ..Default::default() }
 }
 
 /// Builds the Deployment; only what needs new pods is in its pod template.
@@ -57,10 +48,7 @@ pub fn deployment(input: &SinkInput<'_>, config: &SinkConfig) -> Deployment {
         spec: Some(DeploymentSpec {
             replicas: Some(sink.replicas),
             revision_history_limit: Some(5),
-            selector: LabelSelector {
-                match_labels: Some(selector_labels(input.name)),
-                ..Default::default()
-            },
+            selector: LabelSelector { match_labels: Some(selector_labels(input.name)), ..Default::default() },
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -160,10 +148,7 @@ fn container(input: &SinkInput<'_>, mounts: Vec<core::VolumeMount>) -> core::Con
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
             run_as_non_root: Some(true),
-            capabilities: Some(core::Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                ..Default::default()
-            }),
+            capabilities: Some(core::Capabilities { drop: Some(vec!["ALL".into()]), ..Default::default() }),
             ..Default::default()
         }),
         volume_mounts: Some(mounts),
@@ -178,10 +163,7 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
     let mut volumes = vec![
         core::Volume {
             name: "config".into(),
-            config_map: Some(core::ConfigMapVolumeSource {
-                name: input.name.sink(),
-                ..Default::default()
-            }),
+            config_map: Some(core::ConfigMapVolumeSource { name: input.name.sink(), ..Default::default() }),
             ..Default::default()
         },
         core::Volume {
@@ -202,16 +184,9 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
         volumes.extend(authority_volume("clickhouse-ca", authority));
     }
     if let Some(tls) = &spec.kafka.tls {
-        volumes.extend(
-            tls.ca
-                .as_ref()
-                .and_then(|authority| authority_volume("kafka-ca", authority)),
-        );
+        volumes.extend(tls.ca.as_ref().and_then(|authority| authority_volume("kafka-ca", authority)));
         if let Some(client) = &tls.client_certificate {
-            let items = [
-                (&client.certificate_key, "tls.crt"),
-                (&client.private_key_key, "tls.key"),
-            ];
+            let items = [(&client.certificate_key, "tls.crt"), (&client.private_key_key, "tls.key")];
             volumes.push(secret_volume("kafka-client", &client.secret_name, &items));
         }
     }
@@ -270,9 +245,5 @@ fn authority_volume(name: &str, authority: &CertificateAuthority) -> Option<core
 }
 
 fn item(key: &str, path: &str) -> core::KeyToPath {
-    core::KeyToPath {
-        key: key.to_owned(),
-        path: path.to_owned(),
-        mode: None,
-    }
+    core::KeyToPath { key: key.to_owned(), path: path.to_owned(), mode: None }
 }

@@ -70,9 +70,7 @@ pub fn plan_sink_objects(desired: &[Value], live: &KubernetesFacts, needs: &[Fac
                 what: format!("{verb} {}", key.replacen('/', " ", 1)),
                 needs: needs.to_vec(),
                 gives: (object["kind"] == "Deployment").then_some(Fact::Sink),
-                effect: Effect::Kubernetes(KubernetesEffect::Apply {
-                    object: object.clone(),
-                }),
+                effect: Effect::Kubernetes(KubernetesEffect::Apply { object: object.clone() }),
             })
         })
         .collect()
@@ -80,11 +78,7 @@ pub fn plan_sink_objects(desired: &[Value], live: &KubernetesFacts, needs: &[Fac
 
 /// Whether the sink's Deployment is there and as it should be.
 pub fn sink_is_there(desired: &[Value], live: &KubernetesFacts) -> bool {
-    desired.iter().all(|object| {
-        live.objects
-            .get(&key_of(object))
-            .is_some_and(|live| covers(live, object))
-    })
+    desired.iter().all(|object| live.objects.get(&key_of(object)).is_some_and(|live| covers(live, object)))
 }
 
 /// `Kind/name` of an object.
@@ -118,16 +112,12 @@ pub fn plan_removal(name: &PipelineName, live: &KubernetesFacts, needs: &[Fact])
 /// have the same elements, quantities may be written differently.
 pub fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
-        (Value::Object(live), Value::Object(desired)) => desired.iter().all(|(key, value)| {
-            live.get(key)
-                .map_or_else(|| is_empty(value), |live| covers(live, value))
-        }),
+        (Value::Object(live), Value::Object(desired)) => desired
+            .iter()
+            .all(|(key, value)| live.get(key).map_or_else(|| is_empty(value), |live| covers(live, value))),
         (Value::Array(live), Value::Array(desired)) => {
             live.len() == desired.len()
-                && live
-                    .iter()
-                    .zip(desired)
-                    .all(|(live, desired)| covers(live, desired))
+                && live.iter().zip(desired).all(|(live, desired)| covers(live, desired))
         }
         (Value::String(live), Value::String(desired)) => {
             live == desired || quantity(live).is_some_and(|live| quantity(desired) == Some(live))
@@ -148,9 +138,7 @@ fn is_empty(value: &Value) -> bool {
 
 /// A Kubernetes quantity in thousandths, as far as it is one.
 fn quantity(text: &str) -> Option<i128> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, suffix) = text.split_at(digits);
     let thousandths: i128 = match suffix {
         "m" => 1,
@@ -188,16 +176,9 @@ mod tests {
 
     #[test]
     fn another_value_a_missing_field_or_a_longer_list_is_a_difference() {
-        for live in [
-            json!({"a": 2, "l": [1]}),
-            json!({"l": [1]}),
-            json!({"a": 1, "l": [1, 2]}),
-        ] {
+        for live in [json!({"a": 2, "l": [1]}), json!({"l": [1]}), json!({"a": 1, "l": [1, 2]})] {
             assert!(!covers(&live, &json!({"a": 1, "l": [1]})), "{live}");
         }
-        assert!(
-            !covers(&json!("v1.0"), &json!("v1.00")),
-            "names are no quantities"
-        );
+        assert!(!covers(&json!("v1.0"), &json!("v1.00")), "names are no quantities");
     }
 }

@@ -71,10 +71,7 @@ pub struct EpochIntent {
 
 /// The epoch that is being raised, if one is.
 pub fn raising(ledger: &LedgerFacts) -> Option<EpochIntent> {
-    ledger
-        .intents
-        .get(EPOCH_INTENT)
-        .and_then(|text| serde_json::from_str(text).ok())
+    ledger.intents.get(EPOCH_INTENT).and_then(|text| serde_json::from_str(text).ok())
 }
 
 /// The next writes for epochs, snapshots and fences.
@@ -124,12 +121,7 @@ fn wish(input: &SnapshotInput<'_>, live: &ConnectorFacts) -> Wish {
     if header == 0 || Some(header) != ledger.epoch {
         return Wish::Epoch(None);
     }
-    let of_epoch = |target: &String| {
-        ledger
-            .snapshots
-            .get(target)
-            .filter(|record| record.epoch == header)
-    };
+    let of_epoch = |target: &String| ledger.snapshots.get(target).filter(|record| record.epoch == header);
     let started = input
         .layouts
         .iter()
@@ -155,10 +147,7 @@ fn wish(input: &SnapshotInput<'_>, live: &ConnectorFacts) -> Wish {
     let Some(postgres) = input.postgres else {
         return Wish::Nothing;
     };
-    let lost = postgres
-        .slot
-        .as_ref()
-        .is_none_or(|slot| slot.wal_status == "lost");
+    let lost = postgres.slot.as_ref().is_none_or(|slot| slot.wal_status == "lost");
     if live.offset.is_some() && lost {
         return match input.spec.source.on_slot_lost {
             OnSlotLost::Resnapshot => Wish::Epoch(None),
@@ -180,22 +169,14 @@ fn wish(input: &SnapshotInput<'_>, live: &ConnectorFacts) -> Wish {
 /// Writes the intent; from here on `raise` goes on, also after a crash.
 fn start(input: &SnapshotInput<'_>, live: &ConnectorFacts, token: Option<String>, part: &mut Part) {
     let ledger = &input.clickhouse.ledger;
-    let seen = input
-        .clickhouse
-        .greatest_versions
-        .values()
-        .map(|version| version.epoch());
+    let seen = input.clickhouse.greatest_versions.values().map(|version| version.epoch());
     let greatest = seen.chain(ledger.epoch).chain(live.epoch()).max().unwrap_or(0);
     if greatest >= MAX_EPOCH {
         let message = "all epochs are used up: make a new pipeline beside this one and switch over";
-        part.problems
-            .push(Problem::new("source", Reason::NoProgress, message));
+        part.problems.push(Problem::new("source", Reason::NoProgress, message));
         return;
     }
-    let intent = EpochIntent {
-        epoch: greatest + 1,
-        token,
-    };
+    let intent = EpochIntent { epoch: greatest + 1, token };
     let what = format!("note the intent to raise the epoch to {}", intent.epoch);
     ledger_step(ledger, (Kind::Intent, EPOCH_INTENT), json!(intent), what, part);
 }
@@ -206,30 +187,14 @@ fn raise(input: &SnapshotInput<'_>, live: &ConnectorFacts, intent: &EpochIntent,
     let epoch = intent.epoch;
     let connect = |effect, what: &str, kind, part: &mut Part| {
         let what = format!("{what} of connector {name} for epoch {epoch}");
-        part.step(
-            (Stage::Connector, kind),
-            what,
-            vec![Fact::Connector],
-            None,
-            Effect::Connect(effect),
-        );
+        part.step((Stage::Connector, kind), what, vec![Fact::Connector], None, Effect::Connect(effect));
     };
     if live.state != "STOPPED" {
-        connect(
-            ConnectEffect::Stop(name.clone()),
-            "stop the tasks",
-            StepKind::Change,
-            part,
-        );
+        connect(ConnectEffect::Stop(name.clone()), "stop the tasks", StepKind::Change, part);
         return;
     }
     if live.offset.is_some() {
-        connect(
-            ConnectEffect::DeleteOffsets(name.clone()),
-            "delete the offsets",
-            StepKind::Drop,
-            part,
-        );
+        connect(ConnectEffect::DeleteOffsets(name.clone()), "delete the offsets", StepKind::Drop, part);
         return;
     }
     let Some(postgres) = input.postgres else { return };
@@ -239,13 +204,7 @@ fn raise(input: &SnapshotInput<'_>, live: &ConnectorFacts, intent: &EpochIntent,
             let slot = input.name.replication_slot();
             let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&slot));
             let what = format!("drop replication slot {slot} for epoch {epoch}");
-            part.step(
-                (Stage::Snapshot, StepKind::Drop),
-                what,
-                vec![],
-                None,
-                Effect::Postgres { sql },
-            );
+            part.step((Stage::Snapshot, StepKind::Drop), what, vec![], None, Effect::Postgres { sql });
         }
         return;
     }
@@ -286,17 +245,10 @@ fn raise(input: &SnapshotInput<'_>, live: &ConnectorFacts, intent: &EpochIntent,
 fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout, part: &mut Part) {
     let (ledger, target) = (&input.clickhouse.ledger, &layout.target);
     let epoch = live.epoch().unwrap_or(0);
-    let Some(record) = ledger
-        .snapshots
-        .get(target)
-        .filter(|record| record.epoch == epoch)
-    else {
+    let Some(record) = ledger.snapshots.get(target).filter(|record| record.epoch == epoch) else {
         // Written before the connector hears of the table, so before any of its events.
         let unique = ledger.next_version(Kind::Snapshot, target);
-        let signal = format!(
-            "{target}-{epoch}-{unique}-{}",
-            short_hash(&input.name.to_string())
-        );
+        let signal = format!("{target}-{epoch}-{unique}-{}", short_hash(&input.name.to_string()));
         let record = SnapshotRecord {
             epoch,
             state: SnapshotState::Requested,
@@ -310,38 +262,24 @@ fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout,
     match (record.state, &record.signal) {
         (SnapshotState::Done, _) => {}
         (SnapshotState::Requested, None) => {
-            if live
-                .offset
-                .as_ref()
-                .is_some_and(|offset| offset.snapshot_completed)
-            {
+            if live.offset.as_ref().is_some_and(|offset| offset.snapshot_completed) {
                 record_step(
                     ledger,
                     target,
-                    &SnapshotRecord {
-                        state: SnapshotState::Applying,
-                        ..record.clone()
-                    },
+                    &SnapshotRecord { state: SnapshotState::Applying, ..record.clone() },
                     part,
                 );
             }
         }
         (SnapshotState::Requested, Some(signal)) => {
             let Some(kafka) = input.kafka else { return };
-            let said = |kind: &str| {
-                kafka
-                    .notifications
-                    .iter()
-                    .any(|said| said.id == *signal && said.kind == kind)
-            };
+            let said =
+                |kind: &str| kafka.notifications.iter().any(|said| said.id == *signal && said.kind == kind);
             if said("COMPLETED") {
                 record_step(
                     ledger,
                     target,
-                    &SnapshotRecord {
-                        state: SnapshotState::Applying,
-                        ..record.clone()
-                    },
+                    &SnapshotRecord { state: SnapshotState::Applying, ..record.clone() },
                     part,
                 );
             } else if is_captured(input, live, layout) && is_signal_due(kafka, live, layout, signal) {
@@ -350,19 +288,13 @@ fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout,
         }
         (SnapshotState::Applying, _) if record.end_offsets.is_empty() => {
             // Looked up a wave later than the end was seen, so that they cover all of the snapshot.
-            let topic = Topics {
-                prefix: &input.spec.kafka.topic_prefix,
-            }
-            .table(&layout.source);
+            let topic = Topics { prefix: &input.spec.kafka.topic_prefix }.table(&layout.source);
             let ends = input.kafka.and_then(|kafka| kafka.end_offsets.get(&topic));
             if let Some(ends) = ends.filter(|ends| !ends.is_empty()) {
                 record_step(
                     ledger,
                     target,
-                    &SnapshotRecord {
-                        end_offsets: ends.clone(),
-                        ..record.clone()
-                    },
+                    &SnapshotRecord { end_offsets: ends.clone(), ..record.clone() },
                     part,
                 );
             }
@@ -372,10 +304,7 @@ fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout,
                 record_step(
                     ledger,
                     target,
-                    &SnapshotRecord {
-                        state: SnapshotState::Done,
-                        ..record.clone()
-                    },
+                    &SnapshotRecord { state: SnapshotState::Done, ..record.clone() },
                     part,
                 );
             }
@@ -387,9 +316,7 @@ fn table(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout,
 
 /// Whether the running connector already has the table, and what it needs of Kafka and PostgreSQL.
 fn is_captured(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableLayout) -> bool {
-    let topics = Topics {
-        prefix: &input.spec.kafka.topic_prefix,
-    };
+    let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let has_topic = |topic: &String| input.kafka.is_some_and(|kafka| kafka.topics.contains_key(topic));
     let published = input
         .postgres
@@ -401,10 +328,7 @@ fn is_captured(input: &SnapshotInput<'_>, live: &ConnectorFacts, layout: &TableL
         list.split(',').any(|entry| entry == name)
     });
     // Signals are read by a task that has streamed: one without an offset is still in its first snapshot.
-    let streams = live
-        .offset
-        .as_ref()
-        .is_some_and(|offset| offset.snapshot_completed);
+    let streams = live.offset.as_ref().is_some_and(|offset| offset.snapshot_completed);
     published
         && running
         && included
@@ -419,15 +343,8 @@ fn is_signal_due(kafka: &KafkaFacts, live: &ConnectorFacts, layout: &TableLayout
         .as_ref()
         .is_some_and(|offset| offset.incremental_pending.contains(&layout.source.to_string()));
     let begun = kafka.notifications.iter().any(|said| said.id == signal);
-    let patience = if begun {
-        SNAPSHOT_PATIENCE_MS
-    } else {
-        SIGNAL_PATIENCE_MS
-    };
-    kafka
-        .signals
-        .get(signal)
-        .is_none_or(|age| *age > patience && !reading)
+    let patience = if begun { SNAPSHOT_PATIENCE_MS } else { SIGNAL_PATIENCE_MS };
+    kafka.signals.get(signal).is_none_or(|age| *age > patience && !reading)
 }
 
 fn signal_step(input: &SnapshotInput<'_>, layout: &TableLayout, signal: &str, part: &mut Part) {
@@ -442,13 +359,7 @@ fn signal_step(input: &SnapshotInput<'_>, layout: &TableLayout, signal: &str, pa
         }),
     });
     let what = format!("ask for an incremental snapshot of {}", layout.source);
-    part.step(
-        (Stage::Snapshot, StepKind::Create),
-        what,
-        vec![Fact::Connector],
-        None,
-        effect,
-    );
+    part.step((Stage::Snapshot, StepKind::Create), what, vec![Fact::Connector], None, effect);
 }
 
 /// Debezium reads the names of a signal as regular expressions.
@@ -458,28 +369,17 @@ fn regex_name(layout: &TableLayout) -> String {
 
 /// Whether every partition has applied what was there when the snapshot had ended.
 fn is_applied(input: &SnapshotInput<'_>, layout: &TableLayout, record: &SnapshotRecord) -> bool {
-    let topic = Topics {
-        prefix: &input.spec.kafka.topic_prefix,
-    }
-    .table(&layout.source);
+    let topic = Topics { prefix: &input.spec.kafka.topic_prefix }.table(&layout.source);
     let progress = input.clickhouse.progress.get(&layout.target);
     let of = |offsets: Option<&BTreeMap<String, BTreeMap<i32, i64>>>, partition: &i32| {
-        offsets
-            .and_then(|offsets| offsets.get(&topic))
-            .and_then(|topic| topic.get(partition))
-            .copied()
+        offsets.and_then(|offsets| offsets.get(&topic)).and_then(|topic| topic.get(partition)).copied()
     };
     record.end_offsets.iter().all(|(partition, end)| {
-        let applied = progress
-            .and_then(|progress| progress.next_offsets.get(partition))
-            .copied();
+        let applied = progress.and_then(|progress| progress.next_offsets.get(partition)).copied();
         let committed = of(input.kafka.map(|kafka| &kafka.committed), partition);
         // Nothing is left of what was there: an empty partition, or one past its retention.
         let first = of(input.kafka.map(|kafka| &kafka.begin_offsets), partition);
-        [applied, committed, first]
-            .into_iter()
-            .flatten()
-            .any(|offset| offset >= *end)
+        [applied, committed, first].into_iter().flatten().any(|offset| offset >= *end)
     })
 }
 
@@ -504,60 +404,31 @@ fn fences(input: &SnapshotInput<'_>, part: &mut Part) {
     if !complete {
         return;
     }
-    let earlier = initial
-        .iter()
-        .filter_map(|(_, record)| record.fence.as_ref()?.parse().ok().map(Version));
+    let earlier = initial.iter().filter_map(|(_, record)| record.fence.as_ref()?.parse().ok().map(Version));
     let seen = initial
         .iter()
         .filter_map(|(layout, _)| input.clickhouse.snapshot_versions.get(&layout.target))
         .copied();
     // No row at all: the first version of the stream hides nothing that is there.
-    let fence = seen
-        .chain(earlier)
-        .max()
-        .unwrap_or(Version::new(epoch, Phase::Stream, 0, 0));
-    for (layout, record) in initial
-        .into_iter()
-        .filter(|(_, record)| record.state == SnapshotState::Applying)
+    let fence = seen.chain(earlier).max().unwrap_or(Version::new(epoch, Phase::Stream, 0, 0));
+    for (layout, record) in initial.into_iter().filter(|(_, record)| record.state == SnapshotState::Applying)
     {
         let target = &layout.target;
-        if input
-            .clickhouse
-            .fences
-            .get(target)
-            .is_none_or(|live| *live < fence)
-        {
-            let effect = Effect::Fence {
-                table: target.clone(),
-                version: fence,
-                reason: "snapshot",
-            };
+        if input.clickhouse.fences.get(target).is_none_or(|live| *live < fence) {
+            let effect = Effect::Fence { table: target.clone(), version: fence, reason: "snapshot" };
             let what = format!("raise the fence of {target} to its snapshot of epoch {epoch}");
-            part.step(
-                (Stage::Snapshot, StepKind::Change),
-                what,
-                vec![Fact::Bookkeeping],
-                None,
-                effect,
-            );
+            part.step((Stage::Snapshot, StepKind::Change), what, vec![Fact::Bookkeeping], None, effect);
         }
-        let done = SnapshotRecord {
-            state: SnapshotState::Done,
-            fence: Some(fence.to_string()),
-            ..record.clone()
-        };
+        let done =
+            SnapshotRecord { state: SnapshotState::Done, fence: Some(fence.to_string()), ..record.clone() };
         record_step(ledger, target, &done, part);
     }
 }
 
 /// Forgets the snapshots of tables that the spec no longer names: one that comes back is read again.
 fn forgotten(input: &SnapshotInput<'_>, part: &mut Part) {
-    let named: BTreeSet<String> = input
-        .spec
-        .all_tables()
-        .iter()
-        .map(|table| table.target_name().to_owned())
-        .collect();
+    let named: BTreeSet<String> =
+        input.spec.all_tables().iter().map(|table| table.target_name().to_owned()).collect();
     let ledger = &input.clickhouse.ledger;
     for target in ledger.snapshots.keys().filter(|target| !named.contains(*target)) {
         let what = format!("forget the snapshot of {target}, which the spec no longer names");
@@ -574,19 +445,8 @@ fn record_step(ledger: &LedgerFacts, target: &str, record: &SnapshotRecord, part
 }
 
 fn ledger_step(ledger: &LedgerFacts, (kind, key): (Kind, &str), value: Value, what: String, part: &mut Part) {
-    let effect = Effect::Ledger {
-        kind,
-        key: key.to_owned(),
-        version: ledger.next_version(kind, key),
-        value,
-    };
-    part.step(
-        (Stage::Snapshot, StepKind::Change),
-        what,
-        vec![Fact::Bookkeeping],
-        None,
-        effect,
-    );
+    let effect = Effect::Ledger { kind, key: key.to_owned(), version: ledger.next_version(kind, key), value };
+    part.step((Stage::Snapshot, StepKind::Change), what, vec![Fact::Bookkeeping], None, effect);
 }
 
 #[cfg(test)]

@@ -46,10 +46,7 @@ impl World {
             spec,
             account: Credentials::new("u", "p"),
             layouts: vec![layout("orders"), layout("items")],
-            connect: ConnectFacts {
-                connector: None,
-                plugin_installed: true,
-            },
+            connect: ConnectFacts { connector: None, plugin_installed: true },
             postgres: PostgresFacts::default(),
             kafka: KafkaFacts::default(),
             clickhouse: ClickHouseFacts::default(),
@@ -111,11 +108,8 @@ impl World {
     fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Connect(ConnectEffect::Create { config, .. }) => {
-                let made = ConnectorFacts {
-                    config: config.clone(),
-                    state: "STOPPED".into(),
-                    ..Default::default()
-                };
+                let made =
+                    ConnectorFacts { config: config.clone(), state: "STOPPED".into(), ..Default::default() };
                 self.connect.connector = Some(made);
             }
             Effect::Connect(ConnectEffect::PutConfig { config, .. }) => self.live().config = config.clone(),
@@ -123,23 +117,12 @@ impl World {
             Effect::Connect(ConnectEffect::DeleteOffsets(_)) => self.live().offset = None,
             Effect::Connect(ConnectEffect::Resume(_)) => {
                 self.live().state = "RUNNING".into();
-                self.live().tasks = vec![TaskFacts {
-                    id: 0,
-                    state: "RUNNING".into(),
-                    error: None,
-                }];
-                self.postgres.slot = Some(SlotFacts {
-                    wal_status: "reserved".into(),
-                    ..SlotFacts::default()
-                });
+                self.live().tasks = vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }];
+                self.postgres.slot =
+                    Some(SlotFacts { wal_status: "reserved".into(), ..SlotFacts::default() });
             }
             Effect::Postgres { sql } if sql.contains("pg_drop_replication_slot") => self.postgres.slot = None,
-            Effect::Ledger {
-                kind,
-                key,
-                version,
-                value,
-            } => self.ledger(*kind, key, *version, value),
+            Effect::Ledger { kind, key, version, value } => self.ledger(*kind, key, *version, value),
             Effect::Fence { table, version, .. } => {
                 self.clickhouse.fences.insert(table.clone(), *version);
             }
@@ -153,9 +136,7 @@ impl World {
     fn ledger(&mut self, kind: Kind, key: &str, version: u64, value: &Value) {
         let ledger = &mut self.clickhouse.ledger;
         assert!(version >= ledger.next_version(kind, key), "a row that would lose");
-        ledger
-            .versions
-            .insert((kind.as_str().into(), key.into()), version);
+        ledger.versions.insert((kind.as_str().into(), key.into()), version);
         match (kind, value) {
             (Kind::Intent, Value::Null) => drop(ledger.intents.remove(key)),
             (Kind::Snapshot, Value::Null) => drop(ledger.snapshots.remove(key)),
@@ -165,9 +146,7 @@ impl World {
                 drop(ledger.requests.insert(key.into(), value.as_str().unwrap().into()))
             }
             (Kind::Snapshot, value) => {
-                ledger
-                    .snapshots
-                    .insert(key.into(), serde_json::from_value(value.clone()).unwrap());
+                ledger.snapshots.insert(key.into(), serde_json::from_value(value.clone()).unwrap());
             }
             other => unreachable!("{other:?} is not expected"),
         }
@@ -178,18 +157,12 @@ impl World {
     }
 
     fn snapshot_ended(&mut self) {
-        self.live().offset = Some(OffsetFacts {
-            snapshot_completed: true,
-            lsn: 100,
-            incremental_pending: vec![],
-        });
+        self.live().offset =
+            Some(OffsetFacts { snapshot_completed: true, lsn: 100, incremental_pending: vec![] });
     }
 
     fn applied(&mut self, target: &str, offset: i64) {
-        let progress = ProgressFacts {
-            next_offsets: [(0, offset)].into(),
-            ..ProgressFacts::default()
-        };
+        let progress = ProgressFacts { next_offsets: [(0, offset)].into(), ..ProgressFacts::default() };
         self.clickhouse.progress.insert(target.into(), progress);
     }
 
@@ -203,10 +176,7 @@ impl World {
         world.settle();
         world.snapshot_ended();
         world.applied("orders", 10);
-        world
-            .clickhouse
-            .snapshot_versions
-            .insert("orders".into(), Version::new(1, Phase::Snapshot, 0, 50));
+        world.clickhouse.snapshot_versions.insert("orders".into(), Version::new(1, Phase::Snapshot, 0, 50));
         world.settle();
         assert_eq!(world.state("orders"), SnapshotState::Done);
         world
@@ -217,10 +187,7 @@ impl World {
 fn a_new_pipeline_raises_its_epoch_before_the_connector_runs() {
     let mut world = World::new();
     insta::assert_yaml_snapshot!(world.settle());
-    assert_eq!(
-        (world.clickhouse.ledger.epoch, world.live().epoch()),
-        (Some(1), Some(1))
-    );
+    assert_eq!((world.clickhouse.ledger.epoch, world.live().epoch()), (Some(1), Some(1)));
     assert_eq!(world.live().state, "RUNNING");
     assert!(world.clickhouse.ledger.intents.is_empty());
 }
@@ -234,11 +201,7 @@ fn a_crash_between_any_two_steps_ends_in_the_same_place() {
     let mut world = World::new();
     for _ in 0..60 {
         let mut before = std::mem::replace(&mut world, World::new());
-        let sources: Vec<_> = before
-            .layouts
-            .iter()
-            .map(|layout| layout.source.clone())
-            .collect();
+        let sources: Vec<_> = before.layouts.iter().map(|layout| layout.source.clone()).collect();
         let input = ConnectorInput {
             name: &before.name,
             mark: MARK,
@@ -264,14 +227,8 @@ fn a_crash_between_any_two_steps_ends_in_the_same_place() {
         }
         world = before;
     }
-    assert_eq!(
-        world.clickhouse.ledger.snapshots,
-        whole.clickhouse.ledger.snapshots
-    );
-    assert_eq!(
-        (world.clickhouse.ledger.epoch, world.live().state.as_str()),
-        (Some(1), "RUNNING")
-    );
+    assert_eq!(world.clickhouse.ledger.snapshots, whole.clickhouse.ledger.snapshots);
+    assert_eq!((world.clickhouse.ledger.epoch, world.live().state.as_str()), (Some(1), "RUNNING"));
 }
 
 #[test]
@@ -280,14 +237,8 @@ fn the_fence_waits_for_every_partition_and_is_the_last_snapshots_version_for_all
     world.settle();
     world.snapshot_ended();
     // An interrupted first try left rows of a lower version, and `items` has no row in the second.
-    world
-        .clickhouse
-        .snapshot_versions
-        .insert("orders".into(), Version::new(1, Phase::Snapshot, 0, 50));
-    world
-        .clickhouse
-        .snapshot_versions
-        .insert("items".into(), Version::new(1, Phase::Snapshot, 0, 20));
+    world.clickhouse.snapshot_versions.insert("orders".into(), Version::new(1, Phase::Snapshot, 0, 50));
+    world.clickhouse.snapshot_versions.insert("items".into(), Version::new(1, Phase::Snapshot, 0, 20));
     world.applied("orders", 9);
     world.settle();
     assert_eq!(world.state("orders"), SnapshotState::Applying);
@@ -295,10 +246,7 @@ fn the_fence_waits_for_every_partition_and_is_the_last_snapshots_version_for_all
     world.applied("orders", 10);
     world.settle();
     let fence = Version::new(1, Phase::Snapshot, 0, 50);
-    assert_eq!(
-        world.clickhouse.fences,
-        [("orders".to_owned(), fence), ("items".to_owned(), fence)].into()
-    );
+    assert_eq!(world.clickhouse.fences, [("orders".to_owned(), fence), ("items".to_owned(), fence)].into());
     assert_eq!(world.state("items"), SnapshotState::Done);
 }
 
@@ -311,10 +259,7 @@ fn end_offsets_are_those_of_a_wave_after_the_end_was_seen() {
     assert!(world.clickhouse.ledger.snapshots["orders"].end_offsets.is_empty());
     world.ends("orders", 30);
     world.wave();
-    assert_eq!(
-        world.clickhouse.ledger.snapshots["orders"].end_offsets,
-        [(0, 30)].into()
-    );
+    assert_eq!(world.clickhouse.ledger.snapshots["orders"].end_offsets, [(0, 30)].into());
 }
 
 #[test]
@@ -324,10 +269,7 @@ fn a_database_without_a_row_is_fenced_to_the_stream() {
     world.settle();
     world.snapshot_ended();
     world.settle();
-    assert_eq!(
-        world.clickhouse.fences["orders"],
-        Version::new(1, Phase::Stream, 0, 0)
-    );
+    assert_eq!(world.clickhouse.fences["orders"], Version::new(1, Phase::Stream, 0, 0));
 }
 
 #[test]
@@ -358,19 +300,13 @@ fn a_connector_that_was_removed_and_made_again_gets_another_epoch() {
     world.connect.connector = None;
     world.postgres.slot = None;
     world.settle();
-    assert_eq!(
-        (world.clickhouse.ledger.epoch, world.live().epoch()),
-        (Some(2), Some(2))
-    );
+    assert_eq!((world.clickhouse.ledger.epoch, world.live().epoch()), (Some(2), Some(2)));
 }
 
 #[test]
 fn an_epoch_of_retained_rows_is_never_used_again() {
     let mut world = World::new();
-    world
-        .clickhouse
-        .greatest_versions
-        .insert("orders".into(), Version::new(6, Phase::Stream, 1, 1));
+    world.clickhouse.greatest_versions.insert("orders".into(), Version::new(6, Phase::Stream, 1, 1));
     world.settle();
     assert_eq!(world.clickhouse.ledger.epoch, Some(7));
 }
@@ -401,32 +337,21 @@ fn a_lost_slot_stops_or_reads_again_as_the_spec_says() {
 fn a_table_added_later_is_asked_for_by_a_signal_and_done_when_its_end_is_applied() {
     let mut world = World::streaming();
     world.layouts.push(layout("refunds"));
-    world
-        .spec
-        .tables
-        .push(serde_json::from_value(json!({"name": "public.refunds"})).unwrap());
+    world.spec.tables.push(serde_json::from_value(json!({"name": "public.refunds"})).unwrap());
     world.ends("refunds", 4);
     world.settle();
     assert!(world.kafka.signals.is_empty(), "nobody publishes the table yet");
-    world.kafka.topics = ["shop.public.refunds", "shop.signal"]
-        .map(|topic| (topic.to_owned(), 1))
-        .into();
+    world.kafka.topics = ["shop.public.refunds", "shop.signal"].map(|topic| (topic.to_owned(), 1)).into();
     world.postgres.publication = Some(PublicationFacts {
         tables: world.layouts.iter().map(|layout| layout.source.clone()).collect(),
         all_operations: true,
         ours: true,
     });
     world.settle();
-    let signal = world.clickhouse.ledger.snapshots["refunds"]
-        .signal
-        .clone()
-        .unwrap();
+    let signal = world.clickhouse.ledger.snapshots["refunds"].signal.clone().unwrap();
     assert!(world.kafka.signals.contains_key(&signal));
     world.kafka.signals.insert(signal.clone(), SIGNAL_PATIENCE_MS + 1);
-    assert_eq!(
-        world.wave(),
-        ["ask for an incremental snapshot of public.refunds"]
-    );
+    assert_eq!(world.wave(), ["ask for an incremental snapshot of public.refunds"]);
     let aggregate = "Incremental Snapshot".to_owned();
     world.kafka.notifications.push(Notification {
         aggregate,
@@ -450,14 +375,8 @@ fn a_table_that_comes_back_with_its_old_rows_is_read_under_a_new_epoch() {
     world.settle();
     assert!(!world.clickhouse.ledger.snapshots.contains_key("items"));
     world.layouts.push(items);
-    world
-        .spec
-        .tables
-        .push(serde_json::from_value(json!({"name": "public.items"})).unwrap());
-    world
-        .clickhouse
-        .greatest_versions
-        .insert("items".into(), Version::new(1, Phase::Stream, 9, 9));
+    world.spec.tables.push(serde_json::from_value(json!({"name": "public.items"})).unwrap());
+    world.clickhouse.greatest_versions.insert("items".into(), Version::new(1, Phase::Stream, 9, 9));
     world.settle();
     assert_eq!(world.clickhouse.ledger.epoch, Some(2));
 }
@@ -466,9 +385,6 @@ fn a_table_that_comes_back_with_its_old_rows_is_read_under_a_new_epoch() {
 fn a_connector_of_somebody_else_is_left_alone() {
     let mut world = World::streaming();
     world.request = Some("again".into());
-    world
-        .live()
-        .config
-        .insert(MARK_KEY.into(), "tidemark other".into());
+    world.live().config.insert(MARK_KEY.into(), "tidemark other".into());
     assert!(world.wave().is_empty());
 }

@@ -52,18 +52,11 @@ pub(super) fn lint(sql: &str) -> Option<String> {
         let Token::Word(word) = token else { continue };
         let called = tokens.get(at + 1) == Some(&Token::Sign('('));
         if UNZONED.contains(&word.as_str()) && (called || word == "current_date") {
-            return Some(format!(
-                "{word}() is a day of no named time zone: use toDate(now('UTC'), 'UTC')"
-            ));
+            return Some(format!("{word}() is a day of no named time zone: use toDate(now('UTC'), 'UTC')"));
         }
-        let needed = ZONED
-            .iter()
-            .find(|(name, _)| called && name == word)
-            .map(|(_, needed)| *needed);
+        let needed = ZONED.iter().find(|(name, _)| called && name == word).map(|(_, needed)| *needed);
         if needed.is_some_and(|needed| arguments(&tokens[at + 1..]) < needed) {
-            return Some(format!(
-                "{word}() names no time zone: give it as the last argument, such as 'UTC'"
-            ));
+            return Some(format!("{word}() names no time zone: give it as the last argument, such as 'UTC'"));
         }
     }
     None
@@ -125,9 +118,7 @@ fn tokens(sql: &str) -> Vec<Token> {
                 length
             }
             c if c.is_alphanumeric() || c == '_' => {
-                let length = rest
-                    .find(|c: char| !c.is_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len());
+                let length = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
                 tokens.push(Token::Word(rest[..length].to_lowercase()));
                 length
             }
@@ -164,11 +155,7 @@ mod tests {
 
     #[test]
     fn a_date_function_without_a_zone_is_refused_and_one_with_it_passes() {
-        assert!(
-            lint("SELECT toDate(created_at) FROM orders_current")
-                .unwrap()
-                .contains("todate()")
-        );
+        assert!(lint("SELECT toDate(created_at) FROM orders_current").unwrap().contains("todate()"));
         assert!(lint("SELECT toStartOfInterval(t, INTERVAL 1 day) FROM x").is_some());
         assert!(lint("SELECT today()").is_some());
         assert!(lint("SELECT now()").is_some());

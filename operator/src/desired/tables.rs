@@ -51,11 +51,7 @@ const BOOKKEEPING: [(&str, &str); 4] = [
 pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part {
     let mut part = Part::default();
     if !facts.database_exists {
-        let sql = format!(
-            "CREATE DATABASE IF NOT EXISTS {} COMMENT {}",
-            ident(database),
-            literal(mark)
-        );
+        let sql = format!("CREATE DATABASE IF NOT EXISTS {} COMMENT {}", ident(database), literal(mark));
         let what = format!("create database {database}");
         part.step(
             (Stage::Database, StepKind::Create),
@@ -79,11 +75,7 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
                 part.step((Stage::Bookkeeping, StepKind::Create), what, needs, gives, effect);
             }
             Some(object) if !object.comment.starts_with("tidemark ") => {
-                part.problems.push(conflict(
-                    name,
-                    &format!("table {database}.{name}"),
-                    &object.comment,
-                ));
+                part.problems.push(conflict(name, &format!("table {database}.{name}"), &object.comment));
             }
             Some(_) => {}
         }
@@ -104,31 +96,17 @@ pub fn state(database: &str, mark: &str, layout: &TableLayout, facts: &ClickHous
             return Part::problem(found);
         }
         None => {
-            let effect = Effect::ClickHouse {
-                sql: create_table(database, mark, layout),
-            };
+            let effect = Effect::ClickHouse { sql: create_table(database, mark, layout) };
             let gives = Some(Fact::StateTable(target.clone()));
             let what = format!("create state table {target}");
-            part.step(
-                (Stage::StateTable, StepKind::Create),
-                what,
-                vec![Fact::Database],
-                gives,
-                effect,
-            );
+            part.step((Stage::StateTable, StepKind::Create), what, vec![Fact::Database], gives, effect);
         }
         Some(object) => match alterations(database, layout, facts.ledger.layouts.get(target), object) {
             Ok(alterations) => {
                 for (what, sql) in alterations {
                     let gives = Some(Fact::StateTable(target.clone()));
                     let stage = (Stage::StateTable, StepKind::Change);
-                    part.step(
-                        stage,
-                        what,
-                        vec![Fact::Database],
-                        gives,
-                        Effect::ClickHouse { sql },
-                    );
+                    part.step(stage, what, vec![Fact::Database], gives, Effect::ClickHouse { sql });
                 }
             }
             Err(message) => return Part::problem(Problem::new(name, Reason::TypeConflict, message)),
@@ -137,11 +115,7 @@ pub fn state(database: &str, mark: &str, layout: &TableLayout, facts: &ClickHous
     layout_row(layout, facts, &mut part);
     if !facts.fences.contains_key(target) {
         let (needs, gives) = (vec![Fact::Bookkeeping], Some(Fact::Fence(target.clone())));
-        let effect = Effect::Fence {
-            table: target.clone(),
-            version: Version(0),
-            reason: "seed",
-        };
+        let effect = Effect::Fence { table: target.clone(), version: Version(0), reason: "seed" };
         part.step(
             (Stage::FenceSeed, StepKind::Create),
             format!("seed the fence of {target}"),
@@ -159,33 +133,13 @@ fn layout_row(layout: &TableLayout, facts: &ClickHouseFacts, part: &mut Part) {
     if facts.ledger.layouts.get(target) == Some(layout) {
         return;
     }
-    let version = layout
-        .version
-        .max(facts.ledger.next_version(Kind::Layout, target));
-    let layout = TableLayout {
-        version,
-        ..layout.clone()
-    };
+    let version = layout.version.max(facts.ledger.next_version(Kind::Layout, target));
+    let layout = TableLayout { version, ..layout.clone() };
     let what = format!("write layout {version} of {target} into the ledger");
     let needs = vec![Fact::Bookkeeping, Fact::StateTable(target.clone())];
-    let effect = Effect::Ledger {
-        kind: Kind::Layout,
-        key: target.clone(),
-        version,
-        value: json!(layout),
-    };
-    let kind = if version == 1 {
-        StepKind::Create
-    } else {
-        StepKind::Change
-    };
-    part.step(
-        (Stage::Layout, kind),
-        what,
-        needs,
-        Some(Fact::Layout(target.clone())),
-        effect,
-    );
+    let effect = Effect::Ledger { kind: Kind::Layout, key: target.clone(), version, value: json!(layout) };
+    let kind = if version == 1 { StepKind::Create } else { StepKind::Change };
+    part.step((Stage::Layout, kind), what, needs, Some(Fact::Layout(target.clone())), effect);
 }
 
 /// The CREATE of a state table.
@@ -195,24 +149,16 @@ pub fn create_table(database: &str, mark: &str, layout: &TableLayout) -> String 
     lines.push(format!("{DELETED_COLUMN} UInt8 CODEC(ZSTD(1))"));
     lines.push(format!("{COMMITTED_AT_COLUMN} DateTime64(3, 'UTC')"));
     // Windows on a moment read a part of the table: an index that costs next to nothing.
-    let moments = layout
-        .columns
-        .iter()
-        .filter(|column| matches!(column.r#type, ChType::DateTime64 { .. }));
+    let moments = layout.columns.iter().filter(|column| matches!(column.r#type, ChType::DateTime64 { .. }));
     lines.extend(moments.map(|column| {
         let index = ident(&format!("by_{}", column.target));
-        format!(
-            "INDEX {index} {} TYPE minmax GRANULARITY 1",
-            ident(&column.target)
-        )
+        format!("INDEX {index} {} TYPE minmax GRANULARITY 1", ident(&column.target))
     }));
     let partition = layout
         .partition_by
         .as_ref()
         .and_then(|text| PartitionExpression::check(text, &layout.columns).ok())
-        .map_or_else(String::new, |expression| {
-            format!("PARTITION BY {} ", expression.sql())
-        });
+        .map_or_else(String::new, |expression| format!("PARTITION BY {} ", expression.sql()));
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = ReplacingMergeTree({VERSION_COLUMN}, {DELETED_COLUMN}) \
          {partition}ORDER BY ({}) COMMENT {}",
@@ -236,23 +182,14 @@ fn alterations(
     object: &ClickHouseObject,
 ) -> Result<Vec<(String, String)>, String> {
     let table = qualified(database, &layout.target);
-    let there = |name: &str| {
-        object
-            .columns
-            .iter()
-            .find(|(column, _)| column == name)
-            .map(|(_, text)| text)
-    };
+    let there = |name: &str| object.columns.iter().find(|(column, _)| column == name).map(|(_, text)| text);
     let mut statements = Vec::new();
     for column in &layout.columns {
         let name = &column.target;
         // The column that had this name belonged to one that the source dropped: it steps aside.
         let replaced = known
             .and_then(|known| {
-                known
-                    .columns
-                    .iter()
-                    .find(|old| old.target == *name && old.attnum != column.attnum)
+                known.columns.iter().find(|old| old.target == *name && old.attnum != column.attnum)
             })
             .map(|old| format!("{name}__{}", old.attnum))
             .filter(|aside| there(name).is_some() && there(aside).is_none());
@@ -263,31 +200,20 @@ fn alterations(
                 ident(&aside),
                 column_definition(column)
             );
-            statements.push((
-                format!(
-                    "alter {}: put column {name} aside and add a new one",
-                    layout.target
-                ),
-                sql,
-            ));
+            statements
+                .push((format!("alter {}: put column {name} aside and add a new one", layout.target), sql));
             continue;
         }
         match there(name) {
             None => {
-                let sql = format!(
-                    "ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {}",
-                    column_definition(column)
-                );
+                let sql =
+                    format!("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {}", column_definition(column));
                 statements.push((format!("alter {}: add column {name}", layout.target), sql));
             }
             Some(text) => match text.parse::<ChType>() {
                 Ok(live) if live == column.r#type => {}
                 Ok(live) if live.widens_to(&column.r#type) && column.key.is_none() => {
-                    let sql = format!(
-                        "ALTER TABLE {table} MODIFY COLUMN {} {}",
-                        ident(name),
-                        column.r#type
-                    );
+                    let sql = format!("ALTER TABLE {table} MODIFY COLUMN {} {}", ident(name), column.r#type);
                     statements.push((format!("alter {}: widen column {name}", layout.target), sql));
                 }
                 _ => {
@@ -311,12 +237,7 @@ pub fn default_expression(column: &ColumnLayout) -> Option<String> {
         return None;
     }
     let value = match column.wire {
-        Wire::Bool => if matches!(text, "t" | "true") {
-            "true"
-        } else {
-            "false"
-        }
-        .to_owned(),
+        Wire::Bool => if matches!(text, "t" | "true") { "true" } else { "false" }.to_owned(),
         Wire::Timestamp | Wire::ZonedTimestamp => {
             if text.contains("infinity") || text.ends_with("BC") {
                 return None;
@@ -344,11 +265,7 @@ fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickH
     let name = format!("{}_current", layout.target);
     let select = current_select(database, layout);
     // A view's columns are frozen when it is made: other types make another view.
-    let types: Vec<String> = layout
-        .columns
-        .iter()
-        .map(|column| column.r#type.to_string())
-        .collect();
+    let types: Vec<String> = layout.columns.iter().map(|column| column.r#type.to_string()).collect();
     let hash = short_hash(&format!("{select}\n{}", types.join("\n")));
     let mut part = Part::default();
     let kind = match facts.objects.get(&name) {
@@ -362,16 +279,9 @@ fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickH
         None => StepKind::Create,
     };
     let sql = create_view(database, &name, &format!("{mark} {hash}"), &select);
-    let needs = vec![
-        Fact::StateTable(layout.target.clone()),
-        Fact::Fence(layout.target.clone()),
-    ];
+    let needs = vec![Fact::StateTable(layout.target.clone()), Fact::Fence(layout.target.clone())];
     let gives = Some(Fact::CurrentView(layout.target.clone()));
-    let verb = if kind == StepKind::Create {
-        "create"
-    } else {
-        "replace"
-    };
+    let verb = if kind == StepKind::Create { "create" } else { "replace" };
     part.step(
         (Stage::CurrentView, kind),
         format!("{verb} view {name}"),

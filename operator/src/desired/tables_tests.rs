@@ -15,11 +15,7 @@ fn column(attnum: i16, name: &str, r#type: &str, wire: Wire) -> ColumnLayout {
         pg_type: "text".into(),
         wire,
         array: false,
-        out_of_range: if r#type.is_nullable() {
-            OutOfRange::Null
-        } else {
-            OutOfRange::DeadLetter
-        },
+        out_of_range: if r#type.is_nullable() { OutOfRange::Null } else { OutOfRange::DeadLetter },
         r#type,
         key: (name == "id").then_some(0),
         missing: None,
@@ -29,10 +25,7 @@ fn column(attnum: i16, name: &str, r#type: &str, wire: Wire) -> ColumnLayout {
 fn orders() -> TableLayout {
     TableLayout {
         version: 1,
-        source: SourceTable {
-            schema: "public".into(),
-            name: "orders".into(),
-        },
+        source: SourceTable { schema: "public".into(), name: "orders".into() },
         target: "orders".into(),
         columns: vec![
             column(1, "id", "Int64", Wire::Int),
@@ -53,28 +46,13 @@ fn after(layout: &TableLayout, view_hash: &str) -> ClickHouseFacts {
         columns,
         definition: String::new(),
     };
-    let columns: Vec<(String, String)> = layout
-        .columns
-        .iter()
-        .map(|column| (column.target.clone(), column.r#type.to_string()))
-        .collect();
-    let mut facts = ClickHouseFacts {
-        database_exists: true,
-        ..ClickHouseFacts::default()
-    };
-    facts.objects.insert(
-        "orders".into(),
-        object("ReplacingMergeTree", MARK.into(), columns.clone()),
-    );
-    facts.objects.insert(
-        "orders_current".into(),
-        object("View", format!("{MARK} {view_hash}"), columns),
-    );
+    let columns: Vec<(String, String)> =
+        layout.columns.iter().map(|column| (column.target.clone(), column.r#type.to_string())).collect();
+    let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
+    facts.objects.insert("orders".into(), object("ReplacingMergeTree", MARK.into(), columns.clone()));
+    facts.objects.insert("orders_current".into(), object("View", format!("{MARK} {view_hash}"), columns));
     facts.ledger.layouts.insert("orders".into(), layout.clone());
-    facts
-        .ledger
-        .versions
-        .insert(("layout".into(), "orders".into()), layout.version);
+    facts.ledger.versions.insert(("layout".into(), "orders".into()), layout.version);
     facts.fences.insert("orders".into(), Version(0));
     facts
 }
@@ -127,13 +105,8 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
             "replace view orders_current",
         ]
     );
-    let Effect::ClickHouse { sql } = &part.steps[0].effect else {
-        unreachable!("an alter is a statement")
-    };
-    assert!(
-        sql.ends_with("DEFAULT CAST('12.50' AS Nullable(Decimal(14, 2)))"),
-        "{sql}"
-    );
+    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
+    assert!(sql.ends_with("DEFAULT CAST('12.50' AS Nullable(Decimal(14, 2)))"), "{sql}");
 }
 
 #[test]
@@ -142,9 +115,7 @@ fn a_column_of_an_old_name_and_another_attnum_steps_aside() {
     layout.version = 2;
     layout.columns[1] = column(7, "status", "Nullable(Int32)", Wire::Int);
     let part = state("db", MARK, &layout, &settled());
-    let Effect::ClickHouse { sql } = &part.steps[0].effect else {
-        unreachable!("an alter is a statement")
-    };
+    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
     assert!(
         sql.contains("RENAME COLUMN `status` TO `status__2`, ADD COLUMN `status` Nullable(Int32)"),
         "{sql}"
@@ -160,10 +131,7 @@ fn a_widened_column_is_modified_and_a_column_altered_by_hand_is_a_conflict() {
     let mut facts = settled();
     facts.objects.get_mut("orders").unwrap().columns[1].1 = "Array(String)".into();
     let part = state("db", MARK, &orders(), &facts);
-    assert_eq!(
-        (part.steps.len(), part.problems[0].reason),
-        (0, Reason::TypeConflict)
-    );
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::TypeConflict));
 }
 
 #[test]
@@ -186,23 +154,12 @@ fn what_is_not_ours_is_named_and_never_touched() {
 #[test]
 fn defaults_of_the_source_become_expressions_of_clickhouse() {
     let with = |r#type: &str, wire, text: &str| {
-        default_expression(&ColumnLayout {
-            missing: Some(text.into()),
-            ..column(9, "x", r#type, wire)
-        })
+        default_expression(&ColumnLayout { missing: Some(text.into()), ..column(9, "x", r#type, wire) })
     };
     assert_eq!(with("Bool", Wire::Bool, "t").unwrap(), "CAST(true AS Bool)");
+    assert_eq!(with("String", Wire::Text, "it's").unwrap(), "CAST('it\\'s' AS String)");
     assert_eq!(
-        with("String", Wire::Text, "it's").unwrap(),
-        "CAST('it\\'s' AS String)"
-    );
-    assert_eq!(
-        with(
-            "DateTime64(6, 'UTC')",
-            Wire::ZonedTimestamp,
-            "2026-01-01 00:00:00+00"
-        )
-        .unwrap(),
+        with("DateTime64(6, 'UTC')", Wire::ZonedTimestamp, "2026-01-01 00:00:00+00").unwrap(),
         "CAST(parseDateTime64BestEffort('2026-01-01 00:00:00+00', 6, 'UTC') AS DateTime64(6, 'UTC'))"
     );
     assert_eq!(with("DateTime64(6, 'UTC')", Wire::Timestamp, "infinity"), None);

@@ -22,14 +22,10 @@ const HOUR_MS: u64 = 3_600_000;
 /// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
 /// have been chosen by somebody.
 pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &KafkaFacts) -> Part {
-    let names = Topics {
-        prefix: &kafka.topic_prefix,
-    };
+    let names = Topics { prefix: &kafka.topic_prefix };
     let retention = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
-    let mut wanted: BTreeMap<String, (i32, u64)> = tables
-        .iter()
-        .map(|table| (names.table(table), (kafka.topics.partitions, retention)))
-        .collect();
+    let mut wanted: BTreeMap<String, (i32, u64)> =
+        tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
     wanted.insert(dead_letter.to_owned(), (1, retention));
     wanted.insert(names.heartbeat(), (1, HOUR_MS));
     wanted.insert(names.signal(), (1, WEEK_MS));
@@ -50,13 +46,7 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
                     .into(),
                 });
                 let what = format!("create topic {name} with {partitions} partitions");
-                part.step(
-                    (Stage::Topic, StepKind::Create),
-                    what,
-                    vec![],
-                    Some(Fact::Topic(name)),
-                    effect,
-                );
+                part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
             }
             // Debezium reads the signals of partition 0 alone.
             Some(live) if name == names.signal() && *live != 1 => {
@@ -90,10 +80,7 @@ mod tests {
             }
             _ => None,
         });
-        let all = KafkaFacts {
-            topics: topics.collect(),
-            ..KafkaFacts::default()
-        };
+        let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
         assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all), Part::default());
     }
 }

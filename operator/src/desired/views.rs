@@ -106,12 +106,8 @@ pub fn views(input: &ViewsInput<'_>) -> (Vec<View>, Vec<Problem>) {
 }
 
 fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, problems: &mut Vec<Problem>) {
-    let filling = Filling {
-        database: input.database,
-        name: input.name,
-        views: input.views,
-        layouts: input.layouts,
-    };
+    let filling =
+        Filling { database: input.database, name: input.name, views: input.views, layouts: input.layouts };
     let lacking = lacking(input, preset);
     for object in &preset.objects {
         let select = preset.select(object, &filling);
@@ -126,11 +122,8 @@ fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, p
                 column.map_or_else(|| format!("table {table}"), |c| format!("{table}.{c}"))
             })
             .collect();
-        let missing_views = object
-            .depends_on
-            .iter()
-            .filter(|name| !made.iter().any(|view| view.name == **name))
-            .cloned();
+        let missing_views =
+            object.depends_on.iter().filter(|name| !made.iter().any(|view| view.name == **name)).cloned();
         let missing: Vec<String> = missing.into_iter().chain(missing_views).collect();
         if missing.is_empty() {
             made.push(preset_view(input, object, select, made));
@@ -186,11 +179,7 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
 fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View]) -> Result<View, Problem> {
     let name = &extra.name;
     if let Some(wrong) = sql_lint::lint(sql) {
-        return Err(Problem::new(
-            name,
-            Reason::InvalidView,
-            format!("view {name}: {wrong}"),
-        ));
+        return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
     }
     let taken = made.iter().any(|view| view.name == *name)
         || input
@@ -202,27 +191,19 @@ fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View
             format!("view {name}: another table or view of this pipeline has that name: choose another");
         return Err(Problem::new(name, Reason::InvalidView, message));
     }
-    let every = extra
-        .materialization
-        .every
-        .as_ref()
-        .unwrap_or(&input.views.refresh_interval);
+    let every = extra.materialization.every.as_ref().unwrap_or(&input.views.refresh_interval);
     let materialization = match extra.materialization.r#type {
         MaterializationType::View => Materialization::View,
-        MaterializationType::Refresh => Materialization::Refresh {
-            every_s: seconds(every),
-            order_by: Vec::new(),
-            after: Vec::new(),
-        },
+        MaterializationType::Refresh => {
+            Materialization::Refresh { every_s: seconds(every), order_by: Vec::new(), after: Vec::new() }
+        }
     };
     Ok(view(input, name, materialization, sql.trim().to_owned(), made))
 }
 
 fn seconds(text: &str) -> u64 {
     // The schema's pattern admits nothing else; a refresh of less than a second is one of a second.
-    duration::milliseconds(text)
-        .map_or(30, |ms| ms.div_ceil(1000))
-        .max(1)
+    duration::milliseconds(text).map_or(30, |ms| ms.div_ceil(1000)).max(1)
 }
 
 fn view(
@@ -237,9 +218,7 @@ fn view(
     let mut basis = format!("{materialization:?}\n{select}");
     for layout in input.layouts {
         let current = format!("{}_current", layout.target);
-        for object in [&layout.target, &current]
-            .into_iter()
-            .filter(|object| words.contains(object.as_str()))
+        for object in [&layout.target, &current].into_iter().filter(|object| words.contains(object.as_str()))
         {
             depends_on.push(object.clone());
             for column in &layout.columns {
@@ -259,14 +238,7 @@ fn view(
     let hash = short_hash(&basis);
     // The line break ends a comment at the end of a user's text.
     let probe = format!("DESCRIBE TABLE ({select}\n)");
-    View {
-        name: name.to_owned(),
-        materialization,
-        select,
-        depends_on,
-        hash,
-        probe,
-    }
+    View { name: name.to_owned(), materialization, select, depends_on, hash, probe }
 }
 
 /// Whether a probe of the view would be asked of what it will be made on: all that it reads is there, and of
@@ -284,10 +256,7 @@ pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &Click
         layout.is_none_or(|layout| {
             layout.columns.iter().all(|column| {
                 let text = column.r#type.to_string();
-                object
-                    .columns
-                    .iter()
-                    .any(|(name, live)| *name == column.target && *live == text)
+                object.columns.iter().any(|(name, live)| *name == column.target && *live == text)
             })
         })
     })
@@ -315,12 +284,9 @@ pub fn steps(
         match answers.get(&view.hash) {
             None => {}
             Some(Probe::Refused(message)) => {
-                let message = format!(
-                    "view {} is refused by clickhouse: {message}: correct its SQL",
-                    view.name
-                );
-                part.problems
-                    .push(Problem::new(&view.name, Reason::InvalidView, message));
+                let message =
+                    format!("view {} is refused by clickhouse: {message}: correct its SQL", view.name);
+                part.problems.push(Problem::new(&view.name, Reason::InvalidView, message));
             }
             Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts)),
         }
@@ -335,18 +301,8 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     let comment = format!("{} {}", input.mark, view.hash);
     let select = match &view.materialization {
         Materialization::View => view.select.clone(),
-        Materialization::Refresh {
-            every_s,
-            order_by,
-            after,
-        } => {
-            let refreshed = Refreshed {
-                input,
-                view,
-                columns,
-                comment: &comment,
-                facts,
-            };
+        Materialization::Refresh { every_s, order_by, after } => {
+            let refreshed = Refreshed { input, view, columns, comment: &comment, facts };
             if refreshed.plan(*every_s, order_by, after, &needs, &mut part) {
                 // Readers keep the old table until the new one was filled once.
                 needs = vec![Fact::View(refreshed.refresh())];
@@ -354,10 +310,7 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
                 return part;
             }
             let names = ident_list(columns.iter().map(|(name, _)| name.as_str()));
-            format!(
-                "SELECT {names} FROM {}",
-                qualified(input.database, &refreshed.table())
-            )
+            format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
         }
     };
     let sql = create_view(input.database, &view.name, &comment, &select);
@@ -368,13 +321,7 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     };
     let gives = Some(Fact::View(view.name.clone()));
     let what = format!("{verb} view {}", view.name);
-    part.step(
-        (Stage::View, kind),
-        what,
-        needs,
-        gives,
-        Effect::ClickHouse { sql },
-    );
+    part.step((Stage::View, kind), what, needs, gives, Effect::ClickHouse { sql });
     part
 }
 
@@ -390,11 +337,7 @@ struct Refreshed<'a> {
 impl Refreshed<'_> {
     /// Table, named by its columns, since those of a table that is being read cannot be altered.
     fn table(&self) -> String {
-        let shape: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, kind)| format!("{name} {kind}"))
-            .collect();
+        let shape: Vec<String> = self.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
         format!("{}__{}", self.view.name, short_hash(&shape.join("\n")))
     }
 
@@ -439,13 +382,7 @@ impl Refreshed<'_> {
         if live.is_some() && !current {
             let sql = format!("DROP VIEW IF EXISTS {} SYNC", qualified(database, &refresh));
             let what = format!("drop the refresh of view {} to replace it", self.view.name);
-            part.step(
-                (Stage::View, StepKind::Replace),
-                what,
-                vec![],
-                None,
-                Effect::ClickHouse { sql },
-            );
+            part.step((Stage::View, StepKind::Replace), what, vec![], None, Effect::ClickHouse { sql });
             return false;
         }
         if live.is_none() {
@@ -463,11 +400,7 @@ impl Refreshed<'_> {
                 effect,
             );
         }
-        let filled = self
-            .facts
-            .refreshes
-            .get(&refresh)
-            .is_some_and(|refresh| refresh.last_success_ms > 0);
+        let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
         filled || !self.facts.objects.contains_key(&self.view.name)
     }
 
@@ -489,15 +422,9 @@ impl Refreshed<'_> {
 
     fn create_refresh(&self, table: &str, every_s: u64, after: &[String]) -> String {
         let database = self.input.database;
-        let after: Vec<String> = after
-            .iter()
-            .map(|name| qualified(database, &refresh_of(name)))
-            .collect();
-        let depends = if after.is_empty() {
-            String::new()
-        } else {
-            format!(" DEPENDS ON {}", after.join(", "))
-        };
+        let after: Vec<String> = after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
+        let depends =
+            if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
         format!(
             "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {every_s} SECOND{depends} TO {} \
              SQL SECURITY DEFINER COMMENT {} AS {}",
@@ -522,10 +449,7 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
     }
     let is_left = |name: &str, object: &ClickHouseObject| {
         // The `_current` view of a state table lives as long as the table.
-        if name
-            .strip_suffix("_current")
-            .is_some_and(|base| facts.objects.contains_key(base))
-        {
+        if name.strip_suffix("_current").is_some_and(|base| facts.objects.contains_key(base)) {
             return false;
         }
         let (base, suffix) = name.rsplit_once("__").unwrap_or((name, ""));
@@ -536,13 +460,8 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
             let live = facts.objects.get(&view.name);
             live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash)
         });
-        let in_use = facts
-            .objects
-            .get(base)
-            .is_some_and(|live| live.definition.contains(name));
-        let plain = all
-            .iter()
-            .any(|view| view.name == base && view.materialization == Materialization::View);
+        let in_use = facts.objects.get(base).is_some_and(|live| live.definition.contains(name));
+        let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
         match (object.engine.as_str(), suffix) {
             ("MergeTree", _) => settled && !in_use,
             ("MaterializedView", "refresh") => settled && plain,
@@ -576,11 +495,7 @@ fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a C
 }
 
 fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject) -> Step {
-    let kind = if object.engine == "MergeTree" {
-        "TABLE"
-    } else {
-        "VIEW"
-    };
+    let kind = if object.engine == "MergeTree" { "TABLE" } else { "VIEW" };
     let sql = format!("DROP {kind} IF EXISTS {} SYNC", qualified(database, name));
     Step {
         stage,

@@ -29,10 +29,7 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
     });
     TableLayout {
         version: 1,
-        source: SourceTable {
-            schema: "public".into(),
-            name: target.into(),
-        },
+        source: SourceTable { schema: "public".into(), name: target.into() },
         target: target.into(),
         columns: columns.collect(),
         ignored: vec![],
@@ -48,10 +45,7 @@ fn shop() -> Case {
         name: PipelineName::new("ns", "shop"),
         views: serde_json::from_value(json!({"preset": "Ecommerce"})).unwrap(),
         extra_sql: BTreeMap::new(),
-        layouts: requires
-            .keys()
-            .map(|target| layout(target, &columns(target)))
-            .collect(),
+        layouts: requires.keys().map(|target| layout(target, &columns(target))).collect(),
     }
 }
 
@@ -81,16 +75,10 @@ impl Case {
         self.with(views)
     }
 
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "a call with a made answer reads better"
-    )]
+    #[allow(clippy::needless_pass_by_value, reason = "a call with a made answer reads better")]
     fn plan(&self, facts: &ClickHouseFacts, answer: Probe) -> Part {
         let (all, _) = self.views();
-        let answers = all
-            .iter()
-            .map(|view| (view.hash.clone(), answer.clone()))
-            .collect();
+        let answers = all.iter().map(|view| (view.hash.clone(), answer.clone())).collect();
         self.with(|input| steps(input, &all, facts, &answers))
     }
 }
@@ -100,11 +88,7 @@ fn columns() -> Probe {
 }
 
 fn object(engine: &str, comment: String) -> ClickHouseObject {
-    ClickHouseObject {
-        engine: engine.into(),
-        comment,
-        ..ClickHouseObject::default()
-    }
+    ClickHouseObject { engine: engine.into(), comment, ..ClickHouseObject::default() }
 }
 
 #[test]
@@ -115,52 +99,23 @@ fn the_preset_is_filled_and_knows_what_it_reads() {
         assert!(!view.select.contains("{{"), "{}", view.name);
     }
     let of = |name: &str| all.iter().find(|view| view.name == name).unwrap();
-    assert!(
-        of("order_totals")
-            .depends_on
-            .contains(&"orders_current".to_owned())
-    );
-    assert!(
-        of("daily_sales_summary")
-            .depends_on
-            .contains(&"daily_sales".to_owned())
-    );
-    assert!(
-        of("data_freshness")
-            .depends_on
-            .contains(&PROGRESS_TABLE.to_owned())
-    );
+    assert!(of("order_totals").depends_on.contains(&"orders_current".to_owned()));
+    assert!(of("daily_sales_summary").depends_on.contains(&"daily_sales".to_owned()));
+    assert!(of("data_freshness").depends_on.contains(&PROGRESS_TABLE.to_owned()));
     insta::assert_snapshot!(of("table_rows").select);
 }
 
 #[test]
 fn a_missing_column_takes_the_views_that_read_it_and_those_on_them_and_no_others() {
     let mut case = shop();
-    let items = case
-        .layouts
-        .iter_mut()
-        .find(|layout| layout.target == "order_items")
-        .unwrap();
+    let items = case.layouts.iter_mut().find(|layout| layout.target == "order_items").unwrap();
     items.columns.retain(|column| column.target != "unit_price");
     let (all, problems) = case.views();
-    assert!(
-        problems
-            .iter()
-            .all(|problem| problem.reason == Reason::MissingColumns)
-    );
-    assert!(
-        problems[0].message.contains("order_items.unit_price"),
-        "{problems:?}"
-    );
+    assert!(problems.iter().all(|problem| problem.reason == Reason::MissingColumns));
+    assert!(problems[0].message.contains("order_items.unit_price"), "{problems:?}");
     let names: Vec<&str> = all.iter().map(|view| view.name.as_str()).collect();
-    assert!(
-        names.contains(&"hourly_orders_trend") && names.contains(&"recent_activity"),
-        "{names:?}"
-    );
-    assert!(
-        !names.contains(&"product_performance") && !names.contains(&"top_selling_products"),
-        "{names:?}"
-    );
+    assert!(names.contains(&"hourly_orders_trend") && names.contains(&"recent_activity"), "{names:?}");
+    assert!(!names.contains(&"product_performance") && !names.contains(&"top_selling_products"), "{names:?}");
 }
 
 #[test]
@@ -180,14 +135,8 @@ fn a_refreshed_view_is_a_table_a_refresh_and_a_view() {
 #[test]
 fn a_refused_view_is_named_and_the_others_go_on() {
     let case = extra("SELECT nope FROM orders_current", "View");
-    let part = case.plan(
-        &ClickHouseFacts::default(),
-        Probe::Refused("unknown identifier nope".into()),
-    );
-    assert_eq!(
-        (part.steps.len(), part.problems[0].reason),
-        (0, Reason::InvalidView)
-    );
+    let part = case.plan(&ClickHouseFacts::default(), Probe::Refused("unknown identifier nope".into()));
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::InvalidView));
     assert_eq!(part.problems[0].object, "mine");
 }
 
@@ -196,31 +145,13 @@ fn an_unchanged_view_is_never_written_again_and_one_whose_column_changed_is() {
     let mut case = extra("SELECT sum(total_amount) AS total FROM orders_current", "View");
     let hash = case.views().0[0].hash.clone();
     let mut facts = ClickHouseFacts::default();
-    facts
-        .objects
-        .insert("mine".into(), object("View", format!("{MARK} {hash}")));
+    facts.objects.insert("mine".into(), object("View", format!("{MARK} {hash}")));
     assert_eq!(case.plan(&facts, columns()), Part::default());
-    let orders = case
-        .layouts
-        .iter_mut()
-        .find(|layout| layout.target == "orders")
-        .unwrap();
+    let orders = case.layouts.iter_mut().find(|layout| layout.target == "orders").unwrap();
     orders.columns.push(layout("x", &["note"]).columns[0].clone());
-    assert_eq!(
-        case.plan(&facts, columns()),
-        Part::default(),
-        "a column that the view does not read"
-    );
-    let orders = case
-        .layouts
-        .iter_mut()
-        .find(|layout| layout.target == "orders")
-        .unwrap();
-    let total = orders
-        .columns
-        .iter_mut()
-        .find(|column| column.target == "total_amount")
-        .unwrap();
+    assert_eq!(case.plan(&facts, columns()), Part::default(), "a column that the view does not read");
+    let orders = case.layouts.iter_mut().find(|layout| layout.target == "orders").unwrap();
+    let total = orders.columns.iter_mut().find(|column| column.target == "total_amount").unwrap();
     total.r#type = "Int64".parse().unwrap();
     assert_eq!(case.plan(&facts, columns()).steps[0].what, "replace view mine");
 }
@@ -230,30 +161,15 @@ fn a_replaced_refresh_keeps_the_old_rows_until_the_new_table_was_filled() {
     let case = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh");
     let hash = case.views().0[0].hash.clone();
     let mut facts = ClickHouseFacts::default();
-    facts
-        .objects
-        .insert("mine".into(), object("View", format!("{MARK} 00000000")));
-    facts.objects.insert(
-        "mine__refresh".into(),
-        object("MaterializedView", format!("{MARK} 00000000")),
-    );
+    facts.objects.insert("mine".into(), object("View", format!("{MARK} 00000000")));
+    facts.objects.insert("mine__refresh".into(), object("MaterializedView", format!("{MARK} 00000000")));
     let what = |facts: &ClickHouseFacts| -> Vec<String> {
-        case.plan(facts, columns())
-            .steps
-            .into_iter()
-            .map(|step| step.what)
-            .collect()
+        case.plan(facts, columns()).steps.into_iter().map(|step| step.what).collect()
     };
     assert!(what(&facts).iter().any(|step| step.contains("drop the refresh")));
-    facts.objects.insert(
-        "mine__refresh".into(),
-        object("MaterializedView", format!("{MARK} {hash}")),
-    );
+    facts.objects.insert("mine__refresh".into(), object("MaterializedView", format!("{MARK} {hash}")));
     assert!(!what(&facts).iter().any(|step| step.contains("replace view")));
-    let filled = crate::facts::RefreshFacts {
-        last_success_ms: 5,
-        ..Default::default()
-    };
+    let filled = crate::facts::RefreshFacts { last_success_ms: 5, ..Default::default() };
     facts.refreshes.insert("mine__refresh".into(), filled);
     assert!(what(&facts).iter().any(|step| step == "replace view mine"));
 }
@@ -261,19 +177,10 @@ fn a_replaced_refresh_keeps_the_old_rows_until_the_new_table_was_filled() {
 #[test]
 fn marked_views_that_nobody_wants_are_dropped_and_others_are_not() {
     let mut facts = ClickHouseFacts::default();
-    facts
-        .objects
-        .insert("gone".into(), object("View", format!("{MARK} 00000000")));
-    facts
-        .objects
-        .insert("theirs".into(), object("View", String::new()));
-    facts
-        .objects
-        .insert("orders".into(), object("ReplacingMergeTree", MARK.into()));
-    facts.objects.insert(
-        "orders_current".into(),
-        object("View", format!("{MARK} 00000000")),
-    );
+    facts.objects.insert("gone".into(), object("View", format!("{MARK} 00000000")));
+    facts.objects.insert("theirs".into(), object("View", String::new()));
+    facts.objects.insert("orders".into(), object("ReplacingMergeTree", MARK.into()));
+    facts.objects.insert("orders_current".into(), object("View", format!("{MARK} 00000000")));
     let part = extra("SELECT 1 AS one", "View").plan(&facts, Probe::Refused(String::new()));
     let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(what, ["drop view gone"]);

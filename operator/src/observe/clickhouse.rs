@@ -103,11 +103,7 @@ pub async fn observe(
     targets: &[String],
 ) -> Observation<ClickHouseFacts> {
     let client = client.with_deadline(QUERY_DEADLINE).with_database(None);
-    let look = Look {
-        client: &client,
-        database,
-        pipeline,
-    };
+    let look = Look { client: &client, database, pipeline };
     match tokio::time::timeout(DEADLINE, Box::pin(look.facts(targets))).await {
         Ok(Ok(facts)) => Observation::Known(facts),
         Ok(Err(error)) => Observation::Unreachable(of_error(&error)),
@@ -132,12 +128,8 @@ impl Look<'_> {
         }
         facts.objects = self.objects().await?;
         let has = |name: &str| facts.objects.contains_key(name);
-        let (has_ledger, has_fences, has_demands, has_progress) = (
-            has(LEDGER_TABLE),
-            has(FENCES_TABLE),
-            has(DEMANDS_TABLE),
-            has(PROGRESS_TABLE),
-        );
+        let (has_ledger, has_fences, has_demands, has_progress) =
+            (has(LEDGER_TABLE), has(FENCES_TABLE), has(DEMANDS_TABLE), has(PROGRESS_TABLE));
         if has_ledger {
             facts.ledger = self.ledger().await?;
         }
@@ -150,11 +142,7 @@ impl Look<'_> {
         if has_progress {
             facts.progress = self.progress().await?;
         }
-        if facts
-            .objects
-            .values()
-            .any(|object| object.engine == "MaterializedView")
-        {
+        if facts.objects.values().any(|object| object.engine == "MaterializedView") {
             facts.refreshes = self.refreshes().await?;
         }
         self.versions(targets, &mut facts).await?;
@@ -176,18 +164,12 @@ impl Look<'_> {
             quote::literal(self.database)
         );
         let server = self.rows::<Server>(&sql).await?.into_iter().next();
-        Ok(
-            server.map_or_else(ClickHouseFacts::default, |server| ClickHouseFacts {
-                server_uuid: if server.uuid == NO_UUID {
-                    String::new()
-                } else {
-                    server.uuid
-                },
-                version: server.version,
-                database_exists: server.databases > 0,
-                ..ClickHouseFacts::default()
-            }),
-        )
+        Ok(server.map_or_else(ClickHouseFacts::default, |server| ClickHouseFacts {
+            server_uuid: if server.uuid == NO_UUID { String::new() } else { server.uuid },
+            version: server.version,
+            database_exists: server.databases > 0,
+            ..ClickHouseFacts::default()
+        }))
     }
 
     async fn objects(&self) -> Result<BTreeMap<String, ClickHouseObject>, Error> {
@@ -201,22 +183,8 @@ impl Look<'_> {
              WHERE t.database = {database} AND NOT startsWith(t.name, '.')"
         );
         let object = |object: Object| {
-            let Object {
-                name,
-                engine,
-                comment,
-                definition,
-                columns,
-            } = object;
-            (
-                name,
-                ClickHouseObject {
-                    engine,
-                    comment,
-                    columns,
-                    definition,
-                },
-            )
+            let Object { name, engine, comment, definition, columns } = object;
+            (name, ClickHouseObject { engine, comment, columns, definition })
         };
         Ok(self.rows::<Object>(&sql).await?.into_iter().map(object).collect())
     }
@@ -237,10 +205,7 @@ impl Look<'_> {
             self.table(FENCES_TABLE)
         );
         let rows = self.rows::<TableVersion>(&sql).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.name, Version(row.version)))
-            .collect())
+        Ok(rows.into_iter().map(|row| (row.name, Version(row.version))).collect())
     }
 
     /// Demands that the newest layout of their table does not answer.
@@ -277,10 +242,9 @@ impl Look<'_> {
         );
         let mut all: BTreeMap<String, ProgressFacts> = BTreeMap::new();
         for row in self.rows::<Progress>(&sql).await? {
-            let table = all.entry(row.name).or_insert_with(|| ProgressFacts {
-                fresh_to_ms: i64::MAX,
-                ..ProgressFacts::default()
-            });
+            let table = all
+                .entry(row.name)
+                .or_insert_with(|| ProgressFacts { fresh_to_ms: i64::MAX, ..ProgressFacts::default() });
             table.fresh_to_ms = table.fresh_to_ms.min(row.fresh_to_ms);
             table.applied_at_ms = table.applied_at_ms.max(row.applied_at_ms);
             table.dead_letters += row.dead_letters;
@@ -297,46 +261,19 @@ impl Look<'_> {
             quote::literal(self.database)
         );
         let refresh = |row: Refresh| {
-            let exception = row
-                .exception
-                .lines()
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(EXCEPTION_LIMIT)
-                .collect();
-            let Refresh {
-                name,
-                status,
-                last_success_ms,
-                duration_ms,
-                ..
-            } = row;
-            (
-                name,
-                RefreshFacts {
-                    status,
-                    exception,
-                    last_success_ms,
-                    duration_ms,
-                },
-            )
+            let exception =
+                row.exception.lines().next().unwrap_or_default().chars().take(EXCEPTION_LIMIT).collect();
+            let Refresh { name, status, last_success_ms, duration_ms, .. } = row;
+            (name, RefreshFacts { status, exception, last_success_ms, duration_ms })
         };
-        Ok(self
-            .rows::<Refresh>(&sql)
-            .await?
-            .into_iter()
-            .map(refresh)
-            .collect())
+        Ok(self.rows::<Refresh>(&sql).await?.into_iter().map(refresh).collect())
     }
 
     /// Greatest versions of the tables whose snapshot is not done: a whole column is read, so only of those.
     async fn versions(&self, targets: &[String], facts: &mut ClickHouseFacts) -> Result<(), Error> {
         let epoch = facts.ledger.epoch;
-        let unsettled = targets
-            .iter()
-            .filter(|target| facts.objects.contains_key(*target))
-            .filter(|target| {
+        let unsettled =
+            targets.iter().filter(|target| facts.objects.contains_key(*target)).filter(|target| {
                 let record = facts.ledger.snapshots.get(*target);
                 !record
                     .is_some_and(|record| Some(record.epoch) == epoch && record.state == SnapshotState::Done)
@@ -361,9 +298,7 @@ impl Look<'_> {
         }
         for row in self.rows::<TableVersion>(&selects.join(" UNION ALL ")).await? {
             if row.snapshot > 0 {
-                facts
-                    .snapshot_versions
-                    .insert(row.name.clone(), Version(row.snapshot));
+                facts.snapshot_versions.insert(row.name.clone(), Version(row.snapshot));
             }
             if row.version > 0 {
                 facts.greatest_versions.insert(row.name, Version(row.version));
@@ -377,9 +312,7 @@ impl Look<'_> {
 fn ledger_facts(rows: Vec<LedgerRow>) -> LedgerFacts {
     let mut facts = LedgerFacts::default();
     for row in rows {
-        facts
-            .versions
-            .insert((row.kind.clone(), row.key.clone()), row.version);
+        facts.versions.insert((row.kind.clone(), row.key.clone()), row.version);
         let Ok(value) = serde_json::from_str::<Value>(&row.value) else {
             continue;
         };

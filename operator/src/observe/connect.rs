@@ -76,21 +76,13 @@ async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     let config: Option<BTreeMap<String, Option<String>>> =
         connect.get(&["connectors", name, "config"]).await?;
     let Some(config) = config else {
-        return Ok(ConnectFacts {
-            connector: None,
-            plugin_installed,
-        });
+        return Ok(ConnectFacts { connector: None, plugin_installed });
     };
-    let config: BTreeMap<String, String> = config
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)))
-        .collect();
+    let config: BTreeMap<String, String> =
+        config.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     // Right after a connector was made its status is not there yet.
     let status: Option<Status> = connect.get(&["connectors", name, "status"]).await?;
-    let offsets: StoredOffsets = connect
-        .get(&["connectors", name, "offsets"])
-        .await?
-        .unwrap_or_default();
+    let offsets: StoredOffsets = connect.get(&["connectors", name, "offsets"]).await?.unwrap_or_default();
     let secrets: Vec<String> = config
         .iter()
         .filter(|(key, value)| (key.contains("password") || key.contains("jaas")) && !value.is_empty())
@@ -100,20 +92,9 @@ async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
         None => ("UNASSIGNED".to_owned(), Vec::new()),
         Some(status) => states(status, &secrets),
     };
-    let offset = offsets
-        .offsets
-        .into_iter()
-        .find_map(|stored| stored.offset)
-        .map(|offset| of_offset(&offset));
-    Ok(ConnectFacts {
-        connector: Some(ConnectorFacts {
-            config,
-            state,
-            tasks,
-            offset,
-        }),
-        plugin_installed,
-    })
+    let offset =
+        offsets.offsets.into_iter().find_map(|stored| stored.offset).map(|offset| of_offset(&offset));
+    Ok(ConnectFacts { connector: Some(ConnectorFacts { config, state, tasks, offset }), plugin_installed })
 }
 
 fn states(status: Status, secrets: &[String]) -> (String, Vec<TaskFacts>) {
@@ -126,11 +107,7 @@ fn states(status: Status, secrets: &[String]) -> (String, Vec<TaskFacts>) {
     if let (Some(trace), true) = (status.connector.trace, tasks.is_empty()) {
         // The connector itself failed, before it had a task.
         let error = Some(short_trace(&trace, secrets));
-        tasks.push(TaskFacts {
-            id: -1,
-            state: status.connector.state.clone(),
-            error,
-        });
+        tasks.push(TaskFacts { id: -1, state: status.connector.state.clone(), error });
     }
     (status.connector.state, tasks)
 }
@@ -145,10 +122,7 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
         }
     };
     let mut text = trace.lines().next().map(text_of).unwrap_or_default();
-    let root = trace
-        .lines()
-        .rfind(|line| line.starts_with("Caused by: "))
-        .map(text_of);
+    let root = trace.lines().rfind(|line| line.starts_with("Caused by: ")).map(text_of);
     if let Some(root) = root.filter(|root| !root.is_empty() && !text.contains(root.as_str())) {
         text = format!("{text}: {root}");
     }
@@ -161,12 +135,9 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
 fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
     let number = |key: &str| offset.get(key).and_then(Value::as_u64);
     // The mark is there only while a snapshot is under way.
-    let in_snapshot = offset
-        .get("snapshot")
-        .is_some_and(|mark| !matches!(mark, Value::Null | Value::Bool(false)));
-    let completed = offset
-        .get("snapshot_completed")
-        .or_else(|| offset.get("last_snapshot_record"));
+    let in_snapshot =
+        offset.get("snapshot").is_some_and(|mark| !matches!(mark, Value::Null | Value::Bool(false)));
+    let completed = offset.get("snapshot_completed").or_else(|| offset.get("last_snapshot_record"));
     OffsetFacts {
         snapshot_completed: !in_snapshot || completed.and_then(Value::as_bool).unwrap_or(false),
         lsn: number("lsn").unwrap_or(0),
@@ -182,14 +153,7 @@ fn pending(collections: Option<&Value>) -> Vec<String> {
     let Ok(Value::Array(entries)) = serde_json::from_str::<Value>(text) else {
         return Vec::new();
     };
-    let id = |entry: &Value| {
-        Some(
-            entry
-                .get("incremental_snapshot_collections_id")?
-                .as_str()?
-                .to_owned(),
-        )
-    };
+    let id = |entry: &Value| Some(entry.get("incremental_snapshot_collections_id")?.as_str()?.to_owned());
     entries.iter().filter_map(id).collect()
 }
 
@@ -212,11 +176,7 @@ mod tests {
         assert!(read(r#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":true}"#).snapshot_completed);
         assert_eq!(
             read(r#"{"lsn":26844872,"txId":741}"#),
-            OffsetFacts {
-                snapshot_completed: true,
-                lsn: 26_844_872,
-                incremental_pending: vec![]
-            }
+            OffsetFacts { snapshot_completed: true, lsn: 26_844_872, incremental_pending: vec![] }
         );
     }
 }

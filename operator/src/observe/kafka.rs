@@ -44,40 +44,25 @@ pub async fn observe(admin: &KafkaAdmin, question: &KafkaQuestion) -> Observatio
 }
 
 fn look(admin: &KafkaAdmin, question: &KafkaQuestion) -> Result<KafkaFacts, Failure> {
-    let names = Topics {
-        prefix: &question.prefix,
-    };
+    let names = Topics { prefix: &question.prefix };
     let look = admin.look(question.group.as_deref())?;
     let (brokers, all) = look.topics()?;
     let ours = |topic: &str| {
-        topic
-            .strip_prefix(&question.prefix)
-            .is_some_and(|rest| rest.starts_with('.'))
+        topic.strip_prefix(&question.prefix).is_some_and(|rest| rest.starts_with('.'))
             || topic == names.heartbeat()
     };
     let topics: BTreeMap<String, i32> = all.into_iter().filter(|(topic, _)| ours(topic)).collect();
-    let tables: BTreeMap<String, i32> = question
-        .table_topics
-        .iter()
-        .filter_map(|topic| Some((topic.clone(), *topics.get(topic)?)))
-        .collect();
+    let tables: BTreeMap<String, i32> =
+        question.table_topics.iter().filter_map(|topic| Some((topic.clone(), *topics.get(topic)?))).collect();
     let tail = |topic: String| {
-        if topics.contains_key(&topic) {
-            look.tail(&topic)
-        } else {
-            Ok(Vec::new())
-        }
+        if topics.contains_key(&topic) { look.tail(&topic) } else { Ok(Vec::new()) }
     };
     Ok(KafkaFacts {
         cluster_id: look.cluster_id(),
         brokers,
         end_offsets: look.edge(&tables, Offset::End)?,
         begin_offsets: look.edge(&tables, Offset::Beginning)?,
-        committed: if question.group.is_some() {
-            look.committed(&tables)?
-        } else {
-            BTreeMap::new()
-        },
+        committed: if question.group.is_some() { look.committed(&tables)? } else { BTreeMap::new() },
         groups: look.groups(&question.group_prefix)?,
         signals: signals(&tail(names.signal())?),
         notifications: notifications(&tail(names.notification())?),
@@ -112,17 +97,8 @@ fn notifications(messages: &[TailMessage]) -> Vec<Notification> {
         if !wire.aggregate_type.ends_with("Snapshot") || wire.r#type == "IN_PROGRESS" {
             return None;
         }
-        let epoch = message
-            .headers
-            .get(EPOCH_HEADER)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
-        Some(Notification {
-            aggregate: wire.aggregate_type,
-            kind: wire.r#type,
-            id: wire.id,
-            epoch,
-        })
+        let epoch = message.headers.get(EPOCH_HEADER).and_then(|text| text.parse().ok()).unwrap_or(0);
+        Some(Notification { aggregate: wire.aggregate_type, kind: wire.r#type, id: wire.id, epoch })
     };
     messages.iter().filter_map(read).collect()
 }
@@ -143,10 +119,7 @@ mod tests {
                 r#"{"id":"a","type":"COMPLETED","aggregate_type":"Initial Snapshot","timestamp":1}"#,
                 "3",
             ),
-            message(
-                r#"{"id":"a","type":"IN_PROGRESS","aggregate_type":"Initial Snapshot"}"#,
-                "3",
-            ),
+            message(r#"{"id":"a","type":"IN_PROGRESS","aggregate_type":"Initial Snapshot"}"#, "3"),
             message("not json", "3"),
         ]);
         assert_eq!(read.len(), 1);

@@ -42,11 +42,7 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
             facts.sink_replicas = status.replicas.unwrap_or(0);
             // Replicas of an older template do not count as available ones of this spec.
             let current = status.observed_generation >= object.metadata.generation;
-            facts.sink_available = if current {
-                status.available_replicas.unwrap_or(0)
-            } else {
-                0
-            };
+            facts.sink_available = if current { status.available_replicas.unwrap_or(0) } else { 0 };
         }
         facts.objects.insert(format!("{kind}/{}", name.sink()), value);
     }
@@ -66,9 +62,7 @@ fn observe_folder(folder: &Path, name: &PipelineName) -> Result<KubernetesFacts,
             .map_err(|error| remote(format!("{} is no manifest: {error}", path.display())))?;
         if kind == "Deployment" {
             // Whoever runs the sink without a cluster runs as many as the manifest says.
-            let replicas = value["spec"]["replicas"]
-                .as_i64()
-                .and_then(|count| i32::try_from(count).ok());
+            let replicas = value["spec"]["replicas"].as_i64().and_then(|count| i32::try_from(count).ok());
             facts.sink_replicas = replicas.unwrap_or(1);
             facts.sink_available = facts.sink_replicas;
         }
@@ -92,10 +86,7 @@ pub fn failure(error: &kube::Error) -> Failure {
         kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message),
         other => format!("the API server gave no answer: {other}"),
     };
-    Failure {
-        class,
-        message: message.chars().take(256).collect(),
-    }
+    Failure { class, message: message.chars().take(256).collect() }
 }
 
 /// The failure of a call that ran into its deadline.
@@ -107,8 +98,5 @@ pub fn timed_out() -> Failure {
 }
 
 fn remote(message: String) -> Failure {
-    Failure {
-        class: FailureClass::Remote,
-        message,
-    }
+    Failure { class: FailureClass::Remote, message }
 }

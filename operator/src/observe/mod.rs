@@ -23,29 +23,17 @@ pub async fn observe(
     incarnation: Option<&str>,
 ) -> Observed {
     let wanted = spec.all_tables();
-    let sources: Vec<SourceTable> = wanted
-        .iter()
-        .filter_map(|table| table.name.parse().ok())
-        .collect();
-    let targets: Vec<String> = wanted
-        .iter()
-        .map(|table| table.target_name().to_owned())
-        .collect();
-    let topics = Topics {
-        prefix: &spec.kafka.topic_prefix,
-    };
+    let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
+    let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
     let question = KafkaQuestion {
         table_topics: sources.iter().map(|source| topics.table(source)).collect(),
         prefix: spec.kafka.topic_prefix.clone(),
         group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),
     };
-    let (publication, slot, connector, pipeline) = (
-        name.publication(),
-        name.replication_slot(),
-        name.connector(),
-        name.to_string(),
-    );
+    let (publication, slot, connector, pipeline) =
+        (name.publication(), name.replication_slot(), name.connector(), name.to_string());
     let postgres = async {
         match &systems.postgres {
             Access::Open(target) => postgres::observe(target, &sources, &publication, &slot, mark).await,
@@ -80,11 +68,5 @@ pub async fn observe(
         Box::pin(clickhouse),
         kubernetes
     );
-    Observed {
-        postgres,
-        kafka,
-        connect,
-        clickhouse,
-        kubernetes,
-    }
+    Observed { postgres, kafka, connect, clickhouse, kubernetes }
 }

@@ -110,28 +110,19 @@ async fn look(
     mark: &str,
 ) -> Result<PostgresFacts, Failure> {
     let session = target.connect().await?;
-    let server = session
-        .query_one(SERVER, &[])
-        .await
-        .map_err(|error| of_error("postgresql settings", &error))?;
+    let server =
+        session.query_one(SERVER, &[]).await.map_err(|error| of_error("postgresql settings", &error))?;
     let mut facts = server_facts(&server).map_err(|error| of_error("postgresql settings", &error))?;
     // Not every role may read it.
-    if let Ok(row) = session
-        .query_one("SELECT system_identifier::text FROM pg_control_system()", &[])
-        .await
-    {
+    if let Ok(row) = session.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await {
         facts.system_identifier = row.try_get(0).unwrap_or_default();
     }
     facts.tables = source_tables(&session, tables).await?;
     facts.publication = publication_facts(&session, publication, mark).await?;
-    let row = session
-        .query_opt(SLOT, &[&slot])
-        .await
-        .map_err(|error| of_error("replication slots", &error))?;
-    facts.slot = row
-        .map(|row| slot_facts(&row))
-        .transpose()
-        .map_err(|error| of_error("replication slots", &error))?;
+    let row =
+        session.query_opt(SLOT, &[&slot]).await.map_err(|error| of_error("replication slots", &error))?;
+    facts.slot =
+        row.map(|row| slot_facts(&row)).transpose().map_err(|error| of_error("replication slots", &error))?;
     Ok(facts)
 }
 
@@ -185,10 +176,7 @@ async fn source_tables(
 }
 
 fn source_table(row: &Row) -> Result<(SourceTable, SourceTableFacts), tokio_postgres::Error> {
-    let source = SourceTable {
-        schema: row.try_get("schema")?,
-        name: row.try_get("name")?,
-    };
+    let source = SourceTable { schema: row.try_get("schema")?, name: row.try_get("name")? };
     let identity: String = row.try_get("identity")?;
     Ok((
         source,
@@ -230,16 +218,10 @@ async fn key_range(
     if !facts.may_select || !matches!(column.type_name.as_str(), "smallint" | "integer" | "bigint") {
         return None;
     }
-    let (key, table) = (
-        pg_quote::ident(key),
-        pg_quote::qualified(&source.schema, &source.name),
-    );
+    let (key, table) = (pg_quote::ident(key), pg_quote::qualified(&source.schema, &source.name));
     let sql = format!("SELECT min({key})::bigint, max({key})::bigint FROM {table}");
     let row = session.query_one(&sql, &[]).await.ok()?;
-    Some((
-        row.try_get::<_, Option<i64>>(0).ok()??,
-        row.try_get::<_, Option<i64>>(1).ok()??,
-    ))
+    Some((row.try_get::<_, Option<i64>>(0).ok()??, row.try_get::<_, Option<i64>>(1).ok()??))
 }
 
 async fn publication_facts(

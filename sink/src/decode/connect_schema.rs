@@ -54,12 +54,7 @@ impl ConnectSchema {
         };
         let row = envelope.fields.into_iter().find(|field| field.label == "after");
         let fields = row.map(|row| row.fields).unwrap_or_default();
-        Self {
-            fields: fields
-                .into_iter()
-                .map(|field| (field.label.clone(), field.hint()))
-                .collect(),
-        }
+        Self { fields: fields.into_iter().map(|field| (field.label.clone(), field.hint())).collect() }
     }
 
     /// Returns what is known about a field.
@@ -104,20 +99,8 @@ mod tests {
                 {"type":"bytes","name":"org.apache.kafka.connect.data.Decimal","parameters":{"scale":"2"},"field":"b"},
                 {"type":"array","items":{"type":"int64","name":"io.debezium.time.MicroTimestamp"},"field":"c"}]}]}"#,
         );
-        assert_eq!(
-            schema.hint("a"),
-            Hint {
-                unit: Some(TimeUnit::Millis),
-                scale: None
-            }
-        );
-        assert_eq!(
-            schema.hint("b"),
-            Hint {
-                unit: None,
-                scale: Some(2)
-            }
-        );
+        assert_eq!(schema.hint("a"), Hint { unit: Some(TimeUnit::Millis), scale: None });
+        assert_eq!(schema.hint("b"), Hint { unit: None, scale: Some(2) });
         assert_eq!(schema.hint("c").unit, Some(TimeUnit::Micros));
         assert_eq!(schema.hint("d"), Hint::default());
     }

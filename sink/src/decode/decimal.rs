@@ -32,12 +32,7 @@ impl Int256 {
         let words = value.to_le_bytes();
         let (words, _) = words.as_chunks::<8>();
         let fill = if value < 0 { u64::MAX } else { 0 };
-        Self([
-            u64::from_le_bytes(words[0]),
-            u64::from_le_bytes(words[1]),
-            fill,
-            fill,
-        ])
+        Self([u64::from_le_bytes(words[0]), u64::from_le_bytes(words[1]), fill, fill])
     }
 
     /// `self * 10 + digit`, for numbers that are not negative.
@@ -109,18 +104,13 @@ fn parse_any(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalErr
         Some((b'+', rest)) => (false, rest),
         _ => (false, text),
     };
-    if ["nan", "infinity", "inf"]
-        .iter()
-        .any(|word| unsigned.eq_ignore_ascii_case(word.as_bytes()))
-    {
+    if ["nan", "infinity", "inf"].iter().any(|word| unsigned.eq_ignore_ascii_case(word.as_bytes())) {
         return Err(OutOfRange);
     }
     let (mantissa, exponent) = match unsigned.iter().position(|b| matches!(b, b'e' | b'E')) {
         None => (unsigned, 0),
         Some(at) => {
-            let exponent = std::str::from_utf8(&unsigned[at + 1..])
-                .ok()
-                .and_then(|t| t.parse::<i32>().ok());
+            let exponent = std::str::from_utf8(&unsigned[at + 1..]).ok().and_then(|t| t.parse::<i32>().ok());
             (&unsigned[..at], exponent.ok_or(Malformed)?)
         }
     };
@@ -153,10 +143,7 @@ fn parse_any(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalErr
         return Err(OutOfRange);
     }
     let mut value = Int256::default();
-    kept.iter()
-        .copied()
-        .chain(std::iter::repeat_n(0, zeros))
-        .for_each(|digit| value.push_digit(digit));
+    kept.iter().copied().chain(std::iter::repeat_n(0, zeros)).for_each(|digit| value.push_digit(digit));
     Ok(if negative { value.negated() } else { value })
 }
 
@@ -241,14 +228,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_rounded() {
-        for text in [
-            "0.001",
-            "99999999999.99",
-            "NaN",
-            "-Infinity",
-            "1e400",
-            "1E2147483647",
-        ] {
+        for text in ["0.001", "99999999999.99", "NaN", "-Infinity", "1e400", "1E2147483647"] {
             assert_eq!(small(text, 12, 2), Err(DecimalError::OutOfRange), "{text}");
         }
         for text in ["", "-", ".", "12a", "1e", "1.2.3", "0x1"] {

@@ -271,9 +271,7 @@ fn position(text: &[u8]) -> Option<Option<u64>> {
     for byte in digits {
         let digit = byte.wrapping_sub(b'0');
         value =
-            value
-                .checked_mul(10)?
-                .checked_add(u64::from(if digit <= 9 { digit } else { return None }))?;
+            value.checked_mul(10)?.checked_add(u64::from(if digit <= 9 { digit } else { return None }))?;
     }
     Some(Some(value))
 }
@@ -290,10 +288,7 @@ mod tests {
 
     fn version(source: &str) -> Version {
         let text = event("u", source);
-        parse(text.as_bytes(), 1, &mut SchemaMemo::default())
-            .unwrap()
-            .unwrap()
-            .version
+        parse(text.as_bytes(), 1, &mut SchemaMemo::default()).unwrap().unwrap().version
     }
 
     #[test]
@@ -312,16 +307,9 @@ mod tests {
     fn a_repeated_schema_is_recognised_and_a_new_one_replaces_it() {
         let mut memo = SchemaMemo::default();
         let wrap = |schema: &str| {
-            format!(
-                r#"{{"schema":{schema},"payload":{}}}"#,
-                event("c", r#"{"lsn":7,"ts_ms":5}"#)
-            )
+            format!(r#"{{"schema":{schema},"payload":{}}}"#, event("c", r#"{"lsn":7,"ts_ms":5}"#))
         };
-        for schema in [
-            r#"{"fields":[]}"#,
-            r#"{"fields":[]}"#,
-            r#"{"fields":[{"field":"after"}]}"#,
-        ] {
+        for schema in [r#"{"fields":[]}"#, r#"{"fields":[]}"#, r#"{"fields":[{"field":"after"}]}"#] {
             let text = wrap(schema);
             let change = parse(text.as_bytes(), 1, &mut memo).unwrap().unwrap();
             assert!(change.schema.is_some());
@@ -341,10 +329,7 @@ mod tests {
             r#"{"op":"c","after":1,"source":{"lsn":1}}"#,
             "{\"op\":\"\u{0}",
         ] {
-            assert!(
-                parse(text.as_bytes(), 1, &mut SchemaMemo::default()).is_err(),
-                "{text}"
-            );
+            assert!(parse(text.as_bytes(), 1, &mut SchemaMemo::default()).is_err(), "{text}");
         }
         assert!(matches!(
             parse(b"{\"op\":\"\xff\"}", 1, &mut SchemaMemo::default()),

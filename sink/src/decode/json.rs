@@ -57,11 +57,7 @@ pub struct Cursor<'a> {
 impl<'a> JsonText<'a> {
     /// Returns the string with its escapes undone.
     pub fn unescape(self) -> Result<Cow<'a, [u8]>, JsonError> {
-        if self.escaped {
-            unescape(self.raw).map(Cow::Owned)
-        } else {
-            Ok(Cow::Borrowed(self.raw))
-        }
+        if self.escaped { unescape(self.raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(self.raw)) }
     }
 }
 
@@ -113,20 +109,12 @@ impl<'a> Cursor<'a> {
 
     /// Takes the next byte, which must be the given one.
     pub fn expect(&mut self, byte: u8, reason: &'static str) -> Result<(), JsonError> {
-        if self.take(byte) {
-            Ok(())
-        } else {
-            Err(self.error(reason))
-        }
+        if self.take(byte) { Ok(()) } else { Err(self.error(reason)) }
     }
 
     /// Ends the document: nothing but white space may follow.
     pub fn finish(&mut self) -> Result<(), JsonError> {
-        if self.peek().is_none() {
-            Ok(())
-        } else {
-            Err(self.error("text behind the end of the document"))
-        }
+        if self.peek().is_none() { Ok(()) } else { Err(self.error("text behind the end of the document")) }
     }
 
     /// Takes a string.
@@ -186,21 +174,13 @@ impl<'a> Cursor<'a> {
         }
         if self.take(b',') {
             // A closing byte here is a comma too many.
-            return if self.peek() == Some(close) {
-                Err(self.error("expected a value"))
-            } else {
-                Ok(true)
-            };
+            return if self.peek() == Some(close) { Err(self.error("expected a value")) } else { Ok(true) };
         }
         self.expect(close, "expected a comma or the end").map(|()| false)
     }
 
     fn literal(&mut self, word: &[u8], value: Raw<'a>) -> Result<Raw<'a>, JsonError> {
-        if self.take_exact(word) {
-            Ok(value)
-        } else {
-            Err(self.error("expected a value"))
-        }
+        if self.take_exact(word) { Ok(value) } else { Err(self.error("expected a value")) }
     }
 
     #[inline]
@@ -226,9 +206,7 @@ impl<'a> Cursor<'a> {
                     self.string()?;
                 }
                 Some(open @ (b'{' | b'[')) => {
-                    *closers
-                        .get_mut(depth)
-                        .ok_or_else(|| self.error("nested too deeply"))? =
+                    *closers.get_mut(depth).ok_or_else(|| self.error("nested too deeply"))? =
                         if *open == b'{' { b'}' } else { b']' };
                     depth += 1;
                     self.at += 1;
@@ -283,9 +261,7 @@ fn unescape(raw: &[u8]) -> Result<Vec<u8>, JsonError> {
 fn unicode(raw: &[u8], at: usize) -> Option<(char, usize)> {
     let four = |at: usize| {
         let digits = raw.get(at..at + 4)?;
-        digits.iter().try_fold(0_u32, |value, digit| {
-            Some(value * 16 + char::from(*digit).to_digit(16)?)
-        })
+        digits.iter().try_fold(0_u32, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
     };
     let high = four(at)?;
     if !(0xD800..0xDC00).contains(&high) {
@@ -306,28 +282,14 @@ mod tests {
 
     #[test]
     fn strings_come_back_as_serde_json_reads_them() {
-        for text in [
-            r#""plain""#,
-            r#""a\"b\\c\/\b\f\n\r\t""#,
-            r#""\u00dc \ud83d\ude00 \u2028""#,
-            r#""""#,
-        ] {
+        for text in [r#""plain""#, r#""a\"b\\c\/\b\f\n\r\t""#, r#""\u00dc \ud83d\ude00 \u2028""#, r#""""#] {
             let oracle: String = serde_json::from_str(text).unwrap();
             let ours = Cursor::new(text.as_bytes()).string().unwrap();
             assert_eq!(ours.unescape().unwrap().as_ref(), oracle.as_bytes(), "{text}");
         }
-        for text in [
-            r#""\x""#,
-            r#""\ud83d""#,
-            r#""\ud83dx\ude00""#,
-            r#""\u12"#,
-            r#""abc"#,
-            r#""abc\"#,
-        ] {
+        for text in [r#""\x""#, r#""\ud83d""#, r#""\ud83dx\ude00""#, r#""\u12"#, r#""abc"#, r#""abc\"#] {
             assert!(serde_json::from_str::<String>(text).is_err());
-            let ours = Cursor::new(text.as_bytes())
-                .string()
-                .and_then(|s| s.unescape().map(Cow::into_owned));
+            let ours = Cursor::new(text.as_bytes()).string().and_then(|s| s.unescape().map(Cow::into_owned));
             assert!(ours.is_err(), "{text}");
         }
     }

@@ -57,10 +57,7 @@ impl Column {
             ChType::LowCardinality(inner) if Dictionary::of(inner).is_none() => inner,
             other => other,
         };
-        Ok(Self {
-            wire_type: wire.to_string(),
-            data: Data::new(wire)?,
-        })
+        Ok(Self { wire_type: wire.to_string(), data: Data::new(wire)? })
     }
 
     /// Type that the block announces; ClickHouse converts it to that of the table.
@@ -133,9 +130,7 @@ impl Column {
     /// Appends a value in RowBinary, taken off the front of `input`.
     pub fn push_row_binary(&mut self, input: &mut &[u8]) -> Result<(), Corrupt> {
         let rows = self.len();
-        self.data
-            .push_row_binary(input)
-            .inspect_err(|_| self.data.truncate(rows))
+        self.data.push_row_binary(input).inspect_err(|_| self.data.truncate(rows))
     }
 
     /// Appends the value of a row, in RowBinary, to `out`.
@@ -149,11 +144,7 @@ impl Column {
             Data::Fixed { width: 8, bytes } => bytes,
             _ => &[],
         };
-        bytes
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|value| i64::from_le_bytes(*value))
+        bytes.as_chunks::<8>().0.iter().map(|value| i64::from_le_bytes(*value))
     }
 
     /// Writes the given rows in Native form.
@@ -188,8 +179,7 @@ impl Text {
     fn push(&mut self, value: &[u8]) {
         put_varint(&mut self.bytes, value.len() as u64);
         self.bytes.extend_from_slice(value);
-        self.ends
-            .push(u32::try_from(self.bytes.len()).expect("a batch is sealed far below 4 GiB"));
+        self.ends.push(u32::try_from(self.bytes.len()).expect("a batch is sealed far below 4 GiB"));
     }
 
     fn start(&self, row: usize) -> usize {
@@ -214,12 +204,8 @@ impl Dictionary {
             ChType::Nullable(inner) if **inner == ChType::String => true,
             _ => return None,
         };
-        let mut dictionary = Self {
-            nullable,
-            keys: Text::default(),
-            positions: HashMap::new(),
-            rows: vec![],
-        };
+        let mut dictionary =
+            Self { nullable, keys: Text::default(), positions: HashMap::new(), rows: vec![] };
         // Position 0 stands for NULL, or for the default value.
         dictionary.keys.push(b"");
         if nullable {
@@ -270,12 +256,7 @@ impl Dictionary {
 
 impl Data {
     fn new(ch_type: &ChType) -> Result<Self, UnsupportedType> {
-        let fixed = |width| {
-            Ok(Self::Fixed {
-                width,
-                bytes: Vec::new(),
-            })
-        };
+        let fixed = |width| Ok(Self::Fixed { width, bytes: Vec::new() });
         match ch_type {
             ChType::Bool | ChType::UInt8 => fixed(1),
             ChType::Int16 => fixed(2),
@@ -290,16 +271,10 @@ impl Data {
             }),
             ChType::String => Ok(Self::Text(Text::default())),
             ChType::Nullable(inner) if !matches!(**inner, ChType::Nullable(_) | ChType::Array(_)) => {
-                Ok(Self::Nullable {
-                    nulls: Vec::new(),
-                    inner: Box::new(Self::new(inner)?),
-                })
+                Ok(Self::Nullable { nulls: Vec::new(), inner: Box::new(Self::new(inner)?) })
             }
             ChType::Array(inner) if !matches!(**inner, ChType::Array(_) | ChType::LowCardinality(_)) => {
-                Ok(Self::Array {
-                    ends: Vec::new(),
-                    inner: Box::new(Self::new(inner)?),
-                })
+                Ok(Self::Array { ends: Vec::new(), inner: Box::new(Self::new(inner)?) })
             }
             ChType::LowCardinality(inner) => match Dictionary::of(inner) {
                 Some(dictionary) => Ok(Self::Dictionary(dictionary)),
@@ -503,12 +478,7 @@ mod tests {
 
     #[test]
     fn a_failed_row_leaves_no_trace_in_any_kind_of_column() {
-        for ch_type in [
-            "Int64",
-            "Nullable(String)",
-            "Array(Nullable(String))",
-            "LowCardinality(String)",
-        ] {
+        for ch_type in ["Int64", "Nullable(String)", "Array(Nullable(String))", "LowCardinality(String)"] {
             let ch_type: ChType = ch_type.parse().unwrap();
             let mut column = Column::new(&ch_type).unwrap();
             column.push_default();

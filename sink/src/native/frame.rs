@@ -16,11 +16,7 @@ pub struct FrameWriter {
 impl FrameWriter {
     /// Builds an empty writer.
     pub fn new() -> Self {
-        Self {
-            raw: Vec::with_capacity(FRAME_BYTES),
-            frames: Vec::new(),
-            total: 0,
-        }
+        Self { raw: Vec::with_capacity(FRAME_BYTES), frames: Vec::new(), total: 0 }
     }
 
     /// Appends bytes.
@@ -57,11 +53,7 @@ impl FrameWriter {
         let written = lz4_flex::block::compress_into(&self.raw, &mut self.frames[body..])
             .expect("the buffer has the maximum output size");
         self.frames.truncate(body + written);
-        let size = |n: usize| {
-            u32::try_from(n)
-                .expect("a frame is far below 4 GiB")
-                .to_le_bytes()
-        };
+        let size = |n: usize| u32::try_from(n).expect("a frame is far below 4 GiB").to_le_bytes();
         self.frames[start + 16] = METHOD_LZ4;
         self.frames[start + 17..start + 21].copy_from_slice(&size(written + HEADER_BYTES));
         self.frames[start + 21..start + 25].copy_from_slice(&size(self.raw.len()));
@@ -78,9 +70,7 @@ mod tests {
 
     #[test]
     fn frames_hold_what_was_written() {
-        let data: Vec<u8> = (0..700_000_u32)
-            .map(|i| u8::try_from(i / 3 % 251).unwrap())
-            .collect();
+        let data: Vec<u8> = (0..700_000_u32).map(|i| u8::try_from(i / 3 % 251).unwrap()).collect();
         let mut writer = FrameWriter::new();
         data.chunks(977).for_each(|chunk| writer.write(chunk));
         assert_eq!(writer.raw_bytes(), data.len() as u64);

@@ -2,14 +2,8 @@
 
 use tidemark_crds::layout::{ColumnLayout, OutOfRange, TableLayout, Wire};
 
-pub(super) const TABLES: [&str; 6] = [
-    "customers",
-    "products",
-    "orders",
-    "order_items",
-    "audit_log",
-    "debezium_signal",
-];
+pub(super) const TABLES: [&str; 6] =
+    ["customers", "products", "orders", "order_items", "audit_log", "debezium_signal"];
 
 fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayout {
     ColumnLayout {
@@ -21,11 +15,7 @@ fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayou
         array: ch_type.starts_with("Array"),
         r#type: ch_type.parse().unwrap(),
         key: None,
-        out_of_range: if ch_type.starts_with("Nullable") {
-            OutOfRange::Null
-        } else {
-            OutOfRange::DeadLetter
-        },
+        out_of_range: if ch_type.starts_with("Nullable") { OutOfRange::Null } else { OutOfRange::DeadLetter },
         missing: None,
     }
 }
@@ -57,12 +47,7 @@ pub(super) fn stages(source: &str) -> Vec<TableLayout> {
             source,
             &["at", "actor", "action"],
             vec![
-                column(
-                    "at",
-                    "timestamp with time zone",
-                    Wire::ZonedTimestamp,
-                    "DateTime64(6, 'UTC')",
-                ),
+                column("at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
                 column("actor", "text", Wire::Text, "String"),
                 column("action", "text", Wire::Text, "String"),
             ],
@@ -73,12 +58,7 @@ pub(super) fn stages(source: &str) -> Vec<TableLayout> {
             &["id"],
             vec![
                 column("id", "character varying(64)", Wire::Text, "String"),
-                column(
-                    "type",
-                    "character varying(32)",
-                    Wire::Text,
-                    "LowCardinality(String)",
-                ),
+                column("type", "character varying(32)", Wire::Text, "LowCardinality(String)"),
                 column("data", "text", Wire::Text, "LowCardinality(Nullable(String))"),
             ],
             &[],
@@ -104,12 +84,7 @@ fn customers() -> Vec<TableLayout> {
             column("birth_date", "date", Wire::Date, "Nullable(Date32)"),
             column("is_vip", "boolean", Wire::Bool, "Bool"),
             column("credit_limit", "numeric(12,2)", Wire::Decimal, "Decimal(12, 2)"),
-            column(
-                "created_at",
-                "timestamp with time zone",
-                Wire::ZonedTimestamp,
-                "DateTime64(6, 'UTC')",
-            ),
+            column("created_at", "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
             column(
                 "updated_at",
                 "timestamp(3) without time zone",
@@ -138,12 +113,7 @@ fn products() -> TableLayout {
             column("rating", "double precision", Wire::Float, "Nullable(Float64)"),
             column("attrs", "jsonb", Wire::Json, "Nullable(String)"),
             column("image", "bytea", Wire::Base64, "Nullable(String)"),
-            column(
-                "shelf_time",
-                "time without time zone",
-                Wire::Micros,
-                "Nullable(Int64)",
-            ),
+            column("shelf_time", "time without time zone", Wire::Micros, "Nullable(Int64)"),
             column("lead_time", "interval", Wire::Micros, "Nullable(Int64)"),
             column(
                 "created_at",
@@ -158,14 +128,8 @@ fn products() -> TableLayout {
 
 fn orders() -> Vec<TableLayout> {
     let stage = |total: &str, added: &[&str], note: bool| {
-        let zoned = |name| {
-            column(
-                name,
-                "timestamp with time zone",
-                Wire::ZonedTimestamp,
-                "DateTime64(6, 'UTC')",
-            )
-        };
+        let zoned =
+            |name| column(name, "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')");
         let mut columns = vec![
             column("id", "bigint", Wire::Int, "Int64"),
             column("customer_id", "bigint", Wire::Int, "Int64"),

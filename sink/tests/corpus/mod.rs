@@ -42,19 +42,14 @@ fn folder() -> std::path::PathBuf {
 /// Reads a recording; schemas that were taken out are put back.
 fn records(file: &str) -> Vec<DeadLetter> {
     let text = std::fs::read_to_string(folder().join(file)).unwrap();
-    let mut lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .peekable();
+    let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).peekable();
     let schemas = lines.next_if(|line| line.get("schemas").is_some());
     let whole = |record: &Value, part: &str| {
         let text = record[part].as_str()?;
         let schema = record.get(format!("{part}_schema")).and_then(Value::as_u64);
         Some(match (schema, &schemas) {
             (Some(number), Some(schemas)) => {
-                let schema = schemas["schemas"][usize::try_from(number).unwrap()]
-                    .as_str()
-                    .unwrap();
+                let schema = schemas["schemas"][usize::try_from(number).unwrap()].as_str().unwrap();
                 format!("{{\"schema\":{schema},\"payload\":{text}}}").into_bytes()
             }
             _ => text.as_bytes().to_vec(),
@@ -76,10 +71,7 @@ fn records(file: &str) -> Vec<DeadLetter> {
 /// it would from the operator. `passes` reads the whole recording more than once: a replay.
 fn decode(file: &str, encoding: Encoding, passes: usize) -> Decoded {
     let records = records(file);
-    let mut decoded = Decoded {
-        records: records.len(),
-        ..Decoded::default()
-    };
+    let mut decoded = Decoded { records: records.len(), ..Decoded::default() };
     for source in TABLES {
         let route = TableRoute {
             source: format!("public.{source}").parse().unwrap(),
@@ -89,17 +81,12 @@ fn decode(file: &str, encoding: Encoding, passes: usize) -> Decoded {
         let mut table = Table::new(route, 1000);
         let mut stages = stages(source).into_iter();
         let mut next = |table: &mut Table, wanted: Option<&Wanted>| {
-            let layout = stages
-                .next()
-                .unwrap_or_else(|| panic!("{source}: no layout for {wanted:?}"));
+            let layout = stages.next().unwrap_or_else(|| panic!("{source}: no layout for {wanted:?}"));
             table.use_layout(layout, encoding, Instant::now()).unwrap()
         };
         next(&mut table, None);
         for _ in 0..passes {
-            for record in records
-                .iter()
-                .filter(|r| r.topic.ends_with(&format!(".public.{source}")))
-            {
+            for record in records.iter().filter(|r| r.topic.ends_with(&format!(".public.{source}"))) {
                 let mut wanted = table.take(record, Instant::now());
                 while let Some(field) = wanted {
                     wanted = next(&mut table, Some(&field));
@@ -120,12 +107,7 @@ fn decode(file: &str, encoding: Encoding, passes: usize) -> Decoded {
                 let key = batch.plan().key.iter().map(|place| value(*place)).collect();
                 let named = |place: usize| (layout.columns[place].target.clone(), value(place));
                 let values = (0..layout.columns.len()).map(named).collect();
-                decoded.images.entry(source).or_default().push(Image {
-                    key,
-                    version,
-                    deleted,
-                    values,
-                });
+                decoded.images.entry(source).or_default().push(Image { key, version, deleted, values });
             }
         }
     }
@@ -142,11 +124,7 @@ fn fold(images: &[Image], fence: Option<Version>) -> Vec<BTreeMap<String, Option
         }
     }
     let visible = |image: &&&Image| !image.deleted && fence.is_none_or(|fence| image.version >= fence);
-    newest
-        .values()
-        .filter(visible)
-        .map(|image| image.values.clone())
-        .collect()
+    newest.values().filter(visible).map(|image| image.values.clone()).collect()
 }
 
 /// Compares the rows of a table with PostgreSQL's.
@@ -154,11 +132,7 @@ fn compare(source: &str, rows: &[BTreeMap<String, Option<String>>]) {
     let expected: Value =
         serde_json::from_slice(&std::fs::read(folder().join("expected.json")).unwrap()).unwrap();
     let last = stages(source).pop().unwrap();
-    let key: Vec<&str> = last
-        .key_columns()
-        .iter()
-        .map(|column| column.target.as_str())
-        .collect();
+    let key: Vec<&str> = last.key_columns().iter().map(|column| column.target.as_str()).collect();
     let expected = expected[source].as_array().unwrap();
     // Of a generated key only that there is one can be compared.
     let wild = |row: &Value, name: &str| row[name] == "~";
@@ -166,18 +140,14 @@ fn compare(source: &str, rows: &[BTreeMap<String, Option<String>>]) {
     assert_eq!(rows.len(), expected.len(), "{source}: number of rows");
     for wanted in expected {
         let same_key = |row: &&BTreeMap<String, Option<String>>| {
-            key.iter()
-                .all(|name| row[*name].as_deref() == wanted[*name].as_str())
+            key.iter().all(|name| row[*name].as_deref() == wanted[*name].as_str())
         };
         let found: Vec<_> = rows.iter().filter(same_key).collect();
         assert_eq!(found.len(), 1, "{source}: rows with the key of {wanted}");
         for column in &last.columns {
             let name = column.target.as_str();
             // A row written before the column was has the value that PostgreSQL gives such rows.
-            let ours = found[0]
-                .get(name)
-                .cloned()
-                .unwrap_or_else(|| column.missing.clone());
+            let ours = found[0].get(name).cloned().unwrap_or_else(|| column.missing.clone());
             if wild(wanted, name) {
                 assert!(ours.is_some(), "{source}.{name} of {wanted}");
                 continue;
@@ -207,10 +177,7 @@ fn check(decoded: &mut Decoded) {
         let twice: Vec<Image> = images.iter().chain(images.iter()).cloned().collect();
         compare(source, &fold(&twice, fence));
     }
-    assert!(
-        decoded.fences.contains_key("audit_log"),
-        "the truncate raised a fence"
-    );
+    assert!(decoded.fences.contains_key("audit_log"), "the truncate raised a fence");
 }
 
 /// An order that is neither the stream's nor its reverse, and the same each time.
@@ -244,10 +211,7 @@ fn a_replay_under_the_last_layout_changes_nothing() {
     for file in ["schemas.jsonl", "schemaless-strings.jsonl"] {
         let mut decoded = decode(file, Encoding::Contract, 2);
         // A replay gives old rows of a renamed column no value: the layout does not keep the former name.
-        let customers = decode(file, Encoding::Contract, 1)
-            .images
-            .remove("customers")
-            .unwrap();
+        let customers = decode(file, Encoding::Contract, 1).images.remove("customers").unwrap();
         decoded.images.insert("customers", customers);
         check(&mut decoded);
     }

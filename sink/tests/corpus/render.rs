@@ -17,21 +17,13 @@ pub(super) fn value(ch_type: &ChType, column: &Column, row: usize) -> Option<Str
 
 /// A text in the form in which both sides can be compared: decimals without zeros at their end.
 pub(super) fn canonical(column: &ColumnLayout, text: &str) -> String {
-    if column.wire == Wire::Decimal {
-        without_zeros(text)
-    } else {
-        text.to_owned()
-    }
+    if column.wire == Wire::Decimal { without_zeros(text) } else { text.to_owned() }
 }
 
 fn read(ch_type: &ChType, rest: &mut &[u8]) -> Option<String> {
     Some(match ch_type {
         ChType::Nullable(inner) => {
-            return if take::<1>(rest) == [1] {
-                None
-            } else {
-                read(inner, rest)
-            };
+            return if take::<1>(rest) == [1] { None } else { read(inner, rest) };
         }
         ChType::LowCardinality(inner) => return read(inner, rest),
         ChType::Bool => (take::<1>(rest) == [1]).to_string(),
@@ -61,11 +53,7 @@ fn read(ch_type: &ChType, rest: &mut &[u8]) -> Option<String> {
             let bytes = take_text(rest);
             // Bytes that are no text are PostgreSQL's bytea.
             String::from_utf8(bytes.to_vec()).unwrap_or_else(|_| {
-                bytes
-                    .iter()
-                    .flat_map(|byte| format!("{byte:02x}").into_bytes())
-                    .map(char::from)
-                    .collect()
+                bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).map(char::from).collect()
             })
         }
         ChType::Uuid => {
