@@ -30,7 +30,9 @@ quick: ## Format, lints and unit tests alone
 
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
-	@e2e/bench
+	@e2e/setup/all postgres java clickhouse
+	cargo build --workspace --all-targets --quiet
+	$(CARGO_TARGET_DIR)/debug/tidemark-bench throughput
 
 .PHONY: setup
 setup: ## Builds and caches the real components that tests and demo run on

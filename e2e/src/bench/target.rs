@@ -139,11 +139,12 @@ pub async fn wait_until_complete(
 ///
 /// Returns the number of active parts that are left.
 pub async fn wait_until_quiet(client: &ClickHouse, database: &str) -> anyhow::Result<u64> {
-    let database = quote::literal(database);
-    let merges = format!("SELECT count() AS count FROM system.merges WHERE database = {database}");
+    // Of the order table alone: a sink that runs on writes its progress each second.
+    let table = format!("database = {} AND table = {}", quote::literal(database), quote::literal(TABLE));
+    let merges = format!("SELECT count() AS count FROM system.merges WHERE {table}");
     let parts = format!(
         "SELECT count() AS count, toString(groupBitXor(sipHash64(name))) AS names FROM system.parts
-         WHERE active AND database = {database}"
+         WHERE active AND {table}"
     );
     let last = std::sync::Mutex::new((Instant::now(), Parts::default()));
     wait_until(QUIET_DEADLINE, "the merges to end", || async {

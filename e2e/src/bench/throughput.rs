@@ -220,8 +220,10 @@ impl Bench<'_> {
         kafka_engine::start(client, database, &brokers, self.topic, extraction).await?;
         let visible = self.visible(client, database, target::position, meter.start).await?;
         let until_visible = meter.clickhouse()?;
+        let used = meter.finish(client, database, visible, until_visible, None).await?;
+        // Closing its consumers can take ClickHouse seconds of CPU time, which are nobody's events.
         kafka_engine::stop(client, database).await?;
-        meter.finish(client, database, visible, until_visible, None).await
+        Ok(used)
     }
 
     async fn sink(&self, client: &ClickHouse, assignment: &Assignment) -> anyhow::Result<Used> {
@@ -230,9 +232,9 @@ impl Bench<'_> {
         let visible = self.visible(client, &assignment.database, target::sink_version, meter.start).await;
         let visible = visible.with_context(|| format!("the sink's log ends with\n{}", sink.log_tail()))?;
         let until_visible = meter.clickhouse()?;
-        let (cpu, peak) = sink.usage()?;
+        let used = meter.finish(client, &assignment.database, visible, until_visible, Some(&sink)).await?;
         sink.stop().await?;
-        meter.finish(client, &assignment.database, visible, until_visible, Some((cpu, peak))).await
+        Ok(used)
     }
 
     async fn visible(
@@ -293,10 +295,10 @@ impl Meter {
         database: &str,
         visible: Visible,
         clickhouse_until_visible: Duration,
-        sink: Option<(Duration, u64)>,
+        sink: Option<&SinkProcess>,
     ) -> anyhow::Result<Used> {
         target::wait_until_quiet(client, database).await?;
-        let (sink, sink_peak) = sink.unwrap_or_default();
+        let (sink, sink_peak) = sink.map(SinkProcess::usage).transpose()?.unwrap_or_default();
         Ok(Used {
             visible,
             clickhouse_until_visible,

@@ -28,7 +28,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
     for (key, value) in fields {
         if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
+            target.as_object_mut().map(|fields| fields.remove(key));
         } else {
             merge(&mut target[key.as_str()], value);
         }

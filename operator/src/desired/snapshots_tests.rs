@@ -143,7 +143,7 @@ impl World {
             (Kind::Intent, value) => drop(ledger.intents.insert(key.into(), value.to_string())),
             (Kind::Epoch, value) => ledger.epoch = u16::try_from(value.as_u64().unwrap()).ok(),
             (Kind::Request, value) => {
-                drop(ledger.requests.insert(key.into(), value.as_str().unwrap().into()))
+                drop(ledger.requests.insert(key.into(), value.as_str().unwrap().into()));
             }
             (Kind::Snapshot, value) => {
                 ledger.snapshots.insert(key.into(), serde_json::from_value(value.clone()).unwrap());
