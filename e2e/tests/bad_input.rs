@@ -61,6 +61,43 @@ async fn a_wrong_password_is_named_and_mending_the_secret_heals() -> anyhow::Res
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_table_is_named_the_others_stream_and_making_it_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_table";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let chain =
+        Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments", "public.refunds"])))?;
+    chain.start().await?;
+    let message = chain.wait_condition("SourceReady", "False", "TableNotFound", NOTICED).await?;
+    assert!(message.contains("public.refunds"), "{message}");
+    rows(stack, "bad_table.payments_current", 2).await?;
+
+    let make =
+        "CREATE TABLE refunds (id bigint PRIMARY KEY, payment bigint); INSERT INTO refunds VALUES (1, 2)";
+    stack.postgres().execute(Role::Shop, NAME, make).await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_table.refunds_current", 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_broker_is_named_and_mending_the_address_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_broker";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let right = pipeline(stack, NAME, &["public.payments"]);
+    let wrong = with(right.clone(), "/spec/kafka/bootstrapServers", json!("127.0.0.1:9"));
+    let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
+    chain.start_operator()?;
+    let message = chain.wait_condition("ConnectorRunning", "Unknown", "Unreachable", NOTICED).await?;
+    assert!(message.contains("127.0.0.1:9"), "{message}");
+
+    chain.write(&objects(right))?;
+    chain.start_sink().await?;
+    chain.wait_ready(HEALED).await?;
+    rows(stack, "bad_broker.payments_current", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unreachable_clickhouse_is_named_and_mending_the_address_heals() -> anyhow::Result<()> {
     const NAME: &str = "bad_clickhouse";
     let stack = shared().await?;

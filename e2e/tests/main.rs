@@ -3,6 +3,10 @@
 
 mod bad_input;
 mod chain;
+mod cluster;
 mod crds;
+mod freshness;
+mod operator;
+mod sink;
 mod stack;
 mod views;

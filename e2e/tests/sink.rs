@@ -154,7 +154,7 @@ async fn columns_of_every_type_come_back_as_they_were_sent() -> anyhow::Result<(
         for piece in [0..rows / 3, rows / 3..rows] {
             let (frames, _) = encode_block(&columns, &piece);
             let insert = format!("INSERT INTO {table} (n, v)");
-            client.insert_native(&insert, frames.into(), &[]).await.with_context(|| format!("{name}"))?;
+            client.insert_native(&insert, frames.into(), &[]).await.context(*name)?;
         }
         let back = client.query_bytes(&format!("SELECT v FROM {table} ORDER BY n"), "RowBinary").await?;
         ensure!(back == sent, "{name}: what came back is not what was sent");

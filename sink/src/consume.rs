@@ -5,6 +5,7 @@
 //! and writing a row twice changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -19,6 +20,7 @@ use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 
 use crate::batch::{Batch, FlushCause, InsertBudget, Limits, Moment, due};
+use crate::config;
 use crate::group::{Borrowed, Context, Owned, consumer_config, lock, log_read_error};
 use crate::layouts::{Demand, Layouts};
 use crate::metrics::{CauseLabel, Metrics, TableLabel};
@@ -38,8 +40,8 @@ const LINGER: Duration = Duration::from_millis(20);
 const STALL: Duration = Duration::from_secs(1);
 /// Pause between two commits, and between two progress rows.
 const SECOND: Duration = Duration::from_secs(1);
-/// How often mounted credentials are compared with those in use.
-const CREDENTIAL_CHECK: Duration = Duration::from_secs(10);
+/// How often the configuration file and mounted credentials are compared with those in use.
+const INPUT_CHECK: Duration = Duration::from_secs(5);
 /// How long to wait for a wider layout before a value is treated by its column's policy.
 const SETTLE: Duration = Duration::from_secs(30);
 /// Records after which the clock is looked at, and payload bytes after which sizes are.
@@ -75,8 +77,8 @@ pub enum Event {
 pub enum End {
     /// The process is to end.
     Shutdown,
-    /// The connection's secrets changed: connect again.
-    Reconnect,
+    /// The configuration file or the connection's secrets changed: begin again with what they are now.
+    Reconfigured,
 }
 
 /// Everything that a session needs and does not own.
@@ -84,6 +86,8 @@ pub enum End {
 pub struct Surroundings {
     /// The configuration.
     pub config: Arc<SinkConfig>,
+    /// The file that it was read from.
+    pub config_file: PathBuf,
     /// How the connector writes what its settings leave open.
     pub encoding: Encoding,
     /// Writes batches.
@@ -219,7 +223,7 @@ impl Session {
         (Arc::clone(&self.consumer), Arc::clone(&self.owned), self.sender.clone())
     }
 
-    /// Reads until the process ends or the secrets change.
+    /// Reads until the process ends, or the configuration or the secrets change.
     pub fn run(mut self) -> End {
         let (mut records, mut bytes) = (0, 0);
         loop {
@@ -232,7 +236,7 @@ impl Session {
             if records >= CHECK_RECORDS || bytes >= CHECK_BYTES {
                 (records, bytes) = (0, 0);
                 if self.house_keeping(Instant::now()) {
-                    return self.drain(End::Reconnect);
+                    return self.drain(End::Reconfigured);
                 }
                 self.full = true;
             }
@@ -399,7 +403,7 @@ impl Session {
         });
     }
 
-    /// Does what time asks for; returns whether the secrets changed.
+    /// Does what time asks for; returns whether the configuration or the secrets changed.
     fn house_keeping(&mut self, now: Instant) -> bool {
         self.budget.refill(now - self.clock.refilled);
         self.clock.refilled = now;
@@ -412,11 +416,14 @@ impl Session {
             self.clock.progressed = now;
             self.report();
         }
-        if now - self.clock.checked < CREDENTIAL_CHECK {
+        if now - self.clock.checked < INPUT_CHECK {
             return false;
         }
         self.clock.checked = now;
-        Connection::read(&self.around.config.kafka).is_ok_and(|connection| connection != self.connection)
+        // A file that is half written, or of another version, leaves the last good one running.
+        config::load(&self.around.config_file).is_ok_and(|config| config != *self.around.config)
+            || Connection::read(&self.around.config.kafka)
+                .is_ok_and(|connection| connection != self.connection)
     }
 
     /// Sends what is due, oldest first, as far as the budget goes.

@@ -33,7 +33,7 @@ struct Arguments {
 enum Command {
     /// Reads and applies until SIGTERM; then applies what was read, commits and ends.
     Run {
-        /// Configuration file (JSON), as the operator writes it.
+        /// Configuration file (JSON), as the operator writes it; followed when it changes.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Address of /healthz, /readyz and /metrics.
@@ -70,7 +70,6 @@ async fn main() -> anyhow::Result<()> {
     start_logging(arguments.log_format, &arguments.log);
     match arguments.command {
         Command::Run { config, listen, replica, encoding, drain } => {
-            let config = config::load(&config)?;
             let shutdown = Shutdown::on_signals().context("listening for signals")?;
             let encoding = match encoding {
                 EncodingArgument::Contract => Encoding::Contract,

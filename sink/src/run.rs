@@ -1,6 +1,7 @@
 //! Puts the sink together and keeps it running. I/O.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
 use tidemark_runtime::kafka::Connection;
 use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 
+use crate::config;
 use crate::consume::{End, Session, Surroundings};
 use crate::dead_letter::DeadLetterTopic;
 use crate::group::consumer_config;
@@ -52,9 +54,12 @@ pub fn clickhouse(config: &SinkConfig) -> Result<ClickHouse, Error> {
     })
 }
 
-/// Runs the sink until `shutdown`; returns when what was read is applied and committed.
-pub async fn run(config: SinkConfig, options: RunOptions, shutdown: Shutdown) -> std::io::Result<()> {
-    let config = Arc::new(config);
+/// Runs the sink with a configuration file until `shutdown`; returns when what was read is applied and committed.
+///
+/// Where the file changes the sink applies what it has read, and goes on as the new one says. Fails if the file
+/// cannot be used at the start; later the last good one stays.
+pub async fn run(config_file: PathBuf, options: RunOptions, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut config = Arc::new(config::load(&config_file)?);
     let metrics = Metrics::default();
     let mut registry = Registry::default();
     metrics.register(&mut registry);
@@ -65,85 +70,100 @@ pub async fn run(config: SinkConfig, options: RunOptions, shutdown: Shutdown) ->
     let probes =
         ProbeServer::start(options.listen, Arc::new(registry), readiness.clone(), probes_end.clone()).await?;
     tracing::info!(address = %probes.address(), pipeline = config.pipeline, "the sink runs");
-    let client = clickhouse(&config).map_err(std::io::Error::other)?;
-    let runtime = tokio::runtime::Handle::current();
+    let sink = Sink {
+        config_file,
+        options,
+        metrics,
+        readiness,
+        shutdown,
+        runtime: tokio::runtime::Handle::current(),
+    };
     let consumer = std::thread::Builder::new().name("consumer".to_owned()).spawn(move || {
         loop {
-            match session(&config, &options, &client, &metrics, &readiness, &shutdown, &runtime) {
+            match sink.session(&config) {
                 Ok(End::Shutdown) => break,
-                Ok(End::Reconnect) => tracing::info!("kafka's secrets changed: connecting again"),
+                Ok(End::Reconfigured) => {
+                    tracing::info!("the configuration or kafka's secrets changed: beginning again with them");
+                }
                 Err(error) => {
-                    readiness.close("kafka", error.clone());
+                    sink.readiness.close("kafka", error.clone());
                     tracing::error!(error, "kafka's clients cannot be set up");
-                    let _ =
-                        runtime.block_on(async { tokio::time::timeout(RETRY, shutdown.requested()).await });
+                    let pause = async { tokio::time::timeout(RETRY, sink.shutdown.requested()).await };
+                    let _ = sink.runtime.block_on(pause);
                 }
             }
-            if shutdown.is_requested() {
+            if sink.shutdown.is_requested() {
                 break;
+            }
+            match config::load(&sink.config_file) {
+                Ok(changed) => config = Arc::new(changed),
+                Err(error) => tracing::error!(%error, "going on with the last good configuration"),
             }
         }
     })?;
-    let ended = tokio::task::spawn_blocking(move || consumer.join()).await;
+    let ended = tokio::task::spawn_blocking(move || consumer.join()).await?;
     probes_end.trigger();
     probes.join().await;
-    match ended {
-        Ok(Ok(())) => Ok(()),
-        _ => Err(std::io::Error::other("the consumer thread panicked")),
-    }
+    ended.map_err(|_| anyhow::anyhow!("the consumer thread panicked"))
 }
 
-/// One connection to Kafka from its beginning to its end.
-fn session(
-    config: &Arc<SinkConfig>,
-    options: &RunOptions,
-    client: &ClickHouse,
-    metrics: &Metrics,
-    readiness: &Readiness,
-    shutdown: &Shutdown,
-    runtime: &tokio::runtime::Handle,
-) -> Result<End, String> {
-    let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
-    let client_id = format!("tidemark-sink-{}", options.replica);
-    let _entered = runtime.enter();
-    let producer: FutureProducer =
-        connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
-    let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
-    let around = Surroundings {
-        config: Arc::clone(config),
-        encoding: options.encoding,
-        writer: Writer::new(client, dead_letters, metrics.clone(), &config.pipeline),
-        layouts: Layouts::new(client.clone(), &config.pipeline),
-        progress: Progress::new(client, &config.pipeline, &options.replica),
-        metrics: metrics.clone(),
-        runtime: runtime.clone(),
-        readiness: readiness.clone(),
-        shutdown: shutdown.clone(),
-        drain: options.drain,
-    };
-    let kafka = consumer_config(&connection, config, &client_id);
-    let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
-    let (consumer, owned, events) = session.shared();
-    let stop = Arc::new(AtomicBool::new(false));
-    let watch = Watch {
-        consumer,
-        owned,
-        events,
-        topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
-        heartbeat_topic: config.kafka.heartbeat_topic.clone(),
-        readiness: readiness.clone(),
-        stop: Arc::clone(&stop),
-    };
-    let watcher = std::thread::Builder::new()
-        .name("heartbeats".to_owned())
-        .spawn(move || watch.run(&kafka))
-        .map_err(|error| error.to_string())?;
-    let end = session.run();
-    stop.store(true, Ordering::Release);
-    match watcher.join() {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "heartbeats were not read"),
-        Err(_) => tracing::error!("the heartbeat thread panicked"),
+/// What stays the same from one session to the next.
+struct Sink {
+    config_file: PathBuf,
+    options: RunOptions,
+    metrics: Metrics,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Sink {
+    /// One configuration and one connection to Kafka, from their beginning to their end.
+    fn session(&self, config: &Arc<SinkConfig>) -> Result<End, String> {
+        let client = clickhouse(config).map_err(|error| error.to_string())?;
+        let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
+        let client_id = format!("tidemark-sink-{}", self.options.replica);
+        let _entered = self.runtime.enter();
+        let producer: FutureProducer =
+            connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
+        let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
+        let around = Surroundings {
+            config: Arc::clone(config),
+            config_file: self.config_file.clone(),
+            encoding: self.options.encoding,
+            writer: Writer::new(&client, dead_letters, self.metrics.clone(), &config.pipeline),
+            layouts: Layouts::new(client.clone(), &config.pipeline),
+            progress: Progress::new(&client, &config.pipeline, &self.options.replica),
+            metrics: self.metrics.clone(),
+            runtime: self.runtime.clone(),
+            readiness: self.readiness.clone(),
+            shutdown: self.shutdown.clone(),
+            drain: self.options.drain,
+        };
+        let kafka = consumer_config(&connection, config, &client_id);
+        let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
+        let (consumer, owned, events) = session.shared();
+        let stop = Arc::new(AtomicBool::new(false));
+        let watch = Watch {
+            consumer,
+            owned,
+            events,
+            topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
+            heartbeat_topic: config.kafka.heartbeat_topic.clone(),
+            readiness: self.readiness.clone(),
+            stop: Arc::clone(&stop),
+        };
+        let watcher = std::thread::Builder::new()
+            .name("heartbeats".to_owned())
+            .spawn(move || watch.run(&kafka))
+            .map_err(|error| error.to_string())?;
+        let end = session.run();
+        stop.store(true, Ordering::Release);
+        match watcher.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "heartbeats were not read"),
+            Err(_) => tracing::error!("the heartbeat thread panicked"),
+        }
+        Ok(end)
     }
-    Ok(end)
 }

@@ -28,10 +28,15 @@ where
             Ok(Ok(Some(value))) => return Ok(value),
             Ok(Ok(None)) => last = "the condition did not hold".into(),
             Ok(Err(error)) => last = format!("{error:#}"),
-            Err(_) => {
-                anyhow::bail!("waited {:.1} s for {what}; at the last look: {last}", deadline.as_secs_f64())
-            }
+            // The look before this one says more than that this one took too long.
+            Err(_) => {}
         }
+        // A look that never waits is never cut off by the timeout above.
+        anyhow::ensure!(
+            start.elapsed() < deadline,
+            "waited {:.1} s for {what}; at the last look: {last}",
+            deadline.as_secs_f64()
+        );
         tokio::time::sleep(PAUSE.min(deadline.saturating_sub(start.elapsed()))).await;
     }
 }

@@ -51,7 +51,7 @@ async fn the_chain_on_kind_keeps_its_promises() -> anyhow::Result<()> {
             start.elapsed().as_secs()
         );
         if let Err(error) = result {
-            println!("{error:?}");
+            println!("{error:#}");
             failures.push(*name);
         }
     }

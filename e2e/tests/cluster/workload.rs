@@ -24,7 +24,7 @@ pub(super) async fn equality(cluster: &Cluster) -> anyhow::Result<()> {
     open_shop(cluster, &postgres).await?;
     let pipeline = Pipeline::new(cluster, SHOP, "shop");
     apply_and_measure(cluster, &pipeline).await?;
-    let oracle = pipeline.oracle(ANALYTICS_DATABASE, User::Reader).await?;
+    let oracle = pipeline.oracle(ANALYTICS_DATABASE, User::Tidemark).await?;
     oracle.wait_equal(EQUAL).await.context("after the snapshot")?;
 
     let stop = Arc::new(Notify::new());
