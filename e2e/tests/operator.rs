@@ -19,6 +19,10 @@ use tidemark_runtime::shell::{LogFormat, Shutdown};
 use tokio::sync::watch;
 
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Counter of reconciles.
+const RECONCILES: &str = "controller_runtime_reconcile_total";
+/// Counter of writes to the API server and to every other system.
+const WRITES: &str = "tidemark_remote_writes_total";
 
 async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
 where
@@ -77,6 +81,22 @@ impl Operator {
         Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
     }
 
+    /// Waits until three reconciles in a row wrote nothing.
+    async fn rest(&self) -> anyhow::Result<()> {
+        wait_until(DEADLINE, "three reconciles in a row without a write", || async {
+            let writes = self.metric(WRITES).await?;
+            let reconciles = self.metric(RECONCILES).await?;
+            wait_until(DEADLINE, "three more reconciles", || async {
+                Ok((self.metric(RECONCILES).await? >= reconciles + 3.0).then_some(()))
+            })
+            .await?;
+            let now = self.metric(WRITES).await?;
+            anyhow::ensure!(now - writes < 1.0, "{} writes in three reconciles", now - writes);
+            Ok(Some(()))
+        })
+        .await
+    }
+
     async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.trigger();
         tokio::time::timeout(Duration::from_secs(30), self.task)
@@ -133,6 +153,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok(Some(()))
     })
     .await?;
+    operator.rest().await?;
     operator.stop().await?;
 
     // What stands still: versions of all objects, over several reconciles of a new operator.
@@ -147,13 +168,10 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     let before = versions().await?;
     let operator = Operator::start(&client, NAME)?;
     wait_until(DEADLINE, "five reconciles of the second operator", || async {
-        Ok((operator.metric("controller_runtime_reconcile_total").await? >= 5.0).then_some(()))
+        Ok((operator.metric(RECONCILES).await? >= 5.0).then_some(()))
     })
     .await?;
-    assert!(
-        operator.metric("tidemark_remote_writes_total").await?.abs() < f64::EPSILON,
-        "a restart wrote something"
-    );
+    assert!(operator.metric(WRITES).await?.abs() < f64::EPSILON, "a restart wrote something");
     assert_eq!(before, versions().await?, "a restart changed an object");
 
     pipelines.delete(NAME, &DeleteParams::default()).await?;

@@ -27,7 +27,7 @@ enum Command {
         #[arg(long, default_value_t = 500_000)]
         keys: u64,
         /// Runs of each.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 3)]
         runs: u32,
         /// How the Kafka engine's view reads an event; several are measured side by side.
         #[arg(long, value_enum, value_delimiter = ',', default_value = "image")]
