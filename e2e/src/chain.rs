@@ -108,9 +108,7 @@ impl<'a> Chain<'a> {
         let mut operator = vec![program("tidemark")?.into_os_string()];
         operator.extend(words(&["apply", "--without-cluster", "--watch", "--file"]));
         operator.extend([file.clone().into(), "--out".into(), out.clone().into()]);
-        let mut sink = vec![program("tidemark-sink")?.into_os_string()];
-        sink.extend(words(&["run", "--listen", "127.0.0.1:0", "--config"]));
-        sink.push(out.join("sink.json").into());
+        let sink = sink_command(&out, "sink")?;
         let chain = Self {
             stack,
             name: name.to_owned(),
@@ -158,6 +156,12 @@ impl<'a> Chain<'a> {
         .await
         .with_context(|| self.operator.log_tail(20))?;
         self.sink.spawn()
+    }
+
+    /// Prepares another sink of the same pipeline, a replica of that name, without starting it.
+    pub fn another_sink(&self, replica: &'static str) -> anyhow::Result<Process> {
+        let command = sink_command(&self.folder.join("out"), replica)?;
+        Ok(self.stack.program(leak(&self.name, replica), command))
     }
 
     /// Runs the operator until it has nothing left to do, and returns what it printed.
@@ -251,6 +255,15 @@ impl Drop for Chain<'_> {
         self.sink.end();
         self.operator.end();
     }
+}
+
+/// The command of a sink with the configuration that the operator writes into `out`.
+fn sink_command(out: &std::path::Path, replica: &str) -> anyhow::Result<Vec<OsString>> {
+    let words = ["run", "--listen", "127.0.0.1:0", "--replica", replica, "--config"];
+    let mut command = vec![program("tidemark-sink")?.into_os_string()];
+    command.extend(words.map(OsString::from));
+    command.push(out.join("sink.json").into());
+    Ok(command)
 }
 
 /// Names of a stack's programs live as long as the test binary.

@@ -7,6 +7,7 @@ mod cluster;
 mod crds;
 mod freshness;
 mod operator;
+mod outages;
 mod sink;
 mod stack;
 mod views;

@@ -75,10 +75,15 @@ impl Operator {
 
     /// Sum of a metric over its labels.
     async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let lines = self.metric_lines(name).await?;
+        Ok(lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    }
+
+    /// A metric's lines: labels and value.
+    async fn metric_lines(&self, name: &str) -> anyhow::Result<Vec<String>> {
         let client = reqwest::Client::builder().no_proxy().build()?;
         let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
-        let lines = text.lines().filter(|line| line.starts_with(name));
-        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        Ok(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect())
     }
 
     /// Waits until three reconciles in a row wrote nothing.
@@ -159,11 +164,13 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     // What stands still: versions of all objects, over several reconciles of a new operator.
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAME);
     let versions = || async {
-        anyhow::Ok([
-            pipelines.get(NAME).await?.resource_version(),
+        let found = pipelines.get(NAME).await?;
+        anyhow::Ok((
+            serde_json::to_string_pretty(&found.status)?,
+            found.resource_version(),
             deployments.get("controlled-sink").await?.resource_version(),
             maps.get("controlled-sink").await?.resource_version(),
-        ])
+        ))
     };
     let before = versions().await?;
     let operator = Operator::start(&client, NAME)?;
@@ -171,8 +178,9 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok((operator.metric(RECONCILES).await? >= 5.0).then_some(()))
     })
     .await?;
-    assert!(operator.metric(WRITES).await?.abs() < f64::EPSILON, "a restart wrote something");
-    assert_eq!(before, versions().await?, "a restart changed an object");
+    let writes = operator.metric_lines(WRITES).await?;
+    assert_eq!(before, versions().await?, "a restart changed an object: {writes:#?}");
+    assert!(operator.metric(WRITES).await?.abs() < f64::EPSILON, "a restart wrote something: {writes:#?}");
 
     pipelines.delete(NAME, &DeleteParams::default()).await?;
     wait_until(DEADLINE, "the finalizer to go", || async {

@@ -32,7 +32,7 @@ pub struct OperatorConfig {
 }
 
 /// Image of the sink that belongs to this version.
-pub const DEFAULT_SINK_IMAGE: &str = concat!("ghcr.io/tidemark/tidemark-sink:", env!("CARGO_PKG_VERSION"));
+pub const DEFAULT_SINK_IMAGE: &str = concat!("tidemark/sink:", env!("CARGO_PKG_VERSION"));
 
 impl OperatorConfig {
     /// Namespaces to watch; empty: all.

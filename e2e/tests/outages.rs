@@ -1,0 +1,213 @@
+//! What fails, drifts or is asked for while data flows: everything comes back by itself, and no row is lost.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::json;
+use tidemark_e2e::chain::{Chain, secret, secrets, shop};
+use tidemark_e2e::shop::{Database, Generator, SCHEMA, SEED};
+use tidemark_e2e::stack::{Component, Part, Role, Stack, shared, wait_until};
+
+use crate::chain::objects;
+
+/// From the end of an outage to equality everywhere, with back-offs and refreshes.
+const EQUAL: Duration = Duration::from_mins(2);
+const READY: Duration = Duration::from_mins(2);
+
+/// Makes the shop in a database of its own, and a generator of orders.
+async fn open_shop(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
+    stack.postgres().create_database(name).await?;
+    for statements in [SCHEMA, SEED] {
+        stack.postgres().execute(Role::Shop, name, statements).await?;
+    }
+    let database = Database::new(stack.postgres().connect(Role::Shop, name).await?).await?;
+    Generator::new(database, 11).await
+}
+
+async fn orders(generator: &mut Generator, number: u32) -> anyhow::Result<()> {
+    generator.history(number, 40, jiff::Timestamp::now().as_microsecond()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clickhouse_kafka_and_postgresql_go_down_and_come_back_without_a_lost_row() -> anyhow::Result<()> {
+    const NAME: &str = "outages";
+    let stack = Stack::start(Part::CHAIN).await?;
+    let mut generator = open_shop(&stack, NAME).await?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+    let (operator, sink) = (chain.operator().id(), chain.sink().id());
+
+    stack.clickhouse().kill().await?;
+    orders(&mut generator, 60).await?;
+    let message = chain.wait_condition("TablesInSync", "Unknown", "Unreachable", READY).await?;
+    assert!(message.contains(&stack.clickhouse().url()), "{message}");
+    stack.clickhouse().start().await?;
+    chain.wait_ready(READY).await?;
+
+    stack.kafka().kill().await?;
+    orders(&mut generator, 60).await?;
+    stack.kafka().start().await?;
+    chain.wait_ready(READY).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+
+    stack.postgres().restart().await?;
+    let database = Database::new(stack.postgres().connect(Role::Shop, NAME).await?).await?;
+    orders(&mut Generator::new(database, 12).await?, 60).await?;
+    chain.wait_ready(READY).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+    assert_eq!(
+        (operator, sink),
+        (chain.operator().id(), chain.sink().id()),
+        "operator and sink lived through it"
+    );
+    ensure!(chain.operator().ended()?.is_none() && chain.sink().ended()?.is_none(), "operator or sink ended");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sinks_share_the_partitions_and_the_loss_of_either_loses_no_row() -> anyhow::Result<()> {
+    const NAME: &str = "two_sinks";
+    let stack = Stack::start(Part::CHAIN).await?;
+    let mut generator = open_shop(&stack, NAME).await?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    let second = chain.another_sink("second")?;
+    second.spawn()?;
+    chain.wait_ready(READY).await?;
+    let replicas = format!("SELECT uniqExact(replica) FROM {NAME}._tidemark_progress FINAL");
+    wait_until(READY, "both sinks to report progress", || async {
+        orders(&mut generator_of(&stack, NAME).await?, 10).await?;
+        Ok((stack.clickhouse().query(&replicas).await?.trim() == "2").then_some(()))
+    })
+    .await?;
+
+    chain.sink().kill().await?;
+    orders(&mut generator, 60).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.sink().spawn()?;
+    orders(&mut generator, 60).await?;
+    second.stop().await?;
+    orders(&mut generator, 60).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await
+}
+
+/// Another writer to the same shop.
+async fn generator_of(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
+    Generator::new(Database::new(stack.postgres().connect(Role::Shop, name).await?).await?, 13).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_password_is_named_and_the_new_secret_heals_operator_and_connector() -> anyhow::Result<()> {
+    const NAME: &str = "rotation";
+    let stack = Stack::start(Part::CHAIN).await?;
+    let mut generator = open_shop(&stack, NAME).await?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+
+    let rotate = "ALTER ROLE tidemark PASSWORD 'rotated-pw';
+                  SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tidemark'";
+    stack.postgres().execute(Role::Superuser, NAME, rotate).await?;
+    let message = chain.wait_condition("SourceReady", "False", "AuthenticationFailed", READY).await?;
+    assert!(message.contains("postgres") && !message.contains("-pw"), "{message}");
+    orders(&mut generator, 60).await?;
+
+    let new = secret("postgres", Role::Tidemark.name(), "rotated-pw");
+    chain.write(&[shop(&stack, NAME), new, secrets().remove(1)])?;
+    chain.wait_ready(READY).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alone() -> anyhow::Result<()> {
+    const NAME: &str = "drift";
+    let stack = shared().await?;
+    let mut generator = open_shop(stack, NAME).await?;
+    let manifest = shop(stack, NAME);
+    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+
+    // Gone: a view, a table's `_current` view, the connector, the publication.
+    for view in ["daily_sales_summary", "orders_current"] {
+        stack.clickhouse().query(&format!("DROP VIEW {NAME}.{view}")).await?;
+    }
+    stack
+        .connect()
+        .request(reqwest::Method::DELETE, &format!("/connectors/{}", connector(stack, NAME).await?), None)
+        .await?;
+    let publication = "SELECT pubname FROM pg_publication";
+    let name = stack.postgres().query(Role::Superuser, NAME, publication).await?.remove(0).remove(0);
+    let name = name.unwrap_or_default();
+    stack.postgres().execute(Role::Superuser, NAME, &format!("DROP PUBLICATION {name}")).await?;
+    orders(&mut generator, 40).await?;
+    wait_until(READY, "the connector and the view to come back", || async {
+        connector(stack, NAME).await?;
+        stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.daily_sales_summary")).await?;
+        Ok(Some(()))
+    })
+    .await?;
+    chain.wait_ready(READY).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+
+    // While it is suspended the operator only looks; data goes on.
+    let mut suspended = manifest.clone();
+    suspended["spec"]["suspend"] = json!(true);
+    chain.write(&objects(suspended))?;
+    chain.wait_condition("Reconciling", "False", "Suspended", READY).await?;
+    stack.clickhouse().query(&format!("DROP VIEW {NAME}.recent_activity")).await?;
+    orders(&mut generator, 20).await?;
+    let newest = stack.postgres().query(Role::Superuser, NAME, "SELECT max(id)::text FROM orders").await?;
+    let newest = newest[0][0].clone().unwrap_or_default();
+    wait_until(READY, "the newest order", || async {
+        let now = stack.clickhouse().query(&format!("SELECT max(id) FROM {NAME}.orders_current")).await?;
+        Ok((now.trim() == newest).then_some(()))
+    })
+    .await?;
+    let there =
+        format!("SELECT count() FROM system.tables WHERE database = '{NAME}' AND name = 'recent_activity'");
+    assert_eq!(stack.clickhouse().query(&there).await?.trim(), "0", "a suspended pipeline was changed");
+    chain.write(&objects(manifest))?;
+    wait_until(READY, "the view to come back", || async {
+        Ok((stack.clickhouse().query(&there).await?.trim() == "1").then_some(()))
+    })
+    .await?;
+    chain.wait_ready(READY).await
+}
+
+/// Name of the pipeline's connector, which ends in a hash.
+async fn connector(stack: &Stack, name: &str) -> anyhow::Result<String> {
+    let all = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
+    let names = all.as_array().into_iter().flatten().filter_map(|name| name.as_str());
+    let found = names.into_iter().find(|found| found.starts_with(&format!("local.{name}-")));
+    found.map(str::to_owned).ok_or_else(|| anyhow::anyhow!("{name} has no connector among {all}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_were_lost_in_clickhouse_come_back_with_a_snapshot_that_is_asked_for() -> anyhow::Result<()>
+{
+    const NAME: &str = "resnapshot";
+    let stack = shared().await?;
+    let mut generator = open_shop(stack, NAME).await?;
+    orders(&mut generator, 60).await?;
+    let mut manifest = shop(stack, NAME);
+    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+    let oracle = chain.oracle().await?;
+    oracle.wait_equal(EQUAL).await?;
+
+    stack.clickhouse().query(&format!("TRUNCATE TABLE {NAME}.orders")).await?;
+    ensure!(!oracle.check().await?.is_empty(), "the oracle does not see that the orders are gone");
+    manifest["metadata"]["annotations"] = json!({"tidemark.dev/resnapshot": "lost-orders"});
+    chain.write(&objects(manifest))?;
+    wait_until(READY, "the request to be answered", || async {
+        let status = chain.status()?;
+        Ok(status.to_string().contains("lost-orders").then_some(()))
+    })
+    .await?;
+    orders(&mut generator, 20).await?;
+    chain.wait_ready(READY).await?;
+    oracle.wait_equal(EQUAL).await
+}
