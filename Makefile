@@ -14,22 +14,27 @@ help: ## Lists the targets
 
 .PHONY: demo
 demo: ## A shop, the whole chain and the operator on a kind cluster, with live figures (IMAGES=registry: upstream images)
+	@e2e/own-target
 	@e2e/demo cluster
 
 .PHONY: demo-local
 demo-local: ## The same as processes on loopback, without a cluster
+	@e2e/own-target
 	@e2e/demo local
 
 .PHONY: test
 test: ## Everything that proves it: format, lints, unit, chart, integration and end-to-end tests
+	@e2e/own-target
 	@e2e/test
 
 .PHONY: quick
 quick: ## Format, lints and unit tests alone
+	@e2e/own-target
 	@e2e/test quick
 
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
+	@e2e/own-target
 	@e2e/setup/all postgres java clickhouse
 	cargo build --workspace --all-targets --quiet
 	$(CARGO_TARGET_DIR)/debug/tidemark-bench throughput
