@@ -158,6 +158,15 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok(Some(()))
     })
     .await?;
+    // The last that can happen without a sink: the end of the snapshot is known, and waits to be applied.
+    let complete = format!(
+        "SELECT count() FROM {NAME}._tidemark_ledger FINAL WHERE kind = 'snapshot' AND value LIKE '%Applying%' AND \
+         value LIKE '%endOffsets%'"
+    );
+    wait_until(DEADLINE, "the snapshot to be complete at the source", || async {
+        Ok((stack.clickhouse().query(&complete).await?.trim() == "1").then_some(()))
+    })
+    .await?;
     operator.rest().await?;
     operator.stop().await?;
 
