@@ -53,6 +53,9 @@ impl Watch {
     /// Runs on a thread of its own: the questions block.
     pub fn run(self, config: &ClientConfig) -> KafkaResult<()> {
         let reader: BaseConsumer = config.create()?;
+        // A broker answers a connection's requests one after another: a question behind a fetch that waits for
+        // records waits along, half a second each.
+        let questions: BaseConsumer = config.create()?;
         let (mut subscribed, mut asked) = (false, None);
         let mut started: BTreeSet<Partition> = BTreeSet::new();
         while !self.stop.load(std::sync::atomic::Ordering::Acquire) {
@@ -60,7 +63,7 @@ impl Watch {
                 asked = Some(Instant::now());
                 subscribed = self.assign_heartbeats(&reader);
             }
-            self.find_starts(&reader, &mut started);
+            self.find_starts(&questions, &mut started);
             let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else {
                 continue;
             };
@@ -71,7 +74,7 @@ impl Watch {
             while let Some(Ok(message)) = reader.poll(Duration::ZERO) {
                 instant = message.payload().and_then(instant_of).unwrap_or(instant);
             }
-            let ends = self.ends(&reader);
+            let ends = self.ends(&questions);
             let _ = self.events.send(Event::Heartbeat(instant, ends));
         }
         Ok(())
@@ -98,7 +101,7 @@ impl Watch {
     }
 
     /// Finds where new partitions start: at the committed offset, or at the first one there is.
-    fn find_starts(&self, reader: &BaseConsumer, started: &mut BTreeSet<Partition>) {
+    fn find_starts(&self, questions: &BaseConsumer, started: &mut BTreeSet<Partition>) {
         let owned = lock(&self.owned).clone();
         started.retain(|partition| owned.contains(partition));
         let new: Vec<Partition> = owned.difference(started).copied().collect();
@@ -117,7 +120,7 @@ impl Watch {
             let found = committed.find_partition(topic, partition.1).map(|element| element.offset());
             let start = match found {
                 Some(Offset::Offset(offset)) => Some(offset),
-                _ => reader.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
+                _ => questions.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
             };
             if let Some(start) = start {
                 started.insert(partition);
@@ -126,11 +129,23 @@ impl Watch {
         }
     }
 
-    fn ends(&self, reader: &BaseConsumer) -> Vec<(Partition, i64)> {
+    /// End offsets of the partitions that this replica owns: one request a broker, however many they are.
+    fn ends(&self, questions: &BaseConsumer) -> Vec<(Partition, i64)> {
         let owned = lock(&self.owned).clone();
-        let end = |partition: Partition| {
-            let (_, high) = reader.fetch_watermarks(&self.topics[partition.0], partition.1, DEADLINE).ok()?;
-            Some((partition, high))
+        let mut list = TopicPartitionList::new();
+        for (table, partition) in &owned {
+            // In place of an instant: the offset after the last record.
+            let _ = list.add_partition_offset(&self.topics[*table], *partition, Offset::End);
+        }
+        let Ok(ends) = questions.offsets_for_times(list, DEADLINE) else {
+            return Vec::new();
+        };
+        let end = |(table, partition): Partition| {
+            let found = ends.find_partition(&self.topics[table], partition)?;
+            match found.offset() {
+                Offset::Offset(end) if found.error().is_ok() => Some(((table, partition), end)),
+                _ => None,
+            }
         };
         owned.into_iter().filter_map(end).collect()
     }
