@@ -5,8 +5,9 @@ SHELL := bash
 
 CACHE := $(or $(TIDEMARK_CACHE),$(HOME)/.cache/tidemark)
 # Compiled dependencies live outside the work tree, one folder a set of pinned versions,
-# so that a fresh clone compiles this project's own five crates and no more.
-export CARGO_TARGET_DIR ?= $(CACHE)/cargo-$(shell cat Cargo.lock Cargo.toml rust-toolchain.toml | sha256sum | cut -c1-12)
+# so that a fresh clone compiles this project's own five crates and no more. A crate's
+# checksum says which it is, so a change among our own leaves the folder as it is.
+export CARGO_TARGET_DIR ?= $(CACHE)/cargo-$(shell (grep checksum Cargo.lock; cat rust-toolchain.toml) | sha256sum | cut -c1-12)
 
 .PHONY: help
 help: ## Lists the targets
@@ -19,6 +20,11 @@ demo: ## A shop, the whole chain and the operator on a kind cluster, with live f
 
 .PHONY: demo-local
 demo-local: ## The same as processes on loopback, without a cluster
+	@e2e/own-target
+	@e2e/demo local
+
+.PHONY: preview
+preview: ## The dashboards in a page on the loopback, over a living shop, without a cluster
 	@e2e/own-target
 	@e2e/demo local
 
