@@ -117,6 +117,18 @@ async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
     stack.postgres().execute(Role::Shop, name, make).await
 }
 
+/// Waits for the last that can happen without a sink: the end of the snapshot is known, and waits to be applied.
+async fn snapshot_is_complete(stack: &Stack, database: &str) -> anyhow::Result<()> {
+    let complete = format!(
+        "SELECT count() FROM {database}._tidemark_ledger FINAL WHERE kind = 'snapshot' AND value LIKE '%Applying%' \
+         AND value LIKE '%endOffsets%'"
+    );
+    wait_until(DEADLINE, "the snapshot to be complete at the source", || async {
+        Ok((stack.clickhouse().query(&complete).await?.trim() == "1").then_some(()))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_leaves_nothing()
 -> anyhow::Result<()> {
@@ -158,15 +170,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok(Some(()))
     })
     .await?;
-    // The last that can happen without a sink: the end of the snapshot is known, and waits to be applied.
-    let complete = format!(
-        "SELECT count() FROM {NAME}._tidemark_ledger FINAL WHERE kind = 'snapshot' AND value LIKE '%Applying%' AND \
-         value LIKE '%endOffsets%'"
-    );
-    wait_until(DEADLINE, "the snapshot to be complete at the source", || async {
-        Ok((stack.clickhouse().query(&complete).await?.trim() == "1").then_some(()))
-    })
-    .await?;
+    snapshot_is_complete(stack, NAME).await?;
     operator.rest().await?;
     operator.stop().await?;
 
