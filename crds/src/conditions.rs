@@ -26,13 +26,15 @@ pub enum ConditionType {
     ViewsInSync,
     /// The sink's replicas are available.
     SinkAvailable,
+    /// Each dashboard is in Grafana as it should be, and each of its panels has answered.
+    DashboardsInSync,
     /// Rows are younger than the objective; not part of `Ready`.
     Fresh,
 }
 
 impl ConditionType {
     /// All types in the order in which they are shown.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -43,11 +45,12 @@ impl ConditionType {
         Self::TablesInSync,
         Self::ViewsInSync,
         Self::SinkAvailable,
+        Self::DashboardsInSync,
         Self::Fresh,
     ];
 
     /// The conditions that `Ready` is made of.
-    pub const REQUIRED: [Self; 7] = [
+    pub const REQUIRED: [Self; 8] = [
         Self::SpecValid,
         Self::CredentialsResolved,
         Self::SourceReady,
@@ -55,6 +58,7 @@ impl ConditionType {
         Self::TablesInSync,
         Self::ViewsInSync,
         Self::SinkAvailable,
+        Self::DashboardsInSync,
     ];
 
     /// Text of the condition's `type`.
@@ -70,6 +74,7 @@ impl ConditionType {
             Self::TablesInSync => "TablesInSync",
             Self::ViewsInSync => "ViewsInSync",
             Self::SinkAvailable => "SinkAvailable",
+            Self::DashboardsInSync => "DashboardsInSync",
             Self::Fresh => "Fresh",
         }
     }
@@ -136,6 +141,16 @@ pub enum Reason {
     DeadLetters,
     /// A table stopped because too many of its records cannot be applied.
     TooManyDeadLetters,
+    /// A dashboard breaks a rule of the lint or is no classic model.
+    InvalidDashboard,
+    /// A panel's query was refused by ClickHouse.
+    PanelFailed,
+    /// Grafana's data source does not work.
+    DataSourceFailed,
+    /// The reader's account may do more or less than dashboards need.
+    ReaderNotReady,
+    /// Someone changed an object in Grafana, and `driftPolicy` keeps the change.
+    Drifted,
     /// Replicas are missing.
     ReplicasUnavailable,
     /// Rows are older than the objective.

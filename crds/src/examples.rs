@@ -119,6 +119,7 @@ fn minimal() -> AnalyticsPipeline {
             },
             sink: spec::Sink::default(),
             views: spec::Views::default(),
+            grafana: None,
             freshness: spec::Freshness::default(),
             deletion_policy: spec::DeletionPolicy::default(),
             suspend: false,
@@ -168,6 +169,7 @@ fn full() -> AnalyticsPipeline {
     spec.sink.dead_letter.topic = Some("full.dead-letter".into());
     spec.sink.pod = Some(full_pod());
     spec.views.extra = full_views();
+    spec.grafana = Some(full_grafana());
     full
 }
 
@@ -252,6 +254,33 @@ fn full_views() -> Vec<spec::ExtraView> {
             },
         },
     ]
+}
+
+fn full_grafana() -> spec::Grafana {
+    let file = spec::KeyReference { name: "shop-dashboards".into(), key: "refunds.json".into() };
+    spec::Grafana {
+        url: "https://shop-grafana.shop.svc:3000".into(),
+        organization_id: 1,
+        credentials: spec::GrafanaCredentials {
+            secret_name: "shop-grafana".into(),
+            token_key: Some("token".into()),
+            username_key: None,
+            password_key: None,
+        },
+        tls: Some(spec::GrafanaTls { ca: Some(from_secret("grafana-ca", "ca.crt")) }),
+        folder: "Shop analytics".into(),
+        reader: credentials("shop-clickhouse-reader"),
+        dashboards: spec::Dashboards {
+            extra: vec![spec::ExtraDashboard {
+                name: "refunds".into(),
+                json: spec::JsonSource { inline: None, config_map_key_ref: Some(file) },
+            }],
+            ..spec::Dashboards::default()
+        },
+        alerts: spec::Alerts::Enabled,
+        drift_policy: spec::DriftPolicy::Revert,
+        adoption_policy: spec::AdoptionPolicy::Never,
+    }
 }
 
 fn from_secret(name: &str, key: &str) -> spec::CertificateAuthority {

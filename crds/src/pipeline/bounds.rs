@@ -89,6 +89,16 @@ pub(super) fn time_zone(_: &mut SchemaGenerator) -> Schema {
     text(64, "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$")
 }
 
+/// A folder's title.
+pub(super) fn title(_: &mut SchemaGenerator) -> Schema {
+    text(128, "^[^\\s]([^\\r\\n]*[^\\s])?$")
+}
+
+/// Name of a dashboard: part of a uid.
+pub(super) fn dashboard_name(_: &mut SchemaGenerator) -> Schema {
+    text(24, "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+}
+
 /// SQL text of a view.
 pub(super) fn sql(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "minLength": 1, "maxLength": 65536})

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod clickhouse;
+mod grafana;
 mod kafka;
 mod policy;
 mod sink;
@@ -16,6 +17,10 @@ mod table;
 mod views;
 
 pub use clickhouse::{ClickHouse, ClickHouseTls};
+pub use grafana::{
+    AdoptionPolicy, Alerts, DashboardPreset, Dashboards, DriftPolicy, ExtraDashboard, Grafana,
+    GrafanaCredentials, GrafanaTls, JsonSource,
+};
 pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, SaslMechanism, Topics};
 pub use policy::{DeletionPolicy, Freshness, Policy};
 pub use sink::{Batch, DeadLetter, Pod, Sink};
@@ -86,6 +91,9 @@ pub struct AnalyticsPipelineSpec {
     /// Views over the state tables.
     #[serde(default)]
     pub views: Views,
+    /// Dashboards in Grafana; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grafana: Option<Grafana>,
     /// How young data has to be.
     #[serde(default)]
     pub freshness: Freshness,

@@ -54,6 +54,9 @@ pub struct DeletionPolicy {
     /// The replication slot and our publication.
     #[serde(default = "delete")]
     pub replication_slot: Policy,
+    /// Dashboards, data source and folder in Grafana.
+    #[serde(default = "delete")]
+    pub grafana: Policy,
     /// How long a part that does not answer is tried before it is left behind and named.
     #[serde(default = "deletion_timeout")]
     #[schemars(schema_with = "bounds::duration")]
@@ -81,6 +84,7 @@ impl Default for DeletionPolicy {
             topics: Policy::Retain,
             connector: Policy::Delete,
             replication_slot: Policy::Delete,
+            grafana: Policy::Delete,
             timeout: deletion_timeout(),
         }
     }

@@ -1,0 +1,191 @@
+//! `spec.grafana`: where dashboards go, what they read with, and what happens to changes by hand. Pure.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CertificateAuthority, Credentials, KeyReference, bounds};
+
+/// Dashboards in Grafana, and the data source that they read through.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')")
+        .message("grafana.tls needs an https address"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Grafana {
+    /// Address of Grafana.
+    #[schemars(schema_with = "bounds::url")]
+    pub url: String,
+    /// Organization, for user and password; a token belongs to one.
+    #[serde(default = "organization_id")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub organization_id: i64,
+    /// A service account's token, or user and password.
+    pub credentials: GrafanaCredentials,
+    /// TLS for an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GrafanaTls>,
+    /// Title of the folder of the dashboards.
+    #[serde(default = "folder")]
+    #[schemars(schema_with = "bounds::title")]
+    pub folder: String,
+    /// The ClickHouse user that panels query with: reads the views and nothing else.
+    pub reader: Credentials,
+    /// The dashboards.
+    #[serde(default)]
+    pub dashboards: Dashboards,
+    /// Alert rules over freshness, orders, dead letters, the connector and refreshes; Grafana 9.4 and newer.
+    #[serde(default)]
+    pub alerts: Alerts,
+    /// What happens to a change that someone made in Grafana.
+    #[serde(default)]
+    pub drift_policy: DriftPolicy,
+    /// What happens to an object of the same uid that this pipeline did not make.
+    #[serde(default)]
+    pub adoption_policy: AdoptionPolicy,
+}
+
+fn organization_id() -> i64 {
+    1
+}
+
+fn folder() -> String {
+    "Shop analytics".into()
+}
+
+/// A token, or user and password, in a Secret of the same namespace.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("has(self.usernameKey) == has(self.passwordKey) && has(self.tokenKey) != has(self.usernameKey)")
+        .message("name either tokenKey, or usernameKey and passwordKey"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct GrafanaCredentials {
+    /// Name of the Secret.
+    #[schemars(schema_with = "bounds::object_name")]
+    pub secret_name: String,
+    /// Key of a service account's token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::data_key")]
+    pub token_key: Option<String>,
+    /// Key of the user name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::data_key")]
+    pub username_key: Option<String>,
+    /// Key of the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::data_key")]
+    pub password_key: Option<String>,
+}
+
+/// TLS of the connection to Grafana.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrafanaTls {
+    /// Certificate authority; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateAuthority>,
+}
+
+/// Which dashboards there are.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dashboards {
+    /// Dashboards that come with Tidemark; those of a preset need its views.
+    #[serde(default)]
+    pub preset: DashboardPreset,
+    /// How often an open dashboard asks again, a duration such as `30s`.
+    #[serde(default = "refresh")]
+    #[schemars(schema_with = "bounds::duration")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5s') && duration(self) <= duration('24h')")
+        .message("dashboards.refresh must be between 5s and 24h"))]
+    pub refresh: String,
+    /// Dashboards of the user.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    #[schemars(length(max = 32))]
+    pub extra: Vec<ExtraDashboard>,
+}
+
+fn refresh() -> String {
+    "30s".into()
+}
+
+impl Default for Dashboards {
+    fn default() -> Self {
+        Self { preset: DashboardPreset::default(), refresh: refresh(), extra: Vec::new() }
+    }
+}
+
+/// Dashboards that come with Tidemark.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum DashboardPreset {
+    /// None but the user's.
+    None,
+    /// Executive, customers, products, and the pipeline's own health, queries and usage.
+    #[default]
+    Ecommerce,
+}
+
+/// A dashboard of the user: one classic dashboard model.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExtraDashboard {
+    /// Name, part of the dashboard's uid.
+    #[schemars(schema_with = "bounds::dashboard_name")]
+    pub name: String,
+    /// Its model as JSON.
+    pub json: JsonSource,
+}
+
+/// JSON text: exactly one of the two.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("has(self.inline) != has(self.configMapKeyRef)")
+        .message("exactly one of inline and configMapKeyRef must be set"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct JsonSource {
+    /// The text itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "bounds::sql")]
+    pub inline: Option<String>,
+    /// From a ConfigMap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyReference>,
+}
+
+/// Whether alert rules are made.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum Alerts {
+    /// They are not.
+    #[default]
+    Disabled,
+    /// They are.
+    Enabled,
+}
+
+/// What happens to a change that someone made in Grafana.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum DriftPolicy {
+    /// It is put right, and an Event names the fields.
+    #[default]
+    Revert,
+    /// It stays, and the condition names it.
+    Keep,
+}
+
+/// What happens to an object of the same uid that this pipeline did not make.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum AdoptionPolicy {
+    /// It is left alone, and the condition names it.
+    #[default]
+    Never,
+    /// It is taken over and changed.
+    Adopt,
+}
