@@ -16,6 +16,7 @@ use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::context::Context;
+use crate::desired::grafana::REVERT;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Input, Report};
 use crate::error::Error;
@@ -141,6 +142,10 @@ async fn reconcile_pipeline(
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
     let reference = pipeline.object_ref(&());
     for note in changes(&before.conditions, &report.status.conditions) {
+        context.events.publish(&reference, &note).await;
+    }
+    for done in report.outcome.done.iter().filter(|done| done.starts_with(REVERT)) {
+        let note = Note { warning: false, reason: "Reverted".into(), text: done.clone() };
         context.events.publish(&reference, &note).await;
     }
     if deleting && finish_deletion(pipeline, &name, &spec, &api, context, &report, &reference).await? {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::clients::grafana::Login;
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, KafkaSasl, KeyReference,
-    SaslMechanism,
+    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, Grafana, KafkaSasl,
+    KeyReference, SaslMechanism,
 };
 use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::kafka::{Connection, Sasl, Tls};
@@ -98,7 +99,18 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     if let Some(certificate) = spec.kafka.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
         secret(&certificate.secret_name);
     }
+    if let Some(grafana) = &spec.grafana {
+        secret(&grafana.reader.secret_name);
+        secret(&grafana.credentials.secret_name);
+        for dashboard in &grafana.dashboards.extra {
+            if let Some(reference) = &dashboard.json.config_map_key_ref {
+                all.insert((Holder::ConfigMap, reference.name.clone()));
+            }
+        }
+    }
+    let grafana_tls = spec.grafana.as_ref().and_then(|grafana| grafana.tls.as_ref());
     let authorities = [
+        grafana_tls.and_then(|tls| tls.ca.as_ref()),
         spec.source.postgres.tls.ca.as_ref(),
         spec.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
         spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
@@ -132,6 +144,12 @@ pub struct Resolved {
     pub clickhouse: Result<Account, Missing>,
     /// SELECT of each view of the user.
     pub views: BTreeMap<String, Result<String, Missing>>,
+    /// Login and certificate authority for Grafana's API; `None` where it is not called.
+    pub grafana: Result<Option<(Login, Option<String>)>, Missing>,
+    /// The account that panels query with; `None` where there are no dashboards.
+    pub reader: Result<Option<Credentials>, Missing>,
+    /// Model of each dashboard of the user, as text.
+    pub dashboards: BTreeMap<String, Result<String, Missing>>,
 }
 
 /// An account and the certificate authority of its server.
@@ -151,10 +169,13 @@ impl Resolved {
             self.connect.as_ref().err(),
             self.kafka.as_ref().err(),
             self.clickhouse.as_ref().err(),
+            self.grafana.as_ref().err(),
+            self.reader.as_ref().err(),
         ];
         parts
             .into_iter()
             .flatten()
+            .chain(self.dashboards.values().filter_map(|dashboard| dashboard.as_ref().err()))
             .chain(self.views.values().filter_map(|view| view.as_ref().err()))
             .cloned()
             .collect()
@@ -190,6 +211,24 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
                     (inline, _) => Ok(inline.clone().unwrap_or_default()),
                 };
                 (view.name.clone(), sql)
+            })
+            .collect(),
+        grafana: spec.grafana.as_ref().map(|grafana| look.grafana(grafana)).transpose(),
+        reader: (spec.grafana.as_ref())
+            .map(|grafana| look.credentials("spec.grafana.reader", &grafana.reader))
+            .transpose(),
+        dashboards: (spec.grafana.iter())
+            .flat_map(|grafana| &grafana.dashboards.extra)
+            .map(|dashboard| {
+                let json = match (&dashboard.json.inline, &dashboard.json.config_map_key_ref) {
+                    (None, Some(reference)) => {
+                        let field =
+                            format!("spec.grafana.dashboards.extra[{}].json.configMapKeyRef", dashboard.name);
+                        look.key(Holder::ConfigMap, &field, reference)
+                    }
+                    (inline, _) => Ok(inline.clone().unwrap_or_default()),
+                };
+                (dashboard.name.clone(), json)
             })
             .collect(),
     }
@@ -238,6 +277,25 @@ impl Look<'_> {
             credentials: self.credentials(&format!("{field}.credentials"), reference)?,
             ca: self.authority(field, authority)?,
         })
+    }
+
+    /// The login for Grafana's API.
+    fn grafana(&self, grafana: &Grafana) -> Result<(Login, Option<String>), Missing> {
+        let credentials = &grafana.credentials;
+        let field = "spec.grafana.credentials";
+        let value = |key: &str| {
+            let text = self.references.value(Holder::Secret, field, &credentials.secret_name, key)?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        let login = || match (&credentials.token_key, &credentials.username_key, &credentials.password_key) {
+            (None, Some(username), Some(password)) => {
+                let account = Credentials::new(value(username)?, value(password)?);
+                Ok(Login::User(account, grafana.organization_id))
+            }
+            (token, _, _) => Ok(Login::Token(Secret::new(value(token.as_deref().unwrap_or("token"))?))),
+        };
+        let ca = grafana.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        Ok((login()?, self.authority("spec.grafana", ca)?))
     }
 
     fn kafka(&self, spec: &AnalyticsPipelineSpec) -> Result<Connection, Missing> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_crds::ledger::Kind;
 use tidemark_crds::version::Version;
+use tidemark_runtime::credentials::Secret;
 
 /// One write to one remote system.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,23 @@ pub enum Effect {
     Connect(ConnectEffect),
     /// A call of the Kubernetes API.
     Kubernetes(KubernetesEffect),
+    /// A call of Grafana's HTTP API.
+    Grafana(GrafanaEffect),
+}
+
+/// A write to Grafana.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GrafanaEffect {
+    /// POST, PUT or DELETE.
+    pub method: reqwest::Method,
+    /// Segments of the path.
+    pub path: Vec<String>,
+    /// JSON without secrets.
+    pub body: Option<serde_json::Value>,
+    /// The password of a data source; goes into the request and nowhere else.
+    pub password: Option<Secret>,
+    /// Uid that Grafana has to answer with.
+    pub uid: Option<String>,
 }
 
 /// A write to Kafka.

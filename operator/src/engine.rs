@@ -12,12 +12,13 @@ use crate::credentials::{self, References};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::finalize::{self, LeftBehind};
+use crate::logins::Logins;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
 use crate::restart::Restarts;
 use crate::status::{self, Situation};
-use crate::systems::Systems;
+use crate::systems::{Access, Systems};
 
 /// Prefix of the annotations that ask for an action.
 const REQUEST_PREFIX: &str = "tidemark.dev/";
@@ -33,6 +34,8 @@ pub struct Engine {
     pub metrics: Metrics,
     /// Restarts of connectors.
     pub restarts: Restarts,
+    /// Logins that Grafana refused.
+    pub logins: Logins,
 }
 
 /// One pipeline at one moment.
@@ -83,7 +86,11 @@ impl Engine {
     /// Reconciles once.
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
-        let systems = Systems::new(input.spec, &resolved, input.objects.clone());
+        let mut systems = Systems::new(input.spec, &resolved, input.objects.clone());
+        let login = resolved.grafana.as_ref().ok().and_then(Option::as_ref).map(|(login, _)| login);
+        if let Some(refused) = self.logins.refused(&input.name.to_string(), login) {
+            systems.grafana = Access::Broken(refused);
+        }
         let mark = input.name.mark(input.cluster);
         let requests: BTreeMap<String, String> = REQUESTS
             .iter()
@@ -113,6 +120,7 @@ impl Engine {
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
         let outcome =
             Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
+        self.logins.remember(&key, login, &outcome.observed.grafana);
         let now = Timestamp::now();
         if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);
@@ -132,10 +140,13 @@ impl Engine {
             deleting: input.mode == Mode::Delete,
             tables: &outcome.desired.tables,
             views: &outcome.desired.views,
+            kept: &outcome.desired.kept,
+            panels_open: outcome.desired.panels_open,
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));
-        let clean = input.mode == Mode::Delete && finalize::is_clean(outcome.plan.steps(), &outcome.observed);
+        let clean = input.mode == Mode::Delete
+            && finalize::is_clean(input.spec, outcome.plan.steps(), &outcome.observed);
         let left_behind = match input.mode {
             Mode::Delete => finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps()),
             Mode::Run | Mode::PlanOnly => Vec::new(),

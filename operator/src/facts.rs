@@ -63,6 +63,10 @@ pub struct Observed {
     pub connect: Observation<ConnectFacts>,
     /// ClickHouse's database of ours.
     pub clickhouse: Observation<ClickHouseFacts>,
+    /// Grafana: our folder, data source and dashboards.
+    pub grafana: Observation<GrafanaFacts>,
+    /// The ClickHouse account that panels query with.
+    pub reader: Observation<ReaderFacts>,
     /// Our objects in Kubernetes (in `apply --without-cluster`: in the output folder).
     pub kubernetes: Observation<KubernetesFacts>,
 }
@@ -248,6 +252,8 @@ pub struct ClickHouseFacts {
     pub server_uuid: String,
     /// `version()`.
     pub version: String,
+    /// Whether the server keeps `system.query_log`.
+    pub has_query_log: bool,
     /// Whether the target database exists.
     pub database_exists: bool,
     /// Tables and views of the target database.
@@ -345,4 +351,83 @@ pub struct KubernetesFacts {
     pub sink_available: i32,
     /// Replicas of the sink's Deployment.
     pub sink_replicas: i32,
+}
+
+/// Grafana as our login sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GrafanaFacts {
+    /// Its version, such as `12.4.0`.
+    pub version: String,
+    /// Our folder.
+    pub folder: Option<FolderFacts>,
+    /// Uid of another folder with our folder's title.
+    pub folder_title_taken: Option<String>,
+    /// Our data source; its secrets are never part of it.
+    pub source: Option<serde_json::Value>,
+    /// Uid of another data source with our data source's name.
+    pub source_name_taken: Option<String>,
+    /// What Grafana's own check of our data source says.
+    pub source_health: SourceHealth,
+    /// The wanted dashboards that exist, by uid.
+    pub dashboards: BTreeMap<String, DashboardFacts>,
+    /// Dashboards in our folder: what their title becomes in an address → uid.
+    pub titles: BTreeMap<String, String>,
+    /// Uids of all dashboards with our tags and prefix.
+    pub ours: BTreeSet<String>,
+    /// Our alert rules by uid; absent: not asked, or this Grafana has no such interface.
+    pub rules: Option<BTreeMap<String, serde_json::Value>>,
+}
+
+impl GrafanaFacts {
+    /// The first number of the version; 0 where it cannot be read.
+    pub fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// A folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FolderFacts {
+    /// Numeric id, for Grafana that knows no other.
+    pub id: i64,
+    /// Title.
+    pub title: String,
+    /// Version, for the check of a conflict.
+    pub version: Option<i64>,
+}
+
+/// A dashboard.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DashboardFacts {
+    /// The model as stored.
+    pub model: serde_json::Value,
+    /// Version of the model.
+    pub version: i64,
+    /// Uid of its folder; absent in old Grafana.
+    pub folder_uid: Option<String>,
+    /// Numeric id of its folder.
+    pub folder_id: i64,
+}
+
+/// What Grafana's check of a data source says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SourceHealth {
+    /// There is none to ask, or this Grafana has no such check.
+    #[default]
+    NotOffered,
+    /// It works.
+    Good,
+    /// It does not, and why.
+    Bad(String),
+}
+
+/// The ClickHouse account that panels query with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReaderFacts {
+    /// `readonly` is 1 or 2.
+    pub is_readonly: bool,
+    /// It may set `max_execution_time`, which the data source sends with every query.
+    pub may_set_time: bool,
+    /// Settings that should be its limits and are 0: no limit.
+    pub without_limit: Vec<&'static str>,
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use tidemark_crds::ledger;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pg_quote;
-use tidemark_crds::pipeline::{Policy, Table};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Policy, Table};
 use tidemark_crds::quote;
 
 use crate::desired::part::is_ours;
 use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
-use crate::desired::{held, views};
+use crate::desired::{grafana, held, views};
 use crate::effect::{ConnectEffect, Effect, KafkaEffect};
 use crate::facts::{ClickHouseFacts, Observation, Observed};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
@@ -83,6 +83,12 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         }
     }
     kafka(subject, observed, &mut steps);
+    if let Some(facts) = observed.grafana.known()
+        && policy.grafana == Policy::Delete
+    {
+        let names = grafana::Names::new(subject.name, subject.mark);
+        steps.extend(grafana::removal(&names, subject.mark, facts));
+    }
     let held = held::held(subject.name, &steps, &[], &[], observed);
     let tables = subject
         .spec
@@ -189,7 +195,7 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
 }
 
 /// Whether everything that the policy names is gone, as far as it can be seen.
-pub fn is_clean(desired_steps: &[Step], observed: &Observed) -> bool {
+pub fn is_clean(spec: &AnalyticsPipelineSpec, desired_steps: &[Step], observed: &Observed) -> bool {
     let answered = |silent: bool| !silent;
     desired_steps.is_empty()
         && answered(matches!(observed.postgres, Observation::Unreachable(_) | Observation::NotAsked))
@@ -197,6 +203,33 @@ pub fn is_clean(desired_steps: &[Step], observed: &Observed) -> bool {
         && answered(matches!(observed.connect, Observation::Unreachable(_) | Observation::NotAsked))
         && answered(matches!(observed.clickhouse, Observation::Unreachable(_) | Observation::NotAsked))
         && observed.kafka.known().is_none_or(|facts| facts.groups.is_empty())
+        && (observed.grafana.known().is_some() || !cleans_grafana(spec))
+}
+
+/// Whether the policy has anything removed from Grafana over its API.
+fn cleans_grafana(spec: &AnalyticsPipelineSpec) -> bool {
+    spec.grafana.is_some() && spec.deletion_policy.grafana == Policy::Delete
+}
+
+/// What is left in Grafana.
+fn grafana_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
+    let Some(grafana) = &subject.spec.grafana else {
+        return Vec::new();
+    };
+    let waits = steps.iter().any(|step| step.lane() == Lane::Grafana);
+    if !cleans_grafana(subject.spec) || (observed.grafana.known().is_some() && !waits) {
+        return Vec::new();
+    }
+    let names = grafana::Names::new(subject.name, subject.mark);
+    let url = grafana.url.trim_end_matches('/');
+    vec![LeftBehind {
+        lane: Lane::Grafana,
+        what: format!("folder {} with its dashboards and data source {}", names.folder, names.prefix),
+        command: format!(
+            "curl -X DELETE {url}/api/folders/{} && curl -X DELETE {url}/api/datasources/uid/{}",
+            names.folder, names.prefix
+        ),
+    }]
 }
 
 /// Lists what is left, the slot first: it holds back write-ahead log until the source's disk is full.
@@ -274,5 +307,6 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
             ),
         );
     }
+    all.extend(grafana_left(subject, observed, steps));
     all
 }

@@ -27,6 +27,7 @@ pub fn judge(
         tables_in_sync(situation, tables),
         views_in_sync(situation),
         sink(situation),
+        dashboards(situation),
     ];
     let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
@@ -336,6 +337,48 @@ fn sink(situation: &Situation<'_>) -> Judgement {
         situation.name.sink()
     );
     judgement(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message)
+}
+
+fn dashboards(situation: &Situation<'_>) -> Judgement {
+    use ConditionType::DashboardsInSync;
+    let Some(grafana) = &situation.spec.grafana else {
+        return judgement(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set");
+    };
+    let stages = |stage| {
+        matches!(
+            stage,
+            Stage::Folder | Stage::DataSource | Stage::Dashboard | Stage::AlertRule | Stage::DropDashboard
+        )
+    };
+    let observation = &situation.observed.grafana;
+    let system = format!("grafana {}", grafana.url);
+    if let Some(found) = trouble(situation, DashboardsInSync, &system, Lane::Grafana, observation, stages) {
+        return found;
+    }
+    // Before Grafana's own check of the data source, which fails for the same reason and knows less of it.
+    if let Observation::Unreachable(failure) = &situation.observed.reader {
+        let system = format!("spec.grafana.reader at clickhouse {}", situation.spec.clickhouse.url);
+        return failed(DashboardsInSync, &system, failure);
+    }
+    if let Some((reason, message)) = problems(situation, DashboardsInSync) {
+        return judgement(DashboardsInSync, Status::False, reason, message);
+    }
+    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+        let message = format!("to do: {}", step.what);
+        return judgement(DashboardsInSync, Status::False, Reason::InProgress, message);
+    }
+    if situation.panels_open {
+        let message = "the panels are asked once every view is there";
+        return judgement(DashboardsInSync, Status::Unknown, Reason::Waiting, message);
+    }
+    if !situation.kept.is_empty() {
+        let message = format!(
+            "changed by hand, and kept since spec.grafana.driftPolicy is Keep: {}",
+            situation.kept.join("; ")
+        );
+        return judgement(DashboardsInSync, Status::True, Reason::Drifted, message);
+    }
+    as_desired(DashboardsInSync)
 }
 
 fn fresh(situation: &Situation<'_>, freshness: Option<&Freshness>) -> Judgement {

@@ -12,7 +12,7 @@ use crate::step::Lane;
 /// Label of the system that was written to or looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SystemLabel {
-    /// `clickhouse`, `postgres`, `kafka`, `connect` or `kubernetes`.
+    /// `clickhouse`, `postgres`, `kafka`, `connect`, `kubernetes` or `grafana`.
     pub system: &'static str,
 }
 
@@ -138,6 +138,7 @@ impl Lane {
             Self::Kafka => "kafka",
             Self::Connect => "connect",
             Self::Kubernetes => "kubernetes",
+            Self::Grafana => "grafana",
         }
     }
 }

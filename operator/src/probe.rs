@@ -1,16 +1,24 @@
-//! Asks ClickHouse what only it can judge: the columns of a view. I/O, read only; answers are kept by hash.
+//! Asks ClickHouse what only it can judge: the columns of a view, the panels of a dashboard. I/O, read only;
+//! answers are kept by hash.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use serde::Deserialize;
-use tidemark_runtime::clickhouse::{ClickHouse, ErrorClass};
+use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
-use crate::desired::pipeline::Question;
+use crate::dashboards::Dashboard;
+use crate::dashboards::expand::{TimeRange, Values, expand};
+use crate::desired::pipeline::{Asked, Question};
 use crate::desired::views::Probe;
 
 /// Deadline of one question.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// Panels that are asked side by side.
+const AT_ONCE: usize = 4;
+/// Longest error of a panel, characters.
+const ERROR_LIMIT: usize = 300;
 
 #[derive(Deserialize)]
 struct Column {
@@ -18,21 +26,108 @@ struct Column {
     r#type: String,
 }
 
-/// Asks each question; one that gets no answer stays open and is asked again at the next look.
-pub async fn ask(client: &ClickHouse, questions: &[Question]) -> BTreeMap<String, Probe> {
+/// Asks each question; one that gets no answer stays open and is asked again at the next look. Panels are asked
+/// by `reader`, the account that Grafana will have.
+pub async fn ask(
+    client: &ClickHouse,
+    reader: Option<&ClickHouse>,
+    questions: &[Question],
+) -> BTreeMap<String, Probe> {
     let client = client.with_deadline(DEADLINE);
     let mut answers = BTreeMap::new();
     for question in questions {
-        match client.query::<Column>(&question.sql).await {
-            Ok(columns) => {
-                let columns = columns.into_iter().map(|column| (column.name, column.r#type)).collect();
-                answers.insert(question.hash.clone(), Probe::Columns(columns));
+        let answer = match (&question.asked, reader) {
+            (Asked::Columns(sql), _) => columns(&client, sql).await,
+            (Asked::Panels(_, dashboard), Some(reader)) => {
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                Box::pin(panels(&reader.with_deadline(DEADLINE), dashboard, now_ms)).await.map(Probe::Panels)
             }
-            Err(error) if error.class == ErrorClass::Permanent || error.class == ErrorClass::Schema => {
-                answers.insert(question.hash.clone(), Probe::Refused(error.message));
+            (Asked::Panels(..), None) => continue,
+        };
+        match answer {
+            Ok(answer) => {
+                answers.insert(question.hash.clone(), answer);
             }
-            Err(error) => tracing::debug!(%error, "a view was not judged"),
+            Err(error) => tracing::debug!(%error, "a view or dashboard was not judged"),
         }
     }
     answers
+}
+
+async fn columns(client: &ClickHouse, sql: &str) -> Result<Probe, Error> {
+    match client.query::<Column>(sql).await {
+        Ok(columns) => {
+            Ok(Probe::Columns(columns.into_iter().map(|column| (column.name, column.r#type)).collect()))
+        }
+        Err(error) if error.class == ErrorClass::Permanent || error.class == ErrorClass::Schema => {
+            Ok(Probe::Refused(error.message))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks every query of every panel as Grafana would; returns what is wrong, one line a panel. An error that says
+/// nothing about the queries (no connection) is one of the whole.
+pub async fn panels(client: &ClickHouse, dashboard: &Dashboard, now_ms: i64) -> Result<Vec<String>, Error> {
+    let range = TimeRange::last_days(dashboard.days(), now_ms);
+    let mut faults = Vec::new();
+    let mut values = dashboard.fixed_values();
+    for variable in dashboard.variable_queries() {
+        match values_of(client, &expand(&variable.sql, range, &values)).await {
+            Ok(found) => {
+                values.insert(variable.name, found);
+            }
+            Err(error) => faults.push(fault(&format!("variable {}", variable.name), error)?),
+        }
+    }
+    let queries: Vec<(String, String)> = dashboard
+        .queries()
+        .into_iter()
+        .map(|query| (format!("panel {:?}", query.panel), expand(&query.sql, range, &values)))
+        .collect();
+    let asked = queries.into_iter().map(|(panel, sql)| {
+        let client = client.clone();
+        async move { client.query_bytes(&sql, "Null").await.err().map(|error| fault(&panel, error)) }
+    });
+    let answers: Vec<_> = futures::stream::iter(asked).buffered(AT_ONCE).collect().await;
+    for answer in answers.into_iter().flatten() {
+        faults.push(answer?);
+    }
+    Ok(faults)
+}
+
+/// The values of a variable; none at all are one empty value, so that `IN ()` is valid as in Grafana.
+pub async fn values_of(client: &ClickHouse, sql: &str) -> Result<Vec<String>, Error> {
+    let answer = client.query_bytes(sql, "JSONCompactStringsEachRow").await?;
+    let rows = String::from_utf8_lossy(&answer);
+    let first = |line: &str| serde_json::from_str::<Vec<String>>(line).ok()?.into_iter().next();
+    let mut values: Vec<String> = rows.lines().filter_map(first).collect();
+    if values.is_empty() {
+        values.push(String::new());
+    }
+    Ok(values)
+}
+
+fn fault(what: &str, error: Error) -> Result<String, Error> {
+    match error.class {
+        ErrorClass::Transient | ErrorClass::InDoubt | ErrorClass::Authentication => Err(error),
+        _ => {
+            let text: String = error.message.chars().take(ERROR_LIMIT).collect();
+            Ok(format!("{what}: clickhouse answers: {text}"))
+        }
+    }
+}
+
+/// Values of variables as a person would choose them: those that are given, else all.
+pub async fn all_values(
+    client: &ClickHouse,
+    dashboard: &Dashboard,
+    range: TimeRange,
+) -> Result<Values, Error> {
+    let mut values = dashboard.fixed_values();
+    for variable in dashboard.variable_queries() {
+        let found = values_of(client, &expand(&variable.sql, range, &values)).await?;
+        values.insert(variable.name, found);
+    }
+    Ok(values)
 }

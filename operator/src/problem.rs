@@ -43,6 +43,7 @@ impl Problem {
                 | Reason::UnsafePartitionBy
                 | Reason::TypeConflict
                 | Reason::InvalidView
+                | Reason::InvalidDashboard
         )
     }
 }

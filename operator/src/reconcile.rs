@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
-use crate::facts::{Failure, Observation, Observed};
+use crate::facts::{Failure, FailureClass, Observation, Observed};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::step::{Lane, Step};
@@ -73,15 +73,22 @@ pub async fn reconcile(
     let mut incarnation: Option<String> = None;
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
+    let mut systems = systems.clone();
     loop {
         outcome.observed = Box::pin(observe::observe(
-            systems,
+            &systems,
             subject.spec,
             subject.name,
             subject.mark,
             incarnation.as_deref(),
         ))
         .await;
+        if let Observation::Unreachable(failure) = &outcome.observed.grafana
+            && failure.class == FailureClass::Authentication
+        {
+            // Five failures lock the user out, people included: not once more in the waves that follow.
+            systems.grafana = Access::Broken(failure.clone());
+        }
         let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
         if seen.is_some() && seen != incarnation {
             // The consumer group's name is known only now: look again before anything is decided by its offsets.
@@ -91,7 +98,7 @@ pub async fn reconcile(
         outcome.desired = match mode {
             Mode::Delete => finalize::desire(subject, &outcome.observed),
             Mode::Run | Mode::PlanOnly => {
-                Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await
+                Box::pin(desire_with_answers(memory, subject, &systems, &outcome.observed)).await
             }
         };
         let mut lanes = unreachable_lanes(&outcome.observed);
@@ -108,7 +115,7 @@ pub async fn reconcile(
         previous = fingerprint;
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
-        let failed = run_wave(metrics, subject, systems, &wave, &mut outcome.done).await;
+        let failed = run_wave(metrics, subject, &systems, &wave, &mut outcome.done).await;
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }
@@ -173,12 +180,22 @@ async fn desire_with_answers(
     }
     // A user's view names its tables without their database.
     let client = client.with_database(Some(&subject.spec.clickhouse.database));
-    let new = probe::ask(&client, &desired.questions).await;
+    let reader = systems
+        .reader
+        .open()
+        .ok()
+        .map(|reader| reader.with_database(Some(&subject.spec.clickhouse.database)));
+    let new = Box::pin(probe::ask(&client, reader.as_ref(), &desired.questions)).await;
     {
         let mut kept = memory.answers.lock().unwrap_or_else(PoisonError::into_inner);
         for (hash, answer) in &new {
             // A refusal is asked again at the next look: what it lacked may be there by then.
-            if matches!(answer, Probe::Columns(_)) {
+            let good = match answer {
+                Probe::Columns(_) => true,
+                Probe::Panels(faults) => faults.is_empty(),
+                Probe::Refused(_) => false,
+            };
+            if good {
                 kept.insert(hash.clone(), answer.clone());
             }
         }
@@ -197,6 +214,7 @@ fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
         (Lane::Kafka, silent(&observed.kafka)),
         (Lane::Connect, silent(&observed.connect)),
         (Lane::Kubernetes, silent(&observed.kubernetes)),
+        (Lane::Grafana, silent(&observed.grafana)),
     ]
     .into_iter()
     .filter_map(|(lane, silent)| silent.then_some(lane))

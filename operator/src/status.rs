@@ -46,6 +46,10 @@ pub struct Situation<'a> {
     pub tables: &'a [(SourceTable, String)],
     /// Names of the views that should be there.
     pub views: &'a [String],
+    /// Changes by hand in Grafana that the policy keeps.
+    pub kept: &'a [String],
+    /// Whether panels were not asked yet.
+    pub panels_open: bool,
     /// Milliseconds since 1970.
     pub now_ms: i64,
 }

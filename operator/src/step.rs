@@ -15,6 +15,8 @@ pub enum Lane {
     Connect,
     /// The sink's objects.
     Kubernetes,
+    /// Folder, data source, dashboards and alert rules.
+    Grafana,
 }
 
 /// What a step does to what is there.
@@ -59,6 +61,14 @@ pub enum Stage {
     Connector,
     /// Signals, snapshot records and fences of snapshots.
     Snapshot,
+    /// Grafana's folder.
+    Folder,
+    /// Grafana's data source.
+    DataSource,
+    /// Dashboards.
+    Dashboard,
+    /// Alert rules.
+    AlertRule,
     /// Answers to requests by annotation.
     Request,
     /// What is no longer wanted.
@@ -67,6 +77,8 @@ pub enum Stage {
     StopConnector,
     /// Deletion: drains and removes the sink.
     RemoveSink,
+    /// What is no longer wanted in Grafana, and its deletion.
+    DropDashboard,
     /// Deletion: views.
     DropView,
     /// Deletion: state tables, the bookkeeping last.
@@ -156,6 +168,7 @@ impl Step {
             Effect::Kafka(_) => Lane::Kafka,
             Effect::Connect(_) => Lane::Connect,
             Effect::Kubernetes(_) => Lane::Kubernetes,
+            Effect::Grafana(_) => Lane::Grafana,
         }
     }
 }

@@ -7,6 +7,7 @@ use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::CredentialSource;
 
 use crate::clients::connect::Connect;
+use crate::clients::grafana::Grafana;
 use crate::clients::kafka_admin::KafkaAdmin;
 use crate::clients::postgres::PostgresTarget;
 use crate::credentials::{Account, Resolved};
@@ -65,6 +66,10 @@ pub struct Systems {
     pub connect: Access<Connect>,
     /// ClickHouse.
     pub clickhouse: Access<ClickHouse>,
+    /// ClickHouse by the account that panels query with.
+    pub reader: Access<ClickHouse>,
+    /// Grafana's API.
+    pub grafana: Access<Grafana>,
     /// Kubernetes, or the folder in its place.
     pub objects: ObjectStore,
 }
@@ -92,6 +97,19 @@ impl Systems {
                     .map(|credentials| Connect::new(&spec.source.connect.url, credentials.clone())),
             ),
             clickhouse: Access::of(resolved.clickhouse.as_ref().map(|account| clickhouse(spec, account))),
+            reader: match (&resolved.reader, &resolved.clickhouse) {
+                (Ok(Some(credentials)), Ok(account)) => {
+                    let account = Account { credentials: credentials.clone(), ca: account.ca.clone() };
+                    Access::of::<()>(Ok(clickhouse(spec, &account)))
+                }
+                _ => Access::Missing,
+            },
+            grafana: match (&resolved.grafana, spec.grafana.as_ref().map(|part| part.url.as_str())) {
+                (Ok(Some((login, ca))), Some(url)) => {
+                    Access::of::<()>(Ok(Grafana::new(url, login.clone(), ca.as_deref())))
+                }
+                _ => Access::Missing,
+            },
             objects,
         }
     }

@@ -45,6 +45,15 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
             return invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
         }
     }
+    if let Some(grafana) = &spec.grafana {
+        if let Err(error) = duration::duration(&grafana.dashboards.refresh) {
+            return invalid("spec.grafana.dashboards.refresh", error.to_string());
+        }
+        if !grafana.url.starts_with("http://") && !grafana.url.starts_with("https://") {
+            let problem = format!("{:?} is no address that starts with http:// or https://", grafana.url);
+            return invalid("spec.grafana.url", problem);
+        }
+    }
     let wanted = spec.all_tables();
     let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
     for table in &wanted {

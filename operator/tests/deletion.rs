@@ -60,9 +60,9 @@ fn nothing_left_anywhere_is_clean_and_a_silent_system_is_not() {
         kubernetes: Observation::Known(KubernetesFacts::default()),
         ..fixture.running()
     };
-    assert!(is_clean(plan(&fixture, &gone).steps(), &gone));
+    assert!(is_clean(&fixture.spec, plan(&fixture, &gone).steps(), &gone));
     let silent = Observed { clickhouse: unreachable(), ..gone };
-    assert!(!is_clean(plan(&fixture, &silent).steps(), &silent));
+    assert!(!is_clean(&fixture.spec, plan(&fixture, &silent).steps(), &silent));
 }
 
 #[test]

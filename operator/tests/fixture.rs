@@ -82,6 +82,8 @@ impl Fixture {
             ..ConnectorFacts::default()
         };
         Observed {
+            grafana: Observation::NotAsked,
+            reader: Observation::NotAsked,
             postgres: Observation::Known(PostgresFacts {
                 slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),
                 ..PostgresFacts::default()

@@ -30,6 +30,8 @@ fn judged_after(
 ) -> AnalyticsPipelineStatus {
     let tables = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let situation = Situation {
+        kept: &[],
+        panels_open: false,
         name: &fixture.name,
         generation: 7,
         spec: &fixture.spec,

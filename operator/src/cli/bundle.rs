@@ -90,8 +90,13 @@ fn override_endpoint(pipeline: &mut AnalyticsPipeline, endpoint: &str) -> anyhow
         Some(("kafka", address)) => address.clone_into(&mut spec.kafka.bootstrap_servers),
         Some(("connect", url)) => url.clone_into(&mut spec.source.connect.url),
         Some(("clickhouse", url)) => url.clone_into(&mut spec.clickhouse.url),
+        Some(("grafana", url)) => {
+            url.clone_into(
+                &mut spec.grafana.as_mut().context("--endpoint grafana=URL needs spec.grafana")?.url,
+            );
+        }
         _ => bail!(
-            "--endpoint {endpoint}: write postgres=HOST:PORT, kafka=HOST:PORT, connect=URL or clickhouse=URL"
+            "--endpoint {endpoint}: write postgres=HOST:PORT, kafka=HOST:PORT, connect=URL, clickhouse=URL or grafana=URL"
         ),
     }
     Ok(())

@@ -49,7 +49,7 @@ pub struct FileArgs {
     /// File with the `AnalyticsPipeline` and the Secrets and `ConfigMaps` that it names.
     #[arg(long, short)]
     pub file: PathBuf,
-    /// Address in place of the spec's: postgres=HOST:PORT, kafka=HOST:PORT, connect=URL or clickhouse=URL.
+    /// Address in place of the spec's: postgres=HOST:PORT, kafka=HOST:PORT, connect=URL, clickhouse=URL or grafana=URL.
     #[arg(long = "endpoint", value_name = "SYSTEM=ADDRESS")]
     pub endpoints: Vec<String>,
 }

@@ -1,6 +1,7 @@
 //! Thin clients of the remote systems: they speak the protocol and classify failures, and decide nothing. I/O.
 
 pub mod connect;
+pub mod grafana;
 pub mod kafka_admin;
 pub mod postgres;
 mod tls;

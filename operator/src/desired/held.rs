@@ -6,6 +6,7 @@ use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::names::PipelineName;
 
+use super::grafana::{folder_fact, source_fact};
 use crate::facts::Observed;
 use crate::problem::Problem;
 use crate::step::{Fact, Step};
@@ -60,6 +61,10 @@ pub fn held(
         add(Fact::ConnectorStopped, connector.is_none_or(|connector| connector.state == "STOPPED"));
         add(Fact::ConnectorGone, connector.is_none());
         add(Fact::OffsetsGone, connector.is_none_or(|connector| connector.offset.is_none()));
+    }
+    if let Some(facts) = observed.grafana.known() {
+        add(folder_fact(), facts.folder.is_some());
+        add(source_fact(), facts.source.is_some());
     }
     if let Some(facts) = observed.kubernetes.known() {
         let deployment = facts.objects.contains_key(&format!("Deployment/{}", name.sink()));

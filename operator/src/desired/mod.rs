@@ -1,8 +1,10 @@
 //! What should be there, built from the spec and from facts. Pure.
 
 pub mod access;
+pub mod alerts;
 pub mod connector;
 pub mod disruption;
+pub mod grafana;
 pub mod held;
 pub mod layouts;
 pub mod network;

@@ -6,15 +6,16 @@ use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::Kind;
-use tidemark_crds::names::{PipelineName, Topics};
+use tidemark_crds::names::{PipelineName, Topics, short_hash};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
 
 use super::part::{Part, hash_in};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
-use super::{SinkInput, connector, held, layouts, publication, snapshots, tables, topics, views};
+use super::{SinkInput, connector, grafana, held, layouts, publication, snapshots, tables, topics, views};
 use crate::credentials::Resolved;
+use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ClickHouseFacts, Observed, PostgresFacts};
 use crate::problem::Problem;
@@ -45,13 +46,22 @@ pub struct Subject<'a> {
     pub restart_due: bool,
 }
 
-/// A question that only ClickHouse can answer: the columns of a view.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A question that only ClickHouse can answer.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// Hash under which the answer is kept.
     pub hash: String,
-    /// The statement to ask with.
-    pub sql: String,
+    /// What is asked.
+    pub asked: Asked,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    /// The columns of a view: the statement to ask with.
+    Columns(String),
+    /// Whether each panel of a dashboard answers: its name and model.
+    Panels(String, Dashboard),
 }
 
 /// What should happen to one pipeline.
@@ -69,6 +79,10 @@ pub struct Desired {
     pub views: Vec<String>,
     /// What has to be asked before the plan is whole.
     pub questions: Vec<Question>,
+    /// Changes by hand in Grafana that the policy keeps.
+    pub kept: Vec<String>,
+    /// Whether panels of dashboards were not asked yet.
+    pub panels_open: bool,
 }
 
 /// Puts together what should happen, from the spec and the last observation.
@@ -86,6 +100,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         all_views(subject, &layouts, clickhouse, answers, &mut desired);
         sink(subject, &layouts, observed, clickhouse, &mut desired);
         change_data_capture(subject, &layouts, &sources, observed, clickhouse, &mut desired);
+        dashboards(subject, observed, clickhouse, answers, &mut desired);
     }
     if let Some(kafka) = observed.kafka.known()
         && !sources.is_empty()
@@ -261,6 +276,7 @@ fn all_views(
         views: &subject.spec.views,
         extra_sql: &extra,
         layouts: &layouts,
+        has_query_log: facts.has_query_log,
     };
     let (all, problems): (Vec<View>, _) = views::views(&input);
     for problem in problems {
@@ -276,7 +292,7 @@ fn all_views(
         .iter()
         .filter(|view| !answers.contains_key(&view.hash) && !in_place(view))
         .filter(|view| views::is_ready(&input, &all, view, facts))
-        .map(|view| Question { hash: view.hash.clone(), sql: view.probe.clone() })
+        .map(|view| Question { hash: view.hash.clone(), asked: Asked::Columns(view.probe.clone()) })
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
     desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers));
@@ -391,4 +407,74 @@ fn change_data_capture(
         request: subject.requests.get("resnapshot").map(String::as_str),
     });
     desired.take(ConditionType::SourceReady, snapshots);
+}
+
+/// Grafana: what differs, and whether each panel answers to the account that it will be asked by.
+fn dashboards(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    clickhouse: &ClickHouseFacts,
+    answers: &BTreeMap<String, Probe>,
+    desired: &mut Desired,
+) {
+    let (Some(part), Ok(Some(reader)), Ok(account)) =
+        (&subject.spec.grafana, &subject.resolved.reader, &subject.resolved.clickhouse)
+    else {
+        return;
+    };
+    let condition = ConditionType::DashboardsInSync;
+    let names = grafana::Names::new(subject.name, subject.mark);
+    let extra: BTreeMap<String, String> = (subject.resolved.dashboards.iter())
+        .filter_map(|(name, text)| Some((name.clone(), text.as_ref().ok()?.clone())))
+        .collect();
+    let (all, problems) = grafana::wanted(subject.spec, part, &names, &extra, clickhouse.has_query_log);
+    for problem in problems {
+        desired.problem(condition, problem);
+    }
+    if let Some(facts) = observed.grafana.known() {
+        let input = grafana::GrafanaInput {
+            spec: subject.spec,
+            grafana: part,
+            mark: subject.mark,
+            names: &names,
+            reader,
+            key: account.credentials.password.expose(),
+            facts,
+            dashboards: &all,
+            views: &desired.views,
+        };
+        let comparison = grafana::compare(&input);
+        desired.kept = comparison.kept;
+        desired.take(condition, comparison.part);
+    }
+    let Some(facts) = observed.reader.known() else {
+        return;
+    };
+    let database = &subject.spec.clickhouse.database;
+    if let Some(problem) = grafana::reader_problem(&reader.username, database, facts) {
+        desired.problem(condition, problem);
+        return;
+    }
+    // Panels are asked of the views as they should be, once these are there.
+    desired.panels_open = true;
+    if desired.steps.iter().any(|step| step.stage <= Stage::View) || desired.views.is_empty() {
+        return;
+    }
+    let views: String = (desired.views.iter())
+        .filter_map(|view| clickhouse.objects.get(view))
+        .map(|object| object.comment.as_str())
+        .collect();
+    desired.panels_open = false;
+    for (name, dashboard) in all {
+        let hash = short_hash(&format!("{} {views} {} {database}", dashboard.model, reader.username));
+        if let Some(Probe::Panels(faults)) = answers.get(&hash) {
+            for fault in faults {
+                let message = format!("dashboard {name}, {fault}");
+                desired.problem(condition, super::part::Problem::new(&name, Reason::PanelFailed, message));
+            }
+        } else {
+            desired.panels_open = true;
+            desired.questions.push(Question { hash, asked: Asked::Panels(name, dashboard) });
+        }
+    }
 }

@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 12] = files![
+const FILES: [(&str, &str); 21] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -30,7 +30,16 @@ const FILES: [(&str, &str); 12] = files![
     "views/top_customers_by_orders.sql",
     "views/product_performance.sql",
     "views/top_selling_products.sql",
+    "views/daily_sales_by_country.sql",
+    "views/daily_order_values.sql",
+    "views/daily_product_sales.sql",
+    "views/customer_cohorts.sql",
+    "views/segment_movement.sql",
     "views/recent_activity.sql",
+    "views/pipeline_progress.sql",
+    "views/view_refreshes.sql",
+    "views/query_performance.sql",
+    "views/dashboard_usage.sql",
     "views/data_freshness.sql",
 ];
 
@@ -75,6 +84,9 @@ pub(super) struct Object {
     /// Objects of the preset that it reads.
     #[serde(default)]
     pub(super) depends_on: Vec<String>,
+    /// Whether it reads `system.query_log`, which not every server keeps.
+    #[serde(default)]
+    pub(super) needs_query_log: bool,
 }
 
 /// What fills the placeholders.

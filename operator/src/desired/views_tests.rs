@@ -68,6 +68,7 @@ impl Case {
             views: &self.views,
             extra_sql: &self.extra_sql,
             layouts: &layouts,
+            has_query_log: true,
         })
     }
 
@@ -94,7 +95,7 @@ fn object(engine: &str, comment: String) -> ClickHouseObject {
 #[test]
 fn the_preset_is_filled_and_knows_what_it_reads() {
     let (all, problems) = shop().views();
-    assert_eq!((all.len(), problems), (12, vec![]));
+    assert_eq!((all.len(), problems), (21, vec![]));
     for view in &all {
         assert!(!view.select.contains("{{"), "{}", view.name);
     }

@@ -35,6 +35,8 @@ struct Server {
     version: String,
     #[serde(deserialize_with = "number::deserialize")]
     databases: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    query_logs: u64,
 }
 
 #[derive(Deserialize)]
@@ -160,7 +162,8 @@ impl Look<'_> {
     async fn server(&self) -> Result<ClickHouseFacts, Error> {
         let sql = format!(
             "SELECT toString(serverUUID()) AS uuid, version() AS version, \
-             (SELECT count() FROM system.databases WHERE name = {}) AS databases",
+             (SELECT count() FROM system.databases WHERE name = {}) AS databases, \
+             (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log') AS query_logs",
             quote::literal(self.database)
         );
         let server = self.rows::<Server>(&sql).await?.into_iter().next();
@@ -168,6 +171,7 @@ impl Look<'_> {
             server_uuid: if server.uuid == NO_UUID { String::new() } else { server.uuid },
             version: server.version,
             database_exists: server.databases > 0,
+            has_query_log: server.query_logs > 0,
             ..ClickHouseFacts::default()
         }))
     }

@@ -2,15 +2,18 @@
 
 pub mod clickhouse;
 pub mod connect;
+pub mod grafana;
 pub mod kafka;
 pub mod kubernetes;
 pub mod postgres;
+pub mod reader;
 
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use self::kafka::KafkaQuestion;
+use crate::desired::grafana::Names;
 use crate::facts::Observed;
 use crate::systems::{Access, Systems};
 
@@ -60,13 +63,30 @@ pub async fn observe(
             closed => closed.closed(),
         }
     };
+    let grafana = async {
+        match (&systems.grafana, &spec.grafana) {
+            (Access::Open(client), Some(part)) => {
+                let names = Names::new(name, mark);
+                grafana::observe(client, &crate::desired::grafana::question(part, &names)).await
+            }
+            (closed, _) => closed.closed(),
+        }
+    };
+    let reader = async {
+        match &systems.reader {
+            Access::Open(client) => reader::observe(client).await,
+            closed => closed.closed(),
+        }
+    };
     let kubernetes = kubernetes::observe(&systems.objects, name);
-    let (postgres, kafka, connect, clickhouse, kubernetes) = tokio::join!(
+    let (postgres, kafka, connect, clickhouse, grafana, reader, kubernetes) = tokio::join!(
         Box::pin(postgres),
         Box::pin(kafka),
         Box::pin(connect),
         Box::pin(clickhouse),
+        Box::pin(grafana),
+        Box::pin(reader),
         kubernetes
     );
-    Observed { postgres, kafka, connect, clickhouse, kubernetes }
+    Observed { postgres, kafka, connect, clickhouse, grafana, reader, kubernetes }
 }

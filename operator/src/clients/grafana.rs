@@ -1,0 +1,176 @@
+//! Grafana's HTTP API. I/O.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, Url, redirect};
+use serde::Deserialize;
+use serde_json::Value;
+use tidemark_runtime::credentials::{Credentials, Secret};
+
+use super::failure;
+use crate::facts::{Failure, FailureClass};
+
+/// Deadline of one call.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// A service account's token: it belongs to one organization.
+    Token(Secret),
+    /// User and password, in an organization.
+    User(Credentials, i64),
+}
+
+/// A client of one Grafana; clones share connections.
+#[derive(Clone)]
+pub struct Grafana {
+    http: reqwest::Client,
+    url: Url,
+    login: Login,
+}
+
+impl std::fmt::Debug for Grafana {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grafana").field("url", &self.url.as_str()).finish_non_exhaustive()
+    }
+}
+
+/// What Grafana says of an error; a list where a field is missing.
+#[derive(Deserialize)]
+struct ErrorBody {
+    #[serde(default)]
+    message: String,
+}
+
+impl Grafana {
+    /// Builds a client; nothing is connected before the first call. `ca` is PEM; absent: the system's.
+    pub fn new(url: &str, login: Login, ca: Option<&str>) -> Result<Self, Failure> {
+        // A second call finds the provider installed, which is just as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let bad = |text: String| failure(FailureClass::Remote, format!("spec.grafana.url {url:?}: {text}"));
+        let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad("is neither http nor https".to_owned()));
+        }
+        let mut builder = reqwest::Client::builder()
+            .timeout(DEADLINE)
+            .connect_timeout(Duration::from_secs(3))
+            // A redirect could lead the credentials elsewhere.
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        if let Some(pem) = ca {
+            let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
+                .map_err(|_| bad("the certificate authority is not valid PEM".to_owned()))?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        let http = builder.build().map_err(|error| bad(error.to_string()))?;
+        Ok(Self { http, url, login })
+    }
+
+    /// Reads a path; `None` where Grafana answers 404.
+    pub async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Option<Value>, Failure> {
+        self.call(Method::GET, path, query, None, &[]).await
+    }
+
+    /// Writes; `None` where Grafana answers 404. What is in `secrets` never comes back in an error's text.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&Value>,
+        secrets: &[&str],
+    ) -> Result<Option<Value>, Failure> {
+        self.call(method, path, &[], body, secrets).await
+    }
+
+    async fn call(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        secrets: &[&str],
+    ) -> Result<Option<Value>, Failure> {
+        let mut url = self.url.clone();
+        match url.path_segments_mut() {
+            Ok(mut segments) => {
+                segments.pop_if_empty().extend(path);
+            }
+            Err(()) => return Err(failure(FailureClass::Remote, "spec.grafana.url has no path")),
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut request = self.http.request(method, url);
+        request = match &self.login {
+            Login::Token(token) => request.bearer_auth(token.expose()),
+            // The header holds for this call alone; the parameter of the same name would move the user for good.
+            Login::User(credentials, organization) => request
+                .basic_auth(&credentials.username, Some(credentials.password.expose()))
+                .header("X-Grafana-Org-Id", *organization),
+        };
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|error| of_transport(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| of_transport(&error))?;
+        if status.is_success() {
+            return Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+        }
+        if status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Err(of_status(status, &bytes, secrets))
+    }
+}
+
+fn of_transport(error: &reqwest::Error) -> Failure {
+    let text = if error.is_timeout() {
+        format!("grafana did not answer within {} s", DEADLINE.as_secs())
+    } else if error.is_connect() {
+        "grafana cannot be reached".to_owned()
+    } else {
+        "grafana: the connection broke".to_owned()
+    };
+    failure(FailureClass::Unreachable, text)
+}
+
+/// Only the `message` of Grafana's own JSON is shown: anything else could be another server's page.
+fn of_status(status: StatusCode, body: &[u8], secrets: &[&str]) -> Failure {
+    let class = match status.as_u16() {
+        401 => FailureClass::Authentication,
+        403 => FailureClass::Permission,
+        408 | 429 | 502..=504 => FailureClass::Unreachable,
+        _ => FailureClass::Remote,
+    };
+    let mut message = serde_json::from_slice::<ErrorBody>(body).map(|body| body.message).unwrap_or_default();
+    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+        message = message.replace(secret, "***");
+    }
+    let message = message.replace('\n', " ");
+    let text =
+        if message.is_empty() { format!("http status {status}") } else { format!("{message} ({status})") };
+    failure(class, format!("grafana: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_grafanas_message_without_the_password() {
+        let failure =
+            of_status(StatusCode::INTERNAL_SERVER_ERROR, br#"{"message":"no s3cret"}"#, &["s3cret"]);
+        assert_eq!(failure.message, "grafana: no *** (500 Internal Server Error)");
+        let failure = of_status(StatusCode::UNPROCESSABLE_ENTITY, br#"[{"fieldNames":["Type"]}]"#, &[]);
+        assert_eq!(failure.message, "grafana: http status 422 Unprocessable Entity");
+        assert_eq!(of_status(StatusCode::TOO_MANY_REQUESTS, b"", &[]).class, FailureClass::Unreachable);
+    }
+
+    #[test]
+    fn an_address_that_is_no_url_is_refused() {
+        assert!(Grafana::new("grafana:3000", Login::Token(Secret::new("t")), None).is_err());
+    }
+}

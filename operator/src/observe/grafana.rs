@@ -1,0 +1,196 @@
+//! Grafana as it is: our folder, data source and dashboards, and who else has their names. I/O, read only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::clients::failure;
+use crate::clients::grafana::Grafana;
+use crate::facts::{
+    DashboardFacts, Failure, FailureClass, FolderFacts, GrafanaFacts, Observation, SourceHealth,
+};
+
+/// Deadline of the whole look.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Most results of a search, Grafana's own limit.
+const SEARCH_LIMIT: &str = "5000";
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub struct GrafanaQuestion {
+    /// Uid of the folder.
+    pub folder_uid: String,
+    /// Title of the folder.
+    pub folder_title: String,
+    /// Uid of the data source.
+    pub source_uid: String,
+    /// Name of the data source.
+    pub source_name: String,
+    /// Tags that all dashboards of the pipeline have.
+    pub tags: Vec<String>,
+    /// Prefix of the uids of the pipeline's dashboards.
+    pub uid_prefix: String,
+    /// Uids of the dashboards that should be there.
+    pub dashboards: Vec<String>,
+    /// Whether alert rules are looked at.
+    pub alerts: bool,
+}
+
+/// Looks at Grafana.
+pub async fn observe(client: &Grafana, question: &GrafanaQuestion) -> Observation<GrafanaFacts> {
+    match tokio::time::timeout(DEADLINE, Box::pin(facts(client, question))).await {
+        Ok(Ok(facts)) => Observation::Known(facts),
+        Ok(Err(failure)) => Observation::Unreachable(failure),
+        Err(_) => Observation::Unreachable(failure(
+            FailureClass::Unreachable,
+            format!("grafana did not answer within {} s", DEADLINE.as_secs()),
+        )),
+    }
+}
+
+async fn facts(client: &Grafana, question: &GrafanaQuestion) -> Result<GrafanaFacts, Failure> {
+    // The first call alone: a refused login must not be tried several times, since the fifth locks the user out.
+    let health = client.get(&["api", "health"], &[]).await?;
+    let version = text(health.as_ref().map_or(&Value::Null, |health| &health["version"]));
+    let folder = client.get(&["api", "folders", &question.folder_uid], &[]).await?;
+    let folder = folder.map(|folder| FolderFacts {
+        id: folder["id"].as_i64().unwrap_or(0),
+        title: text(&folder["title"]),
+        version: folder["version"].as_i64(),
+    });
+    let mut facts = GrafanaFacts { version, ..GrafanaFacts::default() };
+    if folder.is_none() {
+        let all = client.get(&["api", "folders"], &[("limit", "1000")]).await?.unwrap_or_default();
+        facts.folder_title_taken = items(&all)
+            .find(|other| text(&other["title"]).eq_ignore_ascii_case(&question.folder_title))
+            .map(|other| text(&other["uid"]));
+    }
+    facts.source = client.get(&["api", "datasources", "uid", &question.source_uid], &[]).await?;
+    if facts.source.is_none() {
+        let other = client.get(&["api", "datasources", "name", &question.source_name], &[]).await?;
+        facts.source_name_taken = other.map(|other| text(&other["uid"]));
+    } else {
+        facts.source_health = source_health(client, &question.source_uid).await?;
+    }
+    facts.dashboards = dashboards(client, question).await?;
+    search(client, question, folder.as_ref(), &mut facts).await?;
+    facts.folder = folder;
+    if question.alerts {
+        facts.rules = rules(client, question).await?;
+    }
+    Ok(facts)
+}
+
+async fn source_health(client: &Grafana, uid: &str) -> Result<SourceHealth, Failure> {
+    match client.get(&["api", "datasources", "uid", uid, "health"], &[]).await {
+        Ok(None) => Ok(SourceHealth::NotOffered),
+        Ok(Some(answer)) if answer["status"] == "OK" => Ok(SourceHealth::Good),
+        Ok(Some(answer)) => Ok(SourceHealth::Bad(text(&answer["message"]))),
+        Err(problem) if problem.class == FailureClass::Remote => Ok(SourceHealth::Bad(problem.message)),
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn dashboards(
+    client: &Grafana,
+    question: &GrafanaQuestion,
+) -> Result<BTreeMap<String, DashboardFacts>, Failure> {
+    let reads = question.dashboards.iter().cloned().map(|uid| {
+        let client = client.clone();
+        async move {
+            let found = client.get(&["api", "dashboards", "uid", &uid], &[]).await?;
+            Ok::<_, Failure>(found.map(|found| {
+                let meta = &found["meta"];
+                let facts = DashboardFacts {
+                    model: found["dashboard"].clone(),
+                    version: found["dashboard"]["version"].as_i64().unwrap_or(0),
+                    folder_uid: meta["folderUid"].as_str().filter(|uid| !uid.is_empty()).map(str::to_owned),
+                    folder_id: meta["folderId"].as_i64().unwrap_or(0),
+                };
+                (uid, facts)
+            }))
+        }
+    });
+    Ok(futures::future::try_join_all(reads).await?.into_iter().flatten().collect())
+}
+
+/// Who else has a title in the folder, and what is left of dashboards that are no longer wanted.
+async fn search(
+    client: &Grafana,
+    question: &GrafanaQuestion,
+    folder: Option<&FolderFacts>,
+    facts: &mut GrafanaFacts,
+) -> Result<(), Failure> {
+    let mut tagged = vec![("type", "dash-db"), ("limit", SEARCH_LIMIT)];
+    tagged.extend(question.tags.iter().map(|tag| ("tag", tag.as_str())));
+    let ours = client.get(&["api", "search"], &tagged).await?.unwrap_or_default();
+    // A parameter that a Grafana does not know is ignored without a word: the prefix decides.
+    let prefix = format!("{}-", question.uid_prefix);
+    facts.ours =
+        items(&ours).map(|found| text(&found["uid"])).filter(|uid| uid.starts_with(&prefix)).collect();
+    let Some(folder) = folder else {
+        return Ok(());
+    };
+    let id = folder.id.to_string();
+    let inside = [
+        ("type", "dash-db"),
+        ("limit", SEARCH_LIMIT),
+        ("folderIds", &id),
+        ("folderUIDs", &question.folder_uid),
+    ];
+    let inside = client.get(&["api", "search"], &inside).await?.unwrap_or_default();
+    let in_folder = |found: &&Value| {
+        found["folderUid"].as_str().is_none_or(|uid| uid == question.folder_uid)
+            && found["folderId"].as_i64().is_none_or(|id| id == folder.id)
+    };
+    facts.titles = items(&inside)
+        .filter(in_folder)
+        .map(|found| (slug(&text(&found["title"])), text(&found["uid"])))
+        .collect();
+    Ok(())
+}
+
+async fn rules(
+    client: &Grafana,
+    question: &GrafanaQuestion,
+) -> Result<Option<BTreeMap<String, Value>>, Failure> {
+    let all = client.get(&["api", "v1", "provisioning", "alert-rules"], &[]).await?;
+    let prefix = format!("{}-", question.uid_prefix);
+    Ok(all.map(|all| {
+        let ours = items(&all).filter(|rule| text(&rule["uid"]).starts_with(&prefix));
+        ours.map(|rule| (text(&rule["uid"]), rule.clone())).collect()
+    }))
+}
+
+/// Titles of a folder collide by what Grafana makes of them in an address: letters and digits.
+pub fn slug(title: &str) -> String {
+    let mut slug = String::new();
+    for sign in title.to_lowercase().chars() {
+        if sign.is_alphanumeric() {
+            slug.push(sign);
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+    }
+    slug.trim_end_matches('-').to_owned()
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_collide_by_their_letters() {
+        assert_eq!(slug("Orders per day"), slug("Orders-per day!"));
+        assert_ne!(slug("Orders per day"), slug("Orders per week"));
+    }
+}
