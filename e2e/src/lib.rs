@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod chain;
 pub mod cluster;
+pub mod grafana;
 pub mod oracle;
 pub mod shop;
 pub mod stack;

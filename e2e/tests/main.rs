@@ -6,6 +6,7 @@ mod chain;
 mod cluster;
 mod crds;
 mod freshness;
+mod grafana;
 mod operator;
 mod outages;
 mod sink;

@@ -15,7 +15,7 @@ const EQUAL: Duration = Duration::from_mins(2);
 const READY: Duration = Duration::from_mins(2);
 
 /// Makes the shop in a database of its own, and a generator of orders.
-async fn open_shop(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
+pub(crate) async fn open_shop(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
     stack.postgres().create_database(name).await?;
     for statements in [SCHEMA, SEED] {
         stack.postgres().execute(Role::Shop, name, statements).await?;
@@ -24,7 +24,7 @@ async fn open_shop(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
     Generator::new(database, 11).await
 }
 
-async fn orders(generator: &mut Generator, number: u32) -> anyhow::Result<()> {
+pub(crate) async fn orders(generator: &mut Generator, number: u32) -> anyhow::Result<()> {
     generator.history(number, 40, jiff::Timestamp::now().as_microsecond()).await
 }
 

@@ -39,6 +39,9 @@ pub struct Object {
     /// Objects that it reads.
     #[serde(default)]
     pub depends_on: Vec<String>,
+    /// Whether it reads ClickHouse's log of queries.
+    #[serde(default)]
+    pub needs_query_log: bool,
 }
 
 /// A preset: `dashboards/<name>/preset.yaml` and the files that it names.
@@ -303,11 +306,14 @@ mod tests {
     }
 
     #[test]
-    fn each_view_but_data_freshness_has_a_twin() {
+    fn each_view_of_the_shop_has_a_twin() {
         let preset = Preset::ecommerce().unwrap();
         let (all, twins) = (preset.views().count(), preset.views_with_twin());
-        assert_eq!((all, twins.len()), (9, 8));
-        assert!(!twins.contains(&"data_freshness".to_owned()));
+        // The others are about the pipeline itself.
+        let own =
+            ["data_freshness", "pipeline_progress", "view_refreshes", "query_performance", "dashboard_usage"];
+        assert_eq!(all, twins.len() + own.len());
+        assert!(own.iter().all(|name| !twins.contains(&(*name).to_owned())));
     }
 
     #[test]

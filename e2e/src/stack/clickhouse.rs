@@ -24,8 +24,10 @@ pub enum User {
     Default,
     /// The operator and the sinks.
     Tidemark,
-    /// Dashboards: reads the views of [`ANALYTICS_DATABASE`].
+    /// Reads the views of [`ANALYTICS_DATABASE`], under any settings.
     Reader,
+    /// Grafana: the same under limits, and the databases `boards_*` of the tests.
+    Dashboards,
 }
 
 impl User {
@@ -35,6 +37,7 @@ impl User {
             Self::Default => "default",
             Self::Tidemark => "tidemark",
             Self::Reader => "reader",
+            Self::Dashboards => "dashboards",
         }
     }
 
@@ -44,6 +47,7 @@ impl User {
             Self::Default => "",
             Self::Tidemark => "tidemark-pw",
             Self::Reader => "reader-pw",
+            Self::Dashboards => "dashboards-pw",
         }
     }
 }
@@ -71,6 +75,7 @@ impl ClickHouse {
             ("CLICKHOUSE_DATABASE", ANALYTICS_DATABASE.to_owned()),
             ("CLICKHOUSE_TIDEMARK_PASSWORD_SHA256", sha256(User::Tidemark.password())),
             ("CLICKHOUSE_READER_PASSWORD_SHA256", sha256(User::Reader.password())),
+            ("CLICKHOUSE_DASHBOARDS_PASSWORD_SHA256", sha256(User::Dashboards.password())),
         ]);
         let config = stack.join("config.xml");
         fs::write(&config, render_file("clickhouse/config.xml", &values)?)?;

@@ -1,0 +1,100 @@
+// Takes a picture of each dashboard in headless Chromium, light and dark, and fails on an empty panel or an error.
+//
+//   node --experimental-websocket picture.mjs ADDRESS FOLDER [NAME...]
+//
+// Prints one line of JSON a picture: {"dashboard", "theme", "file", "panels", "empty", "faults"}.
+import { spawn } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const [address, folder, ...only] = process.argv.slice(2);
+if (!address || !folder) {
+  console.error('usage: node picture.mjs ADDRESS FOLDER [NAME...]');
+  process.exit(2);
+}
+const WIDTH = 1600;
+const DEADLINE = 60_000;
+mkdirSync(folder, { recursive: true });
+const profile = mkdtempSync(join(tmpdir(), 'tidemark-chromium-'));
+const browser = spawn('chromium', [
+  '--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--no-proxy-server', '--remote-debugging-port=0',
+  `--user-data-dir=${profile}`, `--window-size=${WIDTH},1000`, 'about:blank',
+], { stdio: 'ignore' });
+
+async function until(what, look) {
+  const end = Date.now() + DEADLINE;
+  for (;;) {
+    const found = await look();
+    if (found) return found;
+    if (Date.now() > end) throw new Error(`waited ${DEADLINE / 1000} s for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+// One page over the DevTools protocol.
+async function open(port) {
+  const targets = await (await fetch(`http://127.0.0.1:${port}/json`)).json();
+  const socket = new WebSocket(targets.find((target) => target.type === 'page').webSocketDebuggerUrl);
+  await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; });
+  const waiting = new Map();
+  let last = 0;
+  socket.onmessage = ({ data }) => {
+    const { id, result, error } = JSON.parse(data);
+    const call = waiting.get(id);
+    waiting.delete(id);
+    if (call) (error ? call.reject(new Error(error.message)) : call.resolve(result));
+  };
+  const send = (method, params = {}) => new Promise((resolve, reject) => {
+    last += 1;
+    waiting.set(last, { resolve, reject });
+    socket.send(JSON.stringify({ id: last, method, params }));
+  });
+  const value = async (expression) => (await send('Runtime.evaluate', { expression, returnByValue: true })).result.value;
+  return { send, value };
+}
+
+async function picture(page, name, theme) {
+  await page.send('Emulation.setDeviceMetricsOverride', { width: WIDTH, height: 1000, deviceScaleFactor: 1, mobile: false });
+  await page.send('Page.navigate', { url: `${address}/?dashboard=${name}&theme=${theme}&refresh=0` });
+  await until(`${name} (${theme}) to be drawn`, () => page.value(`document.body?.dataset.ready === 'yes' && location.search.includes('dashboard=${name}&theme=${theme}')`));
+  const height = Math.ceil(await page.value('document.querySelector(".page").scrollHeight'));
+  await page.send('Emulation.setDeviceMetricsOverride', { width: WIDTH, height, deviceScaleFactor: 1, mobile: false });
+  // Two frames: one in which the charts take their size, one in which they are drawn.
+  await page.send('Runtime.evaluate', { expression: 'new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))', awaitPromise: true });
+  const found = JSON.parse(await page.value(`JSON.stringify({
+    panels: document.querySelectorAll('main > div').length,
+    empty: [...document.querySelectorAll('[data-empty]')].map((each) => each.dataset.empty),
+    faults: JSON.parse(document.body.dataset.faults ?? '[]'),
+  })`));
+  const shot = await page.send('Page.captureScreenshot', { format: 'webp', quality: 82 });
+  const file = `${name}-${theme}.webp`;
+  writeFileSync(join(folder, file), Buffer.from(shot.data, 'base64'));
+  return { dashboard: name, theme, file, ...found };
+}
+
+let bad = 0;
+try {
+  const portFile = join(profile, 'DevToolsActivePort');
+  const port = (await until('Chromium to listen', () => existsSync(portFile) && readFileSync(portFile, 'utf8'))).split('\n')[0];
+  const page = await open(port);
+  await page.send('Page.enable');
+  const all = await (await fetch(`${address}/api/dashboards`)).json();
+  for (const { name } of all.filter((each) => only.length === 0 || only.includes(each.name))) {
+    for (const theme of ['light', 'dark']) {
+      const result = await picture(page, name, theme);
+      console.log(JSON.stringify(result));
+      if (result.panels === 0 || result.empty.length > 0 || result.faults.length > 0) bad += 1;
+    }
+  }
+} catch (error) {
+  console.error(error.message);
+  bad += 1;
+} finally {
+  const ended = new Promise((resolve) => browser.once('exit', resolve));
+  browser.kill();
+  await ended;
+  // Its helpers end a moment later, and write until then.
+  rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+}
+process.exit(bad === 0 ? 0 : 1);

@@ -1,0 +1,284 @@
+//! Dashboards: in Grafana as they should be, silent when nothing changes, right again after a change by hand, and
+//! every panel's figures those of PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tidemark_e2e::chain::{Chain, secret, secrets, shop};
+use tidemark_e2e::grafana::{ADMIN, Grafana, TOKEN, Version};
+use tidemark_e2e::stack::{Stack, User, shared, wait_until};
+
+use crate::outages::{open_shop, orders};
+
+mod panels;
+mod pictures;
+
+const READY: Duration = Duration::from_mins(2);
+/// The reader's password, looked for everywhere it must not be.
+const CANARY: &str = "dashboards-pw";
+
+/// A shop with dashboards; `change` has the last word on `spec.grafana`.
+fn with_dashboards(stack: &Stack, name: &str, grafana: &Grafana, change: impl FnOnce(&mut Value)) -> Value {
+    let mut manifest = shop(stack, name);
+    manifest["spec"]["grafana"] = json!({
+        "url": grafana.url(), "credentials": {"secretName": "grafana", "tokenKey": "token"},
+        "folder": format!("Shop {name}"), "reader": {"secretName": "reader"},
+    });
+    change(&mut manifest["spec"]["grafana"]);
+    manifest
+}
+
+fn token(token: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "grafana", "namespace": "local"},
+        "stringData": {"token": token, "username": ADMIN.0, "password": ADMIN.1},
+    })
+}
+
+fn objects(manifest: Value) -> Vec<Value> {
+    let mut all = vec![manifest, token(TOKEN), secret("reader", User::Dashboards.name(), CANARY)];
+    all.extend(secrets());
+    all
+}
+
+/// Runs the operator until it rests, and returns how often it wrote to Grafana meanwhile.
+async fn writes_of_one_more(chain: &Chain<'_>, grafana: &Grafana) -> anyhow::Result<u64> {
+    let before = grafana.with(|state| state.writes());
+    chain.apply_once().await?;
+    Ok(grafana.with(|state| state.writes()) - before)
+}
+
+async fn in_sync(chain: &Chain<'_>) -> anyhow::Result<()> {
+    chain.wait_condition("DashboardsInSync", "True", "AsDesired", READY).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand() -> anyhow::Result<()> {
+    for (name, version) in [("boards_old", Version::Old), ("boards_new", Version::Modern)] {
+        let stack = shared().await?;
+        let grafana = Grafana::start(version).await?;
+        let mut generator = open_shop(stack, name).await?;
+        orders(&mut generator, 30).await?;
+        let manifest = with_dashboards(stack, name, &grafana, |part| {
+            if version == Version::Modern {
+                part["alerts"] = json!("Enabled");
+            } else {
+                part["credentials"] =
+                    json!({"secretName": "grafana", "usernameKey": "username", "passwordKey": "password"});
+            }
+        });
+        let chain = Chain::prepare(stack, name, &objects(manifest))?;
+        chain.start().await?;
+        chain.wait_ready(READY).await?;
+        let made = grafana.with(|state| state.dashboards());
+        assert!(made.len() >= 4, "{:?}", made.keys());
+        assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {name}")]);
+        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 4 } else { 0 });
+        let uid = |board: &str| made.keys().find(|uid| uid.ends_with(board)).cloned().unwrap_or_default();
+        let (executive, source) = (uid("-executive"), uid("-executive").replace("-executive", ""));
+
+        // Nothing changes: no write, no new version.
+        chain.operator().stop().await?;
+        let before = grafana.with(|state| state.versions());
+        assert_eq!(writes_of_one_more(&chain, &grafana).await?, 0, "an operator with nothing to do wrote");
+        assert_eq!(before, grafana.with(|state| state.versions()));
+        chain.operator().spawn()?;
+
+        // Someone edits a dashboard, deletes another, changes the data source's password, then removes it.
+        grafana.with(|state| {
+            state.save_in_browser(&executive, |model| model["panels"][0]["title"] = json!("Mine"));
+            state.remove_dashboard(&uid("-products"));
+            state.edit_source(&source, |source| source["secureJsonData"]["password"] = json!("another"));
+        });
+        wait_until(READY, "the dashboards to come back", || async {
+            let now = grafana.with(|state| state.dashboards());
+            let password = grafana.with(|state| state.sources()[0]["secureJsonData"]["password"].clone());
+            let back = now.get(&executive).is_some_and(|model| model["panels"][0]["title"] == "Revenue");
+            Ok((back && now.contains_key(&uid("-products")) && password == CANARY).then_some(()))
+        })
+        .await?;
+        grafana.with(|state| state.remove_source(&source));
+        wait_until(READY, "the data source to come back", || async {
+            Ok((grafana.with(|state| state.sources().len()) == 1).then_some(()))
+        })
+        .await?;
+        in_sync(&chain).await?;
+
+        // Grafana goes down and comes back: the rest goes on meanwhile.
+        grafana.stop().await;
+        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", READY).await?;
+        grafana.restart().await?;
+        grafana.with(|state| state.set_fault(Some(503)));
+        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", READY).await?;
+        grafana.with(|state| state.set_fault(None));
+        in_sync(&chain).await?;
+
+        // The password is in the data source's secret part, and nowhere that anybody sees.
+        assert!(!grafana.with(|state| state.visible()).contains(CANARY));
+        assert!(!chain.status()?.to_string().contains(CANARY));
+
+        // Deletion takes all of it.
+        chain.operator().stop().await?;
+        chain.sink().stop().await?;
+        chain.delete().await?;
+        assert!(grafana.with(|state| state.dashboards()).is_empty());
+        assert!(
+            grafana.with(|state| (state.sources().len(), state.folders().len(), state.rules().len()))
+                == (0, 0, 0)
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_ours_is_left_alone_and_named() -> anyhow::Result<()> {
+    const NAME: &str = "boards_taken";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    // A folder of that title is there already, with somebody's dashboard in it.
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let post = |path: &str, body: Value| {
+        client.post(format!("{}{path}", grafana.url())).bearer_auth(TOKEN).json(&body).send()
+    };
+    post("/api/folders", json!({"uid": "theirs", "title": format!("Shop {NAME}")}))
+        .await?
+        .error_for_status()?;
+    let board = json!({"dashboard": {"uid": "board", "title": "Executive"}, "folderUid": "theirs"});
+    post("/api/dashboards/db", board).await?.error_for_status()?;
+
+    let chain = Chain::prepare(stack, NAME, &objects(with_dashboards(stack, NAME, &grafana, |_| {})))?;
+    chain.start().await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "Conflict", READY).await?;
+    assert!(message.contains("theirs") && message.contains("spec.grafana.folder"), "{message}");
+    // The rest goes on.
+    chain.wait_condition("ViewsInSync", "True", "AsDesired", READY).await?;
+    assert_eq!(grafana.with(|state| state.dashboards().len()), 1);
+
+    // Another title mends it, and theirs stays as it was.
+    let other = with_dashboards(stack, NAME, &grafana, |part| part["folder"] = json!("Shop, ours"));
+    chain.write(&objects(other))?;
+    in_sync(&chain).await?;
+    let theirs = grafana.with(|state| state.dashboards()["board"].clone());
+    assert_eq!((&theirs["title"], &theirs["version"]), (&json!("Executive"), &json!(1)));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_login_is_tried_once_and_the_new_secret_heals() -> anyhow::Result<()> {
+    const NAME: &str = "boards_login";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let manifest = with_dashboards(stack, NAME, &grafana, |_| {});
+    let mut all = objects(manifest.clone());
+    all[1] = token("wrong");
+    let chain = Chain::prepare(stack, NAME, &all)?;
+    chain.start().await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
+    assert!(!message.contains("wrong"), "{message}");
+    chain.wait_condition("ConnectorRunning", "True", "AsDesired", READY).await?;
+    assert_eq!(grafana.with(|state| state.logins_refused()), 1, "a refused login was tried again");
+    chain.write(&objects(manifest))?;
+    in_sync(&chain).await?;
+    assert_eq!(grafana.with(|state| state.logins_refused()), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()> {
+    const NAME: &str = "boards_kept";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let manifest = with_dashboards(stack, NAME, &grafana, |part| part["driftPolicy"] = json!("Keep"));
+    let chain = Chain::prepare(stack, NAME, &objects(manifest))?;
+    chain.start().await?;
+    in_sync(&chain).await?;
+    let executive =
+        grafana.with(|state| state.dashboards().into_keys().find(|uid| uid.ends_with("-executive")));
+    let executive = executive.unwrap_or_default();
+    grafana
+        .with(|state| state.save_in_browser(&executive, |model| model["panels"][0]["title"] = json!("Mine")));
+    let message = chain.wait_condition("DashboardsInSync", "True", "Drifted", READY).await?;
+    assert!(message.contains("executive") && message.contains("panels[0].title"), "{message}");
+    assert_eq!(grafana.with(|state| state.dashboards()[&executive]["panels"][0]["title"].clone()), "Mine");
+    Ok(())
+}
+
+/// A dashboard of the user with one panel.
+fn refunds(sql: &str) -> String {
+    let source = json!({"type": "grafana-clickhouse-datasource", "uid": "${datasource}"});
+    json!({
+        "title": "Refunds", "editable": false, "tags": ["mine"],
+        "templating": {"list": [{"type": "datasource", "name": "datasource", "query": "grafana-clickhouse-datasource"}]},
+        "panels": [{
+            "id": 1, "type": "table", "title": "Refunds by status", "description": "All of them.", "datasource": source,
+            "fieldConfig": {"defaults": {"unit": "short"}, "overrides": []},
+            "gridPos": {"x": 0, "y": 0, "w": 12, "h": 8},
+            "targets": [{"refId": "A", "datasource": source, "format": 1, "rawSql": sql}],
+        }],
+    })
+    .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dashboard_of_the_user_is_linted_asked_and_applied() -> anyhow::Result<()> {
+    const NAME: &str = "boards_extra";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let apply = |sql: &'static str| {
+        let manifest = with_dashboards(stack, NAME, &grafana, |part| {
+            part["dashboards"] = json!({"extra": [{"name": "refunds", "json": {"configMapKeyRef": {"name": "mine", "key": "refunds.json"}}}]});
+        });
+        let mut all = objects(manifest);
+        all.push(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "namespace": "local"},
+            "data": {"refunds.json": refunds(sql)},
+        }));
+        all
+    };
+    let chain = Chain::prepare(stack, NAME, &apply("SELECT * FROM orders_current"))?;
+    chain.start().await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "InvalidDashboard", READY).await?;
+    assert!(
+        message.contains("refunds") && message.contains("SELECT *") && message.contains("LIMIT"),
+        "{message}"
+    );
+
+    chain.write(&apply("SELECT no_such_column FROM customer_metrics LIMIT 9"))?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "PanelFailed", READY).await?;
+    assert!(message.contains("Refunds by status") && message.contains("no_such_column"), "{message}");
+
+    chain.write(&apply(
+        "SELECT segment, count() AS customers FROM customer_metrics GROUP BY segment LIMIT 9",
+    ))?;
+    in_sync(&chain).await?;
+    let all: BTreeMap<String, Value> = grafana.with(|state| state.dashboards());
+    let mine = all.iter().find(|(uid, _)| uid.ends_with("-x-refunds")).map(|(_, model)| model.clone());
+    assert_eq!(mine.unwrap_or_default()["title"], "Refunds");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_whose_password_changed_is_named() -> anyhow::Result<()> {
+    const NAME: &str = "boards_reader";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let mut all = objects(with_dashboards(stack, NAME, &grafana, |_| {}));
+    all[2] = secret("reader", User::Tidemark.name(), User::Tidemark.password());
+    let chain = Chain::prepare(stack, NAME, &all)?;
+    chain.start().await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "ReaderNotReady", READY).await?;
+    assert!(message.contains("may write") && message.contains("readonly"), "{message}");
+    all[2] = secret("reader", User::Dashboards.name(), "wrong");
+    chain.write(&all)?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
+    assert!(message.contains("spec.grafana.reader"), "{message}");
+    all[2] = secret("reader", User::Dashboards.name(), CANARY);
+    chain.write(&all)?;
+    in_sync(&chain).await
+}

@@ -1,0 +1,218 @@
+//! Every panel of every dashboard on real rows: what ClickHouse answers through the macros is what PostgreSQL says.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+use tidemark_crds::pg_quote;
+use tidemark_e2e::chain::Chain;
+use tidemark_e2e::grafana::{Grafana, Version};
+use tidemark_e2e::oracle::{AsOf, Parameters, Preset};
+use tidemark_e2e::stack::{Role, User, shared};
+use tidemark_operator::dashboards::board::{Board, boards, render};
+use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
+use tidemark_operator::dashboards::{Dashboard, Surroundings};
+use tidemark_operator::probe;
+use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
+use tidemark_runtime::credentials::{CredentialSource, Credentials};
+
+use super::{READY, objects, with_dashboards};
+use crate::outages::{open_shop, orders};
+
+const EQUAL: Duration = Duration::from_mins(2);
+/// Relative difference of two sums of floats in another order.
+const TOLERANCE: f64 = 1e-9;
+
+fn surroundings(tags: &[String]) -> Surroundings<'_> {
+    Surroundings {
+        uid_prefix: "tm-test",
+        source_uid: "tm-test",
+        source_name: "ClickHouse",
+        tags,
+        time_zone: "UTC",
+        refresh: "30s",
+        rows_objective_s: 5.0,
+        views_objective_s: 120.0,
+        has_query_log: true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
+    const NAME: &str = "boards_panels";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    let mut generator = open_shop(stack, NAME).await?;
+    generator.history(600, 200, jiff::Timestamp::now().as_microsecond()).await?;
+    orders(&mut generator, 120).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(with_dashboards(stack, NAME, &grafana, |_| {})))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+    chain.oracle().await?.wait_equal(EQUAL).await?;
+
+    let reader = ClickHouse::new(Options {
+        url: stack.clickhouse().url(),
+        database: Some(NAME.to_owned()),
+        credentials: Arc::new(CredentialSource::memory(Credentials::new(
+            User::Dashboards.name(),
+            User::Dashboards.password(),
+        ))),
+        authority: Authority::System,
+    })?;
+    // The twins of the views, as views of PostgreSQL.
+    let preset = Preset::ecommerce()?;
+    let parameters = Parameters { pipeline: format!("local/{NAME}"), ..Parameters::new(NAME) };
+    for view in preset.views_with_twin() {
+        let twin = preset.twin(&view, &parameters, AsOf::Now)?;
+        stack.postgres().execute(Role::Superuser, NAME, &format!("CREATE VIEW {view} AS {twin}")).await?;
+    }
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let (mut compared, mut answered) = (0, 0);
+    for (name, board) in boards() {
+        let dashboard = render(name, &board, &surroundings(&[]));
+        let range = TimeRange::last_days(dashboard.days(), now_ms);
+        let mut values = probe::all_values(&reader, &dashboard, range).await?;
+        for variable in &board.variables {
+            let chosen = values.get_mut(&variable.name).context("a variable without values")?;
+            ensure!(
+                chosen.iter().all(|value| !value.is_empty()),
+                "{name}: variable {} is empty",
+                variable.name
+            );
+            if let Some(twin) = &variable.postgres {
+                let mut expected: Vec<String> = stack
+                    .postgres()
+                    .query(Role::Superuser, NAME, twin)
+                    .await?
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .collect();
+                let mut got = chosen.clone();
+                expected.sort();
+                got.sort();
+                assert_eq!(got, expected, "{name}: values of {}", variable.name);
+            }
+            if variable.single {
+                chosen.truncate(1);
+            }
+        }
+        let queries = dashboard.queries();
+        let panels: Vec<_> = board.panels.iter().filter(|panel| panel.r#type != "row").collect();
+        ensure!(queries.len() == panels.len(), "{name}: a panel has more than one query or none");
+        for (panel, query) in panels.into_iter().zip(&queries) {
+            let what = format!("{name}: {}", panel.title);
+            let sql = expand(&query.sql, range, &values);
+            let rows = clickhouse_rows(&reader, &sql).await.with_context(|| what.clone())?;
+            answered += 1;
+            let Some(twin) = &panel.postgres else { continue };
+            let twin = fill(twin, range, &values);
+            let expected =
+                stack.postgres().query(Role::Superuser, NAME, &twin).await.with_context(|| what.clone())?;
+            ensure!(
+                !expected.is_empty() || panel.title == "Never sold" || panel.title == "Customers at risk",
+                "{what}: no rows to compare"
+            );
+            same(&rows, &expected).with_context(|| format!("{what}\n{sql}\n{twin}"))?;
+            compared += 1;
+        }
+    }
+    println!("{answered} panels answered, {compared} of them equal PostgreSQL");
+    ensure!(compared >= 25 && answered >= 40, "{answered} panels answered, {compared} compared");
+    faults(&reader, &boards(), now_ms).await
+}
+
+/// A board whose panel is broken is found by the operator's own check.
+async fn faults(reader: &ClickHouse, boards: &[(&str, Board)], now_ms: i64) -> anyhow::Result<()> {
+    let (name, board) = boards.first().context("no boards")?;
+    let mut broken: Dashboard = render(name, board, &surroundings(&[]));
+    ensure!(probe::panels(reader, &broken, now_ms).await?.is_empty(), "the operator's check finds faults");
+    broken.model["panels"][0]["targets"][0]["rawSql"] = "SELECT nothing FROM nowhere".into();
+    let faults = probe::panels(reader, &broken, now_ms).await?;
+    ensure!(
+        faults.len() == 1 && faults[0].contains("Revenue") && faults[0].contains("nowhere"),
+        "{faults:?}"
+    );
+    Ok(())
+}
+
+/// Rows as texts; `None` is NULL. Times are microseconds since 1970.
+async fn clickhouse_rows(reader: &ClickHouse, sql: &str) -> anyhow::Result<Vec<Vec<Option<String>>>> {
+    let answer = reader.query_bytes(sql, "JSONCompact").await?;
+    let answer: Value = serde_json::from_slice(&answer)?;
+    let types: Vec<String> = answer["meta"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|column| column["type"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    let rows = answer["data"].as_array().context("no data")?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            row.as_array().into_iter().flatten().zip(&types).map(|(value, kind)| text(value, kind)).collect()
+        })
+        .collect())
+}
+
+fn text(value: &Value, kind: &str) -> Option<String> {
+    let text = match value {
+        Value::Null => return None,
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    if kind.contains("DateTime") {
+        // Both servers keep UTC here.
+        let instant: jiff::Timestamp = format!("{}Z", text.replace(' ', "T")).parse().ok()?;
+        let precise = kind.contains("DateTime64");
+        return Some(if precise {
+            instant.as_microsecond().to_string()
+        } else {
+            instant.as_second().to_string()
+        });
+    }
+    Some(text)
+}
+
+/// A panel's twin with its placeholders filled.
+fn fill(twin: &str, range: TimeRange, values: &Values) -> String {
+    let instant = |ms: i64| jiff::Timestamp::from_second(ms.div_euclid(1000)).unwrap_or_default();
+    let day = |ms: i64| instant(ms).to_zoned(jiff::tz::TimeZone::UTC).date();
+    let mut text = twin
+        .replace("{{timezone}}", "'UTC'")
+        .replace("{{from_day}}", &format!("date '{}'", day(range.from_ms)))
+        .replace("{{to_day}}", &format!("date '{}'", day(range.to_ms)))
+        .replace("{{month}}", &format!("date '{}'", day(range.to_ms).first_of_month()))
+        .replace("{{from}}", &format!("timestamptz '{}'", instant(range.from_ms)))
+        .replace("{{to}}", &format!("timestamptz '{}'", instant(range.to_ms)));
+    for (name, chosen) in values {
+        let mut list = String::new();
+        for value in chosen {
+            let _ = write!(list, "{}{}", if list.is_empty() { "" } else { ", " }, pg_quote::literal(value));
+        }
+        text = text.replace(&format!("{{{{{name}}}}}"), &format!("ARRAY[{list}]::text[]"));
+    }
+    text
+}
+
+fn same(rows: &[Vec<Option<String>>], expected: &[Vec<Option<String>>]) -> anyhow::Result<()> {
+    ensure!(rows.len() == expected.len(), "{} rows, PostgreSQL has {}", rows.len(), expected.len());
+    for (number, (row, wanted)) in rows.iter().zip(expected).enumerate() {
+        ensure!(row.len() == wanted.len(), "row {number}: {row:?}, PostgreSQL has {wanted:?}");
+        for (got, want) in row.iter().zip(wanted) {
+            let equal = match (got, want) {
+                (Some(got), Some(want)) => got == want || close(got, want),
+                (got, want) => got == want,
+            };
+            ensure!(equal, "row {number}: {row:?}, PostgreSQL has {wanted:?}");
+        }
+    }
+    Ok(())
+}
+
+fn close(a: &str, b: &str) -> bool {
+    let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else { return false };
+    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0)
+}
