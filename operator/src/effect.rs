@@ -49,11 +49,33 @@ pub enum Effect {
     Grafana(GrafanaEffect),
 }
 
+/// The methods of HTTP that write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Makes.
+    Post,
+    /// Changes.
+    Put,
+    /// Removes.
+    Delete,
+}
+
+impl Verb {
+    /// The method's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// A write to Grafana.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrafanaEffect {
-    /// POST, PUT or DELETE.
-    pub method: reqwest::Method,
+    /// What is done.
+    pub verb: Verb,
     /// Segments of the path.
     pub path: Vec<String>,
     /// JSON without secrets.

@@ -147,7 +147,7 @@ fn details(effect: &Effect) -> Vec<String> {
         Effect::Connect(effect) => vec![format!("{effect:?}")],
         Effect::Kubernetes(KubernetesEffect::Apply { .. }) => Vec::new(),
         Effect::Kubernetes(effect) => vec![format!("{effect:?}")],
-        Effect::Grafana(effect) => vec![format!("{} /{}", effect.method, effect.path.join("/"))],
+        Effect::Grafana(effect) => vec![format!("{} /{}", effect.verb.as_str(), effect.path.join("/"))],
     }
 }
 

@@ -1,10 +1,11 @@
 //! Carries out one write to Grafana. I/O.
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::clients::failure;
 use crate::clients::grafana::Grafana;
-use crate::effect::GrafanaEffect;
+use crate::effect::{GrafanaEffect, Verb};
 use crate::facts::{Failure, FailureClass};
 
 /// Carries out one write; the call has the client's deadline.
@@ -16,7 +17,7 @@ pub async fn execute(grafana: &Grafana, effect: &GrafanaEffect) -> Result<(), Fa
         secrets.push(password.expose());
     }
     let path: Vec<&str> = effect.path.iter().map(String::as_str).collect();
-    let answer = grafana.send(effect.method.clone(), &path, body.as_ref(), &secrets).await?;
+    let answer = grafana.send(method(effect.verb), &path, body.as_ref(), &secrets).await?;
     if let (Some(asked), Some(answer)) = (&effect.uid, &answer)
         && answer["uid"].as_str() != Some(asked)
     {
@@ -25,8 +26,16 @@ pub async fn execute(grafana: &Grafana, effect: &GrafanaEffect) -> Result<(), Fa
     }
     match answer {
         // What is gone is as it should be.
-        None if effect.method == reqwest::Method::DELETE => Ok(()),
+        None if effect.verb == Verb::Delete => Ok(()),
         None => Err(failure(FailureClass::Remote, format!("grafana has no {}", effect.path.join("/")))),
         Some(_) => Ok(()),
+    }
+}
+
+fn method(verb: Verb) -> Method {
+    match verb {
+        Verb::Post => Method::POST,
+        Verb::Put => Method::PUT,
+        Verb::Delete => Method::DELETE,
     }
 }

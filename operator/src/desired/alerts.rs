@@ -1,6 +1,5 @@
 //! Alert rules in Grafana over the pipeline's views, and what differs. Pure.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
@@ -8,7 +7,7 @@ use tidemark_crds::duration;
 use super::grafana::{Comparison, GrafanaInput, folder_fact, source_fact};
 use super::part::Problem;
 use crate::dashboards::subset;
-use crate::effect::{Effect, GrafanaEffect};
+use crate::effect::{Effect, GrafanaEffect, Verb};
 use crate::step::{Stage, StepKind};
 
 /// A rule: what is asked, and above which value it fires.
@@ -139,21 +138,21 @@ pub fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
     for rule in rules(input) {
         let wanted = body(input, &rule);
         let uid = wanted["uid"].as_str().unwrap_or_default().to_owned();
-        let (method, path, kind, what) = match live.get(&uid) {
-            None => (Method::POST, vec![], StepKind::Create, format!("create alert rule {}", rule.name)),
+        let (verb, path, kind, what) = match live.get(&uid) {
+            None => (Verb::Post, vec![], StepKind::Create, format!("create alert rule {}", rule.name)),
             Some(live) => {
                 let fields = subset::differences(live, &wanted, 5);
                 if fields.is_empty() {
                     continue;
                 }
                 let what = format!("revert alert rule {} in Grafana: {}", rule.name, fields.join(", "));
-                (Method::PUT, vec![uid.clone()], StepKind::Change, what)
+                (Verb::Put, vec![uid.clone()], StepKind::Change, what)
             }
         };
         let mut full = ["api", "v1", "provisioning", "alert-rules"].map(str::to_owned).to_vec();
         full.extend(path);
         let effect = Effect::Grafana(GrafanaEffect {
-            method,
+            verb,
             path: full,
             body: Some(wanted),
             password: None,

@@ -3,7 +3,6 @@
 //! Nothing of others is touched. Uids come from the pipeline's mark, and each object carries a sign of its own: the
 //! data source a key in `jsonData`, a dashboard its tags. What has our uid without it is a conflict.
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tidemark_crds::conditions::Reason;
@@ -15,9 +14,8 @@ use tidemark_runtime::credentials::Credentials;
 
 use super::part::{Part, Problem};
 use crate::dashboards::{self, Dashboard, PLUGIN, Surroundings, lint, subset};
-use crate::effect::{Effect, GrafanaEffect};
+use crate::effect::{Effect, GrafanaEffect, Verb};
 use crate::facts::{DashboardFacts, GrafanaFacts, ReaderFacts, SourceHealth};
-use crate::observe::grafana::{GrafanaQuestion, slug};
 use crate::step::{Fact, Stage, StepKind};
 
 /// Fields that a message names at most.
@@ -56,6 +54,40 @@ impl Names {
     pub fn dashboard(&self, name: &str) -> String {
         format!("{}-{name}", self.prefix)
     }
+}
+
+/// What is looked for.
+#[derive(Debug, Clone)]
+pub struct GrafanaQuestion {
+    /// Uid of the folder.
+    pub folder_uid: String,
+    /// Title of the folder.
+    pub folder_title: String,
+    /// Uid of the data source.
+    pub source_uid: String,
+    /// Name of the data source.
+    pub source_name: String,
+    /// Tags that all dashboards of the pipeline have.
+    pub tags: Vec<String>,
+    /// Prefix of the uids of the pipeline's dashboards.
+    pub uid_prefix: String,
+    /// Uids of the dashboards that should be there.
+    pub dashboards: Vec<String>,
+    /// Whether alert rules are looked at.
+    pub alerts: bool,
+}
+
+/// Titles of a folder collide by what Grafana makes of them in an address: letters and digits.
+pub fn slug(title: &str) -> String {
+    let mut slug = String::new();
+    for sign in title.to_lowercase().chars() {
+        if sign.is_alphanumeric() {
+            slug.push(sign);
+        } else if !slug.ends_with('-') && !slug.is_empty() {
+            slug.push('-');
+        }
+    }
+    slug.trim_end_matches('-').to_owned()
 }
 
 /// What to look for in Grafana.
@@ -197,9 +229,9 @@ pub fn compare(input: &GrafanaInput<'_>) -> Comparison {
     comparison
 }
 
-fn request(method: Method, path: &[&str], body: Option<Value>) -> Effect {
+fn request(verb: Verb, path: &[&str], body: Option<Value>) -> Effect {
     Effect::Grafana(GrafanaEffect {
-        method,
+        verb,
         path: path.iter().map(|part| (*part).to_owned()).collect(),
         body,
         password: None,
@@ -220,7 +252,7 @@ fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
                 return;
             }
             let body = json!({"uid": uid, "title": title});
-            let effect = request(Method::POST, &["api", "folders"], Some(body));
+            let effect = request(Verb::Post, &["api", "folders"], Some(body));
             let what = format!("create folder {title:?} in Grafana");
             out.part.step((Stage::Folder, StepKind::Create), what, vec![], Some(folder_fact()), effect);
         }
@@ -230,7 +262,7 @@ fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
                 Some(version) => body["version"] = json!(version),
                 None => body["overwrite"] = json!(true),
             }
-            let effect = request(Method::PUT, &["api", "folders", uid], Some(body));
+            let effect = request(Verb::Put, &["api", "folders", uid], Some(body));
             let what = format!("{REVERT} the title of folder {title:?} in Grafana");
             out.part.step((Stage::Folder, StepKind::Change), what, vec![], None, effect);
         }
@@ -305,7 +337,7 @@ fn source(input: &GrafanaInput<'_>, out: &mut Comparison) {
             return;
         }
         let effect =
-            with_password(request(Method::POST, &["api", "datasources"], Some(source_body(input, 0))), input);
+            with_password(request(Verb::Post, &["api", "datasources"], Some(source_body(input, 0))), input);
         let what = format!("create data source {name:?} in Grafana");
         out.part.step((Stage::DataSource, StepKind::Create), what, vec![], Some(source_fact()), effect);
         return;
@@ -363,7 +395,7 @@ fn source(input: &GrafanaInput<'_>, out: &mut Comparison) {
     } else {
         &["api", "datasources", &id]
     };
-    let effect = with_password(request(Method::PUT, path, Some(body)), input);
+    let effect = with_password(request(Verb::Put, path, Some(body)), input);
     let verb = if by_hand { REVERT } else { "change" };
     let what = format!("{verb} data source {name:?} in Grafana: {}", fields.join(", "));
     out.part.step((Stage::DataSource, StepKind::Change), what, vec![], None, effect);
@@ -467,7 +499,7 @@ fn save(
     {
         body["folderId"] = json!(folder.id);
     }
-    match request(Method::POST, &["api", "dashboards", "db"], Some(body)) {
+    match request(Verb::Post, &["api", "dashboards", "db"], Some(body)) {
         Effect::Grafana(effect) => Effect::Grafana(GrafanaEffect { uid: Some(uid.to_owned()), ..effect }),
         other => other,
     }
@@ -492,7 +524,7 @@ fn drop_dashboard(uid: &str) -> crate::step::Step {
         what: format!("delete dashboard {uid} in Grafana"),
         needs: vec![],
         gives: None,
-        effect: request(Method::DELETE, &["api", "dashboards", "uid", uid], None),
+        effect: request(Verb::Delete, &["api", "dashboards", "uid", uid], None),
     }
 }
 
@@ -524,7 +556,7 @@ pub fn removal(names: &Names, mark: &str, facts: &GrafanaFacts) -> Vec<crate::st
         what,
         needs,
         gives: None,
-        effect: request(Method::DELETE, path, None),
+        effect: request(Verb::Delete, path, None),
     };
     for uid in facts.rules.iter().flat_map(|rules| rules.keys()) {
         let path = ["api", "v1", "provisioning", "alert-rules", uid.as_str()];
@@ -545,4 +577,15 @@ pub fn removal(names: &Names, mark: &str, facts: &GrafanaFacts) -> Vec<crate::st
         ));
     }
     steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn titles_collide_by_their_letters() {
+        assert_eq!(slug("Orders per day"), slug("Orders-per day!"));
+        assert_ne!(slug("Orders per day"), slug("Orders per week"));
+    }
 }

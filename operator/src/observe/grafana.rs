@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::clients::failure;
 use crate::clients::grafana::Grafana;
+use crate::desired::grafana::{GrafanaQuestion, slug};
 use crate::facts::{
     DashboardFacts, Failure, FailureClass, FolderFacts, GrafanaFacts, Observation, SourceHealth,
 };
@@ -15,27 +16,6 @@ use crate::facts::{
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Most results of a search, Grafana's own limit.
 const SEARCH_LIMIT: &str = "5000";
-
-/// What is looked for.
-#[derive(Debug, Clone)]
-pub struct GrafanaQuestion {
-    /// Uid of the folder.
-    pub folder_uid: String,
-    /// Title of the folder.
-    pub folder_title: String,
-    /// Uid of the data source.
-    pub source_uid: String,
-    /// Name of the data source.
-    pub source_name: String,
-    /// Tags that all dashboards of the pipeline have.
-    pub tags: Vec<String>,
-    /// Prefix of the uids of the pipeline's dashboards.
-    pub uid_prefix: String,
-    /// Uids of the dashboards that should be there.
-    pub dashboards: Vec<String>,
-    /// Whether alert rules are looked at.
-    pub alerts: bool,
-}
 
 /// Looks at Grafana.
 pub async fn observe(client: &Grafana, question: &GrafanaQuestion) -> Observation<GrafanaFacts> {
@@ -163,34 +143,10 @@ async fn rules(
     }))
 }
 
-/// Titles of a folder collide by what Grafana makes of them in an address: letters and digits.
-pub fn slug(title: &str) -> String {
-    let mut slug = String::new();
-    for sign in title.to_lowercase().chars() {
-        if sign.is_alphanumeric() {
-            slug.push(sign);
-        } else if !slug.ends_with('-') && !slug.is_empty() {
-            slug.push('-');
-        }
-    }
-    slug.trim_end_matches('-').to_owned()
-}
-
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn titles_collide_by_their_letters() {
-        assert_eq!(slug("Orders per day"), slug("Orders-per day!"));
-        assert_ne!(slug("Orders per day"), slug("Orders per week"));
-    }
 }
