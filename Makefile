@@ -45,6 +45,13 @@ bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in
 	cargo build --workspace --all-targets --quiet
 	$(CARGO_TARGET_DIR)/debug/tidemark-bench throughput
 
+.PHONY: bench-panels
+bench-panels: ## Time of each dashboard panel's query at ten million orders
+	@e2e/own-target
+	@e2e/setup/all postgres java clickhouse
+	cargo build --workspace --all-targets --quiet
+	$(CARGO_TARGET_DIR)/debug/tidemark-bench panels
+
 .PHONY: setup
 setup: ## Builds and caches the real components that tests and demo run on
 	@e2e/setup/all

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use tidemark_e2e::bench::events::Workload;
 use tidemark_e2e::bench::kafka_engine::Extraction;
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
-use tidemark_e2e::bench::{first_row, freshness, report};
+use tidemark_e2e::bench::{first_row, freshness, panels, report};
 use tidemark_e2e::stack::{Part, Stack};
 
 /// Measures Tidemark on real components of its own.
@@ -42,6 +42,15 @@ enum Command {
         #[arg(long, default_value_t = freshness::Plan::default().samples)]
         samples: usize,
     },
+    /// Times each panel's query over a filled shop, as the user that Grafana has.
+    Panels {
+        /// Orders in the shop.
+        #[arg(long, default_value_t = 10_000_000)]
+        orders: u64,
+        /// Times that each panel is asked.
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+    },
     /// Measures the time from `tidemark apply` to the first visible row, on components that run.
     ApplyToFirstRow,
 }
@@ -64,6 +73,13 @@ async fn main() -> anyhow::Result<()> {
             let plan = freshness::Plan { samples };
             let report = freshness::measure(&stack, plan, |text| println!("{text}")).await?;
             println!("written to {}", report::write("freshness.json", &report)?.display());
+        }
+        Command::Panels { orders, runs } => {
+            let stack = Stack::start(Part::CHAIN).await?;
+            let plan = panels::Plan { orders, runs };
+            let report = panels::measure(&stack, plan, |text| println!("{text}")).await?;
+            println!("{}", panels::table(&report));
+            println!("written to {}", report::write("panels.json", &report)?.display());
         }
         Command::ApplyToFirstRow => {
             let stack = Stack::start(Part::CHAIN).await?;
