@@ -9,6 +9,14 @@ use tidemark_e2e::chain::{Chain, secret, secrets, shop};
 use tidemark_e2e::grafana::{ADMIN, Grafana, TOKEN, Version};
 use tidemark_e2e::stack::{Stack, User, shared, wait_until};
 
+use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_operator::clients::grafana::{Grafana as Client, Login};
+use tidemark_operator::desired::grafana::{self as desired, GrafanaInput, Names};
+use tidemark_operator::desired::part::Part;
+use tidemark_operator::observe::grafana::observe;
+use tidemark_runtime::credentials::{Credentials, Secret};
+
 use crate::outages::{open_shop, orders};
 
 mod panels;
@@ -204,6 +212,53 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
     let message = chain.wait_condition("DashboardsInSync", "True", "Drifted", READY).await?;
     assert!(message.contains("executive") && message.contains("panels[0].title"), "{message}");
     assert_eq!(grafana.with(|state| state.dashboards()[&executive]["panels"][0]["title"].clone()), "Mine");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_looks_without_a_change_plan_no_write() -> anyhow::Result<()> {
+    const NAME: &str = "boards_quiet";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let manifest = with_dashboards(stack, NAME, &grafana, |part| part["alerts"] = json!("Enabled"));
+    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    chain.start().await?;
+    chain.wait_ready(READY).await?;
+    chain.operator().stop().await?;
+    let before = grafana.with(|state| (state.writes(), state.versions()));
+
+    let spec: AnalyticsPipelineSpec = serde_json::from_value(manifest["spec"].clone())?;
+    let part = spec.grafana.clone().unwrap_or_else(|| unreachable!("the manifest has it"));
+    let name = PipelineName::new("local", manifest["metadata"]["name"].as_str().unwrap_or_default());
+    let mark = name.mark("local");
+    let names = Names::new(&name, &mark);
+    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
+        .map_err(|failure| anyhow::anyhow!(failure.message))?;
+    let views: Vec<String> = ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend"]
+        .map(str::to_owned)
+        .into();
+    let (dashboards, problems) = desired::wanted(&spec, &part, &names, &BTreeMap::new(), true);
+    anyhow::ensure!(problems.is_empty(), "{problems:?}");
+    let reader = Credentials::new(User::Dashboards.name(), CANARY);
+    for look in 0..1000 {
+        let observed = observe(&client, &desired::question(&part, &names)).await;
+        let facts = observed.known().ok_or_else(|| anyhow::anyhow!("look {look}: {observed:?}"))?;
+        let input = GrafanaInput {
+            spec: &spec,
+            grafana: &part,
+            mark: &mark,
+            names: &names,
+            reader: &reader,
+            key: User::Tidemark.password(),
+            facts,
+            dashboards: &dashboards,
+            views: &views,
+        };
+        let comparison = desired::compare(&input);
+        anyhow::ensure!(comparison.part == Part::default(), "look {look}: {:?}", comparison.part);
+    }
+    assert_eq!(before, grafana.with(|state| (state.writes(), state.versions())));
     Ok(())
 }
 

@@ -41,7 +41,7 @@ const STATE_TABLES: &[(&str, &str, &str)] = &[
 
 const PROGRESS: &str = "pipeline String, table String, partition Int32, replica String, rows UInt64, \
     applied_lsn UInt64, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
-    applied_at DateTime64(3, 'UTC')";
+    applied_at DateTime64(3, 'UTC'), dead_letters UInt64, next_offset Int64";
 
 /// One database of this name on each side.
 pub(super) struct Deployment {
@@ -186,7 +186,7 @@ impl Deployment {
 
     /// Makes every object of the preset as a plain view with a moment of its own for now.
     pub(super) async fn deploy_plain(&self, as_of: AsOf) -> anyhow::Result<()> {
-        for object in &self.preset.objects {
+        for object in self.preset.objects.iter().filter(|object| !object.needs_query_log) {
             let select = self.preset.select(&object.name, &self.parameters, as_of)?;
             self.make_view(&object.name, &select).await?;
         }
@@ -204,7 +204,7 @@ impl Deployment {
     /// Makes every object as `preset.yaml` says, refreshed each second.
     pub(super) async fn deploy_as_declared(&self) -> anyhow::Result<()> {
         let name = &self.name;
-        for object in &self.preset.objects {
+        for object in self.preset.objects.iter().filter(|object| !object.needs_query_log) {
             let view = &object.name;
             let select = self.preset.select(view, &self.parameters, AsOf::Now)?;
             if object.materialization == Materialization::View {

@@ -10,7 +10,9 @@ const COLUMNS: &str =
 
 async fn report(shop: &Deployment, rows: &[&str]) -> anyhow::Result<()> {
     let values = rows.join(", ");
-    shop.clickhouse(&format!("INSERT INTO {}._tidemark_progress VALUES {values}", shop.database()))
+    shop.clickhouse(&format!("INSERT INTO {}._tidemark_progress (pipeline, table, partition, replica, rows, applied_lsn, last_change_at, \
+         fresh_to, applied_at) VALUES {values}",
+        shop.database()))
         .await
         .map(drop)
 }
