@@ -43,7 +43,7 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 pub fn shop(stack: &Stack, name: &str) -> Value {
     let tables = ["public.customers", "public.products", "public.orders", "public.order_items"];
     let mut manifest = pipeline(stack, name, &tables);
-    manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "1s"});
+    manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "2s"});
     manifest
 }
 
@@ -254,6 +254,12 @@ impl Drop for Chain<'_> {
     fn drop(&mut self) {
         self.sink.end();
         self.operator.end();
+        // On a shared stack its views would be refreshed on and on, beside the tests that follow.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let gone = format!("DROP DATABASE IF EXISTS {}", self.name);
+            let drop = async { self.stack.clickhouse().query(&gone).await.map(drop) };
+            let _ = tokio::task::block_in_place(|| runtime.block_on(drop));
+        }
     }
 }
 

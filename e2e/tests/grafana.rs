@@ -318,6 +318,44 @@ async fn a_dashboard_of_the_user_is_linted_asked_and_applied() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Result<()> {
+    const NAME: &str = "boards_held";
+    let stack = shared().await?;
+    let grafana = Grafana::start(Version::Modern).await?;
+    open_shop(stack, NAME).await?;
+    let apply = |select: &str| {
+        let board = refunds("SELECT status, number FROM by_status ORDER BY status LIMIT 9");
+        let mut manifest = with_dashboards(stack, NAME, &grafana, |part| {
+            part["dashboards"] = json!({"extra": [{"name": "statuses", "json": {"inline": board}}]});
+        });
+        manifest["spec"]["views"]["extra"] = json!([{"name": "by_status", "sql": {"inline": select}}]);
+        objects(manifest)
+    };
+    let chain = Chain::prepare(
+        stack,
+        NAME,
+        &apply("SELECT status, count() AS number FROM orders_current GROUP BY status"),
+    )?;
+    chain.start().await?;
+    in_sync(&chain).await?;
+
+    chain.write(&apply("SELECT status, count() AS orders FROM orders_current GROUP BY status"))?;
+    let message = chain.wait_condition("ViewsInSync", "False", "PanelFailed", READY).await?;
+    for part in ["by_status", "held back", "Refunds by status", "number"] {
+        anyhow::ensure!(message.contains(part), "{part}: {message}");
+    }
+    // The old one goes on, and so does everything else.
+    stack.clickhouse().query(&format!("SELECT number FROM {NAME}.by_status")).await?;
+    in_sync(&chain).await?;
+
+    // A change that keeps what the panel reads goes through.
+    chain.write(&apply("SELECT status, count() AS orders, orders AS number FROM orders_current GROUP BY status"))?;
+    chain.wait_condition("ViewsInSync", "True", "AsDesired", READY).await?;
+    stack.clickhouse().query(&format!("SELECT orders, number FROM {NAME}.by_status")).await?;
+    in_sync(&chain).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_whose_password_changed_is_named() -> anyhow::Result<()> {
     const NAME: &str = "boards_reader";
     let stack = shared().await?;

@@ -43,6 +43,9 @@ pub async fn ask(
                 Box::pin(panels(&reader.with_deadline(DEADLINE), dashboard, now_ms)).await.map(Probe::Panels)
             }
             (Asked::Panels(..), None) => continue,
+            (Asked::Replaced { view, select, dashboards }, _) => {
+                Box::pin(replaced(&client, view, select, dashboards)).await.map(Probe::Panels)
+            }
         };
         match answer {
             Ok(answer) => {
@@ -96,6 +99,38 @@ pub async fn panels(client: &ClickHouse, dashboard: &Dashboard, now_ms: i64) -> 
     Ok(faults)
 }
 
+/// Asks whether the panels of dashboards would still be valid with `select` in the place of `view`: a common table
+/// expression of its name goes before the view itself.
+async fn replaced(
+    client: &ClickHouse,
+    view: &str,
+    select: &str,
+    dashboards: &[(String, Dashboard)],
+) -> Result<Vec<String>, Error> {
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let mut faults = Vec::new();
+    for (name, dashboard) in dashboards {
+        let range = TimeRange::last_days(dashboard.days(), now_ms);
+        let values = all_values(client, dashboard, range).await?;
+        for query in dashboard.queries() {
+            let sql = format!("EXPLAIN {}", shadow(&expand(&query.sql, range, &values), view, select));
+            if let Err(error) = client.query_bytes(&sql, "Null").await {
+                faults.push(fault(&format!("dashboard {name}, panel {:?}", query.panel), error)?);
+            }
+        }
+    }
+    Ok(faults)
+}
+
+/// Puts a common table expression in front of a query. The line break ends a comment at the end of `select`.
+fn shadow(sql: &str, name: &str, select: &str) -> String {
+    let sql = sql.trim_start();
+    match sql.get(..5) {
+        Some(with) if with.eq_ignore_ascii_case("with ") => format!("WITH {name} AS ({select}\n), {}", &sql[5..]),
+        _ => format!("WITH {name} AS ({select}\n) {sql}"),
+    }
+}
+
 /// The values of a variable; none at all are one empty value, so that `IN ()` is valid as in Grafana.
 pub async fn values_of(client: &ClickHouse, sql: &str) -> Result<Vec<String>, Error> {
     let answer = client.query_bytes(sql, "JSONCompactStringsEachRow").await?;
@@ -130,4 +165,18 @@ pub async fn all_values(
         values.insert(variable.name, found);
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_reads_the_other_select_in_the_place_of_the_view() {
+        assert_eq!(shadow("SELECT a FROM v", "v", "SELECT 1 AS a"), "WITH v AS (SELECT 1 AS a\n) SELECT a FROM v");
+        assert_eq!(
+            shadow("with 1 AS x SELECT x FROM v", "v", "SELECT 2"),
+            "WITH v AS (SELECT 2\n), 1 AS x SELECT x FROM v"
+        );
+    }
 }

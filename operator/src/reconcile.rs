@@ -20,6 +20,9 @@ const MOST_WAVES: u32 = 20;
 /// Reconciles in a row that end with the same plan until nothing is expected of the next one.
 const SAME_PLANS: u32 = 30;
 
+/// Rounds of questions of one look.
+const MOST_ROUNDS: u32 = 3;
+
 /// What is remembered between reconciles of all pipelines; all of it can be lost without harm.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -171,37 +174,28 @@ async fn desire_with_answers(
     observed: &Observed,
 ) -> Desired {
     let mut answers = memory.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let desired = desire(subject, observed, &answers);
+    let mut desired = desire(subject, observed, &answers);
     let Access::Open(client) = &systems.clickhouse else {
         return desired;
     };
-    if desired.questions.is_empty() {
-        return desired;
-    }
     // A user's view names its tables without their database.
-    let client = client.with_database(Some(&subject.spec.clickhouse.database));
-    let reader = systems
-        .reader
-        .open()
-        .ok()
-        .map(|reader| reader.with_database(Some(&subject.spec.clickhouse.database)));
-    let new = Box::pin(probe::ask(&client, reader.as_ref(), &desired.questions)).await;
-    {
-        let mut kept = memory.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (hash, answer) in &new {
-            // A refusal is asked again at the next look: what it lacked may be there by then.
-            let good = match answer {
-                Probe::Columns(_) => true,
-                Probe::Panels(faults) => faults.is_empty(),
-                Probe::Refused(_) => false,
-            };
-            if good {
-                kept.insert(hash.clone(), answer.clone());
-            }
+    let database = Some(subject.spec.clickhouse.database.as_str());
+    let client = client.with_database(database);
+    let reader = systems.reader.open().ok().map(|reader| reader.with_database(database));
+    // An answer can open another question: what a view's columns are, then whether panels can do with them.
+    for _ in 0..MOST_ROUNDS {
+        if desired.questions.is_empty() {
+            break;
         }
+        let new = Box::pin(probe::ask(&client, reader.as_ref(), &desired.questions)).await;
+        if new.is_empty() {
+            break;
+        }
+        memory.keep(&new);
+        answers.extend(new);
+        desired = desire(subject, observed, &answers);
     }
-    answers.extend(new);
-    desire(subject, observed, &answers)
+    desired
 }
 
 fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
@@ -222,6 +216,21 @@ fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
 }
 
 impl Memory {
+    /// Keeps good answers. Another one is asked again at the next look: what it lacked may be there by then.
+    fn keep(&self, new: &BTreeMap<String, Probe>) {
+        let mut kept = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (hash, answer) in new {
+            let good = match answer {
+                Probe::Columns(_) => true,
+                Probe::Panels(faults) => faults.is_empty(),
+                Probe::Refused(_) => false,
+            };
+            if good {
+                kept.insert(hash.clone(), answer.clone());
+            }
+        }
+    }
+
     /// Counts how often a pipeline's reconcile ended with the same plan that still has something to run.
     fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> bool {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::Value;
 use tidemark_crds::pg_quote;
-use tidemark_e2e::chain::Chain;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_e2e::chain::{Chain, shop};
 use tidemark_e2e::grafana::{Grafana, Version};
 use tidemark_e2e::oracle::{AsOf, Parameters, Preset};
 use tidemark_e2e::stack::{Role, User, shared};
 use tidemark_operator::dashboards::board::{Board, boards, render};
 use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
 use tidemark_operator::dashboards::{Dashboard, Surroundings};
+use tidemark_operator::desired::alerts;
 use tidemark_operator::probe;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
@@ -118,6 +120,16 @@ async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
             same(&rows, &expected).with_context(|| format!("{what}\n{sql}\n{twin}"))?;
             compared += 1;
         }
+    }
+    // Nothing is wrong here, so no rule fires.
+    let spec: AnalyticsPipelineSpec = serde_json::from_value(shop(stack, NAME)["spec"].clone())?;
+    let views: Vec<String> = preset.views().map(str::to_owned).collect();
+    let rules = alerts::queries(&spec, &views);
+    ensure!(rules.len() == 4, "{} rules", rules.len());
+    for (rule, sql) in rules {
+        let rows = clickhouse_rows(&reader, &sql).await.with_context(|| rule.clone())?;
+        let value: f64 = rows.concat().into_iter().flatten().next().context("no value")?.parse()?;
+        ensure!((0.0..60.0).contains(&value), "the rule {rule:?} says {value}");
     }
     println!("{answered} panels answered, {compared} of them equal PostgreSQL");
     ensure!(compared >= 25 && answered >= 40, "{answered} panels answered, {compared} compared");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use super::grafana::{Comparison, GrafanaInput, folder_fact, source_fact};
 use super::part::Problem;
@@ -26,9 +27,9 @@ fn seconds(text: &str) -> f64 {
     f64::from(u32::try_from(ms).unwrap_or(u32::MAX)) / 1000.0
 }
 
-fn rules(input: &GrafanaInput<'_>) -> Vec<Rule> {
-    let freshness = &input.spec.freshness;
-    let has = |view: &str| input.views.iter().any(|known| known == view);
+fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
+    let freshness = &spec.freshness;
+    let has = |view: &str| views.iter().any(|known| known == view);
     let mut all = Vec::new();
     if has("data_freshness") {
         all.push(Rule {
@@ -119,9 +120,9 @@ fn body(input: &GrafanaInput<'_>, rule: &Rule) -> Value {
     })
 }
 
-/// The queries of the rules, for whoever asks them beforehand.
-pub fn queries(input: &GrafanaInput<'_>) -> Vec<(String, String)> {
-    rules(input).into_iter().map(|rule| (rule.title.to_owned(), rule.sql)).collect()
+/// Title and query of each rule.
+pub fn queries(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<(String, String)> {
+    rules(spec, views).into_iter().map(|rule| (rule.title.to_owned(), rule.sql)).collect()
 }
 
 /// Compares the rules with what they should be.
@@ -135,7 +136,7 @@ pub fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
         out.part.problems.push(Problem::new("alerts", Reason::RemoteError, message));
         return;
     };
-    for rule in rules(input) {
+    for rule in rules(input.spec, input.views) {
         let wanted = body(input, &rule);
         let uid = wanted["uid"].as_str().unwrap_or_default().to_owned();
         let (verb, path, kind, what) = match live.get(&uid) {

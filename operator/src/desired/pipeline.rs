@@ -9,7 +9,7 @@ use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::{PipelineName, Topics, short_hash};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
 
-use super::part::{Part, hash_in};
+use super::part::{Part, hash_in, is_ours};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
@@ -62,6 +62,15 @@ pub enum Asked {
     Columns(String),
     /// Whether each panel of a dashboard answers: its name and model.
     Panels(String, Dashboard),
+    /// Whether the panels of dashboards would still answer over another SELECT of a view.
+    Replaced {
+        /// The view.
+        view: String,
+        /// Its SELECT as it would be.
+        select: String,
+        /// The dashboards that read it.
+        dashboards: Vec<(String, Dashboard)>,
+    },
 }
 
 /// What should happen to one pipeline.
@@ -295,7 +304,79 @@ fn all_views(
         .map(|view| Question { hash: view.hash.clone(), asked: Asked::Columns(view.probe.clone()) })
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
-    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers));
+    let held = held_back(subject, &all, facts, answers, desired);
+    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers, &held));
+}
+
+/// The user's views whose change would break a panel, or may: they stay as they are until it is known.
+fn held_back(
+    subject: &Subject<'_>,
+    all: &[View],
+    facts: &ClickHouseFacts,
+    answers: &BTreeMap<String, Probe>,
+    desired: &mut Desired,
+) -> BTreeSet<String> {
+    let mut held = BTreeSet::new();
+    let boards = wanted_dashboards(subject, facts).0;
+    for view in all {
+        let changed = facts.objects.get(&view.name).is_some_and(|object| {
+            is_ours(&object.comment, subject.mark) && hash_in(&object.comment, subject.mark) != view.hash
+        });
+        let users = subject.spec.views.extra.iter().any(|extra| extra.name == view.name);
+        if !changed || !users || !matches!(answers.get(&view.hash), Some(Probe::Columns(_))) {
+            continue;
+        }
+        let reads = |board: &Dashboard| board.queries().iter().any(|query| reads(&query.sql, &view.name));
+        let readers: Vec<_> = boards.iter().filter(|(_, board)| reads(board)).cloned().collect();
+        if readers.is_empty() {
+            continue;
+        }
+        let models: String = readers.iter().map(|(_, board)| board.model.to_string()).collect();
+        let hash = short_hash(&format!("replaced {} {models}", view.hash));
+        match answers.get(&hash) {
+            Some(Probe::Panels(faults)) if faults.is_empty() => continue,
+            Some(Probe::Panels(faults)) => {
+                let message = format!(
+                    "view {} is held back and shows what it did, since its change would break {}: change the panel \
+                     first, or keep what it reads",
+                    view.name,
+                    faults.join("; ")
+                );
+                let problem = super::part::Problem::new(&view.name, Reason::PanelFailed, message);
+                desired.problem(ConditionType::ViewsInSync, problem);
+            }
+            _ => desired.questions.push(Question {
+                hash,
+                asked: Asked::Replaced {
+                    view: view.name.clone(),
+                    select: view.select.clone(),
+                    dashboards: readers,
+                },
+            }),
+        }
+        held.insert(view.name.clone());
+    }
+    held
+}
+
+/// Whether a query names a view.
+fn reads(sql: &str, view: &str) -> bool {
+    sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == view)
+}
+
+/// The dashboards that should be there, and what keeps others from it.
+fn wanted_dashboards(
+    subject: &Subject<'_>,
+    clickhouse: &ClickHouseFacts,
+) -> (Vec<(String, Dashboard)>, Vec<super::part::Problem>) {
+    let Some(part) = &subject.spec.grafana else {
+        return (Vec::new(), Vec::new());
+    };
+    let names = grafana::Names::new(subject.name, subject.mark);
+    let extra: BTreeMap<String, String> = (subject.resolved.dashboards.iter())
+        .filter_map(|(name, text)| Some((name.clone(), text.as_ref().ok()?.clone())))
+        .collect();
+    grafana::wanted(subject.spec, part, &names, &extra, clickhouse.has_query_log)
 }
 
 fn sink(
@@ -424,10 +505,7 @@ fn dashboards(
     };
     let condition = ConditionType::DashboardsInSync;
     let names = grafana::Names::new(subject.name, subject.mark);
-    let extra: BTreeMap<String, String> = (subject.resolved.dashboards.iter())
-        .filter_map(|(name, text)| Some((name.clone(), text.as_ref().ok()?.clone())))
-        .collect();
-    let (all, problems) = grafana::wanted(subject.spec, part, &names, &extra, clickhouse.has_query_log);
+    let (all, problems) = wanted_dashboards(subject, clickhouse);
     for problem in problems {
         desired.problem(condition, problem);
     }

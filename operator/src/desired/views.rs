@@ -266,15 +266,17 @@ pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &Click
     })
 }
 
-/// What brings the views to what they should be: those that ClickHouse refused are named, the others go on.
+/// What brings the views to what they should be: those that ClickHouse refused are named, those that are `held`
+/// stay as they are, the others go on.
 pub fn steps(
     input: &ViewsInput<'_>,
     all: &[View],
     facts: &ClickHouseFacts,
     answers: &BTreeMap<String, Probe>,
+    held: &BTreeSet<String>,
 ) -> Part {
     let mut part = Part::default();
-    for view in all {
+    for view in all.iter().filter(|view| !held.contains(&view.name)) {
         if let Some(object) = facts.objects.get(&view.name) {
             if !is_ours(&object.comment, input.mark) {
                 let what = format!("{}.{}", input.database, view.name);

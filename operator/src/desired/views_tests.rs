@@ -1,5 +1,7 @@
 //! Tests of the views: what is made of them, and when nothing is. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 use tidemark_crds::layout::{ColumnLayout, OutOfRange, SourceTable, Wire};
 
@@ -80,7 +82,7 @@ impl Case {
     fn plan(&self, facts: &ClickHouseFacts, answer: Probe) -> Part {
         let (all, _) = self.views();
         let answers = all.iter().map(|view| (view.hash.clone(), answer.clone())).collect();
-        self.with(|input| steps(input, &all, facts, &answers))
+        self.with(|input| steps(input, &all, facts, &answers, &BTreeSet::new()))
     }
 }
 
