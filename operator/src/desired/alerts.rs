@@ -65,8 +65,8 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
                 "A refresh fails, or the last one is longer ago than {}: dashboards show old figures.",
                 freshness.views
             ),
-            sql: "SELECT toFloat64(max(if(exception != '', 1e9, dateDiff('second', last_success_at, now())))) AS \
-                  value FROM view_refreshes"
+            sql: "SELECT max(if(exception != '', 1e9, toFloat64(dateDiff('second', last_success_at, now())))) AS value \
+                  FROM view_refreshes"
                 .into(),
             above: seconds(&freshness.views),
             wait: "5m",
