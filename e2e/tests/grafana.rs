@@ -349,7 +349,9 @@ async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Resul
     in_sync(&chain).await?;
 
     // A change that keeps what the panel reads goes through.
-    chain.write(&apply("SELECT status, count() AS orders, orders AS number FROM orders_current GROUP BY status"))?;
+    chain.write(&apply(
+        "SELECT status, count() AS orders, orders AS number FROM orders_current GROUP BY status",
+    ))?;
     chain.wait_condition("ViewsInSync", "True", "AsDesired", READY).await?;
     stack.clickhouse().query(&format!("SELECT orders, number FROM {NAME}.by_status")).await?;
     in_sync(&chain).await

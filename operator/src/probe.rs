@@ -126,7 +126,9 @@ async fn replaced(
 fn shadow(sql: &str, name: &str, select: &str) -> String {
     let sql = sql.trim_start();
     match sql.get(..5) {
-        Some(with) if with.eq_ignore_ascii_case("with ") => format!("WITH {name} AS ({select}\n), {}", &sql[5..]),
+        Some(with) if with.eq_ignore_ascii_case("with ") => {
+            format!("WITH {name} AS ({select}\n), {}", &sql[5..])
+        }
         _ => format!("WITH {name} AS ({select}\n) {sql}"),
     }
 }
@@ -173,7 +175,10 @@ mod tests {
 
     #[test]
     fn a_query_reads_the_other_select_in_the_place_of_the_view() {
-        assert_eq!(shadow("SELECT a FROM v", "v", "SELECT 1 AS a"), "WITH v AS (SELECT 1 AS a\n) SELECT a FROM v");
+        assert_eq!(
+            shadow("SELECT a FROM v", "v", "SELECT 1 AS a"),
+            "WITH v AS (SELECT 1 AS a\n) SELECT a FROM v"
+        );
         assert_eq!(
             shadow("with 1 AS x SELECT x FROM v", "v", "SELECT 2"),
             "WITH v AS (SELECT 2\n), 1 AS x SELECT x FROM v"

@@ -46,6 +46,11 @@ impl Addresses {
         Endpoint::new(&format!("http://{}", self.clickhouse), user.name(), user.password())
     }
 
+    /// Returns where ClickHouse's HTTP interface is, `HOST:PORT`.
+    pub fn clickhouse_http(&self) -> &str {
+        &self.clickhouse
+    }
+
     /// Returns a client of Kafka.
     pub fn kafka(&self) -> Kafka {
         Kafka::new(&self.kafka)

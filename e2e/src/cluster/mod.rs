@@ -12,6 +12,7 @@ mod kubectl;
 mod pipeline;
 mod silence;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -84,6 +85,12 @@ impl Cluster {
     /// Returns a client of the API server with the administrator's rights.
     pub fn kube(&self) -> kube::Client {
         self.client.clone()
+    }
+
+    /// Returns the address at which pods reach this machine.
+    pub async fn gateway(&self) -> anyhow::Result<IpAddr> {
+        let address = run(script("kind/cluster", ["gateway", &self.name]), LONG).await?;
+        address.trim().parse().with_context(|| format!("the gateway is {address:?}"))
     }
 
     /// Returns the components as they are reached from beside the cluster.

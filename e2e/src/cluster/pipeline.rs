@@ -82,14 +82,26 @@ impl<'a> Pipeline<'a> {
 
     /// Waits until a condition is `True` for the spec as it is now.
     pub async fn wait_condition(&self, kind: &str, deadline: Duration) -> anyhow::Result<()> {
-        wait_until(deadline, &format!("{} to be {kind}", self.name), || async {
+        self.wait_status(kind, "True", "", deadline).await
+    }
+
+    /// Waits until a condition has a status and, unless empty, a reason, for the spec as it is now.
+    pub async fn wait_status(
+        &self,
+        kind: &str,
+        status: &str,
+        reason: &str,
+        deadline: Duration,
+    ) -> anyhow::Result<()> {
+        wait_until(deadline, &format!("{} to be {kind}={status} {reason}", self.name), || async {
             let resource = self.get().await?;
-            let status = resource.status.clone().unwrap_or_default();
-            let current = status.observed_generation == resource.metadata.generation;
-            let holds = status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == kind && condition.status == "True");
+            let now = resource.status.clone().unwrap_or_default();
+            let current = now.observed_generation == resource.metadata.generation;
+            let holds = now.conditions.iter().any(|condition| {
+                condition.type_ == kind
+                    && condition.status == status
+                    && (reason.is_empty() || condition.reason == reason)
+            });
             ensure!(current && holds, "{}", explain(&resource));
             Ok(Some(()))
         })

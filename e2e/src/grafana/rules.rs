@@ -79,6 +79,7 @@ pub struct State {
     dashboards: Vec<Stored>,
     rules: BTreeMap<String, Value>,
     next_id: i64,
+    calls: u64,
     writes: u64,
     logins_refused: u64,
     fault: Option<u16>,
@@ -118,10 +119,16 @@ impl State {
             dashboards: Vec::new(),
             rules: BTreeMap::new(),
             next_id: 1,
+            calls: 0,
             writes: 0,
             logins_refused: 0,
             fault: None,
         }
+    }
+
+    /// All calls.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 
     /// Calls that changed something.
@@ -225,6 +232,7 @@ impl State {
 
     /// Answers a call; with a data source, its health is asked of ClickHouse instead.
     pub fn answer(&mut self, request: &Request) -> (Answer, Option<Value>) {
+        self.calls += 1;
         if let Some(status) = self.fault {
             return (refuse(status, "not now"), None);
         }

@@ -1,6 +1,6 @@
 //! The stand-in's socket: one task, the rules behind it. I/O.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -21,21 +21,41 @@ pub const ADMIN: (&str, &str) = ("admin", "grafana-pw");
 /// Token of a service account with the role Admin.
 pub const TOKEN: &str = "glsa_grafana-token";
 
+/// What a call is answered from: the state, and where ClickHouse is if not where data sources say.
+type Known = (Arc<Mutex<State>>, Option<Arc<str>>);
+
 /// A running stand-in; its state outlives a stop.
 #[derive(Debug)]
 pub struct Grafana {
     address: SocketAddr,
     state: Arc<Mutex<State>>,
+    clickhouse: Option<Arc<str>>,
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
 impl Grafana {
     /// Starts on a free port of the loopback.
     pub async fn start(version: Version) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        Self::start_on(version, Ipv4Addr::LOCALHOST.into(), None).await
+    }
+
+    /// Starts on a free port of an address that a cluster's pods reach. Names of the cluster mean nothing out here:
+    /// every data source's server is taken to be at `clickhouse`, `HOST:PORT`.
+    pub async fn start_beside(version: Version, address: IpAddr, clickhouse: &str) -> anyhow::Result<Self> {
+        Self::start_on(version, address, Some(clickhouse.into())).await
+    }
+
+    async fn start_on(
+        version: Version,
+        address: IpAddr,
+        clickhouse: Option<Arc<str>>,
+    ) -> anyhow::Result<Self> {
+        let listener =
+            TcpListener::bind((address, 0)).await.with_context(|| format!("listening on {address}"))?;
         let grafana = Self {
             address: listener.local_addr()?,
             state: Arc::new(Mutex::new(State::new(version, ADMIN, TOKEN))),
+            clickhouse,
             running: Mutex::new(None),
         };
         grafana.serve(listener);
@@ -70,7 +90,7 @@ impl Grafana {
     }
 
     fn serve(&self, listener: TcpListener) {
-        let app = Router::new().fallback(handle).with_state(self.state.clone());
+        let app = Router::new().fallback(handle).with_state((self.state.clone(), self.clickhouse.clone()));
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(async move {
             // Dropped and not drained: connections that a client keeps open would hold it.
@@ -84,7 +104,7 @@ impl Grafana {
 }
 
 async fn handle(
-    Extract(state): Extract<Arc<Mutex<State>>>,
+    Extract((state, clickhouse)): Extract<Known>,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -113,17 +133,18 @@ async fn handle(
     };
     let (status, body) = match check {
         // What the plugin does behind the data source's health: a query with the stored account.
-        Some(source) => ask_clickhouse(&source).await,
+        Some(source) => ask_clickhouse(&source, clickhouse.as_deref()).await,
         None => (answer.status, answer.body),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, [("content-type", "application/json")], body.to_string()).into_response()
 }
 
-async fn ask_clickhouse(source: &Value) -> (u16, Value) {
+async fn ask_clickhouse(source: &Value, address: Option<&str>) -> (u16, Value) {
     let settings = &source["jsonData"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let url = format!("http://{}:{}/", text(&settings["host"]), settings["port"]);
+    let named = format!("{}:{}", text(&settings["host"]), settings["port"]);
+    let url = format!("http://{}/", address.unwrap_or(&named));
     let client = reqwest::Client::builder().no_proxy().build();
     let asked = match client {
         Ok(client) => {

@@ -4,6 +4,7 @@
 //! fails. A part that fails does not keep the later ones from saying what they find.
 #![allow(clippy::print_stdout, reason = "times and figures are this test's output")]
 
+mod dashboards;
 mod deletion;
 mod silence;
 mod snapshot;
@@ -26,6 +27,9 @@ const PARTS: &[(&str, Part)] = &[
         Box::pin(workload::equality(cluster))
     }),
     ("an operator that starts again writes nothing", |cluster| Box::pin(silence::restart(cluster))),
+    ("dashboards are there, come back after changes by hand, and are silent", |cluster| {
+        Box::pin(dashboards::come_back(cluster))
+    }),
     ("a snapshot that is cut short leaves no ghost", |cluster| Box::pin(snapshot::cut_short(cluster))),
     ("deletion leaves what the policy says and a second apply goes on right", |cluster| {
         Box::pin(deletion::and_return(cluster))
