@@ -38,6 +38,11 @@ quick: ## Format, lints and unit tests alone
 	@e2e/own-target
 	@e2e/test quick
 
+.PHONY: test-grafana
+test-grafana: ## The dashboards in a Grafana of yours: GRAFANA_URL, GRAFANA_USER, GRAFANA_PASSWORD
+	@e2e/own-target
+	@e2e/test grafana
+
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
 	@e2e/own-target

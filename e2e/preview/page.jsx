@@ -190,7 +190,7 @@ function Panel({ panel, theme, query, column, onDone }) {
   const [error, setError] = useState(null);
   useEffect(() => {
     let current = true;
-    ask({ ...query, sql: panel.targets[0].rawSql })
+    ask({ ...query, sql: panel.targets[0].rawSql, panel: panel.title })
       .then((answer) => { if (current) { setResult(answer); setError(null); } })
       .catch((problem) => { note(`${panel.title}: ${problem.message}`); if (current) setError(problem.message); })
       .finally(onDone);
@@ -254,8 +254,8 @@ function Board({ model, theme, mode }) {
     if (!options) return null;
     const values = {};
     for (const [name, all] of Object.entries(options)) values[name] = chosen[name]?.length ? chosen[name] : all.length ? all : [''];
-    return { ...range, values };
-  }, [range, options, chosen]);
+    return { ...range, values, dashboard: model.title };
+  }, [range, options, chosen, model]);
 
   const done = useMemo(() => ({ count: 0 }), [query]);
   const onDone = useCallback(() => {

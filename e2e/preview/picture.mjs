@@ -2,7 +2,8 @@
 //
 //   node --experimental-websocket picture.mjs ADDRESS FOLDER [NAME...]
 //
-// Prints one line of JSON a picture: {"dashboard", "theme", "file", "panels", "empty", "faults"}.
+// Prints one line of JSON a picture: {"dashboard", "theme", "file", "panels", "empty", "nothing", "faults"}:
+// `nothing` counts panels whose own words say that there is nothing to show.
 import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync, existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -65,6 +66,7 @@ async function picture(page, name, theme) {
   const found = JSON.parse(await page.value(`JSON.stringify({
     panels: document.querySelectorAll('main > div').length,
     empty: [...document.querySelectorAll('[data-empty]')].map((each) => each.dataset.empty),
+    nothing: document.querySelectorAll('main .empty').length,
     faults: JSON.parse(document.body.dataset.faults ?? '[]'),
   })`));
   const shot = await page.send('Page.captureScreenshot', { format: 'webp', quality: 82 });

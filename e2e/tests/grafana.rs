@@ -21,6 +21,7 @@ use crate::outages::{open_shop, orders};
 
 mod panels;
 mod pictures;
+mod real;
 
 const READY: Duration = Duration::from_mins(2);
 /// The reader's password, looked for everywhere it must not be.

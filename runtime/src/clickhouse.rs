@@ -46,6 +46,7 @@ pub struct ClickHouse {
     shared: Arc<Shared>,
     database: Option<Arc<str>>,
     deadline: Duration,
+    agent: Option<HeaderValue>,
 }
 
 #[derive(Debug)]
@@ -86,7 +87,17 @@ impl ClickHouse {
             }),
             database: options.database.map(Arc::from),
             deadline: DEFAULT_DEADLINE,
+            agent: None,
         })
+    }
+
+    /// Returns a client on the same connections that names itself in the server's query log, column
+    /// `http_user_agent`. What an HTTP header cannot hold becomes a question mark.
+    #[must_use]
+    pub fn with_agent(&self, name: &str) -> Self {
+        let name: String =
+            name.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
+        Self { agent: HeaderValue::from_str(&name).ok(), ..self.clone() }
     }
 
     /// Returns a client on the same connections with another deadline for each call.
@@ -211,12 +222,15 @@ impl ClickHouse {
                 pairs.append_pair(name, value);
             }
         }
-        let request = http
+        let mut request = http
             .post(url)
             .header("X-ClickHouse-User", header(&credentials.username)?)
             .header("X-ClickHouse-Key", header(credentials.password.expose())?)
             .timeout(self.deadline)
             .body(body);
+        if let Some(agent) = &self.agent {
+            request = request.header("User-Agent", agent);
+        }
         let response = request.send().await.map_err(|error| of_transport(&error, self.deadline))?;
         let status = response.status();
         let code = text_header(&response, "x-clickhouse-exception-code").and_then(|code| code.parse().ok());

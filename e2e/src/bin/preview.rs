@@ -57,6 +57,10 @@ struct Query {
     interval: u32,
     #[serde(default)]
     values: Values,
+    #[serde(default)]
+    dashboard: String,
+    #[serde(default)]
+    panel: String,
 }
 
 #[tokio::main]
@@ -134,7 +138,12 @@ async fn query(State(preview): State<Arc<Preview>>, body: Bytes) -> Response {
     };
     let range = TimeRange { from_ms: query.from, to_ms: query.to, interval_s: query.interval.max(1) };
     let sql = expand(&query.sql, range, &query.values);
-    match preview.clickhouse.query_bytes(&sql, "JSONCompact").await {
+    // As the plugin names itself, so that the views about use have something to show.
+    let agent = format!(
+        "tidemark-preview (grafana_dashboard:{}; grafana_panel:{}; grafana_user:preview)",
+        query.dashboard, query.panel
+    );
+    match preview.clickhouse.with_agent(&agent).query_bytes(&sql, "JSONCompact").await {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
