@@ -36,6 +36,9 @@ pub struct Object {
     /// Sorting key of a refreshed object's table.
     #[serde(default)]
     pub order_by: Vec<String>,
+    /// Days for which rows stay that each refresh adds.
+    #[serde(default)]
+    pub keep_days: Option<u32>,
     /// Objects that it reads.
     #[serde(default)]
     pub depends_on: Vec<String>,
@@ -196,6 +199,7 @@ impl Preset {
             ("pipeline", literal(&parameters.pipeline, Dialect::ClickHouse)),
             ("table_rows", counts.join("\n    UNION ALL ")),
             ("settings", settings.join(", ")),
+            ("self", format!("{database}.itself")),
             ("database", database),
         ]);
         values

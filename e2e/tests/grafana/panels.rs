@@ -11,7 +11,7 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_e2e::chain::{Chain, shop};
 use tidemark_e2e::grafana::{Grafana, Version};
 use tidemark_e2e::oracle::{AsOf, Parameters, Preset};
-use tidemark_e2e::stack::{Role, Stack, User, shared};
+use tidemark_e2e::stack::{Role, Stack, User, shared, wait_until};
 use tidemark_operator::dashboards::board::{Board, boards, render};
 use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
 use tidemark_operator::dashboards::{Dashboard, Surroundings};
@@ -124,9 +124,30 @@ async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
         }
     }
     no_rule_fires(stack, &reader, &preset).await?;
+    the_copy_of_the_log_is_whole(stack).await?;
     println!("{answered} panels answered, {compared} of them equal PostgreSQL");
     ensure!(compared >= 25 && answered >= 40, "{answered} panels answered, {compared} compared");
     faults(&reader, &boards(), now_ms).await
+}
+
+/// What dashboards about queries read: each finished query of the server's log once, whenever it was written there.
+async fn the_copy_of_the_log_is_whole(stack: &Stack) -> anyhow::Result<()> {
+    let moment = jiff::Timestamp::now().as_microsecond();
+    let before = |column: &str| format!("{column} < fromUnixTimestamp64Micro(toInt64({moment}))");
+    let sql = format!(
+        "SELECT (SELECT (count(), uniqExact(at, query_id)) FROM {NAME}.query_events WHERE {}) AS copied, \
+         (SELECT (count(), uniqExact(event_time_microseconds, query_id)) FROM system.query_log WHERE {} AND \
+         type != 'QueryStart' AND is_initial_query = 1 AND (has(databases, '{NAME}') OR current_database = '{NAME}')) \
+         AS logged, copied = logged AND copied.1 > 50",
+        before("at"),
+        before("event_time_microseconds"),
+    );
+    wait_until(READY, "the copy of the query log", || async {
+        let answer = stack.clickhouse().query(&sql).await?;
+        ensure!(answer.trim().ends_with('1'), "copied, logged: {answer}");
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// Asks what the alert rules ask: nothing is wrong here.

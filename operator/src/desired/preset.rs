@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 21] = files![
+const FILES: [(&str, &str); 22] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -38,10 +38,14 @@ const FILES: [(&str, &str); 21] = files![
     "views/recent_activity.sql",
     "views/pipeline_progress.sql",
     "views/view_refreshes.sql",
+    "helpers/query_events.sql",
     "views/query_performance.sql",
     "views/dashboard_usage.sql",
     "views/data_freshness.sql",
 ];
+
+/// Stands for the table that a refresh fills, in its own SELECT.
+pub(super) const SELF: &str = "{{self}}";
 
 /// How an object of a preset is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -81,6 +85,9 @@ pub(super) struct Object {
     /// Sorting key of its table.
     #[serde(default)]
     pub(super) order_by: Vec<String>,
+    /// Days for which rows stay that each refresh adds; absent: a refresh replaces all rows.
+    #[serde(default)]
+    pub(super) keep_days: Option<u32>,
     /// Objects of the preset that it reads.
     #[serde(default)]
     pub(super) depends_on: Vec<String>,
@@ -140,6 +147,8 @@ impl Preset {
             "refunded_statuses" => statuses(&ecommerce.refunded_statuses),
             "as_of" => "now64(6, 'UTC')".to_owned(),
             "table_rows" => table_rows(filling),
+            // Its name has a hash of columns that are not known yet.
+            "self" => SELF.to_owned(),
             "settings" => self.settings(computed),
             constant => self.constants.get(constant).map(scalar).unwrap_or_default(),
         }
@@ -187,6 +196,7 @@ mod tests {
             "as_of",
             "table_rows",
             "settings",
+            "self",
         ];
         assert_eq!(preset.objects.len(), FILES.len());
         for object in &preset.objects {

@@ -16,7 +16,7 @@ use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetCh
 use tidemark_crds::quote::{ident_list, literal, qualified};
 
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
-use super::preset::{Computed, Filling, Object, Preset, ecommerce};
+use super::preset::{Computed, Filling, Object, Preset, SELF, ecommerce};
 use super::sql_lint;
 use super::tables::create_view;
 use crate::effect::Effect;
@@ -55,6 +55,8 @@ pub enum Materialization {
         order_by: Vec<String>,
         /// Refreshes that come first.
         after: Vec<String>,
+        /// Days for which rows stay that each refresh adds; absent: a refresh replaces all rows.
+        keep_days: Option<u32>,
     },
 }
 
@@ -166,6 +168,7 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
         Computed::Refresh => Materialization::Refresh {
             every_s: seconds(&input.views.refresh_interval),
             order_by: object.order_by.clone(),
+            keep_days: object.keep_days,
             after: object
                 .depends_on
                 .iter()
@@ -199,7 +202,8 @@ fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View
     let materialization = match extra.materialization.r#type {
         MaterializationType::View => Materialization::View,
         MaterializationType::Refresh => {
-            Materialization::Refresh { every_s: seconds(every), order_by: Vec::new(), after: Vec::new() }
+            let every_s = seconds(every);
+            Materialization::Refresh { every_s, order_by: Vec::new(), after: Vec::new(), keep_days: None }
         }
     };
     Ok(view(input, name, materialization, sql.trim().to_owned(), made))
@@ -240,8 +244,10 @@ fn view(
         depends_on.push(PROGRESS_TABLE.to_owned());
     }
     let hash = short_hash(&basis);
+    // Nothing is known of the table yet, and its columns do not change those of the SELECT.
+    let itself = "(SELECT now64(6, 'UTC') AS at, '' AS query_id WHERE 0)";
     // The line break ends a comment at the end of a user's text.
-    let probe = format!("DESCRIBE TABLE ({select}\n)");
+    let probe = format!("DESCRIBE TABLE ({}\n)", select.replace(SELF, itself));
     View { name: name.to_owned(), materialization, select, depends_on, hash, probe }
 }
 
@@ -307,9 +313,10 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     let comment = format!("{} {}", input.mark, view.hash);
     let select = match &view.materialization {
         Materialization::View => view.select.clone(),
-        Materialization::Refresh { every_s, order_by, after } => {
-            let refreshed = Refreshed { input, view, columns, comment: &comment, facts };
-            if refreshed.plan(*every_s, order_by, after, &needs, &mut part) {
+        Materialization::Refresh { every_s, order_by, after, keep_days } => {
+            let rule = Rule { every_s: *every_s, order_by, after, keep_days: *keep_days };
+            let refreshed = Refreshed { input, view, rule, columns, comment: &comment, facts };
+            if refreshed.plan(&needs, &mut part) {
                 // Readers keep the old table until the new one was filled once.
                 needs = vec![Fact::View(refreshed.refresh())];
             } else {
@@ -331,10 +338,19 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
     part
 }
 
+/// How a view is refreshed: the fields of [`Materialization::Refresh`].
+struct Rule<'a> {
+    every_s: u64,
+    order_by: &'a [String],
+    after: &'a [String],
+    keep_days: Option<u32>,
+}
+
 /// The table and the refresh behind a view.
 struct Refreshed<'a> {
     input: &'a ViewsInput<'a>,
     view: &'a View,
+    rule: Rule<'a>,
     columns: &'a [(String, String)],
     comment: &'a str,
     facts: &'a ClickHouseFacts,
@@ -352,14 +368,7 @@ impl Refreshed<'_> {
     }
 
     /// Adds the steps of table and refresh; whether the view over them may be made.
-    fn plan(
-        &self,
-        every_s: u64,
-        order_by: &[String],
-        after: &[String],
-        needs: &[Fact],
-        part: &mut Part,
-    ) -> bool {
+    fn plan(&self, needs: &[Fact], part: &mut Part) -> bool {
         let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
         for name in [&table, &refresh] {
             if let Some(object) = self.facts.objects.get(name)
@@ -372,7 +381,7 @@ impl Refreshed<'_> {
             }
         }
         if !self.facts.objects.contains_key(&table) {
-            let sql = self.create_table(&table, order_by);
+            let sql = self.create_table(&table);
             let gives = Some(Fact::View(table.clone()));
             let what = format!("create table {table} of view {}", self.view.name);
             part.step(
@@ -394,8 +403,8 @@ impl Refreshed<'_> {
         if live.is_none() {
             let mut needs = needs.to_vec();
             needs.push(Fact::View(table.clone()));
-            needs.extend(after.iter().map(|name| Fact::View(refresh_of(name))));
-            let sql = self.create_refresh(&table, every_s, after);
+            needs.extend(self.rule.after.iter().map(|name| Fact::View(refresh_of(name))));
+            let sql = self.create_refresh(&table);
             let what = format!("create the refresh of view {}", self.view.name);
             let effect = Effect::ClickHouse { sql };
             part.step(
@@ -410,15 +419,22 @@ impl Refreshed<'_> {
         filled || !self.facts.objects.contains_key(&self.view.name)
     }
 
-    fn create_table(&self, table: &str, order_by: &[String]) -> String {
+    fn create_table(&self, table: &str) -> String {
         let columns: Vec<String> = self
             .columns
             .iter()
             .map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name)))
             .collect();
+        let order_by = self.rule.order_by;
+        let ttl = match (self.rule.keep_days, order_by.first()) {
+            (Some(days), Some(time)) => {
+                format!(" TTL toDateTime({}) + toIntervalDay({days})", tidemark_crds::quote::ident(time))
+            }
+            _ => String::new(),
+        };
         format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY tuple({}) SETTINGS allow_nullable_key = 1 \
-             COMMENT {}",
+            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY tuple({}){ttl} \
+             SETTINGS allow_nullable_key = 1 COMMENT {}",
             qualified(self.input.database, table),
             columns.join(", "),
             ident_list(order_by.iter().map(String::as_str)),
@@ -426,18 +442,21 @@ impl Refreshed<'_> {
         )
     }
 
-    fn create_refresh(&self, table: &str, every_s: u64, after: &[String]) -> String {
+    fn create_refresh(&self, table: &str) -> String {
         let database = self.input.database;
-        let after: Vec<String> = after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
+        let after: Vec<String> =
+            self.rule.after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
         let depends =
             if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
+        let append = if self.rule.keep_days.is_some() { " APPEND" } else { "" };
         format!(
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {every_s} SECOND{depends} TO {} \
+            "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {} \
              SQL SECURITY DEFINER COMMENT {} AS {}",
             qualified(database, &refresh_of(&self.view.name)),
+            self.rule.every_s,
             qualified(database, table),
             literal(self.comment),
-            self.view.select,
+            self.view.select.replace(SELF, &qualified(database, table)),
         )
     }
 }
