@@ -14,6 +14,7 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_operator::clients::grafana::{Grafana as Client, Login};
 use tidemark_operator::desired::grafana::{self as desired, GrafanaInput, Names};
 use tidemark_operator::desired::part::Part;
+use tidemark_operator::facts::FailureClass;
 use tidemark_operator::observe::grafana::observe;
 use tidemark_runtime::credentials::{Credentials, Secret};
 
@@ -191,6 +192,22 @@ async fn a_refused_login_is_tried_once_and_the_new_secret_heals() -> anyhow::Res
     assert_eq!(grafana.with(|state| state.logins_refused()), 1, "a refused login was tried again");
     chain.write(&objects(manifest))?;
     in_sync(&chain).await?;
+    assert_eq!(grafana.with(|state| state.logins_refused()), 1);
+    Ok(())
+}
+
+/// Whatever is under way when a token stops being good, Grafana counts one failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_side_by_side_cost_one_refused_login() -> anyhow::Result<()> {
+    let grafana = Grafana::start(Version::Modern).await?;
+    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
+        .map_err(|failure| anyhow::anyhow!(failure.message))?;
+    assert!(client.get(&["api", "folders"], &[]).await.is_ok());
+    grafana.with(|state| state.set_token("another"));
+    let calls = (0..8).map(|_| client.get(&["api", "folders"], &[]));
+    for answer in futures::future::join_all(calls).await {
+        assert!(answer.is_err_and(|failure| failure.class == FailureClass::Authentication));
+    }
     assert_eq!(grafana.with(|state| state.logins_refused()), 1);
     Ok(())
 }

@@ -95,5 +95,6 @@ impl Context {
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.backoff.succeeded(pipeline);
         self.engine.memory.forget(pipeline);
+        self.engine.grafana.forget(pipeline);
     }
 }

@@ -8,11 +8,11 @@ use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
+use crate::clients::grafana::Clients;
 use crate::credentials::{self, References};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::finalize::{self, LeftBehind};
-use crate::logins::Logins;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
@@ -34,8 +34,8 @@ pub struct Engine {
     pub metrics: Metrics,
     /// Restarts of connectors.
     pub restarts: Restarts,
-    /// Logins that Grafana refused.
-    pub logins: Logins,
+    /// Clients of Grafana, with the logins that were refused.
+    pub grafana: Clients,
 }
 
 /// One pipeline at one moment.
@@ -87,9 +87,9 @@ impl Engine {
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
         let mut systems = Systems::new(input.spec, &resolved, input.objects.clone());
-        let login = resolved.grafana.as_ref().ok().and_then(Option::as_ref).map(|(login, _)| login);
-        if let Some(refused) = self.logins.refused(&input.name.to_string(), login) {
-            systems.grafana = Access::Broken(refused);
+        let key = input.name.to_string();
+        if let Access::Open(client) = systems.grafana {
+            systems.grafana = Access::Open(self.grafana.keep(&key, client));
         }
         let mark = input.name.mark(input.cluster);
         let requests: BTreeMap<String, String> = REQUESTS
@@ -100,7 +100,6 @@ impl Engine {
             })
             .collect();
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
-        let key = input.name.to_string();
         let was_failing =
             input.before.conditions.iter().any(|condition| {
                 condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
@@ -120,7 +119,6 @@ impl Engine {
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
         let outcome =
             Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
-        self.logins.remember(&key, login, &outcome.observed.grafana);
         let now = Timestamp::now();
         if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);

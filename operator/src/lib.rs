@@ -20,7 +20,6 @@ pub mod facts;
 pub mod finalize;
 pub mod judge;
 pub mod leader;
-pub mod logins;
 pub mod metrics;
 pub mod objects;
 pub mod observe;

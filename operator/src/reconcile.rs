@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
-use crate::facts::{Failure, FailureClass, Observation, Observed};
+use crate::facts::{Failure, Observation, Observed};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::step::{Lane, Step};
@@ -76,22 +76,15 @@ pub async fn reconcile(
     let mut incarnation: Option<String> = None;
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
-    let mut systems = systems.clone();
     loop {
         outcome.observed = Box::pin(observe::observe(
-            &systems,
+            systems,
             subject.spec,
             subject.name,
             subject.mark,
             incarnation.as_deref(),
         ))
         .await;
-        if let Observation::Unreachable(failure) = &outcome.observed.grafana
-            && failure.class == FailureClass::Authentication
-        {
-            // Five failures lock the user out, people included: not once more in the waves that follow.
-            systems.grafana = Access::Broken(failure.clone());
-        }
         let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
         if seen.is_some() && seen != incarnation {
             // The consumer group's name is known only now: look again before anything is decided by its offsets.
@@ -101,7 +94,7 @@ pub async fn reconcile(
         outcome.desired = match mode {
             Mode::Delete => finalize::desire(subject, &outcome.observed),
             Mode::Run | Mode::PlanOnly => {
-                Box::pin(desire_with_answers(memory, subject, &systems, &outcome.observed)).await
+                Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await
             }
         };
         let mut lanes = unreachable_lanes(&outcome.observed);
@@ -118,7 +111,7 @@ pub async fn reconcile(
         previous = fingerprint;
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
-        let failed = run_wave(metrics, subject, &systems, &wave, &mut outcome.done).await;
+        let failed = run_wave(metrics, subject, systems, &wave, &mut outcome.done).await;
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }

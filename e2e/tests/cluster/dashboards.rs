@@ -131,9 +131,9 @@ async fn another_token(cluster: &Cluster, pipeline: &Pipeline<'_>, grafana: &Gra
     pipeline.wait_status("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
     cluster.kubectl().apply(&secrets(SECOND_TOKEN).to_string()).await?;
     in_sync(pipeline).await?;
-    // Grafana locks a user out after five.
+    // Grafana locks a user out after five, and others may fail too.
     let refused = grafana.with(|state| state.logins_refused());
-    ensure!(refused < 5, "{refused} logins were refused");
+    ensure!(refused == 1, "{refused} logins were refused");
     Ok(())
 }
 

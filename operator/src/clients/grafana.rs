@@ -1,5 +1,7 @@
 //! Grafana's HTTP API. I/O.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, Url, redirect};
@@ -22,12 +24,42 @@ pub enum Login {
     User(Credentials, i64),
 }
 
-/// A client of one Grafana; clones share connections.
+/// A client of one Grafana; clones share connections and what became of the login.
+///
+/// Five failed logins lock a user out, people included. So calls go one after another, and after the first 401 none
+/// is sent any more: all that follow fail alike.
 #[derive(Clone)]
 pub struct Grafana {
     http: reqwest::Client,
     url: Url,
     login: Login,
+    ca: Option<String>,
+    refusal: Arc<tokio::sync::Mutex<Option<Failure>>>,
+}
+
+/// The client of each pipeline, kept as long as address and login stay: a refused login is not tried again.
+#[derive(Debug, Default)]
+pub struct Clients {
+    kept: std::sync::Mutex<BTreeMap<String, Grafana>>,
+}
+
+impl Clients {
+    /// The kept client where it calls as `new` would, else `new`, which is kept from here on.
+    pub fn keep(&self, pipeline: &str, new: Grafana) -> Grafana {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match kept.get(pipeline) {
+            Some(old) if old.calls_like(&new) => old.clone(),
+            _ => {
+                kept.insert(pipeline.to_owned(), new.clone());
+                new
+            }
+        }
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+    }
 }
 
 impl std::fmt::Debug for Grafana {
@@ -65,7 +97,12 @@ impl Grafana {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
-        Ok(Self { http, url, login })
+        let ca = ca.map(str::to_owned);
+        Ok(Self { http, url, login, ca, refusal: Arc::default() })
+    }
+
+    fn calls_like(&self, other: &Self) -> bool {
+        self.url == other.url && self.login == other.login && self.ca == other.ca
     }
 
     /// Reads a path; `None` where Grafana answers 404.
@@ -113,6 +150,10 @@ impl Grafana {
         if let Some(body) = body {
             request = request.json(body);
         }
+        let mut refusal = self.refusal.lock().await;
+        if let Some(failure) = &*refusal {
+            return Err(failure.clone());
+        }
         let response = request.send().await.map_err(|error| of_transport(&error))?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(|error| of_transport(&error))?;
@@ -122,7 +163,15 @@ impl Grafana {
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        Err(of_status(status, &bytes, secrets))
+        let failure = of_status(status, &bytes, secrets);
+        if failure.class == FailureClass::Authentication {
+            tracing::warn!(
+                url = self.url.as_str(),
+                "grafana refused the login: it is not tried again until the Secret or the address changes"
+            );
+            *refusal = Some(failure.clone());
+        }
+        Err(failure)
     }
 }
 
@@ -167,6 +216,21 @@ mod tests {
         let failure = of_status(StatusCode::UNPROCESSABLE_ENTITY, br#"[{"fieldNames":["Type"]}]"#, &[]);
         assert_eq!(failure.message, "grafana: http status 422 Unprocessable Entity");
         assert_eq!(of_status(StatusCode::TOO_MANY_REQUESTS, b"", &[]).class, FailureClass::Unreachable);
+    }
+
+    #[test]
+    fn a_client_is_kept_until_address_or_login_change() -> Result<(), Failure> {
+        let clients = Clients::default();
+        let client = |url: &str, token: &str| Grafana::new(url, Login::Token(Secret::new(token)), None);
+        let same = |a: &Grafana, b: &Grafana| Arc::ptr_eq(&a.refusal, &b.refusal);
+        let first = clients.keep("a", client("http://one", "t")?);
+        assert!(same(&first, &clients.keep("a", client("http://one", "t")?)));
+        assert!(!same(&first, &clients.keep("b", client("http://one", "t")?)));
+        assert!(!same(&first, &clients.keep("a", client("http://two", "t")?)));
+        assert!(!same(&first, &clients.keep("a", client("http://one", "u")?)));
+        // The old login again: it may have been made good meanwhile.
+        assert!(!same(&first, &clients.keep("a", client("http://one", "t")?)));
+        Ok(())
     }
 
     #[test]

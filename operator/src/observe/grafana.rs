@@ -30,7 +30,6 @@ pub async fn observe(client: &Grafana, question: &GrafanaQuestion) -> Observatio
 }
 
 async fn facts(client: &Grafana, question: &GrafanaQuestion) -> Result<GrafanaFacts, Failure> {
-    // The first call alone: a refused login must not be tried several times, since the fifth locks the user out.
     let health = client.get(&["api", "health"], &[]).await?;
     let version = text(health.as_ref().map_or(&Value::Null, |health| &health["version"]));
     let folder = client.get(&["api", "folders", &question.folder_uid], &[]).await?;
@@ -76,23 +75,21 @@ async fn dashboards(
     client: &Grafana,
     question: &GrafanaQuestion,
 ) -> Result<BTreeMap<String, DashboardFacts>, Failure> {
-    let reads = question.dashboards.iter().cloned().map(|uid| {
-        let client = client.clone();
-        async move {
-            let found = client.get(&["api", "dashboards", "uid", &uid], &[]).await?;
-            Ok::<_, Failure>(found.map(|found| {
-                let meta = &found["meta"];
-                let facts = DashboardFacts {
-                    model: found["dashboard"].clone(),
-                    version: found["dashboard"]["version"].as_i64().unwrap_or(0),
-                    folder_uid: meta["folderUid"].as_str().filter(|uid| !uid.is_empty()).map(str::to_owned),
-                    folder_id: meta["folderId"].as_i64().unwrap_or(0),
-                };
-                (uid, facts)
-            }))
-        }
-    });
-    Ok(futures::future::try_join_all(reads).await?.into_iter().flatten().collect())
+    let mut dashboards = BTreeMap::new();
+    for uid in &question.dashboards {
+        let Some(found) = client.get(&["api", "dashboards", "uid", uid], &[]).await? else {
+            continue;
+        };
+        let meta = &found["meta"];
+        let facts = DashboardFacts {
+            model: found["dashboard"].clone(),
+            version: found["dashboard"]["version"].as_i64().unwrap_or(0),
+            folder_uid: meta["folderUid"].as_str().filter(|uid| !uid.is_empty()).map(str::to_owned),
+            folder_id: meta["folderId"].as_i64().unwrap_or(0),
+        };
+        dashboards.insert(uid.clone(), facts);
+    }
+    Ok(dashboards)
 }
 
 /// Who else has a title in the folder, and what is left of dashboards that are no longer wanted.
