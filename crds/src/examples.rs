@@ -259,14 +259,16 @@ fn full_views() -> Vec<spec::ExtraView> {
 fn full_grafana() -> spec::Grafana {
     let file = spec::KeyReference { name: "shop-dashboards".into(), key: "refunds.json".into() };
     spec::Grafana {
-        url: "https://shop-grafana.shop.svc:3000".into(),
+        mode: spec::GrafanaMode::Api,
+        url: Some("https://shop-grafana.shop.svc:3000".into()),
         organization_id: 1,
-        credentials: spec::GrafanaCredentials {
+        credentials: Some(spec::GrafanaCredentials {
             secret_name: "shop-grafana".into(),
             token_key: Some("token".into()),
             username_key: None,
             password_key: None,
-        },
+        }),
+        sidecar: None,
         tls: Some(spec::GrafanaTls { ca: Some(from_secret("grafana-ca", "ca.crt")) }),
         folder: "Shop analytics".into(),
         reader: credentials("shop-clickhouse-reader"),

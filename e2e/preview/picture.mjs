@@ -96,7 +96,14 @@ try {
   const ended = new Promise((resolve) => browser.once('exit', resolve));
   browser.kill();
   await ended;
-  // Its helpers end a moment later, and write until then.
-  rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  // Its helpers end a moment later, and write until then; the retries of rmSync itself do not reach inner folders.
+  await until('the profile to be removed', () => {
+    try {
+      rmSync(profile, { recursive: true, force: true });
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }
 process.exit(bad === 0 ? 0 : 1);

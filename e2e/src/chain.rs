@@ -186,6 +186,11 @@ impl<'a> Chain<'a> {
         Ok(text)
     }
 
+    /// Folder of the manifests that a cluster would have as objects.
+    pub fn manifests(&self) -> PathBuf {
+        self.folder.join("out/manifests")
+    }
+
     /// The operator's process.
     pub fn operator(&self) -> &Process {
         &self.operator

@@ -23,6 +23,7 @@ use crate::outages::{open_shop, orders};
 mod panels;
 mod pictures;
 mod real;
+mod sidecar;
 
 const READY: Duration = Duration::from_mins(2);
 /// The reader's password, looked for everywhere it must not be.

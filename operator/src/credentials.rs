@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clients::grafana::Login;
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, Grafana, KafkaSasl,
-    KeyReference, SaslMechanism,
+    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, Grafana, GrafanaCredentials,
+    KafkaSasl, KeyReference, SaslMechanism,
 };
 use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::kafka::{Connection, Sasl, Tls};
@@ -101,7 +101,9 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     }
     if let Some(grafana) = &spec.grafana {
         secret(&grafana.reader.secret_name);
-        secret(&grafana.credentials.secret_name);
+        if let Some(credentials) = &grafana.credentials {
+            secret(&credentials.secret_name);
+        }
         for dashboard in &grafana.dashboards.extra {
             if let Some(reference) = &dashboard.json.config_map_key_ref {
                 all.insert((Holder::ConfigMap, reference.name.clone()));
@@ -213,7 +215,10 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
                 (view.name.clone(), sql)
             })
             .collect(),
-        grafana: spec.grafana.as_ref().map(|grafana| look.grafana(grafana)).transpose(),
+        grafana: (spec.grafana.as_ref())
+            .and_then(|grafana| Some((grafana, grafana.credentials.as_ref()?)))
+            .map(|(grafana, credentials)| look.grafana(grafana, credentials))
+            .transpose(),
         reader: (spec.grafana.as_ref())
             .map(|grafana| look.credentials("spec.grafana.reader", &grafana.reader))
             .transpose(),
@@ -280,8 +285,11 @@ impl Look<'_> {
     }
 
     /// The login for Grafana's API.
-    fn grafana(&self, grafana: &Grafana) -> Result<(Login, Option<String>), Missing> {
-        let credentials = &grafana.credentials;
+    fn grafana(
+        &self,
+        grafana: &Grafana,
+        credentials: &GrafanaCredentials,
+    ) -> Result<(Login, Option<String>), Missing> {
         let field = "spec.grafana.credentials";
         let value = |key: &str| {
             let text = self.references.value(Holder::Secret, field, &credentials.secret_name, key)?;

@@ -174,10 +174,12 @@ impl std::fmt::Debug for ConnectEffect {
 /// A write to Kubernetes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KubernetesEffect {
-    /// Server-side apply of an owned object (no Secrets among them).
+    /// Server-side apply of an owned object.
     Apply {
-        /// The object with apiVersion, kind and metadata.
+        /// The object with apiVersion, kind and metadata, and without a Secret's data.
         object: serde_json::Value,
+        /// Data of a Secret, as text; goes into the request and nowhere else.
+        data: BTreeMap<String, Secret>,
     },
     /// Deletes an owned object.
     Delete {

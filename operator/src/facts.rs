@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::{Kind, SnapshotRecord};
 use tidemark_crds::version::Version;
+use tidemark_runtime::credentials::Secret;
 
 /// Answer of one subsystem to one look.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -347,6 +348,8 @@ pub struct RefreshFacts {
 pub struct KubernetesFacts {
     /// Objects by `Kind/name`: the live object as JSON, for subset comparison.
     pub objects: BTreeMap<String, serde_json::Value>,
+    /// Data of the Secrets among them, by `Secret/name`; the objects are without.
+    pub secrets: BTreeMap<String, BTreeMap<String, Secret>>,
     /// Available replicas of the sink's Deployment.
     pub sink_available: i32,
     /// Replicas of the sink's Deployment.

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use tidemark_crds::ledger;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pg_quote;
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Policy, Table};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
 use tidemark_crds::quote;
 
 use crate::desired::part::is_ours;
 use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
-use crate::desired::{grafana, held, views};
+use crate::desired::{grafana, held, sidecar, views};
 use crate::effect::{ConnectEffect, Effect, KafkaEffect};
 use crate::facts::{ClickHouseFacts, Observation, Observed};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
@@ -88,6 +88,11 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     {
         let names = grafana::Names::new(subject.name, subject.mark);
         steps.extend(grafana::removal(&names, subject.mark, facts));
+    }
+    if let Some(live) = observed.kubernetes.known()
+        && policy.grafana == Policy::Delete
+    {
+        steps.extend(sidecar::removal(live, &[]));
     }
     let held = held::held(subject.name, &steps, &[], &[], observed);
     let tables = subject
@@ -208,7 +213,8 @@ pub fn is_clean(spec: &AnalyticsPipelineSpec, desired_steps: &[Step], observed: 
 
 /// Whether the policy has anything removed from Grafana over its API.
 fn cleans_grafana(spec: &AnalyticsPipelineSpec) -> bool {
-    spec.grafana.is_some() && spec.deletion_policy.grafana == Policy::Delete
+    let called = spec.grafana.as_ref().is_some_and(|grafana| grafana.mode == GrafanaMode::Api);
+    called && spec.deletion_policy.grafana == Policy::Delete
 }
 
 /// What is left in Grafana.
@@ -221,7 +227,7 @@ fn grafana_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> V
         return Vec::new();
     }
     let names = grafana::Names::new(subject.name, subject.mark);
-    let url = grafana.url.trim_end_matches('/');
+    let url = grafana.url.as_deref().unwrap_or_default().trim_end_matches('/');
     vec![LeftBehind {
         lane: Lane::Grafana,
         what: format!("folder {} with its dashboards and data source {}", names.folder, names.prefix),

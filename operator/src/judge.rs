@@ -1,7 +1,7 @@
 //! The conditions: what is true of each part, why, and what to do. Pure.
 
 use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
-use tidemark_crds::pipeline::{ConnectorState, Preset};
+use tidemark_crds::pipeline::{ConnectorState, GrafanaMode, Preset};
 use tidemark_crds::status::TablesStatus;
 
 use crate::facts::{Failure, FailureClass, Observation};
@@ -350,9 +350,18 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
             Stage::Folder | Stage::DataSource | Stage::Dashboard | Stage::AlertRule | Stage::DropDashboard
         )
     };
-    let observation = &situation.observed.grafana;
-    let system = format!("grafana {}", grafana.url);
-    if let Some(found) = trouble(situation, DashboardsInSync, &system, Lane::Grafana, observation, stages) {
+    let observed = situation.observed;
+    let found = match grafana.mode {
+        GrafanaMode::Api => {
+            let system = format!("grafana {}", grafana.url.as_deref().unwrap_or_default());
+            trouble(situation, DashboardsInSync, &system, Lane::Grafana, &observed.grafana, stages)
+        }
+        GrafanaMode::Sidecar => {
+            let system = "the objects for Grafana's sidecars";
+            trouble(situation, DashboardsInSync, system, Lane::Kubernetes, &observed.kubernetes, stages)
+        }
+    };
+    if let Some(found) = found {
         return found;
     }
     // Before Grafana's own check of the data source, which fails for the same reason and knows less of it.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -22,6 +23,7 @@ use crate::config::OperatorConfig;
 use crate::context::Context;
 use crate::controller::{Guarded, error_policy, reconcile};
 use crate::credentials::{Holder, wanted};
+use crate::desired::sidecar::COMPONENT;
 use crate::engine::Engine;
 use crate::events::Events;
 use crate::{leader, references};
@@ -149,10 +151,10 @@ async fn control(
     controller
         .owns(scoped::<Deployment>(client, namespace), ours)
         .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {
-            users(&secrets, Holder::Secret, &secret.name_any(), secret.metadata.namespace.as_deref())
+            concerned(&secrets, Holder::Secret, &secret.metadata)
         })
         .watches(scoped::<PartialObjectMeta<ConfigMap>>(client, namespace), all, move |map| {
-            users(&maps, Holder::ConfigMap, &map.name_any(), map.metadata.namespace.as_deref())
+            concerned(&maps, Holder::ConfigMap, &map.metadata)
         })
         .with_config(kube::runtime::controller::Config::default().concurrency(concurrency))
         .graceful_shutdown_on(async move { shutdown.requested().await })
@@ -165,20 +167,20 @@ async fn control(
         .await;
 }
 
-/// The pipelines that name a Secret or ConfigMap.
-fn users(
-    store: &Store<Guarded>,
-    holder: Holder,
-    name: &str,
-    namespace: Option<&str>,
-) -> Vec<ObjectRef<Guarded>> {
+/// The pipelines that name a Secret or ConfigMap, and the one whose dashboards it is for.
+fn concerned(store: &Store<Guarded>, holder: Holder, meta: &ObjectMeta) -> Vec<ObjectRef<Guarded>> {
+    let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
+    let made_for = label("app.kubernetes.io/instance")
+        .filter(|_| label("app.kubernetes.io/component").is_some_and(|component| component == COMPONENT));
+    let name = meta.name.clone().unwrap_or_default();
     store
         .state()
         .iter()
-        .filter(|object| object.meta().namespace.as_deref() == namespace)
+        .filter(|object| object.meta().namespace == meta.namespace)
         .filter(|object| {
             let Ok(pipeline) = &object.0 else { return false };
-            wanted(&pipeline.spec).contains(&(holder, name.to_owned()))
+            made_for.is_some_and(|owner| *owner == pipeline.name_any())
+                || wanted(&pipeline.spec).contains(&(holder, name.clone()))
         })
         .map(|object| ObjectRef::from_obj(object.as_ref()))
         .collect()

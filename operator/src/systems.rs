@@ -104,7 +104,7 @@ impl Systems {
                 }
                 _ => Access::Missing,
             },
-            grafana: match (&resolved.grafana, spec.grafana.as_ref().map(|part| part.url.as_str())) {
+            grafana: match (&resolved.grafana, spec.grafana.as_ref().and_then(|part| part.url.as_deref())) {
                 (Ok(Some((login, ca))), Some(url)) => {
                     Access::of::<()>(Ok(Grafana::new(url, login.clone(), ca.as_deref())))
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode};
 
 /// A spec that cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,8 +49,15 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
         if let Err(error) = duration::duration(&grafana.dashboards.refresh) {
             return invalid("spec.grafana.dashboards.refresh", error.to_string());
         }
-        if !grafana.url.starts_with("http://") && !grafana.url.starts_with("https://") {
-            let problem = format!("{:?} is no address that starts with http:// or https://", grafana.url);
+        let called = grafana.mode == GrafanaMode::Api;
+        if called && (grafana.url.is_none() || grafana.credentials.is_none()) {
+            return invalid("spec.grafana", "mode Api needs url and credentials".to_owned());
+        }
+        if let Some(url) = &grafana.url
+            && !url.starts_with("http://")
+            && !url.starts_with("https://")
+        {
+            let problem = format!("{url:?} is no address that starts with http:// or https://");
             return invalid("spec.grafana.url", problem);
         }
     }

@@ -105,6 +105,7 @@ impl Fixture {
                 .into(),
                 sink_available: 2,
                 sink_replicas: 2,
+                ..KubernetesFacts::default()
             }),
         }
     }

@@ -49,6 +49,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch]
+{{- if .Values.rbac.grafanaSidecar }}
+# The data source of pipelines with spec.grafana.mode Sidecar.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create, patch, delete]
+{{- end }}
 # The sink of each pipeline.
 - apiGroups: [apps]
   resources: [deployments]

@@ -14,6 +14,11 @@ pub(super) fn data_key(_: &mut SchemaGenerator) -> Schema {
     text(253, "^[-._a-zA-Z0-9]+$")
 }
 
+/// Key of an annotation.
+pub(super) fn annotation_key(_: &mut SchemaGenerator) -> Schema {
+    text(253, "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")
+}
+
 /// A duration such as `300ms`, `1h30m` or `168h`.
 pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
     text(27, DURATION_PATTERN)

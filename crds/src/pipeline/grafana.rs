@@ -1,5 +1,7 @@
 //! `spec.grafana`: where dashboards go, what they read with, and what happens to changes by hand. Pure.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,23 +11,39 @@ use super::{CertificateAuthority, Credentials, KeyReference, bounds};
 /// Dashboards in Grafana, and the data source that they read through.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[x_kube(
-    validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')")
+    validation = Rule::new("self.mode != 'Api' || (has(self.url) && has(self.credentials))")
+        .message("grafana.mode Api needs url and credentials"),
+    validation = Rule::new("self.mode != 'Sidecar' || !(has(self.url) || has(self.credentials) || has(self.tls))")
+        .message("grafana.mode Sidecar takes neither url nor credentials nor tls: Grafana is not called"),
+    validation = Rule::new("self.mode != 'Sidecar' || self.alerts == 'Disabled'")
+        .message("grafana.alerts needs mode Api"),
+    validation = Rule::new("self.mode == 'Sidecar' || !has(self.sidecar)")
+        .message("grafana.sidecar needs mode Sidecar"),
+    validation = Rule::new("!has(self.tls) || !has(self.url) || self.url.startsWith('https://')")
         .message("grafana.tls needs an https address"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct Grafana {
+    /// Which way dashboards go.
+    #[serde(default)]
+    pub mode: GrafanaMode,
     /// Address of Grafana.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "bounds::url")]
-    pub url: String,
+    pub url: Option<String>,
     /// Organization, for user and password; a token belongs to one.
     #[serde(default = "organization_id")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub organization_id: i64,
     /// A service account's token, or user and password.
-    pub credentials: GrafanaCredentials,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<GrafanaCredentials>,
     /// TLS for an https address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<GrafanaTls>,
+    /// What Grafana's sidecars look for; absent: what kube-prometheus-stack sets up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sidecar: Option<Sidecar>,
     /// Title of the folder of the dashboards.
     #[serde(default = "folder")]
     #[schemars(schema_with = "bounds::title")]
@@ -52,6 +70,58 @@ fn organization_id() -> i64 {
 
 fn folder() -> String {
     "Shop analytics".into()
+}
+
+/// Which way dashboards go.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum GrafanaMode {
+    /// Over Grafana's HTTP API.
+    #[default]
+    Api,
+    /// As ConfigMaps and a Secret in the pipeline's namespace, for the sidecars beside Grafana. The operator then
+    /// needs the right to write Secrets.
+    Sidecar,
+}
+
+/// What Grafana's sidecars look for.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sidecar {
+    /// Labels of the ConfigMaps with dashboards.
+    #[serde(default = "dashboard_labels")]
+    #[schemars(schema_with = "bounds::labels")]
+    pub dashboard_labels: BTreeMap<String, String>,
+    /// Labels of the Secret with the data source.
+    #[serde(default = "data_source_labels")]
+    #[schemars(schema_with = "bounds::labels")]
+    pub data_source_labels: BTreeMap<String, String>,
+    /// Annotation that names the folder of a dashboard.
+    #[serde(default = "folder_annotation")]
+    #[schemars(schema_with = "bounds::annotation_key")]
+    pub folder_annotation: String,
+}
+
+fn dashboard_labels() -> BTreeMap<String, String> {
+    [("grafana_dashboard".to_owned(), "1".to_owned())].into()
+}
+
+fn data_source_labels() -> BTreeMap<String, String> {
+    [("grafana_datasource".to_owned(), "1".to_owned())].into()
+}
+
+fn folder_annotation() -> String {
+    "grafana_folder".into()
+}
+
+impl Default for Sidecar {
+    fn default() -> Self {
+        Self {
+            dashboard_labels: dashboard_labels(),
+            data_source_labels: data_source_labels(),
+            folder_annotation: folder_annotation(),
+        }
+    }
 }
 
 /// A token, or user and password, in a Secret of the same namespace.

@@ -19,7 +19,7 @@ mod views;
 pub use clickhouse::{ClickHouse, ClickHouseTls};
 pub use grafana::{
     AdoptionPolicy, Alerts, DashboardPreset, Dashboards, DriftPolicy, ExtraDashboard, Grafana,
-    GrafanaCredentials, GrafanaTls, JsonSource,
+    GrafanaCredentials, GrafanaMode, GrafanaTls, JsonSource, Sidecar,
 };
 pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, SaslMechanism, Topics};
 pub use policy::{DeletionPolicy, Freshness, Policy};

@@ -50,6 +50,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Upgrades the operator's release, with further arguments for helm such as `--set`.
+    pub async fn upgrade(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut helm = Command::from(self.kubectl().helm(&["upgrade", OPERATOR])?);
+        chart(&mut helm);
+        helm.args(arguments);
+        run(helm, LONG).await.context("upgrading the chart").map(drop)
+    }
+
     /// Makes a cluster, starts the components in namespace [`SHOP`] and installs the chart with images of the
     /// programs beside this one.
     ///
@@ -171,13 +179,17 @@ async fn make_images(folder: &Path) -> anyhow::Result<String> {
     run(command, LONG).await.context("making the images of operator and sink")
 }
 
+fn chart(command: &mut Command) {
+    command.arg(cache::e2e_folder().join("../charts/tidemark"));
+    command.args(["--namespace", OPERATOR, "--wait", "--timeout=180s"]);
+    command.args(["--set=image.tag=dev", "--set=sink.image.tag=dev"]);
+}
+
 async fn install(name: &str, images: &Path, kubectl: &Kubectl) -> anyhow::Result<String> {
     let mut load = script("kind/cluster", ["load", name]);
     load.args([images.join("operator.tar"), images.join("sink.tar")]);
     run(load, LONG).await.context("loading the images")?;
-    let mut helm = Command::from(kubectl.helm(&["install", OPERATOR])?);
-    helm.arg(cache::e2e_folder().join("../charts/tidemark"));
-    helm.args(["--namespace", OPERATOR, "--create-namespace", "--wait", "--timeout=180s"]);
-    helm.args(["--set=image.tag=dev", "--set=sink.image.tag=dev"]);
+    let mut helm = Command::from(kubectl.helm(&["install", OPERATOR, "--create-namespace"])?);
+    chart(&mut helm);
     run(helm, LONG).await.context("installing the chart")
 }

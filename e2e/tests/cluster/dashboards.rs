@@ -51,17 +51,20 @@ async fn in_sync(pipeline: &Pipeline<'_>) -> anyhow::Result<()> {
     pipeline.wait_condition("DashboardsInSync", READY).await
 }
 
-fn secrets(token: &str) -> Value {
-    let secret = |name: &str, data: Value| {
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SHOP}, "stringData": data,
-        })
-    };
+fn secret(name: &str, data: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": SHOP}, "stringData": data,
+    })
+}
+
+/// The account that panels query with.
+pub(super) fn reader() -> Value {
     let (username, password) = (User::Dashboards.name(), User::Dashboards.password());
-    json!({"apiVersion": "v1", "kind": "List", "items": [
-        secret("grafana", json!({"token": token})),
-        secret("shop-clickhouse-dashboards", json!({"username": username, "password": password})),
-    ]})
+    secret("shop-clickhouse-dashboards", &json!({"username": username, "password": password}))
+}
+
+fn secrets(token: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "items": [secret("grafana", &json!({"token": token})), reader()]})
 }
 
 /// An operator that starts again looks at all of it and writes nothing.

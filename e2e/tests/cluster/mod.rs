@@ -6,6 +6,7 @@
 
 mod dashboards;
 mod deletion;
+mod sidecar;
 mod silence;
 mod snapshot;
 mod workload;
@@ -29,6 +30,9 @@ const PARTS: &[(&str, Part)] = &[
     ("an operator that starts again writes nothing", |cluster| Box::pin(silence::restart(cluster))),
     ("dashboards are there, come back after changes by hand, and are silent", |cluster| {
         Box::pin(dashboards::come_back(cluster))
+    }),
+    ("dashboards as objects for sidecars: said where the right lacks, silent, put right, gone", |cluster| {
+        Box::pin(sidecar::objects(cluster))
     }),
     ("a snapshot that is cut short leaves no ghost", |cluster| Box::pin(snapshot::cut_short(cluster))),
     ("deletion leaves what the policy says and a second apply goes on right", |cluster| {

@@ -1,7 +1,17 @@
 //! Carries out one Kubernetes effect: server-side apply or deletion, in a cluster or in a folder. I/O.
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use k8s_openapi::ByteString;
+use kube::ResourceExt as _;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
 use tidemark_crds::names::{FIELD_MANAGER, PipelineName};
+
+use tidemark_runtime::credentials::Secret;
 
 use crate::effect::KubernetesEffect;
 use crate::facts::{Failure, FailureClass};
@@ -20,11 +30,11 @@ pub async fn apply(
             .map_err(|_| timed_out())?,
         ObjectStore::Folder(folder) => {
             let written = match effect {
-                KubernetesEffect::Apply { object } => {
-                    let text = serde_yaml_ng::to_string(object).unwrap_or_default();
-                    let kind = object["kind"].as_str().unwrap_or_default();
-                    std::fs::create_dir_all(folder)
-                        .and_then(|()| std::fs::write(file(folder, kind, &name.sink()), text))
+                KubernetesEffect::Apply { object, data } => {
+                    let text = serde_yaml_ng::to_string(&with_data(object, data)).unwrap_or_default();
+                    let part = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                    let path = file(folder, &part(&object["kind"]), &part(&object["metadata"]["name"]));
+                    std::fs::create_dir_all(folder).and_then(|()| write(&path, &text, data.is_empty()))
                 }
                 KubernetesEffect::Delete { kind, name, .. } => std::fs::remove_file(file(folder, kind, name)),
             };
@@ -42,13 +52,21 @@ async fn apply_cluster(
     effect: &KubernetesEffect,
 ) -> Result<(), Failure> {
     match effect {
-        KubernetesEffect::Apply { object } => {
-            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            let api = api(client, &name.namespace, &text(&object["apiVersion"]), &text(&object["kind"]));
-            let object_name = text(&object["metadata"]["name"]);
-            // Forced: fields of the sink's objects have one owner, and drift is put right.
+        KubernetesEffect::Apply { object, data } => {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, object_name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+            let api = api(client, &name.namespace, &text(&object["apiVersion"]), &kind);
+            let live = api.get_opt(&object_name).await.map_err(|error| failure(&error))?;
+            if live.is_some_and(|live| !is_ours(name, &live)) {
+                let message = format!(
+                    "{kind} {object_name} exists and is not this pipeline's: it is left alone; rename or remove it"
+                );
+                return Err(Failure { class: FailureClass::Remote, message });
+            }
+            // Forced: fields of these objects have one owner, and drift is put right.
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            api.patch(&object_name, &params, &Patch::Apply(object)).await.map_err(|error| failure(&error))?;
+            let applied = api.patch(&object_name, &params, &Patch::Apply(with_data(object, data))).await;
+            applied.map_err(|error| explained(failure(&error), &kind))?;
             Ok(())
         }
         KubernetesEffect::Delete { api_version, kind, name: object_name } => {
@@ -68,4 +86,35 @@ async fn apply_cluster(
             }
         }
     }
+}
+
+/// The object with a Secret's data, in base64 as the API server wants it.
+fn with_data(object: &Value, data: &BTreeMap<String, Secret>) -> Value {
+    let mut object = object.clone();
+    for (key, text) in data {
+        object["data"][key] = json!(ByteString(text.expose().as_bytes().to_vec()));
+    }
+    object
+}
+
+/// Whether the labels say that the object was made for this pipeline.
+fn is_ours(name: &PipelineName, live: &DynamicObject) -> bool {
+    let label = |key: &str| live.labels().get(key).map(String::as_str);
+    label("app.kubernetes.io/managed-by") == Some(FIELD_MANAGER)
+        && label("app.kubernetes.io/instance") == Some(&name.name)
+}
+
+/// The right to write Secrets is the one that the chart does not give by itself.
+fn explained(mut failure: Failure, kind: &str) -> Failure {
+    if failure.class == FailureClass::Permission && kind == "Secret" {
+        failure.message += "; the chart gives the right with rbac.grafanaSidecar";
+    }
+    failure
+}
+
+fn write(path: &Path, text: &str, is_public: bool) -> std::io::Result<()> {
+    let mode = if is_public { 0o644 } else { 0o600 };
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.write_all(text.as_bytes())
 }

@@ -92,7 +92,10 @@ fn override_endpoint(pipeline: &mut AnalyticsPipeline, endpoint: &str) -> anyhow
         Some(("clickhouse", url)) => url.clone_into(&mut spec.clickhouse.url),
         Some(("grafana", url)) => {
             url.clone_into(
-                &mut spec.grafana.as_mut().context("--endpoint grafana=URL needs spec.grafana")?.url,
+                spec.grafana
+                    .as_mut()
+                    .and_then(|part| part.url.as_mut())
+                    .context("--endpoint grafana=URL needs spec.grafana.url")?,
             );
         }
         _ => bail!(

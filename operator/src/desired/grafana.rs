@@ -280,9 +280,9 @@ pub fn source_fact() -> Fact {
     Fact::Other("the data source in Grafana".into())
 }
 
-/// The data source without its password.
-fn source_body(input: &GrafanaInput<'_>, based_on: i64) -> Value {
-    let clickhouse = &input.spec.clickhouse;
+/// How the data source reaches ClickHouse: its `jsonData`.
+pub fn connection(spec: &AnalyticsPipelineSpec, username: &str) -> Value {
+    let clickhouse = &spec.clickhouse;
     let secure = clickhouse.url.starts_with("https://");
     let rest = clickhouse.url.split_once("://").map_or("", |(_, rest)| rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -291,6 +291,21 @@ fn source_body(input: &GrafanaInput<'_>, based_on: i64) -> Value {
         _ => (authority, if secure { 443 } else { 80 }),
     };
     json!({
+        "host": host, "port": port, "protocol": "http", "secure": secure, "path": path,
+        "username": username, "defaultDatabase": clickhouse.database,
+        "dialTimeout": "10", "queryTimeout": "30", "validateSql": true,
+    })
+}
+
+/// The data source without its password.
+fn source_body(input: &GrafanaInput<'_>, based_on: i64) -> Value {
+    let mut settings = connection(input.spec, &input.reader.username);
+    settings["tidemark"] = json!({
+        "mark": input.mark,
+        "secret": secret_hash(input.key, &input.names.prefix, input.reader.password.expose()),
+        "basedOn": based_on,
+    });
+    json!({
         "uid": input.names.prefix,
         "name": input.names.source_name,
         "type": PLUGIN,
@@ -298,16 +313,7 @@ fn source_body(input: &GrafanaInput<'_>, based_on: i64) -> Value {
         "url": "",
         "basicAuth": false,
         "isDefault": false,
-        "jsonData": {
-            "host": host, "port": port, "protocol": "http", "secure": secure, "path": path,
-            "username": input.reader.username, "defaultDatabase": clickhouse.database,
-            "dialTimeout": "10", "queryTimeout": "30", "validateSql": true,
-            "tidemark": {
-                "mark": input.mark,
-                "secret": secret_hash(input.key, &input.names.prefix, input.reader.password.expose()),
-                "basedOn": based_on,
-            },
-        },
+        "jsonData": settings,
     })
 }
 

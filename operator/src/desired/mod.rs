@@ -12,6 +12,7 @@ pub mod part;
 pub mod pipeline;
 mod preset;
 pub mod publication;
+pub mod sidecar;
 pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;
@@ -68,16 +69,19 @@ fn meta(input: &SinkInput<'_>, name: &str) -> ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(input.name.namespace.clone()),
         labels: Some(labels(input.name)),
-        owner_references: input.uid.map(|uid| {
-            vec![OwnerReference {
-                api_version: format!("{}/v1alpha1", tidemark_crds::GROUP),
-                kind: "AnalyticsPipeline".into(),
-                name: input.name.name.clone(),
-                uid: uid.to_owned(),
-                controller: Some(true),
-                block_owner_deletion: Some(true),
-            }]
-        }),
+        owner_references: input.uid.map(|uid| vec![owner(input.name, uid)]),
         ..Default::default()
+    }
+}
+
+/// The pipeline as the owner of an object.
+fn owner(name: &PipelineName, uid: &str) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/v1alpha1", tidemark_crds::GROUP),
+        kind: "AnalyticsPipeline".into(),
+        name: name.name.clone(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
     }
 }

@@ -7,13 +7,15 @@ use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::{PipelineName, Topics, short_hash};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
 
 use super::part::{Part, hash_in, is_ours};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
-use super::{SinkInput, connector, grafana, held, layouts, publication, snapshots, tables, topics, views};
+use super::{
+    SinkInput, connector, grafana, held, layouts, publication, sidecar, snapshots, tables, topics, views,
+};
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
@@ -498,6 +500,12 @@ fn dashboards(
     answers: &BTreeMap<String, Probe>,
     desired: &mut Desired,
 ) {
+    let by_sidecar = subject.spec.grafana.as_ref().is_some_and(|part| part.mode == GrafanaMode::Sidecar);
+    if let Some(live) = observed.kubernetes.known()
+        && !by_sidecar
+    {
+        desired.steps.extend(sidecar::removal(live, &[]));
+    }
     let (Some(part), Ok(Some(reader)), Ok(account)) =
         (&subject.spec.grafana, &subject.resolved.reader, &subject.resolved.clickhouse)
     else {
@@ -524,6 +532,23 @@ fn dashboards(
         let comparison = grafana::compare(&input);
         desired.kept = comparison.kept;
         desired.take(condition, comparison.part);
+    }
+    if let Some(live) = observed.kubernetes.known()
+        && part.mode == GrafanaMode::Sidecar
+    {
+        let input = sidecar::SidecarInput {
+            name: subject.name,
+            uid: subject.uid.filter(|_| subject.spec.deletion_policy.grafana == Policy::Delete),
+            spec: subject.spec,
+            grafana: part,
+            names: &names,
+            reader,
+            dashboards: &all,
+            views: &desired.views,
+            live,
+        };
+        let part = sidecar::compare(&input);
+        desired.take(condition, part);
     }
     let Some(facts) = observed.reader.known() else {
         return;

@@ -1,5 +1,7 @@
 //! All Kubernetes objects of the sink, and the steps that bring the live ones there. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -70,7 +72,10 @@ pub fn plan_sink_objects(desired: &[Value], live: &KubernetesFacts, needs: &[Fac
                 what: format!("{verb} {}", key.replacen('/', " ", 1)),
                 needs: needs.to_vec(),
                 gives: (object["kind"] == "Deployment").then_some(Fact::Sink),
-                effect: Effect::Kubernetes(KubernetesEffect::Apply { object: object.clone() }),
+                effect: Effect::Kubernetes(KubernetesEffect::Apply {
+                    object: object.clone(),
+                    data: BTreeMap::new(),
+                }),
             })
         })
         .collect()

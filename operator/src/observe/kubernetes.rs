@@ -1,19 +1,25 @@
 //! Looks at the sink's objects. I/O, read only.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DeploymentStatus;
+use kube::api::ListParams;
+use serde_json::Value;
 use tidemark_crds::names::PipelineName;
+use tidemark_runtime::credentials::Secret;
 
+use crate::desired::sidecar;
 use crate::desired::sink_objects::KINDS;
 use crate::facts::{Failure, FailureClass, KubernetesFacts, Observation};
-use crate::objects::{DEADLINE, ObjectStore, api, file};
+use crate::objects::{DEADLINE, ObjectStore, api};
 
 /// Reads every object of the sink; an answer of the API server that is not there yields no entry.
 pub async fn observe(store: &ObjectStore, name: &PipelineName) -> Observation<KubernetesFacts> {
     let looked = match store {
         ObjectStore::Cluster(client) => observe_cluster(client, name).await,
-        ObjectStore::Folder(folder) => observe_folder(folder, name),
+        ObjectStore::Folder(folder) => observe_folder(folder),
     };
     match looked {
         Ok(facts) => Observation::Known(facts),
@@ -46,27 +52,57 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
         }
         facts.objects.insert(format!("{kind}/{}", name.sink()), value);
     }
+    let selector: Vec<String> =
+        sidecar::labels(name).iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let params = ListParams::default().labels(&selector.join(","));
+    let looks = sidecar::KINDS.map(|kind| {
+        let (api, params) = (api(client, &name.namespace, "v1", kind), params.clone());
+        async move {
+            let listed = tokio::time::timeout(DEADLINE, api.list(&params)).await.map_err(|_| timed_out())?;
+            Ok::<_, Failure>((kind, listed.map_err(|error| failure(&error))?))
+        }
+    });
+    for (kind, listed) in futures::future::try_join_all(looks).await? {
+        for object in listed {
+            insert(&mut facts, kind, serde_json::to_value(&object).unwrap_or_default());
+        }
+    }
     Ok(facts)
 }
 
-fn observe_folder(folder: &Path, name: &PipelineName) -> Result<KubernetesFacts, Failure> {
+/// Adds an object, a Secret's data apart from it.
+fn insert(facts: &mut KubernetesFacts, kind: &str, mut object: Value) {
+    let key = format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
+    if kind == "Secret" {
+        let data = object.as_object_mut().and_then(|object| object.remove("data")).unwrap_or_default();
+        let data: BTreeMap<String, ByteString> = serde_json::from_value(data).unwrap_or_default();
+        let text = |bytes: ByteString| Secret::new(String::from_utf8_lossy(&bytes.0));
+        facts.secrets.insert(key.clone(), data.into_iter().map(|(key, bytes)| (key, text(bytes))).collect());
+    }
+    facts.objects.insert(key, object);
+}
+
+fn observe_folder(folder: &Path) -> Result<KubernetesFacts, Failure> {
     let mut facts = KubernetesFacts::default();
-    for (_, kind) in KINDS {
-        let path = file(folder, kind, &name.sink());
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(remote(format!("{} cannot be read: {error}", path.display()))),
-        };
-        let value: serde_json::Value = serde_yaml_ng::from_str(&text)
+    let unread = |error: std::io::Error| remote(format!("{} cannot be read: {error}", folder.display()));
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(facts),
+        Err(error) => return Err(unread(error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(unread)?.path();
+        let text = std::fs::read_to_string(&path).map_err(unread)?;
+        let value: Value = serde_yaml_ng::from_str(&text)
             .map_err(|error| remote(format!("{} is no manifest: {error}", path.display())))?;
+        let kind = value["kind"].as_str().unwrap_or_default().to_owned();
         if kind == "Deployment" {
             // Whoever runs the sink without a cluster runs as many as the manifest says.
             let replicas = value["spec"]["replicas"].as_i64().and_then(|count| i32::try_from(count).ok());
             facts.sink_replicas = replicas.unwrap_or(1);
             facts.sink_available = facts.sink_replicas;
         }
-        facts.objects.insert(format!("{kind}/{}", name.sink()), value);
+        insert(&mut facts, &kind, value);
     }
     Ok(facts)
 }
