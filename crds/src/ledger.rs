@@ -31,6 +31,27 @@ pub const PROGRESS_TABLE: &str = "_tidemark_progress";
 /// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(seen_at) ORDER BY (pipeline, table, field)`.
 pub const DEMANDS_TABLE: &str = "_tidemark_demands";
 
+/// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
+///
+/// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
+/// error String, seen_at DateTime64(3, 'UTC')`; `MergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
+
+/// How the connector was; one row of [`CONNECTOR_TABLE`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectorRecord {
+    /// A state of Kafka Connect (`FAILED` where a task has it), or `MISSING`, or `UNREACHABLE` for Connect itself.
+    pub state: String,
+    /// Tasks.
+    pub tasks: u32,
+    /// Tasks that failed.
+    pub failed_tasks: u32,
+    /// How often it ran again after a failure, since the history began.
+    pub restarts: u32,
+    /// Why a task failed, or Connect gives no answer.
+    pub error: String,
+}
+
 /// Kafka header with which the connector marks each record's epoch, decimal text.
 pub const EPOCH_HEADER: &str = "tidemark.epoch";
 

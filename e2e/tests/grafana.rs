@@ -85,7 +85,7 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
         let made = grafana.with(|state| state.dashboards());
         assert!(made.len() >= 4, "{:?}", made.keys());
         assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {name}")]);
-        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 4 } else { 0 });
+        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 5 } else { 0 });
         let uid = |board: &str| made.keys().find(|uid| uid.ends_with(board)).cloned().unwrap_or_default();
         let (executive, source) = (uid("-executive"), uid("-executive").replace("-executive", ""));
 
@@ -254,9 +254,10 @@ async fn a_thousand_looks_without_a_change_plan_no_write() -> anyhow::Result<()>
     let names = Names::new(&name, &mark);
     let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
         .map_err(|failure| anyhow::anyhow!(failure.message))?;
-    let views: Vec<String> = ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend"]
-        .map(str::to_owned)
-        .into();
+    let views: Vec<String> =
+        ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend", "connector_history"]
+            .map(str::to_owned)
+            .into();
     let (dashboards, problems) = desired::wanted(&spec, &part, &names, &BTreeMap::new(), true);
     anyhow::ensure!(problems.is_empty(), "{problems:?}");
     let reader = Credentials::new(User::Dashboards.name(), CANARY);

@@ -116,6 +116,13 @@ async fn a_changed_password_is_named_and_the_new_secret_heals_operator_and_conne
     let new = secret("postgres", Role::Tidemark.name(), "rotated-pw");
     chain.write(&[shop(&stack, NAME), new, secrets().remove(1)])?;
     chain.wait_ready(READY).await?;
+    println!(
+        "{}",
+        stack
+            .clickhouse()
+            .query("SELECT state, restarts, error, seen_at FROM rotation.connector_history")
+            .await?
+    );
     chain.oracle().await?.wait_equal(EQUAL).await
 }
 
@@ -150,6 +157,14 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     .await?;
     chain.wait_ready(READY).await?;
     chain.oracle().await?.wait_equal(EQUAL).await?;
+    wait_until(READY, "the connector's history to end well", || async {
+        let states = "SELECT arrayStringConcat(groupArray(state), ' ') FROM (SELECT state FROM ";
+        let all = format!("{states}{NAME}.connector_history ORDER BY seen_at)");
+        let all = stack.clickhouse().query(&all).await?;
+        anyhow::ensure!(all.contains("RUNNING MISSING") && all.trim().ends_with("RUNNING"), "{all}");
+        Ok(Some(()))
+    })
+    .await?;
 
     // While it is suspended the operator only looks; data goes on.
     let mut suspended = manifest.clone();

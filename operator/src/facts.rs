@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{Kind, SnapshotRecord};
+use tidemark_crds::ledger::{ConnectorRecord, Kind, SnapshotRecord};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
@@ -272,6 +272,8 @@ pub struct ClickHouseFacts {
     pub demands: BTreeMap<String, BTreeSet<String>>,
     /// Progress of each target, the worst of its partitions.
     pub progress: BTreeMap<String, ProgressFacts>,
+    /// The newest row of the connector's history.
+    pub connector: Option<ConnectorRecord>,
     /// Refreshable views: name → state.
     pub refreshes: BTreeMap<String, RefreshFacts>,
 }

@@ -162,7 +162,13 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
         return;
     }
     // The bookkeeping goes last, and only when no other pipeline's tables need it.
-    let own = [ledger::FENCES_TABLE, ledger::PROGRESS_TABLE, ledger::DEMANDS_TABLE, ledger::LEDGER_TABLE];
+    let own = [
+        ledger::FENCES_TABLE,
+        ledger::PROGRESS_TABLE,
+        ledger::DEMANDS_TABLE,
+        ledger::CONNECTOR_TABLE,
+        ledger::LEDGER_TABLE,
+    ];
     let others = facts.objects.keys().any(|name| !own.contains(&name.as_str()));
     for name in own.into_iter().filter(|name| !others && ours(name)) {
         let what = format!("drop bookkeeping table {name}");

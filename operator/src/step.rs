@@ -71,6 +71,8 @@ pub enum Stage {
     AlertRule,
     /// Answers to requests by annotation.
     Request,
+    /// What was seen, for those who look later.
+    History,
     /// What is no longer wanted.
     Cleanup,
     /// Deletion: stops the connector.

@@ -29,7 +29,9 @@ pub use source::{
     Source, TlsMode,
 };
 pub use table::{Column, Table};
-pub use views::{Ecommerce, ExtraView, Materialization, MaterializationType, Preset, SqlSource, Views};
+pub use views::{
+    Ecommerce, ExtraView, Materialization, MaterializationType, Preset, SqlSource, ViewerLogins, Views,
+};
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

@@ -86,6 +86,20 @@ pub struct Ecommerce {
     #[serde(default = "refunded_statuses")]
     #[schemars(schema_with = "bounds::statuses")]
     pub refunded_statuses: Vec<String>,
+    /// How those who look at dashboards are told apart in `dashboard_viewers`.
+    #[serde(default)]
+    pub viewer_logins: ViewerLogins,
+}
+
+/// How those who look at dashboards are told apart.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum ViewerLogins {
+    /// By a hash of their login.
+    #[default]
+    Hashed,
+    /// By their login. A change of this drops what was kept in the other way.
+    Shown,
 }
 
 fn cancelled_statuses() -> Vec<String> {
@@ -98,7 +112,11 @@ fn refunded_statuses() -> Vec<String> {
 
 impl Default for Ecommerce {
     fn default() -> Self {
-        Self { cancelled_statuses: cancelled_statuses(), refunded_statuses: refunded_statuses() }
+        Self {
+            cancelled_statuses: cancelled_statuses(),
+            refunded_statuses: refunded_statuses(),
+            viewer_logins: ViewerLogins::default(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 -- One row a finished query over this database, kept longer than the server keeps its
--- log. Without literals, and with a hash in the place of the viewer's login. What is
+-- log. Without literals, and with a hash in the place of the viewer's login unless it is
+-- to be shown. What is
 -- there already is not added again; ten minutes back are looked at, since the log is
 -- written in batches and not in the order of its times.
 SELECT
@@ -31,7 +32,8 @@ FROM (
         coalesce(nullIf(q.client_name, ''), q.http_user_agent) AS client,
         extract(client, 'grafana_dashboard:([^;)]+)') AS dashboard,
         extract(client, 'grafana_panel:([^;)]+)') AS panel,
-        sipHash64(extract(client, 'grafana_user:([^;)]+)')) AS viewer
+        extract(client, 'grafana_user:([^;)]+)') AS login,
+        {{viewer}} AS viewer
     FROM system.query_log AS q
     WHERE q.event_date >= toDate(subtractDays({{as_of}}, 7), 'UTC') AND q.type != 'QueryStart' AND q.is_initial_query = 1
         AND (has(q.databases, {{database_name}}) OR q.current_database = {{database_name}})

@@ -1,7 +1,6 @@
 -- One row a dashboard and panel that Grafana asked for in the last 7 days. The
--- plugin names both in its client information from 4.15 on. Viewers are counted by
--- a hash of their login, which is not shown. An open dashboard asks again and
--- again: minutes say more of its use than queries.
+-- plugin names both in its client information from 4.15 on. An open dashboard asks
+-- again and again: minutes say more of its use than queries.
 SELECT
     e.dashboard AS dashboard,
     e.panel AS panel,

@@ -200,6 +200,7 @@ impl Preset {
             ("table_rows", counts.join("\n    UNION ALL ")),
             ("settings", settings.join(", ")),
             ("self", format!("{database}.itself")),
+            ("viewer", "sipHash64(login)".to_owned()),
             ("database", database),
         ]);
         values
@@ -314,8 +315,15 @@ mod tests {
         let preset = Preset::ecommerce().unwrap();
         let (all, twins) = (preset.views().count(), preset.views_with_twin());
         // The others are about the pipeline itself.
-        let own =
-            ["data_freshness", "pipeline_progress", "view_refreshes", "query_performance", "dashboard_usage"];
+        let own = [
+            "data_freshness",
+            "pipeline_progress",
+            "view_refreshes",
+            "connector_history",
+            "query_performance",
+            "dashboard_usage",
+            "dashboard_viewers",
+        ];
         assert_eq!(all, twins.len() + own.len());
         assert!(own.iter().all(|name| !twins.contains(&(*name).to_owned())));
     }

@@ -99,8 +99,10 @@ async fn disturb(cluster: &Cluster, pipeline: &Pipeline<'_>, postgres: &Client) 
     sql("DELETE FROM customers WHERE id % 13 = 0").await?;
     // Rows under new keys and none under the old ones, in a simple and in a composed key.
     sql("UPDATE order_items SET line_no = line_no + 100 WHERE order_id % 5 = 0").await?;
-    sql("UPDATE customers SET id = id + 1000000 WHERE id % 7 = 0 AND id NOT IN (SELECT customer_id FROM orders)")
-        .await?;
+    // No order of such a customer may come in between.
+    sql("BEGIN; LOCK TABLE orders IN SHARE MODE; UPDATE customers SET id = id + 1000000 WHERE id % 7 = 0 \
+         AND id NOT IN (SELECT customer_id FROM orders); COMMIT")
+    .await?;
 
     let sink = cluster.kubectl().kill_pod(SHOP, &pipeline.sink_selector().await?).await?;
     orders_go_on(postgres, 40).await.with_context(|| format!("after the kill of {sink}"))?;

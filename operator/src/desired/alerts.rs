@@ -35,14 +35,25 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
         all.push(Rule {
             name: "stale",
             title: "Data is older than its objective",
-            summary: format!(
-                "Rows are behind the shop by more than {}. A connector that failed shows here too: see the conditions \
-                 of the pipeline.",
-                freshness.rows
-            ),
+            summary: format!("Rows are behind the shop by more than {}.", freshness.rows),
             sql: "SELECT toFloat64(ifNull(max(lag_seconds), 1e9)) AS value FROM data_freshness".into(),
             above: seconds(&freshness.rows),
             wait: "5m",
+            severity: "critical",
+        });
+    }
+    if has("connector_history") {
+        all.push(Rule {
+            name: "connector",
+            title: "The connector failed",
+            summary: "No changes leave the shop: the connector or its task failed, is gone, or Kafka Connect gives no \
+                      answer. The condition ConnectorRunning of the pipeline says why."
+                .into(),
+            sql: "SELECT toFloat64(argMax(state, seen_at) IN ('FAILED', 'MISSING', 'UNREACHABLE')) AS value \
+                  FROM connector_history"
+                .into(),
+            above: 0.0,
+            wait: "2m",
             severity: "critical",
         });
     }

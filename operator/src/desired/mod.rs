@@ -6,6 +6,7 @@ pub mod connector;
 pub mod disruption;
 pub mod grafana;
 pub mod held;
+pub mod history;
 pub mod layouts;
 pub mod network;
 pub mod part;

@@ -14,7 +14,8 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, grafana, held, layouts, publication, sidecar, snapshots, tables, topics, views,
+    SinkInput, connector, grafana, held, history, layouts, publication, sidecar, snapshots, tables, topics,
+    views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
@@ -111,6 +112,9 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         all_views(subject, &layouts, clickhouse, answers, &mut desired);
         sink(subject, &layouts, observed, clickhouse, &mut desired);
         change_data_capture(subject, &layouts, &sources, observed, clickhouse, &mut desired);
+        let database = &subject.spec.clickhouse.database;
+        let last = clickhouse.connector.as_ref();
+        desired.steps.extend(history::step(database, &subject.name.to_string(), &observed.connect, last));
         dashboards(subject, observed, clickhouse, answers, &mut desired);
     }
     if let Some(kafka) = observed.kafka.known()

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::names::PipelineName;
-use tidemark_crds::pipeline::Views;
+use tidemark_crds::pipeline::{ViewerLogins, Views};
 use tidemark_crds::quote::{ident, literal, qualified};
 
 const ECOMMERCE: &str = include_str!("../../../dashboards/ecommerce/preset.yaml");
@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 22] = files![
+const FILES: [(&str, &str); 24] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -38,9 +38,11 @@ const FILES: [(&str, &str); 22] = files![
     "views/recent_activity.sql",
     "views/pipeline_progress.sql",
     "views/view_refreshes.sql",
+    "views/connector_history.sql",
     "helpers/query_events.sql",
     "views/query_performance.sql",
     "views/dashboard_usage.sql",
+    "views/dashboard_viewers.sql",
     "views/data_freshness.sql",
 ];
 
@@ -147,6 +149,11 @@ impl Preset {
             "refunded_statuses" => statuses(&ecommerce.refunded_statuses),
             "as_of" => "now64(6, 'UTC')".to_owned(),
             "table_rows" => table_rows(filling),
+            "viewer" => match ecommerce.viewer_logins {
+                ViewerLogins::Hashed => "sipHash64(login)".to_owned(),
+                // Another type, so that another table is filled: the one must not be read for the other.
+                ViewerLogins::Shown => "login".to_owned(),
+            },
             // Its name has a hash of columns that are not known yet.
             "self" => SELF.to_owned(),
             "settings" => self.settings(computed),
@@ -196,6 +203,7 @@ mod tests {
             "as_of",
             "table_rows",
             "settings",
+            "viewer",
             "self",
         ];
         assert_eq!(preset.objects.len(), FILES.len());

@@ -5,7 +5,9 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{
     COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN, Wire,
 };
-use tidemark_crds::ledger::{DEMANDS_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE};
+use tidemark_crds::ledger::{
+    CONNECTOR_TABLE, DEMANDS_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE,
+};
 use tidemark_crds::names::short_hash;
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::quote::{ident, ident_list, literal, qualified};
@@ -22,7 +24,7 @@ const CURRENT_SETTINGS: &str = "use_skip_indexes_if_final_exact_mode = 1, aggreg
      empty_result_for_aggregation_by_empty_set = 0, apply_deleted_mask = 1";
 
 /// Columns and engine of each bookkeeping table.
-const BOOKKEEPING: [(&str, &str); 4] = [
+const BOOKKEEPING: [(&str, &str); 5] = [
     (
         LEDGER_TABLE,
         "(pipeline String, kind LowCardinality(String), key String, version UInt64, value String, \
@@ -44,6 +46,12 @@ const BOOKKEEPING: [(&str, &str); 4] = [
         DEMANDS_TABLE,
         "(pipeline String, table String, field String, layout_version UInt64, seen_at DateTime64(3, 'UTC')) \
          ENGINE = ReplacingMergeTree(seen_at) ORDER BY (pipeline, table, field)",
+    ),
+    (
+        CONNECTOR_TABLE,
+        "(pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32, \
+         error String, seen_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (pipeline, seen_at) \
+         TTL toDateTime(seen_at, 'UTC') + INTERVAL 90 DAY",
     ),
 ];
 

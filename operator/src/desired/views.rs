@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::PROGRESS_TABLE;
+use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE};
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Views};
 use tidemark_crds::quote::{ident_list, literal, qualified};
@@ -240,9 +240,8 @@ fn view(
         depends_on.push(other.name.clone());
         let _ = write!(basis, "\n{} {}", other.name, other.hash);
     }
-    if words.contains(PROGRESS_TABLE) {
-        depends_on.push(PROGRESS_TABLE.to_owned());
-    }
+    let bookkeeping = [PROGRESS_TABLE, CONNECTOR_TABLE].into_iter().filter(|table| words.contains(*table));
+    depends_on.extend(bookkeeping.map(str::to_owned));
     let hash = short_hash(&basis);
     // Nothing is known of the table yet, and its columns do not change those of the SELECT.
     let itself = "(SELECT now64(6, 'UTC') AS at, '' AS query_id WHERE 0)";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 use tidemark_crds::layout::{ColumnLayout, OutOfRange, SourceTable, Wire};
+use tidemark_crds::pipeline::ViewerLogins;
 
 use super::*;
 
@@ -97,7 +98,7 @@ fn object(engine: &str, comment: String) -> ClickHouseObject {
 #[test]
 fn the_preset_is_filled_and_knows_what_it_reads() {
     let (all, problems) = shop().views();
-    assert_eq!((all.len(), problems), (22, vec![]));
+    assert_eq!((all.len(), problems), (24, vec![]));
     for view in &all {
         assert!(!view.select.replace(SELF, "").contains("{{"), "{}", view.name);
     }
@@ -106,6 +107,18 @@ fn the_preset_is_filled_and_knows_what_it_reads() {
     assert!(of("daily_sales_summary").depends_on.contains(&"daily_sales".to_owned()));
     assert!(of("data_freshness").depends_on.contains(&PROGRESS_TABLE.to_owned()));
     insta::assert_snapshot!(of("table_rows").select);
+}
+
+#[test]
+fn logins_are_hashed_unless_they_are_to_be_shown() {
+    let mut case = shop();
+    let select = |case: &Case| {
+        let (all, _) = case.views();
+        all.into_iter().find(|view| view.name == "query_events").unwrap().select
+    };
+    assert!(select(&case).contains("sipHash64(login) AS viewer"));
+    case.views.ecommerce.viewer_logins = ViewerLogins::Shown;
+    assert!(select(&case).contains(" login AS viewer"));
 }
 
 #[test]

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::{
-    DEMANDS_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, SnapshotRecord, SnapshotState,
+    CONNECTOR_TABLE, ConnectorRecord, DEMANDS_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE,
+    SnapshotRecord, SnapshotState,
 };
 use tidemark_crds::quote;
 use tidemark_crds::version::{Phase, Version};
@@ -132,6 +133,7 @@ impl Look<'_> {
         let has = |name: &str| facts.objects.contains_key(name);
         let (has_ledger, has_fences, has_demands, has_progress) =
             (has(LEDGER_TABLE), has(FENCES_TABLE), has(DEMANDS_TABLE), has(PROGRESS_TABLE));
+        let has_connector = has(CONNECTOR_TABLE);
         if has_ledger {
             facts.ledger = self.ledger().await?;
         }
@@ -143,6 +145,9 @@ impl Look<'_> {
         }
         if has_progress {
             facts.progress = self.progress().await?;
+        }
+        if has_connector {
+            facts.connector = self.connector().await?;
         }
         if facts.objects.values().any(|object| object.engine == "MaterializedView") {
             facts.refreshes = self.refreshes().await?;
@@ -255,6 +260,16 @@ impl Look<'_> {
             table.next_offsets.insert(row.partition, row.next_offset);
         }
         Ok(all)
+    }
+
+    async fn connector(&self) -> Result<Option<ConnectorRecord>, Error> {
+        let sql = format!(
+            "SELECT state, tasks, failed_tasks, restarts, error FROM {} WHERE pipeline = {} \
+             ORDER BY seen_at DESC LIMIT 1",
+            self.table(CONNECTOR_TABLE),
+            quote::literal(self.pipeline)
+        );
+        Ok(self.rows(&sql).await?.into_iter().next())
     }
 
     async fn refreshes(&self) -> Result<BTreeMap<String, RefreshFacts>, Error> {

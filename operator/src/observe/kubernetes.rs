@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DeploymentStatus;
 use kube::api::ListParams;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_runtime::credentials::Secret;
 
@@ -64,14 +64,17 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
     });
     for (kind, listed) in futures::future::try_join_all(looks).await? {
         for object in listed {
-            insert(&mut facts, kind, serde_json::to_value(&object).unwrap_or_default());
+            let mut object = serde_json::to_value(&object).unwrap_or_default();
+            object["apiVersion"] = json!("v1");
+            insert(&mut facts, kind, object);
         }
     }
     Ok(facts)
 }
 
-/// Adds an object, a Secret's data apart from it.
+/// Adds an object, a Secret's data apart from it. The items of a list come without their kind.
 fn insert(facts: &mut KubernetesFacts, kind: &str, mut object: Value) {
+    object["kind"] = json!(kind);
     let key = format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default());
     if kind == "Secret" {
         let data = object.as_object_mut().and_then(|object| object.remove("data")).unwrap_or_default();

@@ -1,0 +1,14 @@
+-- One row a change of the connector's state, as the operator saw it, for 90 days.
+-- MISSING is a connector that Kafka Connect does not have, UNREACHABLE a Connect that
+-- gives no answer. Restarts are counted from where the history begins.
+SELECT
+    c.seen_at AS seen_at,
+    c.state AS state,
+    c.tasks AS tasks,
+    c.failed_tasks AS failed_tasks,
+    c.restarts AS restarts,
+    c.error AS error
+FROM {{database}}._tidemark_connector AS c
+WHERE c.pipeline = {{pipeline}}
+ORDER BY seen_at
+SETTINGS {{settings}}
