@@ -34,7 +34,7 @@ pub const DEMANDS_TABLE: &str = "_tidemark_demands";
 /// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
-/// error String, seen_at DateTime64(3, 'UTC')`; `MergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+/// error String, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
 pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
 
 /// How the connector was; one row of [`CONNECTOR_TABLE`].

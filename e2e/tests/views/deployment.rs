@@ -82,6 +82,12 @@ impl Deployment {
              ENGINE = ReplacingMergeTree(applied_at) ORDER BY (pipeline, table, partition)"
         ))
         .await?;
+        self.clickhouse(&format!(
+            "CREATE TABLE {name}._tidemark_connector (pipeline String, state LowCardinality(String), tasks UInt32, \
+             failed_tasks UInt32, restarts UInt32, error String, seen_at DateTime64(3, 'UTC')) \
+             ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at)"
+        ))
+        .await?;
         for (table, columns, key) in STATE_TABLES {
             self.clickhouse(&format!(
                 "CREATE TABLE {name}.{table} ({columns}, _version UInt128, _is_deleted UInt8, \

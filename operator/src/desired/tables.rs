@@ -50,7 +50,7 @@ const BOOKKEEPING: [(&str, &str); 5] = [
     (
         CONNECTOR_TABLE,
         "(pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32, \
-         error String, seen_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY (pipeline, seen_at) \
+         error String, seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at) \
          TTL toDateTime(seen_at, 'UTC') + INTERVAL 90 DAY",
     ),
 ];
