@@ -116,13 +116,6 @@ async fn a_changed_password_is_named_and_the_new_secret_heals_operator_and_conne
     let new = secret("postgres", Role::Tidemark.name(), "rotated-pw");
     chain.write(&[shop(&stack, NAME), new, secrets().remove(1)])?;
     chain.wait_ready(READY).await?;
-    println!(
-        "{}",
-        stack
-            .clickhouse()
-            .query("SELECT state, restarts, error, seen_at FROM rotation.connector_history")
-            .await?
-    );
     chain.oracle().await?.wait_equal(EQUAL).await
 }
 

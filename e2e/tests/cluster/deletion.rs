@@ -32,7 +32,9 @@ pub(super) async fn and_return(cluster: &Cluster) -> anyhow::Result<()> {
     let topics = cluster.addresses().kafka().records("shop.public.orders").await?;
     ensure!(topics > 0, "the policy keeps the topics, and the orders' one is gone");
     let now = neighbour.remains().await?;
-    ensure!(now == neighbours, "the other pipeline had {neighbours:?} and has {now:?}");
+    // It may have come to more meanwhile: the connector's group for signals comes late.
+    let lost: Vec<_> = neighbours.iter().filter(|what| !now.contains(what)).collect();
+    ensure!(lost.is_empty(), "the other pipeline lost {lost:?} of {neighbours:?}");
 
     // What happens while nobody looks.
     postgres
