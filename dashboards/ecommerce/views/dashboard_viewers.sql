@@ -1,7 +1,7 @@
 -- One row a viewer of the last 7 days: by a hash of the login, or by the login where
 -- spec.views.ecommerce.viewerLogins is Shown.
 SELECT
-    toString(e.viewer) AS viewer,
+    CAST(e.viewer, 'String') AS viewer,
     arraySort(groupUniqArray(e.dashboard)) AS dashboards,
     uniqExact(toStartOfMinute(e.at, 'UTC')) AS minutes,
     count() AS queries,

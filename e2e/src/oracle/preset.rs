@@ -200,7 +200,7 @@ impl Preset {
             ("table_rows", counts.join("\n    UNION ALL ")),
             ("settings", settings.join(", ")),
             ("self", format!("{database}.itself")),
-            ("viewer", "sipHash64(login)".to_owned()),
+            ("viewer", "lower(hex(sipHash64(login)))".to_owned()),
             ("database", database),
         ]);
         values

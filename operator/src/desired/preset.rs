@@ -150,9 +150,9 @@ impl Preset {
             "as_of" => "now64(6, 'UTC')".to_owned(),
             "table_rows" => table_rows(filling),
             "viewer" => match ecommerce.viewer_logins {
-                ViewerLogins::Hashed => "sipHash64(login)".to_owned(),
+                ViewerLogins::Hashed => "lower(hex(sipHash64(login)))".to_owned(),
                 // Another type, so that another table is filled: the one must not be read for the other.
-                ViewerLogins::Shown => "login".to_owned(),
+                ViewerLogins::Shown => "toLowCardinality(login)".to_owned(),
             },
             // Its name has a hash of columns that are not known yet.
             "self" => SELF.to_owned(),
