@@ -1,7 +1,7 @@
 //! ClickHouse: the server inside libchdb.so, with users from a file.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -58,6 +58,8 @@ pub struct ClickHouse {
     process: Process,
     http: Port,
     native: Port,
+    /// Folder of the server's own logs.
+    logs: PathBuf,
 }
 
 impl ClickHouse {
@@ -98,7 +100,8 @@ impl ClickHouse {
             stop: Signal::Term,
             end: Signal::Kill,
         };
-        Ok(Self { process: Process::new(stack, program), http, native })
+        let logs = data.join("data/system");
+        Ok(Self { process: Process::new(stack, program), http, native, logs })
     }
 
     /// Returns the URL of the HTTP interface, without a slash at its end.
@@ -145,6 +148,17 @@ impl ClickHouse {
 impl Component for ClickHouse {
     fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// This server keeps its database `system` in memory, so that it does not know the log tables of its last run, and
+    /// makes no new ones over their files. One that is installed keeps both.
+    fn prepare_start(&self) -> anyhow::Result<()> {
+        match fs::remove_dir_all(&self.logs) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", self.logs.display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn probe(&self) -> anyhow::Result<()> {

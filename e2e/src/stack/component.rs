@@ -22,6 +22,11 @@ pub trait Component: Sync {
     /// Succeeds when the server answers a real request.
     fn probe(&self) -> impl Future<Output = anyhow::Result<()>> + Send;
 
+    /// Puts right what the last run left and a start would stumble over.
+    fn prepare_start(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Says what to look at when the part does not start.
     fn advice(&self) -> &'static str;
 
@@ -31,6 +36,7 @@ pub trait Component: Sync {
     fn start(&self) -> impl Future<Output = anyhow::Result<Duration>> + Send {
         async {
             let begin = Instant::now();
+            self.prepare_start()?;
             self.process().spawn()?;
             self.ready().await?;
             Ok(begin.elapsed())
