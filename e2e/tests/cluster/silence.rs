@@ -1,8 +1,9 @@
 //! An operator that starts again with nothing changed.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use tidemark_e2e::cluster::{Cluster, OPERATOR, Pipeline, SHOP};
 use tidemark_e2e::stack::wait_until;
 
@@ -10,6 +11,8 @@ use crate::cluster::READY;
 
 /// Time for the new pod to lead and to look at everything.
 const LOOKED: Duration = Duration::from_secs(90);
+/// More than the operator's pause between two looks, 10 s, and one look.
+const QUIET: Duration = Duration::from_secs(15);
 /// Statements at ClickHouse by which the new pod must have been seen to look.
 const ENOUGH_READS: usize = 10;
 
@@ -17,6 +20,7 @@ pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(cluster, SHOP, "shop");
     pipeline.wait_ready(READY).await?;
     let before = settled(cluster, &pipeline).await?;
+    let status = pipeline.get().await?.status;
     let old = cluster.operator_addresses().await?;
     let moment = jiff::Timestamp::now().as_microsecond();
     let killed = cluster.kill_operator().await?;
@@ -31,10 +35,10 @@ pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
         Ok(Some(writes))
     })
     .await?;
-    ensure!(
-        writes.kubernetes.is_empty() && writes.clickhouse.is_empty(),
-        "the new operator wrote: {writes:?}"
-    );
+    if !writes.kubernetes.is_empty() || !writes.clickhouse.is_empty() {
+        let now = pipeline.get().await?.status;
+        bail!("the new operator wrote: {writes:?}; status before {status:#?}, after {now:#?}");
+    }
     let after = cluster.footprint(&pipeline).await.context("after the restart")?;
     ensure!(before == after, "before the restart {before:#?}, after it {after:#?}");
     println!(
@@ -46,19 +50,24 @@ pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Takes the picture once two in a row are equal: pods that were killed before may still be coming back.
+/// Takes the picture once the operator has looked again and found nothing to write: pods that were killed before may
+/// still be coming back, and a status may be one look behind what it tells.
 async fn settled(
     cluster: &Cluster,
     pipeline: &Pipeline<'_>,
 ) -> anyhow::Result<tidemark_e2e::cluster::Footprint> {
-    let mut last = cluster.footprint(pipeline).await?;
-    for _ in 0..30 {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let next = cluster.footprint(pipeline).await?;
-        if next == last {
-            return Ok(next);
+    let since = Cell::new(jiff::Timestamp::now());
+    wait_until(LOOKED, "the operator to look again and to write nothing", || async {
+        let now = jiff::Timestamp::now();
+        let addresses = cluster.operator_addresses().await?;
+        let writes = cluster.operator_writes(since.get().as_microsecond(), &addresses).await?;
+        if !writes.kubernetes.is_empty() || !writes.clickhouse.is_empty() {
+            since.set(now);
         }
-        last = next;
-    }
-    anyhow::bail!("the pipeline did not come to rest: {last:#?}")
+        let quiet = now.duration_since(since.get());
+        let looked = writes.clickhouse_reads >= ENOUGH_READS;
+        ensure!(looked && quiet.unsigned_abs() >= QUIET, "in {quiet} since the last write: {writes:?}");
+        Ok(Some(cluster.footprint(pipeline).await?))
+    })
+    .await
 }
