@@ -151,6 +151,8 @@ pub enum Reason {
     ReaderNotReady,
     /// Someone changed an object in Grafana, and `driftPolicy` keeps the change.
     Drifted,
+    /// Objects of ours are where the spec no longer points, and cannot be removed.
+    LeftBehind,
     /// Replicas are missing.
     ReplicasUnavailable,
     /// Rows are older than the objective.

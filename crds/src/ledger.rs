@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::{GrafanaCredentials, GrafanaTls};
+
 /// Ledger table: one row a `(pipeline, kind, key)`, the greatest `version` wins.
 ///
 /// Columns: `pipeline String, kind LowCardinality(String), key String, version UInt64, value String,
@@ -74,6 +76,8 @@ pub enum Kind {
     Intent,
     /// Answered request of an annotation; key the action, value the token.
     Request,
+    /// A Grafana that has objects of the pipeline; key a hash of its address, value a [`GrafanaRecord`].
+    Grafana,
 }
 
 impl Kind {
@@ -87,8 +91,27 @@ impl Kind {
             Self::Identity => "identity",
             Self::Intent => "intent",
             Self::Request => "request",
+            Self::Grafana => "grafana",
         }
     }
+}
+
+/// Where a pipeline's dashboards are, and the login that can remove them; `value` of a [`Kind::Grafana`] row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrafanaRecord {
+    /// Address.
+    pub url: String,
+    /// Organization of user and password; a token belongs to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_id: Option<i64>,
+    /// Secret with the login; never its values.
+    pub credentials: GrafanaCredentials,
+    /// TLS for an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<GrafanaTls>,
+    /// Title that the pipeline gave its folder last.
+    pub folder: String,
 }
 
 /// How far the snapshot of one table has come; `value` of a [`Kind::Snapshot`] row.

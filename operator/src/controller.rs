@@ -26,7 +26,7 @@ use crate::objects::{DEADLINE, ObjectStore};
 use crate::reconcile::Mode;
 use crate::step::Step;
 use crate::validate::validate;
-use crate::{references, revisions, status};
+use crate::{credentials, references, revisions, status};
 
 /// A resource, or what could be read of one that is not valid.
 pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
@@ -109,11 +109,11 @@ async fn reconcile_pipeline(
             .await?;
     }
     let (spec, invalid) = runnable_spec(pipeline, &name, context).await?;
-    let read = references::read(client, &name.namespace, &spec).await;
+    let read = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
     let seen = match (read, deleting) {
         (Ok(references), _) => references,
         // The namespace may be half gone: what was seen last still cleans up.
-        (Err(_), true) => crate::credentials::References::default(),
+        (Err(_), true) => credentials::References::default(),
         (Err(failure), false) => return Err(Error::References(failure)),
     };
     let references = if deleting {

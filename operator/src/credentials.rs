@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clients::grafana::Login;
+use tidemark_crds::ledger::GrafanaRecord;
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, Grafana, GrafanaCredentials,
+    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, GrafanaCredentials,
     KafkaSasl, KeyReference, SaslMechanism,
 };
 use tidemark_runtime::credentials::{Credentials, Secret};
@@ -117,20 +118,36 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
         spec.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
         spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
     ];
-    for authority in authorities.into_iter().flatten() {
-        if let Some(reference) = &authority.secret_key_ref {
-            all.insert((Holder::Secret, reference.name.clone()));
-        }
-        if let Some(reference) = &authority.config_map_key_ref {
-            all.insert((Holder::ConfigMap, reference.name.clone()));
-        }
-    }
+    all.extend(authorities.into_iter().flatten().flat_map(holders));
     for view in &spec.views.extra {
         if let Some(reference) = &view.sql.config_map_key_ref {
             all.insert((Holder::ConfigMap, reference.name.clone()));
         }
     }
     all
+}
+
+/// Where a certificate authority is.
+fn holders(authority: &CertificateAuthority) -> impl Iterator<Item = (Holder, String)> + '_ {
+    let secret = authority.secret_key_ref.iter().map(|key| (Holder::Secret, key.name.clone()));
+    secret.chain(authority.config_map_key_ref.iter().map(|key| (Holder::ConfigMap, key.name.clone())))
+}
+
+/// Names of the Secrets and ConfigMaps that lead to a Grafana which the spec does not name any more.
+pub fn wanted_by_record(record: &GrafanaRecord) -> BTreeSet<(Holder, String)> {
+    let login = (Holder::Secret, record.credentials.secret_name.clone());
+    let authority = record.tls.iter().filter_map(|tls| tls.ca.as_ref()).flat_map(holders);
+    std::iter::once(login).chain(authority).collect()
+}
+
+/// The login and certificate authority for such a Grafana.
+pub fn resolve_record(
+    record: &GrafanaRecord,
+    references: &References,
+) -> Result<(Login, Option<String>), Missing> {
+    let ca = record.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    let organization = record.organization_id.unwrap_or(1);
+    Look { references }.grafana("the former spec.grafana", &record.credentials, organization, ca)
 }
 
 /// What the references of a spec lead to, part by part: one that is missing does not hold up the others.
@@ -217,7 +234,10 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
             .collect(),
         grafana: (spec.grafana.as_ref())
             .and_then(|grafana| Some((grafana, grafana.credentials.as_ref()?)))
-            .map(|(grafana, credentials)| look.grafana(grafana, credentials))
+            .map(|(grafana, credentials)| {
+                let ca = grafana.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+                look.grafana("spec.grafana", credentials, grafana.organization_id, ca)
+            })
             .transpose(),
         reader: (spec.grafana.as_ref())
             .map(|grafana| look.credentials("spec.grafana.reader", &grafana.reader))
@@ -287,23 +307,24 @@ impl Look<'_> {
     /// The login for Grafana's API.
     fn grafana(
         &self,
-        grafana: &Grafana,
+        field: &str,
         credentials: &GrafanaCredentials,
+        organization: i64,
+        ca: Option<&CertificateAuthority>,
     ) -> Result<(Login, Option<String>), Missing> {
-        let field = "spec.grafana.credentials";
+        let login_field = format!("{field}.credentials");
         let value = |key: &str| {
-            let text = self.references.value(Holder::Secret, field, &credentials.secret_name, key)?;
+            let text = self.references.value(Holder::Secret, &login_field, &credentials.secret_name, key)?;
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
         let login = || match (&credentials.token_key, &credentials.username_key, &credentials.password_key) {
             (None, Some(username), Some(password)) => {
                 let account = Credentials::new(value(username)?, value(password)?);
-                Ok(Login::User(account, grafana.organization_id))
+                Ok(Login::User(account, organization))
             }
             (token, _, _) => Ok(Login::Token(Secret::new(value(token.as_deref().unwrap_or("token"))?))),
         };
-        let ca = grafana.tls.as_ref().and_then(|tls| tls.ca.as_ref());
-        Ok((login()?, self.authority("spec.grafana", ca)?))
+        Ok((login()?, self.authority(field, ca)?))
     }
 
     fn kafka(&self, spec: &AnalyticsPipelineSpec) -> Result<Connection, Missing> {

@@ -71,9 +71,20 @@ impl Verb {
     }
 }
 
+/// Which Grafana a write is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Site {
+    /// The one that the spec names.
+    Current,
+    /// One that the spec named before.
+    Former,
+}
+
 /// A write to Grafana.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GrafanaEffect {
+    /// Which Grafana.
+    pub site: Site,
     /// What is done.
     pub verb: Verb,
     /// Segments of the path.

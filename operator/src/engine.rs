@@ -13,6 +13,7 @@ use crate::credentials::{self, References};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::finalize::{self, LeftBehind};
+use crate::former::Opener;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
@@ -117,8 +118,9 @@ impl Engine {
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
+        let former = Opener { references: input.references, clients: &self.grafana };
         let outcome =
-            Box::pin(reconcile(&self.memory, &self.metrics, &subject, &systems, mode, progress)).await;
+            Box::pin(reconcile(&self.memory, &self.metrics, &subject, systems, former, mode, progress)).await;
         let now = Timestamp::now();
         if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);

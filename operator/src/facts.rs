@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{ConnectorRecord, Kind, SnapshotRecord};
+use tidemark_crds::ledger::{ConnectorRecord, GrafanaRecord, Kind, SnapshotRecord};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
@@ -66,6 +66,8 @@ pub struct Observed {
     pub clickhouse: Observation<ClickHouseFacts>,
     /// Grafana: our folder, data source and dashboards.
     pub grafana: Observation<GrafanaFacts>,
+    /// The Grafana that the spec no longer names: what is still there of ours.
+    pub former_grafana: Observation<GrafanaFacts>,
     /// The ClickHouse account that panels query with.
     pub reader: Observation<ReaderFacts>,
     /// Our objects in Kubernetes (in `apply --without-cluster`: in the output folder).
@@ -308,6 +310,8 @@ pub struct LedgerFacts {
     pub intents: BTreeMap<String, String>,
     /// Answered requests.
     pub requests: BTreeMap<String, String>,
+    /// Each Grafana that has objects of the pipeline, by a hash of its address.
+    pub grafanas: BTreeMap<String, GrafanaRecord>,
     /// Version of each row, whatever its value, by the text of its kind and its key.
     pub versions: BTreeMap<(String, String), u64>,
 }
@@ -379,7 +383,9 @@ pub struct GrafanaFacts {
     pub titles: BTreeMap<String, String>,
     /// Uids of all dashboards with our tags and prefix.
     pub ours: BTreeSet<String>,
-    /// Our alert rules by uid; absent: not asked, or this Grafana has no such interface.
+    /// Whether our folder has folders in it; ours are none of them.
+    pub has_subfolders: bool,
+    /// Our alert rules by uid; absent: this Grafana has no such interface, or the login no right to it.
     pub rules: Option<BTreeMap<String, serde_json::Value>>,
 }
 

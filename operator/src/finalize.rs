@@ -8,11 +8,12 @@ use tidemark_crds::pg_quote;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
 use tidemark_crds::quote;
 
+use crate::desired::grafana::place::{self, Leaving};
 use crate::desired::part::is_ours;
 use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
 use crate::desired::{grafana, held, sidecar, views};
-use crate::effect::{ConnectEffect, Effect, KafkaEffect};
+use crate::effect::{ConnectEffect, Effect, KafkaEffect, Site};
 use crate::facts::{ClickHouseFacts, Observation, Observed};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
 
@@ -83,11 +84,20 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         }
     }
     kafka(subject, observed, &mut steps);
+    let names = grafana::Names::new(subject.name, subject.mark);
     if let Some(facts) = observed.grafana.known()
         && policy.grafana == Policy::Delete
     {
-        let names = grafana::Names::new(subject.name, subject.mark);
-        steps.extend(grafana::removal(&names, subject.mark, facts));
+        steps.extend(grafana::removal(&names, subject.mark, facts, Site::Current));
+    }
+    if let Some(facts) = observed.clickhouse.known() {
+        let ledger = &facts.ledger;
+        let leaving = Leaving { spec: subject.spec, names: &names, mark: subject.mark, ledger };
+        if let Some(place) = place::former(subject.spec, ledger) {
+            let part = leaving.former(&place, &observed.former_grafana);
+            steps.extend(part.steps.into_iter().map(|step| Step { needs: vec![], ..step }));
+        }
+        steps.extend(leaving.end(&observed.grafana));
     }
     if let Some(live) = observed.kubernetes.known()
         && policy.grafana == Policy::Delete
@@ -158,7 +168,8 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
         let what = format!("drop state table {target}");
         steps.push(drop_step(Stage::DropTable, what, vec![Fact::SinkDrained], None, drop(target)));
     }
-    if !left.is_empty() || !no_views {
+    // Nor while the ledger says where else dashboards are.
+    if !left.is_empty() || !no_views || place::former(subject.spec, &facts.ledger).is_some() {
         return;
     }
     // The bookkeeping goes last, and only when no other pipeline's tables need it.
@@ -215,6 +226,7 @@ pub fn is_clean(spec: &AnalyticsPipelineSpec, desired_steps: &[Step], observed: 
         && answered(matches!(observed.clickhouse, Observation::Unreachable(_) | Observation::NotAsked))
         && observed.kafka.known().is_none_or(|facts| facts.groups.is_empty())
         && (observed.grafana.known().is_some() || !cleans_grafana(spec))
+        && observed.clickhouse.known().is_none_or(|facts| place::former(spec, &facts.ledger).is_none())
 }
 
 /// Whether the policy has anything removed from Grafana over its API.
@@ -223,25 +235,36 @@ fn cleans_grafana(spec: &AnalyticsPipelineSpec) -> bool {
     called && spec.deletion_policy.grafana == Policy::Delete
 }
 
-/// What is left in Grafana.
+/// What is left in Grafana, and in one that the spec named before.
 fn grafana_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
-    let Some(grafana) = &subject.spec.grafana else {
-        return Vec::new();
-    };
-    let waits = steps.iter().any(|step| step.lane() == Lane::Grafana);
-    if !cleans_grafana(subject.spec) || (observed.grafana.known().is_some() && !waits) {
-        return Vec::new();
-    }
     let names = grafana::Names::new(subject.name, subject.mark);
-    let url = grafana.url.as_deref().unwrap_or_default().trim_end_matches('/');
-    vec![LeftBehind {
-        lane: Lane::Grafana,
-        what: format!("folder {} with its dashboards and data source {}", names.folder, names.prefix),
+    let waits = |lane: Lane| steps.iter().any(|step| step.lane() == lane);
+    let left = |lane: Lane, url: &str| LeftBehind {
+        lane,
+        what: format!(
+            "folder {} with its dashboards and data source {} at {url}",
+            names.folder, names.prefix
+        ),
         command: format!(
             "curl -X DELETE {url}/api/folders/{} && curl -X DELETE {url}/api/datasources/uid/{}",
             names.folder, names.prefix
         ),
-    }]
+    };
+    let mut all = Vec::new();
+    if cleans_grafana(subject.spec)
+        && let Some(place) = place::current(subject.spec)
+        && (observed.grafana.known().is_none() || waits(Lane::Grafana))
+    {
+        all.push(left(Lane::Grafana, &place.record.url));
+    }
+    let former = observed.clickhouse.known().and_then(|facts| place::former(subject.spec, &facts.ledger));
+    if let Some(place) = former
+        && subject.spec.deletion_policy.grafana == Policy::Delete
+        && (observed.former_grafana.known().is_none() || waits(Lane::FormerGrafana))
+    {
+        all.push(left(Lane::FormerGrafana, &place.record.url));
+    }
+    all
 }
 
 /// Lists what is left, the slot first: it holds back write-ahead log until the source's disk is full.

@@ -348,7 +348,9 @@ fn sink(situation: &Situation<'_>) -> Judgement {
 fn dashboards(situation: &Situation<'_>) -> Judgement {
     use ConditionType::DashboardsInSync;
     let Some(grafana) = &situation.spec.grafana else {
-        return judgement(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set");
+        return blocked(situation).unwrap_or_else(|| {
+            judgement(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set")
+        });
     };
     let stages = |stage| {
         matches!(
@@ -375,8 +377,8 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         let system = format!("spec.grafana.reader at clickhouse {}", situation.spec.clickhouse.url);
         return failed(DashboardsInSync, &system, failure);
     }
-    if let Some((reason, message)) = problems(situation, DashboardsInSync) {
-        return judgement(DashboardsInSync, Status::False, reason, message);
+    if let Some(found) = blocked(situation) {
+        return found;
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
         let message = format!("to do: {}", step.what);
@@ -388,12 +390,27 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
     }
     if !situation.kept.is_empty() {
         let message = format!(
-            "changed by hand, and kept since spec.grafana.driftPolicy is Keep: {}",
+            "changed by hand, and kept, also from newer versions of ours, since spec.grafana.driftPolicy is Keep (delete \
+             one in Grafana to get ours): {}",
             situation.kept.join("; ")
         );
         return judgement(DashboardsInSync, Status::True, Reason::Drifted, message);
     }
     as_desired(DashboardsInSync)
+}
+
+/// What stands in the way of dashboards, or of leaving a Grafana that the spec does not name any more.
+fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
+    use ConditionType::DashboardsInSync;
+    if let Some((reason, message)) = problems(situation, DashboardsInSync) {
+        return Some(judgement(DashboardsInSync, Status::False, reason, message));
+    }
+    let mut failures = situation.failures.iter();
+    if let Some((_, what, failure)) = failures.find(|(lane, _, _)| *lane == Lane::FormerGrafana) {
+        return Some(failed(DashboardsInSync, &format!("the former grafana: {what}"), failure));
+    }
+    let step = situation.plan.steps().iter().find(|step| step.lane() == Lane::FormerGrafana)?;
+    Some(judgement(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))
 }
 
 fn fresh(situation: &Situation<'_>, freshness: Option<&Freshness>) -> Judgement {

@@ -18,6 +18,7 @@ pub mod error;
 pub mod events;
 pub mod facts;
 pub mod finalize;
+pub mod former;
 pub mod judge;
 pub mod leader;
 pub mod metrics;

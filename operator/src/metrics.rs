@@ -12,7 +12,7 @@ use crate::step::Lane;
 /// Label of the system that was written to or looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SystemLabel {
-    /// `clickhouse`, `postgres`, `kafka`, `connect`, `kubernetes` or `grafana`.
+    /// `clickhouse`, `postgres`, `kafka`, `connect`, `kubernetes`, `grafana` or `former-grafana`.
     pub system: &'static str,
 }
 
@@ -139,6 +139,7 @@ impl Lane {
             Self::Connect => "connect",
             Self::Kubernetes => "kubernetes",
             Self::Grafana => "grafana",
+            Self::FormerGrafana => "former-grafana",
         }
     }
 }

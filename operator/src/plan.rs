@@ -93,7 +93,7 @@ impl Plan {
                 StepKind::Replace => ('±', "35"),
                 StepKind::Drop => ('-', "31"),
             };
-            let line = format!("{sign} {:<10} {}", format!("{:?}", step.lane()).to_lowercase(), step.what);
+            let line = format!("{sign} {:<10} {}", step.lane().as_str(), step.what);
             if colours {
                 let _ = write!(text, "\x1b[{colour}m{line}\x1b[0m");
             } else {

@@ -6,9 +6,11 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::future::join_all;
 
+use crate::desired::grafana::place;
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
 use crate::facts::{Failure, Observation, Observed};
+use crate::former::Opener;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::step::{Lane, Step};
@@ -68,7 +70,8 @@ pub async fn reconcile(
     memory: &Memory,
     metrics: &Metrics,
     subject: &Subject<'_>,
-    systems: &Systems,
+    mut systems: Systems,
+    former: Opener<'_>,
     mode: Mode,
     progress: &Progress<'_>,
 ) -> Outcome {
@@ -78,7 +81,7 @@ pub async fn reconcile(
     let mut previous = String::new();
     loop {
         outcome.observed = Box::pin(observe::observe(
-            systems,
+            &systems,
             subject.spec,
             subject.name,
             subject.mark,
@@ -91,10 +94,19 @@ pub async fn reconcile(
             incarnation = seen;
             continue;
         }
+        let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
+        if let Some(place) = ledger.and_then(|ledger| place::former(subject.spec, ledger))
+            && systems.former_grafana.as_ref().map(|(known, _)| known) != Some(&place)
+        {
+            // So is where dashboards were before the spec named another Grafana.
+            let access = former.open(&place, subject.name, &systems.objects).await;
+            systems.former_grafana = Some((place, access));
+            continue;
+        }
         outcome.desired = match mode {
             Mode::Delete => finalize::desire(subject, &outcome.observed),
             Mode::Run | Mode::PlanOnly => {
-                Box::pin(desire_with_answers(memory, subject, systems, &outcome.observed)).await
+                Box::pin(desire_with_answers(memory, subject, &systems, &outcome.observed)).await
             }
         };
         let mut lanes = unreachable_lanes(&outcome.observed);
@@ -111,7 +123,7 @@ pub async fn reconcile(
         previous = fingerprint;
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
-        let failed = run_wave(metrics, subject, systems, &wave, &mut outcome.done).await;
+        let failed = run_wave(metrics, subject, &systems, &wave, &mut outcome.done).await;
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }
@@ -202,6 +214,7 @@ fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
         (Lane::Connect, silent(&observed.connect)),
         (Lane::Kubernetes, silent(&observed.kubernetes)),
         (Lane::Grafana, silent(&observed.grafana)),
+        (Lane::FormerGrafana, silent(&observed.former_grafana)),
     ]
     .into_iter()
     .filter_map(|(lane, silent)| silent.then_some(lane))

@@ -1,25 +1,24 @@
-//! Reads the Secrets and ConfigMaps that a spec names, and the cluster's uid. I/O, read only.
+//! Reads the Secrets and ConfigMaps that a pipeline needs, and the cluster's uid. I/O, read only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::Api;
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
-use crate::credentials::{Holder, References, wanted};
+use crate::credentials::{Holder, References};
 use crate::facts::Failure;
 use crate::objects::DEADLINE;
 use crate::observe::kubernetes::{failure, timed_out};
 
-/// Reads every Secret and ConfigMap that `spec` names; those that do not exist are left out.
+/// Reads the Secrets and ConfigMaps that are `wanted`; those that do not exist are left out.
 pub async fn read(
     client: &kube::Client,
     namespace: &str,
-    spec: &AnalyticsPipelineSpec,
+    wanted: BTreeSet<(Holder, String)>,
 ) -> Result<References, Failure> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let reads = wanted(spec).into_iter().map(|(holder, name)| {
+    let reads = wanted.into_iter().map(|(holder, name)| {
         let (secrets, maps) = (secrets.clone(), maps.clone());
         async move {
             let data = async {

@@ -1,6 +1,6 @@
 //! One planned write and the static table that orders all of them. Pure.
 
-use crate::effect::Effect;
+use crate::effect::{Effect, GrafanaEffect, Site};
 
 /// An independent chain of work: one that cannot be reached plans nothing and does not hold up the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +17,8 @@ pub enum Lane {
     Kubernetes,
     /// Folder, data source, dashboards and alert rules.
     Grafana,
+    /// What is left of these where the spec named another Grafana before.
+    FormerGrafana,
 }
 
 /// What a step does to what is there.
@@ -164,13 +166,14 @@ pub struct Step {
 impl Step {
     /// The lane that carries it out: that of its effect's system.
     pub fn lane(&self) -> Lane {
-        match self.effect {
+        match &self.effect {
             Effect::ClickHouse { .. } | Effect::Ledger { .. } | Effect::Fence { .. } => Lane::ClickHouse,
             Effect::Postgres { .. } => Lane::Postgres,
             Effect::Kafka(_) => Lane::Kafka,
             Effect::Connect(_) => Lane::Connect,
             Effect::Kubernetes(_) => Lane::Kubernetes,
-            Effect::Grafana(_) => Lane::Grafana,
+            Effect::Grafana(GrafanaEffect { site: Site::Current, .. }) => Lane::Grafana,
+            Effect::Grafana(GrafanaEffect { site: Site::Former, .. }) => Lane::FormerGrafana,
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::clients::grafana::Grafana;
 use crate::clients::kafka_admin::KafkaAdmin;
 use crate::clients::postgres::PostgresTarget;
 use crate::credentials::{Account, Resolved};
+use crate::desired::grafana::place::Place;
+use crate::effect::Site;
 use crate::facts::{Failure, FailureClass, Observation};
 use crate::objects::ObjectStore;
 
@@ -70,6 +72,8 @@ pub struct Systems {
     pub reader: Access<ClickHouse>,
     /// Grafana's API.
     pub grafana: Access<Grafana>,
+    /// The Grafana that the spec named before and that still has something of the pipeline; the ledger knows it.
+    pub former_grafana: Option<(Place, Access<Grafana>)>,
     /// Kubernetes, or the folder in its place.
     pub objects: ObjectStore,
 }
@@ -110,7 +114,17 @@ impl Systems {
                 }
                 _ => Access::Missing,
             },
+            former_grafana: None,
             objects,
+        }
+    }
+
+    /// The Grafana that a write is for.
+    pub fn grafana(&self, site: Site) -> Result<&Grafana, Failure> {
+        match (site, &self.former_grafana) {
+            (Site::Current, _) => self.grafana.open(),
+            (Site::Former, Some((_, access))) => access.open(),
+            (Site::Former, None) => Access::Missing.open(),
         }
     }
 }

@@ -83,6 +83,7 @@ impl Fixture {
         };
         Observed {
             grafana: Observation::NotAsked,
+            former_grafana: Observation::NotAsked,
             reader: Observation::NotAsked,
             postgres: Observation::Known(PostgresFacts {
                 slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),

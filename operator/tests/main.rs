@@ -5,5 +5,6 @@
 mod deletion;
 mod fixture;
 mod objects;
+mod places;
 mod purity;
 mod status;

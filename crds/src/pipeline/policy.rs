@@ -54,7 +54,7 @@ pub struct DeletionPolicy {
     /// The replication slot and our publication.
     #[serde(default = "delete")]
     pub replication_slot: Policy,
-    /// Dashboards, data source and folder in Grafana.
+    /// Folder, data source, dashboards and alert rules in Grafana, also where the spec named another one before.
     #[serde(default = "delete")]
     pub grafana: Policy,
     /// How long a part that does not answer is tried before it is left behind and named.

@@ -58,7 +58,7 @@ async fn carry_out(
         Effect::Postgres { sql } => postgres::execute(systems.postgres.open()?, sql).await,
         Effect::Kafka(effect) => kafka::execute(systems.kafka.open()?, effect).await,
         Effect::Connect(effect) => connect::execute(systems.connect.open()?, effect).await,
-        Effect::Grafana(effect) => grafana::execute(systems.grafana.open()?, effect).await,
+        Effect::Grafana(effect) => grafana::execute(systems.grafana(effect.site)?, effect).await,
         Effect::Kubernetes(effect) => kubernetes::apply(&systems.objects, name, effect).await,
     }
 }

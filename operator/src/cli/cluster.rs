@@ -11,8 +11,8 @@ use crate::desired::sink_config::Paths;
 use crate::engine::{Engine, Input};
 use crate::objects::ObjectStore;
 use crate::reconcile::Mode;
-use crate::references;
 use crate::validate::validate;
+use crate::{credentials, references};
 
 async fn client() -> anyhow::Result<kube::Client> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -45,7 +45,8 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
     let name = PipelineName::new(namespace, bundle.name.name.clone());
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
     let live = api.get_opt(&name.name).await.context("the AnalyticsPipeline cannot be read")?;
-    let live_references = references::read(&client, &name.namespace, &bundle.pipeline.spec).await;
+    let wanted = credentials::wanted(&bundle.pipeline.spec);
+    let live_references = references::read(&client, &name.namespace, wanted).await;
     if let Ok(live_references) = live_references {
         bundle.references.fill_from(&live_references);
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, StatusCode, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,6 +15,12 @@ use crate::facts::{Failure, FailureClass};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// Pause after the first answer that asks for time without saying how much.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// Longest pause that grows by itself.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Longest pause that an answer can ask for.
+const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +34,33 @@ pub enum Login {
 /// A client of one Grafana; clones share connections and what became of the login.
 ///
 /// Five failed logins lock a user out, people included. So calls go one after another, and after the first 401 none
-/// is sent any more: all that follow fail alike.
+/// is sent any more: all that follow fail alike. One that is overloaded or is being started (429, 502 to 504) is left
+/// alone for as long as it asks, or for a pause that grows.
 #[derive(Clone)]
 pub struct Grafana {
     http: reqwest::Client,
     url: Url,
     login: Login,
     ca: Option<String>,
-    refusal: Arc<tokio::sync::Mutex<Option<Failure>>>,
+    mood: Arc<tokio::sync::Mutex<Mood>>,
+}
+
+/// What the last answers say of the next call.
+#[derive(Debug, Clone, Default)]
+struct Mood {
+    /// The login was refused.
+    refusal: Option<Failure>,
+    /// Grafana asked for time.
+    pause: Option<Pause>,
+}
+
+/// No call before a moment.
+#[derive(Debug, Clone)]
+struct Pause {
+    until: Instant,
+    /// Answers in a row that asked for time.
+    failures: u32,
+    failure: Failure,
 }
 
 /// The client of each pipeline, kept as long as address and login stay: a refused login is not tried again.
@@ -56,9 +82,11 @@ impl Clients {
         }
     }
 
-    /// Forgets a pipeline that is gone.
+    /// Forgets a pipeline that is gone, with the Grafana that it had before.
     pub fn forget(&self, pipeline: &str) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        let of_pipeline =
+            |key: &str| key.strip_prefix(pipeline).is_some_and(|rest| matches!(rest, "" | " former"));
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !of_pipeline(key));
     }
 }
 
@@ -98,7 +126,7 @@ impl Grafana {
         }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
         let ca = ca.map(str::to_owned);
-        Ok(Self { http, url, login, ca, refusal: Arc::default() })
+        Ok(Self { http, url, login, ca, mood: Arc::default() })
     }
 
     fn calls_like(&self, other: &Self) -> bool {
@@ -150,13 +178,22 @@ impl Grafana {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let mut refusal = self.refusal.lock().await;
-        if let Some(failure) = &*refusal {
+        let mut mood = self.mood.lock().await;
+        if let Some(failure) = &mood.refusal {
             return Err(failure.clone());
+        }
+        let failures = mood.pause.as_ref().map_or(0, |pause| pause.failures);
+        if let Some(pause) = mood.pause.as_ref().filter(|pause| Instant::now() < pause.until) {
+            return Err(pause.failure.clone());
         }
         let response = request.send().await.map_err(|error| of_transport(&error))?;
         let status = response.status();
+        let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let bytes = response.bytes().await.map_err(|error| of_transport(&error))?;
+        let pause = pause_after(status, asked, failures);
+        if pause.is_none() {
+            mood.pause = None;
+        }
         if status.is_success() {
             return Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
         }
@@ -169,10 +206,28 @@ impl Grafana {
                 url = self.url.as_str(),
                 "grafana refused the login: it is not tried again until the Secret or the address changes"
             );
-            *refusal = Some(failure.clone());
+            mood.refusal = Some(failure.clone());
+        }
+        if let Some(pause) = pause {
+            mood.pause = Some(Pause {
+                until: Instant::now() + pause,
+                failures: failures.saturating_add(1),
+                failure: failure.clone(),
+            });
         }
         Err(failure)
     }
+}
+
+/// How long a Grafana that answers `status` is left alone: as many seconds as it `asked` for, or twice as long after
+/// each of the `failures` in a row; none where the answer does not ask for time. A plain 500 does not: Grafana gives it
+/// for one data source whose plugin is missing.
+fn pause_after(status: StatusCode, asked: Option<u64>, failures: u32) -> Option<Duration> {
+    if !matches!(status.as_u16(), 429 | 502..=504) {
+        return None;
+    }
+    let growing = FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE);
+    Some(asked.map_or(growing, |seconds| Duration::from_secs(seconds).min(LONGEST_ASKED)))
 }
 
 fn of_transport(error: &reqwest::Error) -> Failure {
@@ -222,7 +277,7 @@ mod tests {
     fn a_client_is_kept_until_address_or_login_change() -> Result<(), Failure> {
         let clients = Clients::default();
         let client = |url: &str, token: &str| Grafana::new(url, Login::Token(Secret::new(token)), None);
-        let same = |a: &Grafana, b: &Grafana| Arc::ptr_eq(&a.refusal, &b.refusal);
+        let same = |a: &Grafana, b: &Grafana| Arc::ptr_eq(&a.mood, &b.mood);
         let first = clients.keep("a", client("http://one", "t")?);
         assert!(same(&first, &clients.keep("a", client("http://one", "t")?)));
         assert!(!same(&first, &clients.keep("b", client("http://one", "t")?)));
@@ -231,6 +286,18 @@ mod tests {
         // The old login again: it may have been made good meanwhile.
         assert!(!same(&first, &clients.keep("a", client("http://one", "t")?)));
         Ok(())
+    }
+
+    #[test]
+    fn a_pause_grows_up_to_a_minute_or_is_as_long_as_it_is_asked_for() {
+        let pause =
+            |status, asked, failures| pause_after(status, asked, failures).map(|pause| pause.as_secs());
+        let busy = StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!([0, 1, 2, 9, 99].map(|failures| pause(busy, None, failures)), [2, 4, 8, 60, 60].map(Some));
+        assert_eq!(pause(StatusCode::TOO_MANY_REQUESTS, Some(17), 0), Some(17));
+        assert_eq!(pause(StatusCode::TOO_MANY_REQUESTS, Some(86_400), 0), Some(300));
+        assert_eq!(pause(StatusCode::INTERNAL_SERVER_ERROR, Some(17), 0), None);
+        assert_eq!(pause(StatusCode::UNAUTHORIZED, None, 3), None);
     }
 
     #[test]

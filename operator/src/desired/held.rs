@@ -6,7 +6,7 @@ use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::names::PipelineName;
 
-use super::grafana::{folder_fact, source_fact};
+use super::grafana::{folder_fact, place, source_fact};
 use crate::facts::Observed;
 use crate::problem::Problem;
 use crate::step::{Fact, Step};
@@ -43,6 +43,8 @@ pub fn held(
         for view in facts.objects.keys() {
             add(Fact::View(view.clone()), true);
         }
+        // A step that writes it down gives it.
+        add(place::fact(), true);
     }
     if let Some(facts) = observed.postgres.known() {
         let fit = !problems.iter().any(|p| p.condition == ConditionType::SourceReady && p.object.is_none());

@@ -1,8 +1,8 @@
 //! What should be there, built from the spec and from facts. Pure.
 
 pub mod access;
-pub mod alerts;
 pub mod connector;
+mod dashboards;
 pub mod disruption;
 pub mod grafana;
 pub mod held;

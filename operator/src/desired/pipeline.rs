@@ -7,15 +7,14 @@ use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::{PipelineName, Topics, short_hash};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
 
 use super::part::{Part, hash_in, is_ours};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, grafana, held, history, layouts, publication, sidecar, snapshots, tables, topics,
-    views,
+    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, tables, topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
@@ -115,7 +114,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
         desired.steps.extend(history::step(database, &subject.name.to_string(), &observed.connect, last));
-        dashboards(subject, observed, clickhouse, answers, &mut desired);
+        dashboards::desire(subject, observed, clickhouse, answers, &mut desired);
     }
     if let Some(kafka) = observed.kafka.known()
         && !sources.is_empty()
@@ -135,14 +134,14 @@ pub fn dead_letter_topic(spec: &AnalyticsPipelineSpec) -> String {
 }
 
 impl Desired {
-    fn take(&mut self, condition: ConditionType, part: Part) {
+    pub(super) fn take(&mut self, condition: ConditionType, part: Part) {
         self.steps.extend(part.steps);
         for problem in part.problems {
             self.problem(condition, problem);
         }
     }
 
-    fn problem(&mut self, condition: ConditionType, problem: super::part::Problem) {
+    pub(super) fn problem(&mut self, condition: ConditionType, problem: super::part::Problem) {
         let super::part::Problem { object, reason, message } = problem;
         let found = match object.as_str() {
             "source" | "connector" | "" => Problem::of_all(condition, reason, message),
@@ -323,7 +322,7 @@ fn held_back(
     desired: &mut Desired,
 ) -> BTreeSet<String> {
     let mut held = BTreeSet::new();
-    let boards = wanted_dashboards(subject, facts).0;
+    let boards = dashboards::wanted(subject, facts).0;
     for view in all {
         let changed = facts.objects.get(&view.name).is_some_and(|object| {
             is_ours(&object.comment, subject.mark) && hash_in(&object.comment, subject.mark) != view.hash
@@ -368,21 +367,6 @@ fn held_back(
 /// Whether a query names a view.
 fn reads(sql: &str, view: &str) -> bool {
     sql.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == view)
-}
-
-/// The dashboards that should be there, and what keeps others from it.
-fn wanted_dashboards(
-    subject: &Subject<'_>,
-    clickhouse: &ClickHouseFacts,
-) -> (Vec<(String, Dashboard)>, Vec<super::part::Problem>) {
-    let Some(part) = &subject.spec.grafana else {
-        return (Vec::new(), Vec::new());
-    };
-    let names = grafana::Names::new(subject.name, subject.mark);
-    let extra: BTreeMap<String, String> = (subject.resolved.dashboards.iter())
-        .filter_map(|(name, text)| Some((name.clone(), text.as_ref().ok()?.clone())))
-        .collect();
-    grafana::wanted(subject.spec, part, &names, &extra, clickhouse.has_query_log)
 }
 
 fn sink(
@@ -494,94 +478,4 @@ fn change_data_capture(
         request: subject.requests.get("resnapshot").map(String::as_str),
     });
     desired.take(ConditionType::SourceReady, snapshots);
-}
-
-/// Grafana: what differs, and whether each panel answers to the account that it will be asked by.
-fn dashboards(
-    subject: &Subject<'_>,
-    observed: &Observed,
-    clickhouse: &ClickHouseFacts,
-    answers: &BTreeMap<String, Probe>,
-    desired: &mut Desired,
-) {
-    let by_sidecar = subject.spec.grafana.as_ref().is_some_and(|part| part.mode == GrafanaMode::Sidecar);
-    if let Some(live) = observed.kubernetes.known()
-        && !by_sidecar
-    {
-        desired.steps.extend(sidecar::removal(live, &[]));
-    }
-    let (Some(part), Ok(Some(reader)), Ok(account)) =
-        (&subject.spec.grafana, &subject.resolved.reader, &subject.resolved.clickhouse)
-    else {
-        return;
-    };
-    let condition = ConditionType::DashboardsInSync;
-    let names = grafana::Names::new(subject.name, subject.mark);
-    let (all, problems) = wanted_dashboards(subject, clickhouse);
-    for problem in problems {
-        desired.problem(condition, problem);
-    }
-    if let Some(facts) = observed.grafana.known() {
-        let input = grafana::GrafanaInput {
-            spec: subject.spec,
-            grafana: part,
-            mark: subject.mark,
-            names: &names,
-            reader,
-            key: account.credentials.password.expose(),
-            facts,
-            dashboards: &all,
-            views: &desired.views,
-        };
-        let comparison = grafana::compare(&input);
-        desired.kept = comparison.kept;
-        desired.take(condition, comparison.part);
-    }
-    if let Some(live) = observed.kubernetes.known()
-        && part.mode == GrafanaMode::Sidecar
-    {
-        let input = sidecar::SidecarInput {
-            name: subject.name,
-            uid: subject.uid.filter(|_| subject.spec.deletion_policy.grafana == Policy::Delete),
-            spec: subject.spec,
-            grafana: part,
-            names: &names,
-            reader,
-            dashboards: &all,
-            views: &desired.views,
-            live,
-        };
-        let part = sidecar::compare(&input);
-        desired.take(condition, part);
-    }
-    let Some(facts) = observed.reader.known() else {
-        return;
-    };
-    let database = &subject.spec.clickhouse.database;
-    if let Some(problem) = grafana::reader_problem(&reader.username, database, facts) {
-        desired.problem(condition, problem);
-        return;
-    }
-    // Panels are asked of the views as they should be, once these are there.
-    desired.panels_open = true;
-    if desired.steps.iter().any(|step| step.stage <= Stage::View) || desired.views.is_empty() {
-        return;
-    }
-    let views: String = (desired.views.iter())
-        .filter_map(|view| clickhouse.objects.get(view))
-        .map(|object| object.comment.as_str())
-        .collect();
-    desired.panels_open = false;
-    for (name, dashboard) in all {
-        let hash = short_hash(&format!("{} {views} {} {database}", dashboard.model, reader.username));
-        if let Some(Probe::Panels(faults)) = answers.get(&hash) {
-            for fault in faults {
-                let message = format!("dashboard {name}, {fault}");
-                desired.problem(condition, super::part::Problem::new(&name, Reason::PanelFailed, message));
-            }
-        } else {
-            desired.panels_open = true;
-            desired.questions.push(Question { hash, asked: Asked::Panels(name, dashboard) });
-        }
-    }
 }

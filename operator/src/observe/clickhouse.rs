@@ -358,6 +358,10 @@ fn ledger_facts(rows: Vec<LedgerRow>) -> LedgerFacts {
             facts.intents.insert(row.key.clone(), text());
         } else if is(Kind::Request) {
             facts.requests.insert(row.key.clone(), text());
+        } else if is(Kind::Grafana)
+            && let Ok(record) = serde_json::from_value(value)
+        {
+            facts.grafanas.insert(row.key, record);
         }
     }
     facts

@@ -54,10 +54,14 @@ async fn facts(client: &Grafana, question: &GrafanaQuestion) -> Result<GrafanaFa
     }
     facts.dashboards = dashboards(client, question).await?;
     search(client, question, folder.as_ref(), &mut facts).await?;
-    facts.folder = folder;
-    if question.alerts {
-        facts.rules = rules(client, question).await?;
+    if folder.is_some() {
+        facts.has_subfolders = has_subfolders(client, &question.folder_uid).await?;
     }
+    facts.folder = folder;
+    facts.rules = match rules(client, question).await {
+        Err(failure) if !question.alerts && failure.class == FailureClass::Permission => None,
+        other => other?,
+    };
     Ok(facts)
 }
 
@@ -126,6 +130,15 @@ async fn search(
         .map(|found| (slug(&text(&found["title"])), text(&found["uid"])))
         .collect();
     Ok(())
+}
+
+/// Whether somebody made folders in ours. A Grafana that has none within others ignores the parameter without a word
+/// and gives all folders, ours among them.
+async fn has_subfolders(client: &Grafana, uid: &str) -> Result<bool, Failure> {
+    let query = [("parentUid", uid), ("limit", "1000")];
+    let inside = client.get(&["api", "folders"], &query).await?.unwrap_or_default();
+    let ignored = items(&inside).any(|folder| text(&folder["uid"]) == uid);
+    Ok(!ignored && items(&inside).next().is_some())
 }
 
 async fn rules(

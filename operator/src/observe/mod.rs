@@ -13,8 +13,8 @@ use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use self::kafka::KafkaQuestion;
-use crate::desired::grafana::Names;
-use crate::facts::Observed;
+use crate::desired::grafana::{Names, leaving, question};
+use crate::facts::{Observation, Observed};
 use crate::systems::{Access, Systems};
 
 /// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
@@ -29,12 +29,13 @@ pub async fn observe(
     let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
     let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();
     let topics = Topics { prefix: &spec.kafka.topic_prefix };
-    let question = KafkaQuestion {
+    let kafka_question = KafkaQuestion {
         table_topics: sources.iter().map(|source| topics.table(source)).collect(),
         prefix: spec.kafka.topic_prefix.clone(),
         group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),
     };
+    let names = Names::new(name, mark);
     let (publication, slot, connector, pipeline) =
         (name.publication(), name.replication_slot(), name.connector(), name.to_string());
     let postgres = async {
@@ -45,7 +46,7 @@ pub async fn observe(
     };
     let kafka = async {
         match &systems.kafka {
-            Access::Open(admin) => kafka::observe(admin, &question).await,
+            Access::Open(admin) => kafka::observe(admin, &kafka_question).await,
             closed => closed.closed(),
         }
     };
@@ -65,11 +66,17 @@ pub async fn observe(
     };
     let grafana = async {
         match (&systems.grafana, &spec.grafana) {
-            (Access::Open(client), Some(part)) => {
-                let names = Names::new(name, mark);
-                grafana::observe(client, &crate::desired::grafana::question(part, &names)).await
-            }
+            (Access::Open(client), Some(part)) => grafana::observe(client, &question(part, &names)).await,
             (closed, _) => closed.closed(),
+        }
+    };
+    let former_grafana = async {
+        match &systems.former_grafana {
+            Some((place, Access::Open(client))) => {
+                grafana::observe(client, &leaving(&place.record.folder, &names)).await
+            }
+            Some((_, closed)) => closed.closed(),
+            None => Observation::NotAsked,
         }
     };
     let reader = async {
@@ -79,14 +86,15 @@ pub async fn observe(
         }
     };
     let kubernetes = kubernetes::observe(&systems.objects, name);
-    let (postgres, kafka, connect, clickhouse, grafana, reader, kubernetes) = tokio::join!(
+    let (postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes) = tokio::join!(
         Box::pin(postgres),
         Box::pin(kafka),
         Box::pin(connect),
         Box::pin(clickhouse),
         Box::pin(grafana),
+        Box::pin(former_grafana),
         Box::pin(reader),
         kubernetes
     );
-    Observed { postgres, kafka, connect, clickhouse, grafana, reader, kubernetes }
+    Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes }
 }

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::duration;
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::names::short_hash;
+use tidemark_crds::pipeline::{Alerts, AnalyticsPipelineSpec, DriftPolicy};
 
-use super::grafana::{Comparison, GrafanaInput, folder_fact, source_fact};
-use super::part::Problem;
+use super::removal::drop_rule;
+use super::{
+    Comparison, GrafanaInput, MOST_FIELDS, Problem, REVERT, folder_fact, request, seconds, source_fact,
+};
 use crate::dashboards::subset;
-use crate::effect::{Effect, GrafanaEffect, Verb};
+use crate::effect::{Site, Verb};
 use crate::step::{Stage, StepKind};
 
 /// A rule: what is asked, and above which value it fires.
@@ -20,11 +22,6 @@ struct Rule {
     above: f64,
     wait: &'static str,
     severity: &'static str,
-}
-
-fn seconds(text: &str) -> f64 {
-    let ms = duration::milliseconds(text).unwrap_or(0);
-    f64::from(u32::try_from(ms).unwrap_or(u32::MAX)) / 1000.0
 }
 
 fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
@@ -136,40 +133,71 @@ pub fn queries(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<(String, S
     rules(spec, views).into_iter().map(|rule| (rule.title.to_owned(), rule.sql)).collect()
 }
 
-/// Compares the rules with what they should be.
-pub fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
+/// Compares the rules with what they should be, and removes those that are no longer wanted.
+pub(super) fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
+    let enabled = input.grafana.alerts == Alerts::Enabled;
     let Some(live) = &input.facts.rules else {
-        let message = format!(
-            "spec.grafana.alerts: grafana {} has no interface for alert rules: use 9.4 or newer, or set alerts to \
-             Disabled",
-            input.facts.version
-        );
-        out.part.problems.push(Problem::new("alerts", Reason::RemoteError, message));
+        if enabled {
+            let message = format!(
+                "spec.grafana.alerts: grafana {} has no interface for alert rules: use 9.4 or newer, or set alerts to \
+                 Disabled",
+                input.facts.version
+            );
+            out.part.problems.push(Problem::new("alerts", Reason::RemoteError, message));
+        }
         return;
     };
-    for rule in rules(input.spec, input.views) {
-        let wanted = body(input, &rule);
-        let uid = wanted["uid"].as_str().unwrap_or_default().to_owned();
-        let (verb, path, kind, what) = match live.get(&uid) {
-            None => (Verb::Post, vec![], StepKind::Create, format!("create alert rule {}", rule.name)),
-            Some(live) => {
-                let fields = subset::differences(live, &wanted, 5);
-                if fields.is_empty() {
-                    continue;
-                }
-                let what = format!("revert alert rule {} in Grafana: {}", rule.name, fields.join(", "));
-                (Verb::Put, vec![uid.clone()], StepKind::Change, what)
-            }
-        };
-        let mut full = ["api", "v1", "provisioning", "alert-rules"].map(str::to_owned).to_vec();
-        full.extend(path);
-        let effect = Effect::Grafana(GrafanaEffect {
-            verb,
-            path: full,
-            body: Some(wanted),
-            password: None,
-            uid: None,
-        });
-        out.part.step((Stage::AlertRule, kind), what, vec![folder_fact(), source_fact()], None, effect);
+    let wanted: Vec<Value> = if enabled {
+        rules(input.spec, input.views).iter().map(|rule| body(input, rule)).collect()
+    } else {
+        Vec::new()
+    };
+    for rule in &wanted {
+        one_rule(input, rule, live.get(uid_of(rule)), out);
     }
+    let gone = live.keys().filter(|uid| !wanted.iter().any(|rule| uid_of(rule) == uid.as_str()));
+    out.part.steps.extend(gone.map(|uid| drop_rule(uid, Site::Current)));
+}
+
+fn uid_of(rule: &Value) -> &str {
+    rule["uid"].as_str().unwrap_or_default()
+}
+
+fn one_rule(input: &GrafanaInput<'_>, wanted: &Value, live: Option<&Value>, out: &mut Comparison) {
+    let title = &wanted["title"];
+    let mut path = ["api", "v1", "provisioning", "alert-rules"].to_vec();
+    let needs = vec![folder_fact(), source_fact()];
+    let Some(live) = live else {
+        let effect = request(Site::Current, Verb::Post, &path, Some(signed(wanted)));
+        let what = format!("create alert rule {title} in Grafana");
+        out.part.step((Stage::AlertRule, StepKind::Create), what, needs, None, effect);
+        return;
+    };
+    let fields = subset::differences(live, wanted, MOST_FIELDS);
+    if fields.is_empty() {
+        return;
+    }
+    let fields = fields.join(", ");
+    let by_hand = live["data"][1]["model"]["tidemark"].as_str().is_none_or(|hash| hash == hash_of(wanted));
+    if by_hand && input.grafana.drift_policy == DriftPolicy::Keep {
+        out.kept.push(format!("alert rule {title}: {fields}"));
+        return;
+    }
+    path.push(uid_of(wanted));
+    let effect = request(Site::Current, Verb::Put, &path, Some(signed(wanted)));
+    let verb = if by_hand { REVERT } else { "change" };
+    let what = format!("{verb} alert rule {title} in Grafana: {fields}");
+    out.part.step((Stage::AlertRule, StepKind::Change), what, needs, None, effect);
+}
+
+fn hash_of(rule: &Value) -> String {
+    short_hash(&rule.to_string())
+}
+
+/// The rule with its hash in the one place of it that Grafana stores as it is and shows to nobody: the model of an
+/// expression. A difference from a rule that has the hash of today's was made by hand.
+fn signed(rule: &Value) -> Value {
+    let mut signed = rule.clone();
+    signed["data"][1]["model"]["tidemark"] = json!(hash_of(rule));
+    signed
 }
