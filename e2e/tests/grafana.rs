@@ -4,19 +4,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::{Value, json};
+use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_e2e::chain::{Chain, secret, secrets, shop};
 use tidemark_e2e::grafana::{ADMIN, Grafana, TOKEN, Version};
 use tidemark_e2e::stack::{Stack, User, shared, wait_until};
-
-use tidemark_crds::names::PipelineName;
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_operator::clients::grafana::{Grafana as Client, Login};
-use tidemark_operator::desired::grafana::{self as desired, GrafanaInput, Names};
-use tidemark_operator::desired::part::Part;
+use tidemark_operator::config::DEFAULT_SINK_IMAGE;
+use tidemark_operator::credentials::{Holder, References};
+use tidemark_operator::desired::sink_config::Paths;
+use tidemark_operator::engine::{Engine, Input};
 use tidemark_operator::facts::FailureClass;
-use tidemark_operator::observe::grafana::observe;
-use tidemark_runtime::credentials::{Credentials, Secret};
+use tidemark_operator::objects::ObjectStore;
+use tidemark_operator::reconcile::Mode;
+use tidemark_runtime::credentials::Secret;
 
 use crate::outages::{open_shop, orders};
 
@@ -26,6 +30,8 @@ mod real;
 mod sidecar;
 
 const READY: Duration = Duration::from_mins(2);
+/// Reconciles without a change.
+const RECONCILES: u32 = 1000;
 /// The reader's password, looked for everywhere it must not be.
 const CANARY: &str = "dashboards-pw";
 
@@ -219,65 +225,216 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
     let stack = shared().await?;
     let grafana = Grafana::start(Version::Modern).await?;
     open_shop(stack, NAME).await?;
-    let manifest = with_dashboards(stack, NAME, &grafana, |part| part["driftPolicy"] = json!("Keep"));
-    let chain = Chain::prepare(stack, NAME, &objects(manifest))?;
+    let manifest = |change: fn(&mut Value)| {
+        with_dashboards(stack, NAME, &grafana, |part| {
+            part["driftPolicy"] = json!("Keep");
+            part["alerts"] = json!("Enabled");
+            change(part);
+        })
+    };
+    let chain = Chain::prepare(stack, NAME, &objects(manifest(|_| {})))?;
     chain.start().await?;
     in_sync(&chain).await?;
-    let executive =
-        grafana.with(|state| state.dashboards().into_keys().find(|uid| uid.ends_with("-executive")));
-    let executive = executive.unwrap_or_default();
-    grafana
-        .with(|state| state.save_in_browser(&executive, |model| model["panels"][0]["title"] = json!("Mine")));
+    let (executive, products) = (uid(&grafana, "-executive")?, uid(&grafana, "-products")?);
+    let rule = grafana.with(|state| state.rules()).into_iter().find(|uid| uid.ends_with("-stale"));
+    let rule = rule.context("no rule")?;
+    grafana.with(|state| {
+        state.save_in_browser(&executive, |model| model["panels"][0]["title"] = json!("Mine"));
+        state.rename_folder(&format!("Shop {NAME}"), "My folder");
+        state.edit_rule(&rule, |rule| rule["for"] = json!("1h"));
+    });
     let message = chain.wait_condition("DashboardsInSync", "True", "Drifted", READY).await?;
-    assert!(message.contains("executive") && message.contains("panels[0].title"), "{message}");
+    for kept in ["executive", "panels[0].title", "folder: title", "alert rule"] {
+        assert!(message.contains(kept), "{kept} is not in {message}");
+    }
+
+    // The pipeline's own next version: what nobody touched follows, what somebody changed waits and is named.
+    chain.write(&objects(manifest(|part| part["dashboards"] = json!({"refresh": "1m"}))))?;
+    let refresh = |uid: &str| grafana.with(|state| state.dashboards()[uid]["refresh"].clone());
+    wait_until(READY, "the dashboard that nobody touched to follow", || async {
+        Ok((refresh(&products) == "1m").then_some(()))
+    })
+    .await?;
+    // Whoever follows is written in the order of the boards: the executive one had its turn before the products.
+    assert_eq!(refresh(&executive), "30s");
     assert_eq!(grafana.with(|state| state.dashboards()[&executive]["panels"][0]["title"].clone()), "Mine");
+    assert_eq!(grafana.with(|state| state.folders()), ["My folder"]);
+
+    // A title that the spec asks for anew is no change by hand.
+    chain.write(&objects(manifest(|part| part["folder"] = json!("Ours, renamed"))))?;
+    wait_until(READY, "the folder to follow the spec", || async {
+        Ok((grafana.with(|state| state.folders()) == ["Ours, renamed"]).then_some(()))
+    })
+    .await?;
+
+    // Another policy puts all of it right.
+    chain.write(&objects(manifest(|part| part["driftPolicy"] = json!("Revert"))))?;
+    in_sync(&chain).await?;
+    assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {NAME}")]);
+    assert_eq!(grafana.with(|state| state.dashboards()[&executive]["panels"][0]["title"].clone()), "Revenue");
+
+    // Rules that are not wanted go.
+    chain.write(&objects(manifest(|part| part["alerts"] = json!("Disabled"))))?;
+    wait_until(READY, "the rules to go", || async {
+        Ok(grafana.with(|state| state.rules().is_empty()).then_some(()))
+    })
+    .await
+}
+
+/// Uid of the dashboard that ends like this.
+fn uid(grafana: &Grafana, end: &str) -> anyhow::Result<String> {
+    let found = grafana.with(|state| state.dashboards().into_keys().find(|uid| uid.ends_with(end)));
+    found.with_context(|| format!("no dashboard {end}"))
+}
+
+/// How much is there: dashboards, data sources, folders, rules.
+fn amounts(grafana: &Grafana) -> [usize; 4] {
+    grafana.with(|state| {
+        [state.dashboards().len(), state.sources().len(), state.folders().len(), state.rules().len()]
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()> {
+    const NAME: &str = "boards_moved";
+    let stack = shared().await?;
+    let (first, second) = (Grafana::start(Version::Modern).await?, Grafana::start(Version::Modern).await?);
+    open_shop(stack, NAME).await?;
+    let at =
+        |grafana: &Grafana| with_dashboards(stack, NAME, grafana, |part| part["alerts"] = json!("Enabled"));
+    let without = || {
+        let mut manifest = at(&first);
+        manifest["spec"].as_object_mut().map(|spec| spec.remove("grafana"));
+        objects(manifest)
+    };
+    let chain = Chain::prepare(stack, NAME, &objects(at(&first)))?;
+    chain.start().await?;
+    in_sync(&chain).await?;
+    let full = amounts(&first);
+    assert_eq!(full, [6, 1, 1, 5]);
+
+    // To another one: made there, then gone here.
+    chain.write(&objects(at(&second)))?;
+    wait_until(READY, "the dashboards to move", || async {
+        Ok(((amounts(&first), amounts(&second)) == ([0; 4], full)).then_some(()))
+    })
+    .await?;
+    in_sync(&chain).await?;
+
+    // The same server by another address: nothing goes, and no dashboard gets a new version.
+    let versions = |grafana: &Grafana| {
+        let mut all = grafana.with(|state| state.versions());
+        all.retain(|uid, _| uid.matches('-').count() > 1);
+        all
+    };
+    let before = versions(&second);
+    assert_eq!(before.len(), 6);
+    let mut alias = at(&second);
+    alias["spec"]["grafana"]["url"] = json!(second.url().replace("127.0.0.1", "localhost"));
+    chain.write(&objects(alias))?;
+    let place =
+        |grafana: &Grafana| grafana.with(|state| state.sources()[0]["jsonData"]["tidemark"]["place"].clone());
+    let old = place(&second);
+    wait_until(READY, "the data source to say where it is", || async {
+        Ok((place(&second) != old).then_some(()))
+    })
+    .await?;
+    in_sync(&chain).await?;
+    assert_eq!((amounts(&second), versions(&second)), (full, before));
+
+    // One that is down is named until it is back, and does not hold up the next.
+    second.stop().await;
+    chain.write(&objects(at(&first)))?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "LeftBehind", READY).await?;
+    assert!(message.contains("localhost") && message.contains("spec.deletionPolicy.grafana"), "{message}");
+    wait_until(READY, "the dashboards to be made at the first again", || async {
+        Ok((amounts(&first) == full).then_some(()))
+    })
+    .await?;
+    second.restart().await?;
+    in_sync(&chain).await?;
+    assert_eq!(amounts(&second), [0; 4]);
+
+    // Without a Grafana: what others put into the folder stays with it.
+    let folder = uid(&first, "-executive")?.replace("-executive", "-folder");
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let theirs = json!({"uid": "theirs", "title": "Theirs", "parentUid": folder});
+    let made = client.post(format!("{}/api/folders", first.url())).bearer_auth(TOKEN).json(&theirs);
+    made.send().await?.error_for_status()?;
+    chain.write(&without())?;
+    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
+    assert_eq!(amounts(&first), [0, 0, 2, 0]);
+
+    // Kept by policy, and given up: nothing is asked of it any more.
+    chain.write(&objects(at(&second)))?;
+    in_sync(&chain).await?;
+    let mut kept = without();
+    kept[0]["spec"]["deletionPolicy"] = json!({"grafana": "Retain"});
+    chain.write(&kept)?;
+    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
+    chain.operator().stop().await?;
+    let calls = second.with(|state| state.calls());
+    chain.apply_once().await?;
+    assert_eq!((amounts(&second), second.with(|state| state.calls())), (full, calls));
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_looks_without_a_change_plan_no_write() -> anyhow::Result<()> {
+async fn a_thousand_reconciles_without_a_change_write_nothing() -> anyhow::Result<()> {
     const NAME: &str = "boards_quiet";
     let stack = shared().await?;
     let grafana = Grafana::start(Version::Modern).await?;
     open_shop(stack, NAME).await?;
     let manifest = with_dashboards(stack, NAME, &grafana, |part| part["alerts"] = json!("Enabled"));
-    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    let all = objects(manifest.clone());
+    let chain = Chain::prepare(stack, NAME, &all)?;
     chain.start().await?;
     chain.wait_ready(READY).await?;
     chain.operator().stop().await?;
+    // What it found last is written down.
+    chain.apply_once().await?;
     let before = grafana.with(|state| (state.writes(), state.versions()));
 
-    let spec: AnalyticsPipelineSpec = serde_json::from_value(manifest["spec"].clone())?;
-    let part = spec.grafana.clone().unwrap_or_else(|| unreachable!("the manifest has it"));
-    let name = PipelineName::new("local", manifest["metadata"]["name"].as_str().unwrap_or_default());
-    let mark = name.mark("local");
-    let names = Names::new(&name, &mark);
-    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
-        .map_err(|failure| anyhow::anyhow!(failure.message))?;
-    let views: Vec<String> =
-        ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend", "connector_history"]
-            .map(str::to_owned)
-            .into();
-    let (dashboards, problems) = desired::wanted(&spec, &part, &names, &BTreeMap::new(), true);
-    anyhow::ensure!(problems.is_empty(), "{problems:?}");
-    let reader = Credentials::new(User::Dashboards.name(), CANARY);
-    for look in 0..1000 {
-        let observed = observe(&client, &desired::question(&part, &names)).await;
-        let facts = observed.known().ok_or_else(|| anyhow::anyhow!("look {look}: {observed:?}"))?;
-        let input = GrafanaInput {
-            spec: &spec,
-            grafana: &part,
-            mark: &mark,
-            names: &names,
-            reader: &reader,
-            key: User::Tidemark.password(),
-            facts,
-            dashboards: &dashboards,
-            views: &views,
-        };
-        let comparison = desired::compare(&input);
-        anyhow::ensure!(comparison.part == Part::default(), "look {look}: {:?}", comparison.part);
+    let mut references = References::default();
+    for object in all.iter().filter(|object| object["kind"] == "Secret") {
+        let data = serde_json::from_value(object["stringData"].clone())?;
+        references.insert(Holder::Secret, object["metadata"]["name"].as_str().unwrap_or_default(), data);
     }
+    let spec: AnalyticsPipelineSpec = serde_json::from_value(manifest["spec"].clone())?;
+    let status: AnalyticsPipelineStatus = serde_json::from_value(chain.status()?)?;
+    let name = PipelineName::new("local", manifest["metadata"]["name"].as_str().unwrap_or_default());
+    let out = chain.manifests().parent().map(std::path::Path::to_owned).context("a folder")?;
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    let paths = Paths { config: text(&out), secrets: text(&out.join("secrets")) };
+    let annotations = BTreeMap::new();
+    let engine = Engine::default();
+    let input = Input {
+        name: &name,
+        uid: None,
+        generation: status.observed_generation.unwrap_or(1),
+        spec: &spec,
+        invalid: None,
+        annotations: &annotations,
+        references: &references,
+        objects: ObjectStore::Folder(chain.manifests()),
+        cluster: "local",
+        paths: &paths,
+        image: DEFAULT_SINK_IMAGE,
+        before: &status,
+        mode: Mode::Run,
+    };
+    let start = std::time::Instant::now();
+    for number in 0..RECONCILES {
+        let report = Box::pin(engine.run(&input, &|_, _| {})).await;
+        anyhow::ensure!(report.outcome.done.is_empty(), "reconcile {number}: {:?}", report.outcome.done);
+        anyhow::ensure!(
+            report.outcome.plan.is_empty(),
+            "reconcile {number}: {}",
+            report.outcome.plan.render(false)
+        );
+    }
+    let took = start.elapsed().as_secs_f64();
+    println!("{RECONCILES} reconciles wrote nothing, {:.0} ms each", took * 1000.0 / f64::from(RECONCILES));
     assert_eq!(before, grafana.with(|state| (state.writes(), state.versions())));
     Ok(())
 }

@@ -55,6 +55,8 @@ struct Folder {
     uid: String,
     title: String,
     version: i64,
+    /// Uid of the folder that it is in; only newer versions have folders in folders.
+    parent: Option<String>,
 }
 
 /// A dashboard and its history.
@@ -191,7 +193,22 @@ impl State {
         json!([sources, dashboards, self.rules]).to_string()
     }
 
-    /// Removes everything, as someone with a mouse can.
+    /// Renames a folder as someone with a mouse can.
+    pub fn rename_folder(&mut self, title: &str, other: &str) {
+        if let Some(folder) = self.folders.iter_mut().find(|folder| folder.title == title) {
+            other.clone_into(&mut folder.title);
+            folder.version += 1;
+        }
+    }
+
+    /// Changes an alert rule as someone without a mouse can: the page of a rule that came over the API is locked.
+    pub fn edit_rule(&mut self, uid: &str, edit: impl FnOnce(&mut Value)) {
+        if let Some(rule) = self.rules.get_mut(uid) {
+            edit(rule);
+        }
+    }
+
+    /// Removes a data source, as someone with a mouse can.
     pub fn remove_source(&mut self, uid: &str) {
         self.sources.retain(|source| source["uid"] != uid);
     }
@@ -306,9 +323,7 @@ impl State {
                 .collect::<Vec<_>>()
         };
         match (request.method.as_str(), path) {
-            ("GET", ["api", "folders"]) => {
-                ok(self.folders.iter().map(|folder| self.shown_folder(folder)).collect())
-            }
+            ("GET", ["api", "folders"]) => self.folders_in(parameter("parentUid").first().cloned()),
             ("POST", ["api", "folders"]) => self.make_folder(&body),
             ("GET", ["api", "folders", uid]) => match self.folders.iter().find(|folder| folder.uid == *uid) {
                 Some(folder) => ok(self.shown_folder(folder)),
@@ -394,6 +409,13 @@ impl State {
                "url": format!("/dashboards/f/{}/{}", folder.uid, slug(&folder.title))})
     }
 
+    /// The folders at the top, or those in another; an old server has none of these and ignores the parameter.
+    fn folders_in(&self, parent: Option<String>) -> Answer {
+        let parent = parent.filter(|_| self.version == Version::Modern);
+        let inside = self.folders.iter().filter(|folder| folder.parent == parent);
+        ok(inside.map(|folder| self.shown_folder(folder)).collect())
+    }
+
     fn make_folder(&mut self, body: &Value) -> Answer {
         let (uid, title) = (text(&body["uid"]), text(&body["title"]));
         if title.is_empty() {
@@ -412,7 +434,9 @@ impl State {
                 "a folder or dashboard in the general folder with the same name already exists",
             );
         }
-        let folder = Folder { id: self.id(), uid, title, version: 1 };
+        let parent = body["parentUid"].as_str().map(str::to_owned);
+        let parent = parent.filter(|_| self.version == Version::Modern);
+        let folder = Folder { id: self.id(), uid, title, version: 1, parent };
         let shown = self.shown_folder(&folder);
         self.folders.push(folder);
         ok(shown)
@@ -438,6 +462,13 @@ impl State {
         let folder = self.folders.remove(at);
         // Observed: what is inside goes with it.
         self.dashboards.retain(|stored| stored.folder != folder.id);
+        let parent = Some(folder.uid);
+        let inside: Vec<String> = (self.folders.iter().filter(|inner| inner.parent == parent))
+            .map(|inner| inner.uid.clone())
+            .collect();
+        for inner in inside {
+            self.delete_folder(&inner);
+        }
         ok(json!({"message": "Folder deleted", "title": folder.title}))
     }
 

@@ -42,9 +42,42 @@ pub(super) async fn come_back(cluster: &Cluster) -> anyhow::Result<()> {
     away(cluster, &pipeline, &grafana).await?;
     another_token(cluster, &pipeline, &grafana).await?;
     no_secret_is_told(cluster, &grafana).await?;
-    // The parts that follow have no Grafana.
+    gone_while_away(cluster, &pipeline, &grafana, manifest).await
+}
+
+/// The pipeline is deleted while Grafana is down: it ends when its time is up and says what it leaves. Applied again
+/// without dashboards, it names what is still there, and cleans up when Grafana is back.
+async fn gone_while_away(
+    cluster: &Cluster,
+    pipeline: &Pipeline<'_>,
+    grafana: &Grafana,
+    mut manifest: Value,
+) -> anyhow::Result<()> {
+    manifest["spec"]["deletionPolicy"] = json!({"timeout": "20s"});
+    pipeline.apply(&manifest).await?;
+    pipeline.wait_ready(READY).await?;
+    grafana.stop().await;
+    let time = pipeline.delete().await?;
+    ensure!(time < READY, "the deletion took {} s", time.as_secs());
+    let events = cluster
+        .kubectl()
+        .run(&["get", "events", "--namespace", SHOP, "--field-selector=reason=LeftBehind", "--output=yaml"])
+        .await?;
+    ensure!(
+        events.contains(&format!("{}/api/folders/", grafana.url())),
+        "what is left is not told: {events}"
+    );
+    println!("with Grafana down the deletion ended after {:.1} s and said what it left", time.as_secs_f64());
+
     pipeline.apply(&example()?).await?;
-    pipeline.wait_ready(READY).await
+    pipeline.wait_status("DashboardsInSync", "False", "LeftBehind", READY).await?;
+    grafana.restart().await?;
+    pipeline.wait_ready(READY).await?;
+    let left = grafana.with(|state| {
+        (state.dashboards().len(), state.sources().len(), state.folders().len(), state.rules().len())
+    });
+    ensure!(left == (0, 0, 0, 0), "dashboards, data sources, folders, rules are left: {left:?}");
+    Ok(())
 }
 
 async fn in_sync(pipeline: &Pipeline<'_>) -> anyhow::Result<()> {

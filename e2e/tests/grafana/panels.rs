@@ -15,7 +15,7 @@ use tidemark_e2e::stack::{Role, Stack, User, shared, wait_until};
 use tidemark_operator::dashboards::board::{Board, boards, render};
 use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
 use tidemark_operator::dashboards::{Dashboard, Surroundings};
-use tidemark_operator::desired::alerts;
+use tidemark_operator::desired::grafana::alerts;
 use tidemark_operator::probe;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
