@@ -94,6 +94,11 @@ pub(super) fn time_zone(_: &mut SchemaGenerator) -> Schema {
     text(64, "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$")
 }
 
+/// A currency by ISO 4217.
+pub(super) fn currency(_: &mut SchemaGenerator) -> Schema {
+    text(3, "^[A-Z]{3}$")
+}
+
 /// A folder's title.
 pub(super) fn title(_: &mut SchemaGenerator) -> Schema {
     text(128, "^[^\\s]([^\\r\\n]*[^\\s])?$")

@@ -86,6 +86,10 @@ pub struct Ecommerce {
     #[serde(default = "refunded_statuses")]
     #[schemars(schema_with = "bounds::statuses")]
     pub refunded_statuses: Vec<String>,
+    /// Currency of all amounts, an ISO 4217 code; dashboards show it. One pipeline is one currency.
+    #[serde(default = "currency")]
+    #[schemars(schema_with = "bounds::currency")]
+    pub currency: String,
     /// How those who look at dashboards are told apart in `dashboard_viewers`.
     #[serde(default)]
     pub viewer_logins: ViewerLogins,
@@ -110,11 +114,16 @@ fn refunded_statuses() -> Vec<String> {
     vec!["refunded".into()]
 }
 
+fn currency() -> String {
+    "EUR".into()
+}
+
 impl Default for Ecommerce {
     fn default() -> Self {
         Self {
             cancelled_statuses: cancelled_statuses(),
             refunded_statuses: refunded_statuses(),
+            currency: currency(),
             viewer_logins: ViewerLogins::default(),
         }
     }
