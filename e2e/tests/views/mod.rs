@@ -113,6 +113,86 @@ async fn days_of_23_and_25_hours_are_counted_from_midnight_to_midnight() -> anyh
 }
 
 #[tokio::test]
+async fn a_month_is_set_against_the_same_part_of_the_last_one() -> anyhow::Result<()> {
+    let mut shop = Deployment::new("to_date").await?;
+    let all = [
+        ("2026-02-15 09:59:59Z", "1", "paid"),
+        ("2026-02-15 10:00:01Z", "2", "paid"),
+        ("2026-02-28 22:59:59Z", "4", "cancelled"),
+        // In Berlin it is March.
+        ("2026-02-28 23:00:00Z", "8", "paid"),
+        ("2026-03-10 12:00:00Z", "16", "paid"),
+        ("2026-03-31 09:00:00Z", "32", "paid"),
+    ];
+    orders(&shop, &all).await?;
+    shop.postgres("UPDATE orders SET customer_id = 2 WHERE id IN (1, 5)").await?;
+    shop.load().await?;
+    shop.parameters.time_zone = "Europe/Berlin".into();
+    let columns = "period, month, orders, customers, toDecimalString(revenue, 2)";
+    for (now, expected) in [
+        // Eleven in the morning of the 15th, there as here.
+        (
+            "2026-03-15T10:00:00Z",
+            ["2026-02-01\t3\t2\t3.00", "2026-02-01\t1\t1\t1.00", "2026-03-01\t2\t2\t24.00"],
+        ),
+        // February has no 31st: all of it is before that.
+        (
+            "2026-03-31T08:00:00Z",
+            ["2026-02-01\t3\t2\t3.00", "2026-02-01\t3\t2\t3.00", "2026-03-01\t2\t2\t24.00"],
+        ),
+        (
+            "2026-04-01T08:00:00Z",
+            ["2026-03-01\t3\t2\t56.00", "2026-03-01\t1\t1\t8.00", "2026-04-01\t0\t0\t0.00"],
+        ),
+    ] {
+        shop.deploy_plain(instant(now)).await?;
+        expect_equal(&shop.oracle().await?.check_at(instant(now)).await?)?;
+        let rows = read(&shop, columns, "month_to_date ORDER BY period").await?;
+        let periods = ["last_month", "last_month_by_then", "this_month"];
+        let expected: Vec<String> =
+            periods.iter().zip(expected).map(|(period, row)| format!("{period}\t{row}")).collect();
+        ensure!(rows == expected, "at {now}: {rows:?} is not {expected:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn five_minutes_begin_where_they_should_before_1970_too() -> anyhow::Result<()> {
+    let mut shop = Deployment::new("five_minutes").await?;
+    let all = [
+        ("1969-12-31 23:58:30Z", "1.005", "paid"),
+        ("2026-03-29 01:04:59.999999Z", "2", "paid"),
+        ("2026-03-29 01:05:00Z", "4", "cancelled"),
+        ("2026-03-29 01:09:00Z", "8", "paid"),
+    ];
+    shop.postgres("ALTER TABLE orders ALTER total_amount TYPE numeric(14, 3)").await?;
+    shop.clickhouse(&format!(
+        "ALTER TABLE {}.orders MODIFY COLUMN total_amount Decimal(14, 3)",
+        shop.database()
+    ))
+    .await?;
+    orders(&shop, &all).await?;
+    shop.load().await?;
+    shop.deploy_plain(instant(NOON)).await?;
+    expect_equal(&shop.oracle().await?.check_at(instant(NOON)).await?)?;
+    let rows = read(
+        &shop,
+        "start, orders, sold_orders, toDecimalString(revenue, 3), cancelled_orders",
+        "five_minute_sales_by_country",
+    )
+    .await?;
+    ensure!(
+        rows == [
+            "1969-12-31 23:55:00\t1\t1\t1.005\t0",
+            "2026-03-29 01:00:00\t1\t1\t2.000\t0",
+            "2026-03-29 01:05:00\t2\t1\t8.000\t1",
+        ],
+        "{rows:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_month_without_a_month_before_has_no_change() -> anyhow::Result<()> {
     let mut shop = Deployment::new("months").await?;
     let all = [

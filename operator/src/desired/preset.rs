@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 24] = files![
+const FILES: [(&str, &str); 26] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -31,6 +31,8 @@ const FILES: [(&str, &str); 24] = files![
     "views/product_performance.sql",
     "views/top_selling_products.sql",
     "views/daily_sales_by_country.sql",
+    "views/five_minute_sales_by_country.sql",
+    "views/month_to_date.sql",
     "views/daily_order_values.sql",
     "views/daily_product_sales.sql",
     "views/customer_cohorts.sql",
