@@ -145,6 +145,7 @@ fn surroundings() -> Surroundings<'static> {
         source_name: "ClickHouse",
         tags: &[],
         time_zone: "UTC",
+        currency: "EUR",
         refresh: "30s",
         rows_objective_s: 5.0,
         views_objective_s: 120.0,

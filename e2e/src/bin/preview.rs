@@ -84,6 +84,7 @@ async fn main() -> anyhow::Result<()> {
         source_name: "ClickHouse",
         tags: &[],
         time_zone: "UTC",
+        currency: "EUR",
         refresh: "30s",
         rows_objective_s: 5.0,
         views_objective_s: 120.0,

@@ -13,6 +13,19 @@ use super::classic::Dashboard;
 const SCHEMA_VERSION: u32 = 39;
 /// Columns of Grafana's grid.
 const COLUMNS: u32 = 24;
+/// Currencies that Grafana 10 has a unit for, `currencyEUR` and so on.
+const CURRENCIES: [&str; 23] = [
+    "BRL", "CHF", "CZK", "DKK", "EUR", "GBP", "IDR", "INR", "ISK", "JPY", "KRW", "MYR", "NOK", "PHP", "PLN",
+    "RUB", "SEK", "TRY", "UAH", "USD", "VND", "XPF", "ZAR",
+];
+
+/// The last day of the time shown.
+const TO_DAY: &str = "toDate($__toTime, {{timezone}})";
+/// The last day of it that is over, whatever is shown: sums of days are compared only when they are whole.
+const LAST_DAY: &str = "least(toDate($__toTime, {{timezone}}), subtractDays(toDate(now(), {{timezone}}), 1))";
+/// The first day that begins in it; where none does that is over, the last one that is.
+const FROM_DAY: &str = "least(addDays(toDate(subtractSeconds($__fromTime, 1), {{timezone}}), 1), \
+    toDate($__toTime, {{timezone}}), subtractDays(toDate(now(), {{timezone}}), 1))";
 
 macro_rules! boards {
     ($($name:literal),+ $(,)?) => {
@@ -37,6 +50,8 @@ pub struct Surroundings<'a> {
     pub tags: &'a [String],
     /// Time zone of days and months.
     pub time_zone: &'a str,
+    /// Currency of all amounts, an ISO 4217 code.
+    pub currency: &'a str,
     /// How often an open dashboard asks again.
     pub refresh: &'a str,
     /// Objective for rows, seconds.
@@ -248,7 +263,7 @@ fn model(panel: &Panel, id: usize, place: &Value, surroundings: &Surroundings<'_
         }
         _ => json!({"color": {"mode": "thresholds"}, "thresholds": plain()}),
     };
-    defaults["unit"] = json!(panel.unit);
+    defaults["unit"] = json!(fill(&panel.unit, surroundings));
     let mut options = match panel.r#type.as_str() {
         "stat" => json!({
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
@@ -316,9 +331,18 @@ fn series_defaults() -> Value {
     })
 }
 
+/// Grafana's unit of a currency.
+fn currency_unit(code: &str) -> String {
+    if CURRENCIES.contains(&code) { format!("currency{code}") } else { format!("currency:{code} ") }
+}
+
 /// Replaces the placeholders of a text.
 fn fill(text: &str, surroundings: &Surroundings<'_>) -> String {
     text.trim()
+        .replace("{{from_day}}", FROM_DAY)
+        .replace("{{last_day}}", LAST_DAY)
+        .replace("{{to_day}}", TO_DAY)
+        .replace("{{currency}}", &currency_unit(surroundings.currency))
         .replace("{{timezone}}", &literal(surroundings.time_zone))
         .replace("{{uid}}", surroundings.uid_prefix)
         .replace("{{rows_objective}}", &surroundings.rows_objective_s.to_string())
@@ -365,6 +389,7 @@ mod tests {
             source_name: "ClickHouse",
             tags,
             time_zone: "Europe/Berlin",
+            currency: "CHF",
             refresh: "30s",
             rows_objective_s: 5.0,
             views_objective_s: 120.0,
@@ -394,6 +419,19 @@ mod tests {
                         assert!(x < 24 && cells.insert((x, y)), "{name}: {} overlaps", panel["title"]);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn amounts_are_in_the_pipelines_currency() {
+        let with = |currency| preset(&Surroundings { currency, ..surroundings(&[]) });
+        for (currency, unit) in [("USD", "currencyUSD"), ("CAD", "currency:CAD ")] {
+            for (name, dashboard) in with(currency) {
+                let text = dashboard.model.to_string();
+                assert!(!text.contains("currencyEUR"), "{name} shows euros");
+                let money = matches!(name.as_str(), "executive" | "customers" | "products");
+                assert_eq!(text.contains(&format!("\"unit\":\"{unit}\"")), money, "{name}: {unit}");
             }
         }
     }

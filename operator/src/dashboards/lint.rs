@@ -6,10 +6,11 @@ use super::classic::{Dashboard, is_foreign, is_variable, name};
 use super::expand::references;
 
 /// Views whose rows grow with time: a query over one says which time it means.
-const FACTS: [&str; 6] = [
+const FACTS: [&str; 7] = [
     "orders_current",
     "order_items_current",
     "daily_sales_by_country",
+    "five_minute_sales_by_country",
     "daily_product_sales",
     "daily_order_values",
     "daily_sales_summary",

@@ -23,6 +23,7 @@ pub fn wanted(
         source_name: &names.source_name,
         tags: &names.tags,
         time_zone: &spec.views.time_zone,
+        currency: &spec.views.ecommerce.currency,
         refresh: &grafana.dashboards.refresh,
         rows_objective_s: seconds(&spec.freshness.rows),
         views_objective_s: seconds(&spec.freshness.views),
