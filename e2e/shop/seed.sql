@@ -16,9 +16,10 @@ SELECT
     'customer' || n || '@shop.example',
     (ARRAY['Ada', 'Björn', 'Chloé', 'Dmitri', 'Esi', 'Fatma', 'Goro', 'Hana', 'Inés', 'Jan'])[1 + n % 10]
         || ' ' || (ARRAY['Okafor', 'Müller', 'Nguyen', 'Silva', 'Larsen', 'Rossi', 'Kim'])[1 + n % 7],
-    (ARRAY['DE', 'FR', 'NG', 'BR', 'SE', 'TR', 'JP'])[1 + n % 7],
-    (ARRAY['Berlin', 'Lyon', 'Lagos', 'Recife', 'Malmö', 'Izmir', 'Osaka'])[1 + n % 7],
+    (ARRAY['DE', 'FR', 'SE', 'DE', 'JP', 'FR', 'DE', 'BR', 'SE', 'NG', 'DE', 'FR', 'TR'])[1 + n % 13],
+    (ARRAY['Berlin', 'Lyon', 'Malmö', 'Berlin', 'Osaka', 'Lyon', 'Berlin', 'Recife', 'Malmö', 'Lagos', 'Berlin', 'Lyon',
+        'Izmir'])[1 + n % 13],
     n || ' Harbour Street',
-    now() - (n % 300 + 1) * interval '1 day',
-    now() - (n % 300 + 1) * interval '1 day'
+    now() - (400 + n % 300) * interval '1 day',
+    now() - (400 + n % 300) * interval '1 day'
 FROM generate_series(1, 200) n;

@@ -35,10 +35,11 @@ const PLACE_ORDER: &str = "
         FROM placed, lines
     )
     SELECT id FROM placed";
+// What is told of the past in another order leaves no order's last change earlier than it was.
 const ADVANCE: &str = "
     UPDATE orders
     SET status = $2::text::order_status,
-        updated_at = coalesce(timestamptz 'epoch' + $3::bigint * interval '1 microsecond', now())
+        updated_at = greatest(updated_at, coalesce(timestamptz 'epoch' + $3::bigint * interval '1 microsecond', now()))
     WHERE id = $1
     RETURNING id";
 // One statement sees one state, so the new total is reckoned from the old lines.
@@ -57,7 +58,7 @@ const AMEND: &str = "
     )
     UPDATE orders
     SET total_amount = coalesce((SELECT amount FROM total), total_amount),
-        updated_at = coalesce(timestamptz 'epoch' + $4::bigint * interval '1 microsecond', now())
+        updated_at = greatest(updated_at, coalesce(timestamptz 'epoch' + $4::bigint * interval '1 microsecond', now()))
     WHERE id = $1
     RETURNING id";
 const MOVE: &str = "

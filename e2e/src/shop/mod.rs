@@ -5,24 +5,26 @@ mod freshness;
 mod model;
 mod pace;
 mod screen;
+mod season;
 pub mod watch;
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
 pub use self::database::{Database, SCHEMA, SEED};
-use self::model::{Action, Outcome, Shop};
+use self::model::{Action, Outcome, Shop, Status};
 use self::pace::Pace;
 
 /// The highest rate that the generator takes, in orders a second.
 pub const MAX_RATE: f64 = 2000.0;
 /// How far behind its times the generator tries to catch up; beyond that it lets them go.
 const MAX_DELAY: Duration = Duration::from_secs(1);
-const DAY_MICROS: i64 = 86_400_000_000;
+/// Of a hundred orders so many are of customers who have just joined.
+const NEWCOMERS: u32 = 30;
 
 /// Orders to be placed by [`Generator::run`].
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +44,7 @@ pub struct Written {
     pub changes: u64,
 }
 
-/// Places orders and changes what was placed; the same seed over the same database does the same things.
+/// Places orders and changes what was placed; the same seed over the same database and time does the same things.
 #[derive(Debug)]
 pub struct Generator {
     database: Database,
@@ -64,12 +66,20 @@ impl Generator {
         self.written
     }
 
-    /// Places orders evenly over the `days` before `end` (microseconds since 1970), with what became of them.
+    /// Places orders over the `days` before `end` (microseconds since 1970), with what became of them by then.
     pub async fn history(&mut self, orders: u32, days: u16, end: i64) -> anyhow::Result<()> {
-        let span = i64::from(days) * DAY_MICROS;
-        for number in 0..orders {
-            let at = end - span + span * i64::from(number) / i64::from(orders);
-            self.step(Some(at)).await?;
+        for at in season::moments(orders, days, end, &mut self.random) {
+            let Some(order) = self.place(Some(at)).await? else { continue };
+            let (to, since) = season::standing(end - at, &mut self.random);
+            if to == Status::Pending {
+                self.event(Some(at)).await?;
+            } else {
+                self.change(&Action::Advance { order, to }, Some(at + since)).await?;
+            }
+            if to == Status::Delivered {
+                self.shop.close(order);
+            }
+            self.event(Some(at)).await?;
         }
         Ok(())
     }
@@ -95,7 +105,7 @@ impl Generator {
             if end.is_some_and(|end| next >= end) {
                 return Ok(());
             }
-            self.step(None).await?;
+            self.step().await?;
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
                 progress(self.written);
@@ -104,26 +114,53 @@ impl Generator {
     }
 
     /// Places one order, and lets two other things happen.
-    async fn step(&mut self, at: Option<i64>) -> anyhow::Result<()> {
-        if let Some(order) = self.shop.order(&mut self.random)
-            && self.perform(&order, at).await?
-        {
-            self.written.orders += 1;
+    async fn step(&mut self) -> anyhow::Result<()> {
+        self.place(None).await?;
+        self.event(None).await?;
+        self.event(None).await
+    }
+
+    /// Places an order, now and then of somebody who joins for it; its primary key.
+    async fn place(&mut self, at: Option<i64>) -> anyhow::Result<Option<i64>> {
+        let mut customer = None;
+        if self.random.random_ratio(NEWCOMERS, 100) {
+            let register = self.shop.register(&mut self.random);
+            customer = self.change(&register, at).await?;
         }
-        for _ in 0..2 {
-            if let Some(event) = self.shop.event(&mut self.random)
-                && self.perform(&event, at).await?
-            {
-                self.written.changes += 1;
-            }
+        let now = at.unwrap_or_else(|| jiff::Timestamp::now().as_microsecond());
+        let day = i32::try_from(now.div_euclid(season::DAY)).unwrap_or(0);
+        let order = match customer {
+            Some(customer) => self.shop.order_of(customer, &mut self.random, day),
+            None => self.shop.order(&mut self.random, day),
+        };
+        let Some(order) = order else { return Ok(None) };
+        let placed = self.perform(&order, at).await?;
+        self.written.orders += u64::from(placed.is_some());
+        Ok(placed)
+    }
+
+    /// Lets something else happen.
+    async fn event(&mut self, at: Option<i64>) -> anyhow::Result<()> {
+        if let Some(event) = self.shop.event(&mut self.random) {
+            self.change(&event, at).await?;
         }
         Ok(())
     }
 
-    async fn perform(&mut self, action: &Action, at: Option<i64>) -> anyhow::Result<bool> {
+    async fn change(&mut self, action: &Action, at: Option<i64>) -> anyhow::Result<Option<i64>> {
+        let changed = self.perform(action, at).await?;
+        self.written.changes += u64::from(changed.is_some());
+        Ok(changed)
+    }
+
+    /// Carries an action out; the primary key of the row it is about, unless that is gone.
+    async fn perform(&mut self, action: &Action, at: Option<i64>) -> anyhow::Result<Option<i64>> {
         let outcome = self.database.perform(action, at).await?;
         self.shop.apply(action, outcome);
-        Ok(outcome != Outcome::Gone)
+        Ok(match outcome {
+            Outcome::Done(id) => Some(id),
+            Outcome::Gone => None,
+        })
     }
 }
 

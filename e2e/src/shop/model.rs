@@ -3,6 +3,8 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use super::season::{appeal, loyalty};
+
 /// Most lines that a cart holds.
 const MAX_LINES: usize = 8;
 /// Most open orders that are remembered: older ones stay as they are.
@@ -11,8 +13,17 @@ const MAX_OPEN: usize = 5000;
 const GIVEN_NAMES: &[&str] =
     &["Ada", "Björn", "Chloé", "Dmitri", "Esi", "Fatma", "Goro", "Hana", "Inés", "Jan"];
 const FAMILY_NAMES: &[&str] = &["Okafor", "Müller", "Nguyen", "Silva", "Larsen", "Rossi", "Kim", "O'Neill"];
-const PLACES: &[(&str, &str)] =
-    &[("DE", "Berlin"), ("FR", "Lyon"), ("NG", "Lagos"), ("BR", "Recife"), ("SE", "Malmö"), ("JP", "Osaka")];
+/// Where customers live, and how many of a hundred.
+const PLACES: &[(&str, &str, u32)] = &[
+    ("DE", "Berlin", 34),
+    ("FR", "Lyon", 22),
+    ("SE", "Malmö", 14),
+    ("JP", "Osaka", 12),
+    ("BR", "Recife", 10),
+    ("NG", "Lagos", 8),
+];
+/// Most products or customers that are looked at before the last one is taken.
+const MAX_LOOKS: usize = 64;
 const STREETS: &[&str] = &["Harbour Street", "Mill Lane", "Station Road", "Rue du Port", "Am Markt"];
 const NOTES: &[&str] =
     &["please ring twice", "a gift: no invoice", "leave with the neighbour", "größer, bitte"];
@@ -58,10 +69,10 @@ impl Status {
     fn next(self, random: &mut impl Rng) -> Option<Self> {
         let percent = random.random_range(0..100);
         match self {
-            Self::Pending => Some(if percent < 8 { Self::Cancelled } else { Self::Paid }),
-            Self::Paid => Some(if percent < 4 { Self::Cancelled } else { Self::Shipped }),
+            Self::Pending => Some(if percent < 3 { Self::Cancelled } else { Self::Paid }),
+            Self::Paid => Some(if percent < 1 { Self::Cancelled } else { Self::Shipped }),
             Self::Shipped => Some(Self::Delivered),
-            Self::Delivered => (percent < 6).then_some(Self::Refunded),
+            Self::Delivered => (percent < 5).then_some(Self::Refunded),
             Self::Cancelled | Self::Refunded => None,
         }
     }
@@ -129,17 +140,23 @@ pub(super) struct Shop {
 }
 
 impl Shop {
-    /// Draws a cart of one of the customers; `None` in a shop without customers or products.
-    pub(super) fn order(&self, random: &mut impl Rng) -> Option<Action> {
-        let customer = *self.customers.choose(random)?;
-        // Small carts are more frequent.
+    /// Draws a cart of one of the customers, on a day since 1970; `None` in a shop without customers or products.
+    pub(super) fn order(&self, random: &mut impl Rng, day: i32) -> Option<Action> {
+        self.order_of(self.customer(random)?, random, day)
+    }
+
+    /// Draws a cart of a customer.
+    pub(super) fn order_of(&self, customer: i64, random: &mut impl Rng, day: i32) -> Option<Action> {
+        // Small carts are more frequent, and so is one piece of a thing.
+        let few = random.random_ratio(1, 2);
         let lines = random.random_range(1..=MAX_LINES).min(random.random_range(1..=MAX_LINES));
-        let lines = (0..lines)
+        let lines = (0..if few { 1 } else { lines })
             .map(|_| {
-                // The first products of the list sell best.
-                let index = random.random_range(0..self.products.len().max(1));
-                let product = self.products.get(random.random_range(0..=index))?;
-                let quantity = random.random_range(1..=4);
+                let product = self.product(random, day)?;
+                let quantity = random
+                    .random_range(1..=4)
+                    .min(random.random_range(1..=4))
+                    .min(random.random_range(1..=4));
                 Some(Line { product: product.id, quantity, unit_price: product.price })
             })
             .collect::<Option<Vec<_>>>()?;
@@ -147,12 +164,42 @@ impl Shop {
         Some(Action::PlaceOrder { customer, lines, note })
     }
 
+    /// Draws who orders: those who joined not long ago more often, and the loyal ones again and again.
+    fn customer(&self, random: &mut impl Rng) -> Option<i64> {
+        let mut chosen = None;
+        for _ in 0..MAX_LOOKS {
+            let newest = self.customers.len().checked_sub(1)?;
+            let back = random.random_range(0..=newest).min(random.random_range(0..=newest));
+            let customer = self.customers[newest - back];
+            chosen = Some(customer);
+            if random.random_bool(loyalty(customer)) {
+                break;
+            }
+        }
+        chosen
+    }
+
+    fn product(&self, random: &mut impl Rng, day: i32) -> Option<&Product> {
+        for _ in 0..MAX_LOOKS {
+            let product = self.products.choose(random)?;
+            if random.random_bool(appeal(product.id, day).clamp(0.0, 1.0)) {
+                return Some(product);
+            }
+        }
+        self.products.iter().find(|product| appeal(product.id, day) > 0.0).or(self.products.first())
+    }
+
     /// Draws something else that happens between two orders; `None` if what was drawn cannot.
-    pub(super) fn event(&self, random: &mut impl Rng) -> Option<Action> {
+    pub(super) fn event(&mut self, random: &mut impl Rng) -> Option<Action> {
         match random.random_range(0..100) {
             0..74 => {
                 let (order, status) = *self.open.choose(random)?;
-                status.next(random).map(|to| Action::Advance { order, to })
+                let next = status.next(random).map(|to| Action::Advance { order, to });
+                if next.is_none() {
+                    // It is kept, and that is the end of it.
+                    self.close(order);
+                }
+                next
             }
             74..82 => {
                 let (order, status) = *self.open.choose(random)?;
@@ -160,24 +207,30 @@ impl Shop {
                 let quantity = random.random_range(0..=4);
                 (status == Status::Pending).then_some(Action::Amend { order, line, quantity })
             }
-            82..88 => Some(self.register(random)),
-            88..94 => {
+            82..86 => Some(self.register(random)),
+            86..90 => {
                 let (country, city, address) = place(random);
                 Some(Action::Move { customer: *self.customers.choose(random)?, country, city, address })
             }
-            94..97 => Some(Action::Rename { customer: *self.customers.choose(random)?, name: name(random) }),
+            90..93 => Some(Action::Rename { customer: *self.customers.choose(random)?, name: name(random) }),
             _ => {
                 let product = self.products.choose(random)?;
-                let price = (product.price * random.random_range(80..=125) / 100).max(99);
+                let price = (product.price * random.random_range(92..=109) / 100).max(99);
                 Some(Action::Reprice { product: product.id, price })
             }
         }
     }
 
-    fn register(&self, random: &mut impl Rng) -> Action {
+    /// Draws a customer who joins.
+    pub(super) fn register(&self, random: &mut impl Rng) -> Action {
         let (country, city, address) = place(random);
         let email = format!("customer{}@shop.example", self.next_email);
         Action::Register { email, name: name(random), country, city, address }
+    }
+
+    /// Forgets an order that will not change any more.
+    pub(super) fn close(&mut self, order: i64) {
+        self.open.retain(|(id, _)| *id != order);
     }
 
     /// Remembers what an action changed.
@@ -196,7 +249,7 @@ impl Shop {
                 }
             }
             (Action::Advance { order, to }, Outcome::Done(_)) => match to {
-                Status::Cancelled | Status::Refunded => self.open.retain(|(id, _)| id != order),
+                Status::Cancelled | Status::Refunded => self.close(*order),
                 _ => self.open.iter_mut().filter(|(id, _)| id == order).for_each(|open| open.1 = *to),
             },
             (Action::Reprice { product, price }, Outcome::Done(_)) => {
@@ -206,7 +259,7 @@ impl Shop {
                     .for_each(|known| known.price = *price);
             }
             (Action::Advance { order, .. } | Action::Amend { order, .. }, Outcome::Gone) => {
-                self.open.retain(|(id, _)| id != order);
+                self.close(*order)
             }
             (
                 Action::PlaceOrder { customer, .. }
@@ -228,7 +281,13 @@ fn name(random: &mut impl Rng) -> String {
 }
 
 fn place(random: &mut impl Rng) -> (&'static str, &'static str, String) {
-    let (country, city) = PLACES.choose(random).copied().unwrap_or_default();
+    let mut left = random.random_range(0..PLACES.iter().map(|place| place.2).sum());
+    let here = |place: &&(&str, &str, u32)| {
+        let here = left < place.2;
+        left = left.saturating_sub(place.2);
+        here
+    };
+    let (country, city, _) = PLACES.iter().find(here).copied().unwrap_or_default();
     let street = STREETS.choose(random).copied().unwrap_or_default();
     (country, city, format!("{} {street}", random.random_range(1..200)))
 }
@@ -257,7 +316,8 @@ mod tests {
         let mut shop = shop();
         let mut actions = Vec::new();
         for step in 0..steps {
-            let action = if step % 2 == 0 { shop.order(&mut random) } else { shop.event(&mut random) };
+            let action =
+                if step % 2 == 0 { shop.order(&mut random, 20_000) } else { shop.event(&mut random) };
             let Some(action) = action else { continue };
             shop.apply(&action, Outcome::Done(100 + step));
             actions.push(action);
@@ -316,6 +376,6 @@ mod tests {
 
     #[test]
     fn an_empty_shop_draws_no_order() {
-        assert_eq!(Shop::default().order(&mut StdRng::seed_from_u64(1)), None);
+        assert_eq!(Shop::default().order(&mut StdRng::seed_from_u64(1), 0), None);
     }
 }
