@@ -95,8 +95,10 @@ async fn main() -> anyhow::Result<()> {
         .route("/api/dashboards", get(list))
         .route("/api/dashboards/{name}", get(model))
         .route("/api/query", post(query))
-        .route("/", get(|state: State<Arc<Preview>>| file(state, Path("index.html".to_owned()))))
+        .route("/", get(page))
+        .route("/d/{uid}", get(page))
         .route("/{name}", get(file))
+        .route("/build/img/icons/{folder}/{name}", get(icon))
         .with_state(preview);
     let listener = tokio::net::TcpListener::bind(arguments.listen)
         .await
@@ -120,7 +122,7 @@ async fn list(State(preview): State<Arc<Preview>>) -> Response {
         &preview
             .dashboards
             .iter()
-            .map(|(name, board)| json!({"name": name, "title": board.title()}))
+            .map(|(name, board)| json!({"name": name, "uid": board.model["uid"], "title": board.title()}))
             .collect(),
     )
 }
@@ -148,6 +150,23 @@ async fn query(State(preview): State<Arc<Preview>>, body: Bytes) -> Response {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json")], answer).into_response(),
         Err(error) => (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
     }
+}
+
+/// An icon of Grafana, where its components look for it.
+async fn icon(State(preview): State<Arc<Preview>>, Path((folder, name)): Path<(String, String)>) -> Response {
+    let plain = |part: &str| part.chars().all(|sign| sign.is_ascii_alphanumeric() || "-_.".contains(sign));
+    if !plain(&folder) || !plain(&name) || folder.starts_with('.') {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    match tokio::fs::read(preview.page.join("icons").join(folder).join(name)).await {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "image/svg+xml")], bytes).into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The page for any dashboard: it reads in its own address which one.
+async fn page(state: State<Arc<Preview>>) -> Response {
+    file(state, Path("index.html".to_owned())).await
 }
 
 async fn file(State(preview): State<Arc<Preview>>, Path(name): Path<String>) -> Response {

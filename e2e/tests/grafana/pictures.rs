@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, program, secrets, shop};
 use tidemark_e2e::stack::{cache, shared, wait_until};
 
@@ -19,7 +19,7 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
     const NAME: &str = "boards_pictures";
     let stack = shared().await?;
     let mut generator = open_shop(stack, NAME).await?;
-    generator.history(3000, 200, jiff::Timestamp::now().as_microsecond()).await?;
+    generator.history(6000, 240, jiff::Timestamp::now().as_microsecond()).await?;
     let mut objects = vec![shop(stack, NAME)];
     objects.extend(secrets());
     let chain = Chain::prepare(stack, NAME, &objects)?;
@@ -50,6 +50,10 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
         Ok(client.get(format!("{address}/api/dashboards")).send().await.is_ok().then_some(()))
     })
     .await?;
+    let broken = json!({"sql": "SELECT nothing FROM nowhere", "from": 0, "to": 1000, "interval": 1});
+    let answer = client.post(format!("{address}/api/query")).body(broken.to_string()).send().await?;
+    let (status, words) = (answer.status(), answer.text().await?);
+    ensure!(status == 400 && words.contains("nowhere"), "{status}, and not ClickHouse's words: {words}");
     let folder = cache::e2e_folder().join("../target/pictures");
     let pictures = tokio::process::Command::new("node")
         .args(["--experimental-websocket", "--no-warnings"])
@@ -64,8 +68,9 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(output.status.success(), "a picture is not as it should be:\n{text}{errors}");
     let all: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    ensure!(all.len() == 12, "six dashboards, light and dark, and not {}:\n{text}", all.len());
-    for picture in &all {
+    ensure!(all.len() == 13, "six dashboards, light and dark, a walk, and not {}:\n{text}", all.len());
+    ensure!(all[12]["walk"].is_object(), "nobody walked: {}", all[12]);
+    for picture in &all[..12] {
         // The pictures before it were looks at dashboards, so it has something to show.
         let nothing = picture["dashboard"] == "usage" && picture["nothing"] != 0;
         ensure!(!nothing, "nobody is said to have looked: {picture}");
