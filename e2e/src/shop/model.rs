@@ -259,7 +259,7 @@ impl Shop {
                     .for_each(|known| known.price = *price);
             }
             (Action::Advance { order, .. } | Action::Amend { order, .. }, Outcome::Gone) => {
-                self.close(*order)
+                self.close(*order);
             }
             (
                 Action::PlaceOrder { customer, .. }
