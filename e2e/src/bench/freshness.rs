@@ -2,7 +2,7 @@
 //! sink, on one machine with one clock. I/O.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -31,6 +31,9 @@ const READY: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(5);
 /// A row that takes longer ends the measurement.
 const LOST: Duration = Duration::from_secs(30);
+/// A row that was visible in this time says that the chain keeps up, once so many in a row were.
+const QUICK: Duration = Duration::from_millis(500);
+const QUICK_ROWS: u32 = 10;
 /// Rows of one transaction of the load.
 const LOAD_ROWS: u32 = 10;
 /// Keys of the load: it inserts each once and updates it from then on.
@@ -67,29 +70,36 @@ pub struct Run {
     pub p99_ms: f64,
     /// Rows that were followed.
     pub samples: usize,
+    /// Longest time that the machine itself let a thread wait that wanted to run.
+    pub stall_ms: f64,
+    /// The slowest rows: seconds since the begin, and milliseconds.
+    pub slowest: Vec<(f64, f64)>,
 }
 
 /// Measures at 1,000 events a second and at one event in two seconds; `tell` is told the figures.
 pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::Result<Report> {
+    let stalls = Stalls::watch();
     let busy = {
         let chain = start(stack, "fresh_busy").await?;
         let follower = Follower::new(&chain).await?;
-        follower.warm_up(5).await?;
-        let marks = follower.follow(plan.samples, Duration::from_millis(200), Duration::from_millis(20));
+        let marks = async {
+            follower.settle().await?;
+            follower.follow(plan.samples, Duration::from_millis(200), Duration::from_millis(20)).await
+        };
         let latencies = under_load(&chain, marks).await;
-        run(1000.0, &latencies.with_context(|| chain.sink().log_tail(20))?)
+        run(1000.0, &latencies.with_context(|| chain.sink().log_tail(20))?, stalls.longest())
     };
     tell(&line(&busy));
     let chains = try_join_all(SLOW.iter().map(|&name| start(stack, name))).await?;
     let each = plan.samples.div_ceil(SLOW.len());
     let latencies = try_join_all(chains.iter().map(|chain| async move {
         let follower = Follower::new(chain).await?;
-        follower.warm_up(5).await?;
+        follower.settle().await?;
         let samples = follower.follow(each, Duration::from_secs(2), Duration::from_millis(100)).await;
         samples.with_context(|| chain.sink().log_tail(20))
     }))
     .await?;
-    let slow = run(0.5, &latencies.concat());
+    let slow = run(0.5, &latencies.concat(), stalls.longest());
     tell(&line(&slow));
     Ok(Report { runs: vec![busy, slow] })
 }
@@ -108,22 +118,69 @@ async fn start<'a>(stack: &'a Stack, name: &'static str) -> anyhow::Result<Chain
     Ok(chain)
 }
 
-fn run(events_per_s: f64, latencies: &[Duration]) -> Run {
-    let milliseconds: Vec<f64> = latencies.iter().map(|latency| latency.as_secs_f64() * 1e3).collect();
+/// Notices when the machine lets nobody run: a thread that asks for 5 ms of sleep and gets more.
+struct Stalls {
+    longest: Arc<Mutex<Duration>>,
+}
+
+impl Stalls {
+    #[allow(clippy::disallowed_methods, reason = "how long a sleep takes is what is measured")]
+    fn watch() -> Self {
+        const NAP: Duration = Duration::from_millis(5);
+        let longest = Arc::new(Mutex::new(Duration::ZERO));
+        let seen = Arc::downgrade(&longest);
+        std::thread::spawn(move || {
+            // Until nobody asks any more.
+            loop {
+                let begin = Instant::now();
+                std::thread::sleep(NAP);
+                let Some(longest) = seen.upgrade() else { return };
+                let mut longest = longest.lock().unwrap_or_else(PoisonError::into_inner);
+                *longest = longest.max(begin.elapsed().saturating_sub(NAP));
+            }
+        });
+        Self { longest }
+    }
+
+    /// The longest stall since the last call.
+    fn longest(&self) -> Duration {
+        std::mem::take(&mut self.longest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn run(events_per_s: f64, samples: &[Sample], stall: Duration) -> Run {
     let rounded = |value: f64| (value * 10.0).round() / 10.0;
+    let ms = |time: Duration| rounded(time.as_secs_f64() * 1e3);
+    let milliseconds: Vec<f64> = samples.iter().map(|sample| ms(sample.latency)).collect();
+    let mut slowest: Vec<(f64, f64)> =
+        samples.iter().map(|sample| (rounded(sample.at.as_secs_f64()), ms(sample.latency))).collect();
+    slowest.sort_by(|a, b| b.1.total_cmp(&a.1));
+    slowest.truncate(5);
     Run {
         events_per_s,
         p50_ms: rounded(percentile(&milliseconds, 50)),
         p99_ms: rounded(percentile(&milliseconds, 99)),
         samples: milliseconds.len(),
+        stall_ms: ms(stall),
+        slowest,
     }
 }
 
 fn line(run: &Run) -> String {
     format!(
-        "{:>7} events/s: commit to visible row p50 {:.0} ms, p99 {:.0} ms ({} samples)",
-        run.events_per_s, run.p50_ms, run.p99_ms, run.samples
+        "{:>7} events/s: commit to visible row p50 {:.0} ms, p99 {:.0} ms ({} samples; longest stall of the machine \
+         {:.0} ms)",
+        run.events_per_s, run.p50_ms, run.p99_ms, run.samples, run.stall_ms
     )
+}
+
+/// One row that was followed.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// When it was committed, since the follower's begin.
+    at: Duration,
+    /// How long it took to be visible.
+    latency: Duration,
 }
 
 /// Writes marked rows to PostgreSQL and looks for them in ClickHouse.
@@ -131,6 +188,7 @@ struct Follower {
     postgres: Client,
     clickhouse: ClickHouse,
     view: String,
+    begin: Instant,
     /// Rows that are committed and not yet seen, with the moment before their COMMIT was sent.
     awaited: Mutex<BTreeMap<u64, Instant>>,
 }
@@ -141,24 +199,37 @@ impl Follower {
             postgres: chain.stack.postgres().connect(Role::Shop, &chain.name).await?,
             clickhouse: target::client(chain.stack.clickhouse(), User::Tidemark)?,
             view: quote::qualified(&chain.name, &format!("{TABLE}_current")),
+            begin: Instant::now(),
             awaited: Mutex::new(BTreeMap::new()),
         })
     }
 
-    /// Sends a few rows that do not count, one after the other.
-    async fn warm_up(&self, rows: u64) -> anyhow::Result<()> {
-        for id in 1_000_000..1_000_000 + rows {
+    /// Sends rows that do not count, one after the other, until a few in a row were quick: a JVM that has just started
+    /// compiles what it runs, and falls behind for some seconds.
+    async fn settle(&self) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        let mut quick = 0;
+        for id in 1_000_000.. {
             self.mark(id).await?;
-            wait_until(LOST, "a first row to come through the chain", || async {
+            let sample = wait_until(LOST, "a first row to come through the chain", || async {
                 Ok(self.look().await?.pop())
             })
             .await?;
+            quick = if sample.latency < QUICK { quick + 1 } else { 0 };
+            if quick >= QUICK_ROWS {
+                break;
+            }
+            ensure!(
+                begin.elapsed() < READY,
+                "the chain did not keep up: {:?} for the last row",
+                sample.latency
+            );
         }
         Ok(())
     }
 
     /// Marks a row each `period`, give or take `jitter`, and returns how long each took to be visible.
-    async fn follow(&self, rows: usize, period: Duration, jitter: Duration) -> anyhow::Result<Vec<Duration>> {
+    async fn follow(&self, rows: usize, period: Duration, jitter: Duration) -> anyhow::Result<Vec<Sample>> {
         let marking = async {
             let mut ticks = tokio::time::interval(period);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -193,8 +264,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Looks once, and returns the ages of the awaited rows that are visible now.
-    async fn look(&self) -> anyhow::Result<Vec<Duration>> {
+    /// Looks once, and returns the awaited rows that are visible now.
+    async fn look(&self) -> anyhow::Result<Vec<Sample>> {
         #[derive(Deserialize)]
         struct Row {
             #[serde(deserialize_with = "number::deserialize")]
@@ -211,7 +282,8 @@ impl Follower {
         let rows: Vec<Row> = self.clickhouse.query(&sql).await?;
         let seen = Instant::now();
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(rows.iter().filter_map(|row| awaited.remove(&row.id)).map(|since| seen - since).collect())
+        let since = rows.iter().filter_map(|row| awaited.remove(&row.id));
+        Ok(since.map(|since| Sample { at: since - self.begin, latency: seen - since }).collect())
     }
 }
 
