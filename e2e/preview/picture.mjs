@@ -24,10 +24,13 @@ const browser = spawn('chromium', [
   `--user-data-dir=${profile}`, `--window-size=${WIDTH},1000`, 'about:blank',
 ], { stdio: 'ignore' });
 
+// A look that a navigation cut short saw nothing.
 async function until(what, look) {
   const end = Date.now() + DEADLINE;
   for (;;) {
-    const found = await look();
+    const found = await Promise.resolve().then(look).catch((error) => {
+      if (!/navigated|context was destroyed|Cannot find context/.test(error.message)) throw error;
+    });
     if (found) return found;
     if (Date.now() > end) throw new Error(`waited ${DEADLINE / 1000} s for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
