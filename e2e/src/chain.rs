@@ -131,6 +131,18 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// Replaces the file by one of another spec, and waits until the operator has written a status of it.
+    pub async fn apply(&self, objects: &[Value], deadline: Duration) -> anyhow::Result<()> {
+        let observed = || anyhow::Ok(self.status()?["observedGeneration"].as_i64());
+        let before = observed()?;
+        self.write(objects)?;
+        wait_until(deadline, "a status of the new spec", || async {
+            Ok((observed()? > before).then_some(()))
+        })
+        .await
+        .with_context(|| format!("the operator's log ends with\n{}", self.operator.log_tail(15)))
+    }
+
     /// Starts operator and sink.
     pub async fn start(&self) -> anyhow::Result<()> {
         self.start_operator()?;

@@ -319,7 +319,7 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     assert_eq!(full, [6, 1, 1, 5]);
 
     // To another one: made there, then gone here.
-    chain.write(&objects(at(&second)))?;
+    chain.apply(&objects(at(&second)), READY).await?;
     wait_until(READY, "the dashboards to move", || async {
         Ok(((amounts(&first), amounts(&second)) == ([0; 4], full)).then_some(()))
     })
@@ -336,7 +336,7 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     assert_eq!(before.len(), 6);
     let mut alias = at(&second);
     alias["spec"]["grafana"]["url"] = json!(second.url().replace("127.0.0.1", "localhost"));
-    chain.write(&objects(alias))?;
+    chain.apply(&objects(alias), READY).await?;
     let place =
         |grafana: &Grafana| grafana.with(|state| state.sources()[0]["jsonData"]["tidemark"]["place"].clone());
     let old = place(&second);
@@ -349,7 +349,7 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
 
     // One that is down is named until it is back, and does not hold up the next.
     second.stop().await;
-    chain.write(&objects(at(&first)))?;
+    chain.apply(&objects(at(&first)), READY).await?;
     let message = chain.wait_condition("DashboardsInSync", "False", "LeftBehind", READY).await?;
     assert!(message.contains("localhost") && message.contains("spec.deletionPolicy.grafana"), "{message}");
     wait_until(READY, "the dashboards to be made at the first again", || async {
@@ -366,16 +366,16 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     let theirs = json!({"uid": "theirs", "title": "Theirs", "parentUid": folder});
     let made = client.post(format!("{}/api/folders", first.url())).bearer_auth(TOKEN).json(&theirs);
     made.send().await?.error_for_status()?;
-    chain.write(&without())?;
+    chain.apply(&without(), READY).await?;
     chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
     assert_eq!(amounts(&first), [0, 0, 2, 0]);
 
     // Kept by policy, and given up: nothing is asked of it any more.
-    chain.write(&objects(at(&second)))?;
+    chain.apply(&objects(at(&second)), READY).await?;
     in_sync(&chain).await?;
     let mut kept = without();
     kept[0]["spec"]["deletionPolicy"] = json!({"grafana": "Retain"});
-    chain.write(&kept)?;
+    chain.apply(&kept, READY).await?;
     chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
     chain.operator().stop().await?;
     let calls = second.with(|state| state.calls());
@@ -429,7 +429,11 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
         mode: Mode::Run,
     };
     let start = std::time::Instant::now();
-    for number in 0..RECONCILES {
+    let reconciles = match std::env::var("TIDEMARK_RECONCILES") {
+        Ok(number) => number.parse().context("TIDEMARK_RECONCILES")?,
+        Err(_) => RECONCILES,
+    };
+    for number in 0..reconciles {
         let report = Box::pin(engine.run(&input, &|_, _| {})).await;
         anyhow::ensure!(report.outcome.done.is_empty(), "reconcile {number}: {:?}", report.outcome.done);
         anyhow::ensure!(
@@ -439,7 +443,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
         );
     }
     let took = start.elapsed().as_secs_f64();
-    println!("{RECONCILES} reconciles wrote nothing, {:.0} ms each", took * 1000.0 / f64::from(RECONCILES));
+    println!("{reconciles} reconciles wrote nothing, {:.0} ms each", took * 1000.0 / f64::from(reconciles));
     looks(&grafana, &spec, &name).await?;
     assert_eq!(before, grafana.with(|state| (state.writes(), state.versions())));
     Ok(())
