@@ -19,7 +19,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 26] = files![
+const FILES: [(&str, &str); 27] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -28,6 +28,7 @@ const FILES: [(&str, &str); 26] = files![
     "views/hourly_orders_trend.sql",
     "views/customer_metrics.sql",
     "views/top_customers_by_orders.sql",
+    "views/customer_orders.sql",
     "views/product_performance.sql",
     "views/top_selling_products.sql",
     "views/daily_sales_by_country.sql",
