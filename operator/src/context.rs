@@ -94,7 +94,6 @@ impl Context {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.backoff.succeeded(pipeline);
-        self.engine.memory.forget(pipeline);
-        self.engine.grafana.forget(pipeline);
+        self.engine.forget(pipeline);
     }
 }

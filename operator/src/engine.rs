@@ -8,7 +8,6 @@ use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
-use crate::clients::grafana::Clients;
 use crate::credentials::{self, References};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
@@ -19,7 +18,7 @@ use crate::objects::ObjectStore;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
 use crate::restart::Restarts;
 use crate::status::{self, Situation};
-use crate::systems::{Access, Systems};
+use crate::systems::Handles;
 
 /// Prefix of the annotations that ask for an action.
 const REQUEST_PREFIX: &str = "tidemark.dev/";
@@ -35,8 +34,8 @@ pub struct Engine {
     pub metrics: Metrics,
     /// Restarts of connectors.
     pub restarts: Restarts,
-    /// Clients of Grafana, with the logins that were refused.
-    pub grafana: Clients,
+    /// Handles that outlive a reconcile.
+    pub handles: Handles,
 }
 
 /// One pipeline at one moment.
@@ -84,14 +83,17 @@ pub struct Report {
 }
 
 impl Engine {
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.memory.forget(pipeline);
+        self.handles.forget(pipeline);
+    }
+
     /// Reconciles once.
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
-        let mut systems = Systems::new(input.spec, &resolved, input.objects.clone());
         let key = input.name.to_string();
-        if let Access::Open(client) = systems.grafana {
-            systems.grafana = Access::Open(self.grafana.keep(&key, client));
-        }
+        let systems = self.handles.systems(&key, input.spec, &resolved, input.objects.clone());
         let mark = input.name.mark(input.cluster);
         let requests: BTreeMap<String, String> = REQUESTS
             .iter()
@@ -118,7 +120,7 @@ impl Engine {
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
-        let former = Opener { references: input.references, clients: &self.grafana };
+        let former = Opener { references: input.references, handles: &self.handles };
         let outcome =
             Box::pin(reconcile(&self.memory, &self.metrics, &subject, systems, former, mode, progress)).await;
         let now = Timestamp::now();

@@ -2,20 +2,21 @@
 
 use tidemark_crds::names::PipelineName;
 
-use crate::clients::grafana::{Clients, Grafana};
+use crate::clients::grafana::Grafana;
+
 use crate::credentials::{References, resolve_record, wanted_by_record};
 use crate::desired::grafana::place::Place;
 use crate::objects::ObjectStore;
 use crate::references;
-use crate::systems::Access;
+use crate::systems::{Access, Handles};
 
 /// What a former Grafana is opened with.
 #[derive(Debug, Clone, Copy)]
 pub struct Opener<'a> {
     /// What was read for the spec, and seen before: in a namespace that goes, Secrets go first.
     pub references: &'a References,
-    /// Clients that remember refused logins.
-    pub clients: &'a Clients,
+    /// Handles that remember refused logins.
+    pub handles: &'a Handles,
 }
 
 impl Opener<'_> {
@@ -35,9 +36,6 @@ impl Opener<'_> {
         let Ok((login, ca)) = resolve_record(&place.record, &seen) else {
             return Access::Missing;
         };
-        match Grafana::new(&place.record.url, login, ca.as_deref()) {
-            Ok(client) => Access::Open(self.clients.keep(&format!("{name} former"), client)),
-            Err(failure) => Access::Broken(failure),
-        }
+        self.handles.former_grafana(&name.to_string(), (place.record.url.clone(), login, ca))
     }
 }

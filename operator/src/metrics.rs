@@ -12,7 +12,7 @@ use crate::step::Lane;
 /// Label of the system that was written to or looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SystemLabel {
-    /// `clickhouse`, `postgres`, `kafka`, `connect`, `kubernetes`, `grafana` or `former-grafana`.
+    /// `clickhouse`, `postgres`, `kafka`, `connect`, `kubernetes`, `grafana`, `former-grafana` or `reader`.
     pub system: &'static str,
 }
 
@@ -40,6 +40,7 @@ pub struct Metrics {
     writes: Family<SystemLabel, Counter>,
     left_behind: Family<LeftBehindLabel, Counter>,
     seconds: Histogram,
+    looks: Family<SystemLabel, Histogram>,
     active: Gauge,
     leader: Gauge,
     invalid: Gauge,
@@ -53,6 +54,7 @@ impl Default for Metrics {
             writes: Family::default(),
             left_behind: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
+            looks: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             active: Gauge::default(),
             leader: Gauge::default(),
             invalid: Gauge::default(),
@@ -71,6 +73,7 @@ impl Metrics {
             "Duration of a reconcile",
             self.seconds.clone(),
         );
+        registry.register("tidemark_look_seconds", "Duration of a look by system", self.looks.clone());
         registry.register("controller_runtime_active_workers", "Reconciles under way", self.active.clone());
         registry.register("leader_election_master_status", "Whether this replica leads", self.leader.clone());
         registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
@@ -111,6 +114,11 @@ impl Metrics {
     pub fn reconciled(&self, result: &'static str, seconds: f64) {
         self.reconciles.get_or_create(&ResultLabel { controller: CONTROLLER, result }).inc();
         self.seconds.observe(seconds);
+    }
+
+    /// Counts a finished look at a system, and how long it took.
+    pub fn looked(&self, system: &'static str, seconds: f64) {
+        self.looks.get_or_create(&SystemLabel { system }).observe(seconds);
     }
 
     /// Says how many reconciles are under way.

@@ -25,11 +25,24 @@ const SAME_PLANS: u32 = 30;
 /// Rounds of questions of one look.
 const MOST_ROUNDS: u32 = 3;
 
+/// Answers of one pipeline that are kept at most: beyond them all are asked again.
+const MOST_ANSWERS: usize = 1_000;
+
 /// What is remembered between reconciles of all pipelines; all of it can be lost without harm.
 #[derive(Debug, Default)]
 pub struct Memory {
-    answers: Mutex<BTreeMap<String, Probe>>,
-    plans: Mutex<BTreeMap<String, (String, u32)>>,
+    pipelines: Mutex<BTreeMap<String, Remembered>>,
+}
+
+/// What is remembered of one pipeline.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Of the ledger: it names the consumer group, so that the first look sees the group's offsets.
+    incarnation: Option<String>,
+    /// What ClickHouse said, by the hash of the question.
+    answers: BTreeMap<String, Probe>,
+    /// Fingerprint of the plan that the last reconcile ended with, and how many in a row did.
+    plan: (String, u32),
 }
 
 /// What a reconcile may do.
@@ -76,11 +89,13 @@ pub async fn reconcile(
     progress: &Progress<'_>,
 ) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut incarnation: Option<String> = None;
+    let pipeline = subject.name.to_string();
+    let mut incarnation = memory.of(&pipeline, |known| known.incarnation.clone());
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
     loop {
         outcome.observed = Box::pin(observe::observe(
+            metrics,
             &systems,
             subject.spec,
             subject.name,
@@ -88,13 +103,15 @@ pub async fn reconcile(
             incarnation.as_deref(),
         ))
         .await;
-        let seen = outcome.observed.clickhouse.known().and_then(|facts| facts.ledger.incarnation.clone());
-        if seen.is_some() && seen != incarnation {
+        let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
+        if let Some(ledger) = ledger
+            && ledger.incarnation != incarnation
+        {
             // The consumer group's name is known only now: look again before anything is decided by its offsets.
-            incarnation = seen;
+            incarnation.clone_from(&ledger.incarnation);
+            memory.of(&pipeline, |known| known.incarnation.clone_from(&incarnation));
             continue;
         }
-        let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
         if let Some(place) = ledger.and_then(|ledger| place::former(subject.spec, ledger))
             && systems.former_grafana.as_ref().map(|(known, _)| known) != Some(&place)
         {
@@ -117,7 +134,7 @@ pub async fn reconcile(
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
-            outcome.no_progress = memory.same_plan(&subject.name.to_string(), &fingerprint, wave.is_empty());
+            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, wave.is_empty());
             return outcome;
         }
         previous = fingerprint;
@@ -178,7 +195,8 @@ async fn desire_with_answers(
     systems: &Systems,
     observed: &Observed,
 ) -> Desired {
-    let mut answers = memory.answers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let pipeline = subject.name.to_string();
+    let mut answers = memory.of(&pipeline, |known| known.answers.clone());
     let mut desired = desire(subject, observed, &answers);
     let Access::Open(client) = &systems.clickhouse else {
         return desired;
@@ -196,7 +214,7 @@ async fn desire_with_answers(
         if new.is_empty() {
             break;
         }
-        memory.keep(&new);
+        memory.keep(&pipeline, &new);
         answers.extend(new);
         desired = desire(subject, observed, &answers);
     }
@@ -222,40 +240,43 @@ fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
 }
 
 impl Memory {
+    fn of<T>(&self, pipeline: &str, use_it: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(pipelines.entry(pipeline.to_owned()).or_default())
+    }
+
     /// Keeps good answers. Another one is asked again at the next look: what it lacked may be there by then.
-    fn keep(&self, new: &BTreeMap<String, Probe>) {
-        let mut kept = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        for (hash, answer) in new {
-            let good = match answer {
-                Probe::Columns(_) => true,
-                Probe::Panels(faults) => faults.is_empty(),
-                Probe::Refused(_) => false,
-            };
-            if good {
-                kept.insert(hash.clone(), answer.clone());
+    fn keep(&self, pipeline: &str, new: &BTreeMap<String, Probe>) {
+        let good = new.iter().filter(|(_, answer)| match answer {
+            Probe::Columns(_) => true,
+            Probe::Panels(faults) => faults.is_empty(),
+            Probe::Refused(_) => false,
+        });
+        self.of(pipeline, |known| {
+            if known.answers.len() > MOST_ANSWERS {
+                known.answers.clear();
             }
-        }
+            known.answers.extend(good.map(|(hash, answer)| (hash.clone(), answer.clone())));
+        });
     }
 
     /// Counts how often a pipeline's reconcile ended with the same plan that still has something to run.
     fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> bool {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if nothing_to_run {
-            plans.remove(pipeline);
-            return false;
-        }
-        let entry = plans.entry(pipeline.to_owned()).or_default();
-        if entry.0 == fingerprint {
-            entry.1 += 1;
-        } else {
-            *entry = (fingerprint.to_owned(), 1);
-        }
-        entry.1 >= SAME_PLANS
+        self.of(pipeline, |known| {
+            if nothing_to_run {
+                known.plan = (String::new(), 0);
+            } else if known.plan.0 == fingerprint {
+                known.plan.1 += 1;
+            } else {
+                known.plan = (fingerprint.to_owned(), 1);
+            }
+            known.plan.1 >= SAME_PLANS
+        })
     }
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }
 }
 

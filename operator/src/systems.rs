@@ -1,14 +1,16 @@
-//! Handles of the remote systems of one pipeline, made from its spec and credentials. Connects nothing.
+//! Handles of the remote systems of a pipeline, made from its spec and credentials and kept. Connects nothing.
 
 use std::sync::Arc;
 
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, TlsMode};
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
-use tidemark_runtime::credentials::CredentialSource;
+use tidemark_runtime::credentials::{CredentialSource, Credentials};
+use tidemark_runtime::kafka::Connection;
 
 use crate::clients::connect::Connect;
-use crate::clients::grafana::Grafana;
+use crate::clients::grafana::{Grafana, Login};
 use crate::clients::kafka_admin::KafkaAdmin;
+use crate::clients::kept::Kept;
 use crate::clients::postgres::PostgresTarget;
 use crate::credentials::{Account, Resolved};
 use crate::desired::grafana::place::Place;
@@ -28,12 +30,9 @@ pub enum Access<T> {
 }
 
 impl<T> Access<T> {
-    fn of<M>(resolved: Result<Result<T, Failure>, M>) -> Self {
-        match resolved {
-            Ok(Ok(handle)) => Self::Open(handle),
-            Ok(Err(failure)) => Self::Broken(failure),
-            Err(_) => Self::Missing,
-        }
+    /// What came of making the handle.
+    pub fn made(made: Result<T, Failure>) -> Self {
+        made.map_or_else(Self::Broken, Self::Open)
     }
 
     /// The handle, or the failure of a call that cannot be made.
@@ -78,39 +77,65 @@ pub struct Systems {
     pub objects: ObjectStore,
 }
 
-impl Systems {
-    /// Makes the handles.
-    pub fn new(spec: &AnalyticsPipelineSpec, resolved: &Resolved, objects: ObjectStore) -> Self {
+/// Handles that outlive a reconcile: connections that stay open, logins that are known to be refused.
+#[derive(Debug, Default)]
+pub struct Handles {
+    kafka: Kept<Connection, KafkaAdmin>,
+    connect: Kept<(String, Option<Credentials>), Connect>,
+    clickhouse: Kept<(String, Account), ClickHouse>,
+    reader: Kept<(String, Account), ClickHouse>,
+    grafana: Kept<GrafanaKey, Grafana>,
+    former_grafana: Kept<GrafanaKey, Grafana>,
+}
+
+/// Address, login and certificate authority of a Grafana.
+type GrafanaKey = (String, Login, Option<String>);
+
+impl Handles {
+    /// The handles of one pipeline; connects nothing.
+    pub fn systems(
+        &self,
+        pipeline: &str,
+        spec: &AnalyticsPipelineSpec,
+        resolved: &Resolved,
+        objects: ObjectStore,
+    ) -> Systems {
         let source = &spec.source.postgres;
-        Self {
-            postgres: Access::of(resolved.postgres.as_ref().map(|account| {
-                Ok(PostgresTarget {
-                    host: source.host.clone(),
-                    port: source.port,
-                    database: source.database.clone(),
-                    credentials: account.credentials.clone(),
-                    tls: source.tls.mode,
-                    ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
-                })
-            })),
-            kafka: Access::of(resolved.kafka.as_ref().map(KafkaAdmin::new)),
-            connect: Access::of(
-                resolved
-                    .connect
-                    .as_ref()
-                    .map(|credentials| Connect::new(&spec.source.connect.url, credentials.clone())),
-            ),
-            clickhouse: Access::of(resolved.clickhouse.as_ref().map(|account| clickhouse(spec, account))),
+        let postgres = |account: &Account| PostgresTarget {
+            host: source.host.clone(),
+            port: source.port,
+            database: source.database.clone(),
+            credentials: account.credentials.clone(),
+            tls: source.tls.mode,
+            ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
+        };
+        let kafka = |key: &Connection| self.kafka.get(pipeline, key.clone(), |key| Ok(KafkaAdmin::new(key)));
+        let connect = |credentials: &Option<Credentials>| {
+            let key = (spec.source.connect.url.clone(), credentials.clone());
+            self.connect.get(pipeline, key, |(url, credentials)| Connect::new(url, credentials.clone()))
+        };
+        let clickhouse = |kept: &Kept<(String, Account), ClickHouse>, account: Account| {
+            let key = (spec.clickhouse.url.clone(), account);
+            kept.get(pipeline, key, |(url, account)| clickhouse(url, account))
+        };
+        let reader = |credentials: &Credentials, account: &Account| {
+            let account = Account { credentials: credentials.clone(), ca: account.ca.clone() };
+            Access::made(clickhouse(&self.reader, account))
+        };
+        let url = spec.grafana.as_ref().and_then(|part| part.url.clone());
+        Systems {
+            postgres: resolved.postgres.as_ref().map_or(Access::Missing, |it| Access::Open(postgres(it))),
+            kafka: resolved.kafka.as_ref().map_or(Access::Missing, |it| Access::made(kafka(it))),
+            connect: resolved.connect.as_ref().map_or(Access::Missing, |it| Access::made(connect(it))),
+            clickhouse: (resolved.clickhouse.as_ref())
+                .map_or(Access::Missing, |it| Access::made(clickhouse(&self.clickhouse, it.clone()))),
             reader: match (&resolved.reader, &resolved.clickhouse) {
-                (Ok(Some(credentials)), Ok(account)) => {
-                    let account = Account { credentials: credentials.clone(), ca: account.ca.clone() };
-                    Access::of::<()>(Ok(clickhouse(spec, &account)))
-                }
+                (Ok(Some(credentials)), Ok(account)) => reader(credentials, account),
                 _ => Access::Missing,
             },
-            grafana: match (&resolved.grafana, spec.grafana.as_ref().and_then(|part| part.url.as_deref())) {
+            grafana: match (&resolved.grafana, url) {
                 (Ok(Some((login, ca))), Some(url)) => {
-                    Access::of::<()>(Ok(Grafana::new(url, login.clone(), ca.as_deref())))
+                    Access::made(grafana(&self.grafana, pipeline, (url, login.clone(), ca.clone())))
                 }
                 _ => Access::Missing,
             },
@@ -119,6 +144,27 @@ impl Systems {
         }
     }
 
+    /// The Grafana that the spec named before.
+    pub fn former_grafana(&self, pipeline: &str, key: GrafanaKey) -> Access<Grafana> {
+        Access::made(grafana(&self.former_grafana, pipeline, key))
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.kafka.forget(pipeline);
+        self.connect.forget(pipeline);
+        self.clickhouse.forget(pipeline);
+        self.reader.forget(pipeline);
+        self.grafana.forget(pipeline);
+        self.former_grafana.forget(pipeline);
+    }
+}
+
+fn grafana(kept: &Kept<GrafanaKey, Grafana>, pipeline: &str, key: GrafanaKey) -> Result<Grafana, Failure> {
+    kept.get(pipeline, key, |(url, login, ca)| Grafana::new(url, login.clone(), ca.as_deref()))
+}
+
+impl Systems {
     /// The Grafana that a write is for.
     pub fn grafana(&self, site: Site) -> Result<&Grafana, Failure> {
         match (site, &self.former_grafana) {
@@ -129,9 +175,9 @@ impl Systems {
     }
 }
 
-fn clickhouse(spec: &AnalyticsPipelineSpec, account: &Account) -> Result<ClickHouse, Failure> {
+fn clickhouse(url: &str, account: &Account) -> Result<ClickHouse, Failure> {
     ClickHouse::new(Options {
-        url: spec.clickhouse.url.clone(),
+        url: url.to_owned(),
         // The database may not exist yet: every statement names it.
         database: None,
         credentials: Arc::new(CredentialSource::memory(account.credentials.clone())),

@@ -50,6 +50,8 @@ impl Connect {
         let http = reqwest::Client::builder()
             .timeout(DEADLINE)
             .connect_timeout(Duration::from_secs(3))
+            // Shorter than the server's, so that no call goes out on a connection that is being closed.
+            .pool_idle_timeout(Duration::from_secs(20))
             // A redirect could lead the credentials elsewhere.
             .redirect(redirect::Policy::none())
             .no_proxy()

@@ -1,7 +1,6 @@
 //! Grafana's HTTP API. I/O.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::RETRY_AFTER;
@@ -41,7 +40,6 @@ pub struct Grafana {
     http: reqwest::Client,
     url: Url,
     login: Login,
-    ca: Option<String>,
     mood: Arc<tokio::sync::Mutex<Mood>>,
 }
 
@@ -61,33 +59,6 @@ struct Pause {
     /// Answers in a row that asked for time.
     failures: u32,
     failure: Failure,
-}
-
-/// The client of each pipeline, kept as long as address and login stay: a refused login is not tried again.
-#[derive(Debug, Default)]
-pub struct Clients {
-    kept: std::sync::Mutex<BTreeMap<String, Grafana>>,
-}
-
-impl Clients {
-    /// The kept client where it calls as `new` would, else `new`, which is kept from here on.
-    pub fn keep(&self, pipeline: &str, new: Grafana) -> Grafana {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        match kept.get(pipeline) {
-            Some(old) if old.calls_like(&new) => old.clone(),
-            _ => {
-                kept.insert(pipeline.to_owned(), new.clone());
-                new
-            }
-        }
-    }
-
-    /// Forgets a pipeline that is gone, with the Grafana that it had before.
-    pub fn forget(&self, pipeline: &str) {
-        let of_pipeline =
-            |key: &str| key.strip_prefix(pipeline).is_some_and(|rest| matches!(rest, "" | " former"));
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| !of_pipeline(key));
-    }
 }
 
 impl std::fmt::Debug for Grafana {
@@ -125,12 +96,7 @@ impl Grafana {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
-        let ca = ca.map(str::to_owned);
-        Ok(Self { http, url, login, ca, mood: Arc::default() })
-    }
-
-    fn calls_like(&self, other: &Self) -> bool {
-        self.url == other.url && self.login == other.login && self.ca == other.ca
+        Ok(Self { http, url, login, mood: Arc::default() })
     }
 
     /// Reads a path; `None` where Grafana answers 404.
@@ -271,21 +237,6 @@ mod tests {
         let failure = of_status(StatusCode::UNPROCESSABLE_ENTITY, br#"[{"fieldNames":["Type"]}]"#, &[]);
         assert_eq!(failure.message, "grafana: http status 422 Unprocessable Entity");
         assert_eq!(of_status(StatusCode::TOO_MANY_REQUESTS, b"", &[]).class, FailureClass::Unreachable);
-    }
-
-    #[test]
-    fn a_client_is_kept_until_address_or_login_change() -> Result<(), Failure> {
-        let clients = Clients::default();
-        let client = |url: &str, token: &str| Grafana::new(url, Login::Token(Secret::new(token)), None);
-        let same = |a: &Grafana, b: &Grafana| Arc::ptr_eq(&a.mood, &b.mood);
-        let first = clients.keep("a", client("http://one", "t")?);
-        assert!(same(&first, &clients.keep("a", client("http://one", "t")?)));
-        assert!(!same(&first, &clients.keep("b", client("http://one", "t")?)));
-        assert!(!same(&first, &clients.keep("a", client("http://two", "t")?)));
-        assert!(!same(&first, &clients.keep("a", client("http://one", "u")?)));
-        // The old login again: it may have been made good meanwhile.
-        assert!(!same(&first, &clients.keep("a", client("http://one", "t")?)));
-        Ok(())
     }
 
     #[test]

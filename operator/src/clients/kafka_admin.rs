@@ -1,9 +1,10 @@
 //! Kafka as the operator needs it: topics, offsets, groups, and the ends of two small topics. I/O.
 //!
-//! librdkafka's calls block, so each look runs on a blocking thread with a client of its own.
+//! librdkafka's calls block, so each look runs on a blocking thread. Its client is kept from look to look: a new one
+//! needs half a second until it knows its group's coordinator.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -27,10 +28,18 @@ const TAIL: i64 = 2_000;
 /// Offsets of topics: topic → partition → offset.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// How to reach one Kafka cluster as an administrator.
-#[derive(Debug, Clone)]
+/// How to reach one Kafka cluster as an administrator; clones share the client of looks.
+#[derive(Clone)]
 pub struct KafkaAdmin {
     connection: Connection,
+    kept: Arc<Mutex<Option<KafkaLook>>>,
+}
+
+impl std::fmt::Debug for KafkaAdmin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let servers = &self.connection.bootstrap_servers;
+        f.debug_struct("KafkaAdmin").field("bootstrap_servers", servers).finish_non_exhaustive()
+    }
 }
 
 /// A message at the end of a topic.
@@ -64,26 +73,46 @@ impl ConsumerContext for LastError {}
 
 /// A connected look at the cluster; every call blocks.
 pub struct KafkaLook {
+    group: Option<String>,
     consumer: Box<BaseConsumer<LastError>>,
 }
 
 impl KafkaAdmin {
     /// Keeps how to connect; nothing is connected before the first call.
-    pub fn new(connection: &Connection) -> Result<Self, Failure> {
-        Ok(Self { connection: connection.clone() })
+    pub fn new(connection: &Connection) -> Self {
+        Self { connection: connection.clone(), kept: Arc::default() }
     }
 
-    /// Opens a look that also sees the committed offsets of `group`. Blocks.
-    pub fn look(&self, group: Option<&str>) -> Result<KafkaLook, Failure> {
+    /// Looks at the cluster with a client that also sees the committed offsets of `group`; one whose look failed is
+    /// not used again. Blocks.
+    pub fn look<T>(
+        &self,
+        group: Option<&str>,
+        look: impl FnOnce(&KafkaLook) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        // The lock is not held meanwhile: a look that hangs holds up no other.
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kept().take_if(|client| client.group.as_deref() == group);
+        let client = known.map_or_else(|| self.client(group), Ok)?;
+        // What happened since the last look is not the cause of what happens in this one.
+        client.take_error();
+        let seen = look(&client)?;
+        *kept() = Some(client);
+        Ok(seen)
+    }
+
+    fn client(&self, group: Option<&str>) -> Result<KafkaLook, Failure> {
         let mut config = self.connection.client_config("tidemark-operator");
         config
             .set("group.id", group.unwrap_or("tidemark-operator"))
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "false")
-            .set("fetch.wait.max.ms", "50");
+            .set("fetch.wait.max.ms", "50")
+            // Brokers close what is idle; the next look connects anew.
+            .set("log.connection.close", "false");
         let consumer: BaseConsumer<LastError> =
             config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
-        Ok(KafkaLook { consumer: Box::new(consumer) })
+        Ok(KafkaLook { group: group.map(str::to_owned), consumer: Box::new(consumer) })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
@@ -229,13 +258,16 @@ impl KafkaLook {
 
     /// The call's error, or the client's own where that says more (a refused login looks like a time-out).
     fn explain(&self, what: &str, error: &KafkaError) -> Failure {
-        // Polling delivers the client's errors to the context.
-        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
-        let last = self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match last {
+        match self.take_error() {
             Some((code, reason)) => failure(class_of(code), format!("kafka: {what}: {reason}")),
             None => of_error(what, error),
         }
+    }
+
+    fn take_error(&self) -> Option<(Code, String)> {
+        // Polling delivers the client's errors to the context.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
+        self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

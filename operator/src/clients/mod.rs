@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod grafana;
 pub mod kafka_admin;
+pub mod kept;
 pub mod postgres;
 mod tls;
 

@@ -9,7 +9,7 @@ use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::Topics;
 
 use crate::clients::failure;
-use crate::clients::kafka_admin::{KafkaAdmin, TailMessage};
+use crate::clients::kafka_admin::{KafkaAdmin, KafkaLook, TailMessage};
 use crate::facts::{Failure, FailureClass, KafkaFacts, Notification, Observation};
 
 /// Deadline of the whole look.
@@ -31,7 +31,9 @@ pub struct KafkaQuestion {
 /// Looks at Kafka.
 pub async fn observe(admin: &KafkaAdmin, question: &KafkaQuestion) -> Observation<KafkaFacts> {
     let (admin, question) = (admin.clone(), question.clone());
-    let look = tokio::task::spawn_blocking(move || look(&admin, &question));
+    let group = question.group.clone();
+    let look =
+        tokio::task::spawn_blocking(move || admin.look(group.as_deref(), |cluster| look(cluster, &question)));
     match tokio::time::timeout(DEADLINE, look).await {
         Ok(Ok(Ok(facts))) => Observation::Known(facts),
         Ok(Ok(Err(failure))) => Observation::Unreachable(failure),
@@ -43,9 +45,8 @@ pub async fn observe(admin: &KafkaAdmin, question: &KafkaQuestion) -> Observatio
     }
 }
 
-fn look(admin: &KafkaAdmin, question: &KafkaQuestion) -> Result<KafkaFacts, Failure> {
+fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failure> {
     let names = Topics { prefix: &question.prefix };
-    let look = admin.look(question.group.as_deref())?;
     let (brokers, all) = look.topics()?;
     let ours = |topic: &str| {
         topic.strip_prefix(&question.prefix).is_some_and(|rest| rest.starts_with('.'))

@@ -8,6 +8,8 @@ pub mod kubernetes;
 pub mod postgres;
 pub mod reader;
 
+use std::time::Instant;
+
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
@@ -15,10 +17,12 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use self::kafka::KafkaQuestion;
 use crate::desired::grafana::{Names, leaving, question};
 use crate::facts::{Observation, Observed};
+use crate::metrics::Metrics;
 use crate::systems::{Access, Systems};
 
 /// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
 pub async fn observe(
+    metrics: &Metrics,
     systems: &Systems,
     spec: &AnalyticsPipelineSpec,
     name: &PipelineName,
@@ -85,16 +89,25 @@ pub async fn observe(
             closed => closed.closed(),
         }
     };
-    let kubernetes = kubernetes::observe(&systems.objects, name);
     let (postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes) = tokio::join!(
-        Box::pin(postgres),
-        Box::pin(kafka),
-        Box::pin(connect),
-        Box::pin(clickhouse),
-        Box::pin(grafana),
-        Box::pin(former_grafana),
-        Box::pin(reader),
-        kubernetes
+        Box::pin(timed(metrics, "postgres", postgres)),
+        Box::pin(timed(metrics, "kafka", kafka)),
+        Box::pin(timed(metrics, "connect", connect)),
+        Box::pin(timed(metrics, "clickhouse", clickhouse)),
+        Box::pin(timed(metrics, "grafana", grafana)),
+        Box::pin(timed(metrics, "former-grafana", former_grafana)),
+        Box::pin(timed(metrics, "reader", reader)),
+        timed(metrics, "kubernetes", kubernetes::observe(&systems.objects, name)),
     );
     Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes }
+}
+
+/// Counts how long a look takes: the slowest one is the length of the reconcile.
+async fn timed<T>(metrics: &Metrics, system: &'static str, look: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    let facts = look.await;
+    let seconds = begin.elapsed().as_secs_f64();
+    metrics.looked(system, seconds);
+    tracing::debug!(system, seconds, "looked");
+    facts
 }
