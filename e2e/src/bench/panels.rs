@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemark_operator::dashboards::expand::{TimeRange, expand};
 use tidemark_operator::dashboards::{Surroundings, preset};
 use tidemark_operator::probe;
@@ -50,6 +50,15 @@ pub struct PanelTime {
     pub p95_ms: f64,
 }
 
+/// The refresh of one view.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RefreshTime {
+    /// The view.
+    pub view: String,
+    /// Seconds.
+    pub seconds: f64,
+}
+
 /// All panels.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -59,6 +68,8 @@ pub struct Report {
     pub runs: u32,
     /// Seconds until every view was refreshed once over all rows.
     pub refreshed_s: f64,
+    /// How long the last refresh of each view took, the others beside it.
+    pub refreshes: Vec<RefreshTime>,
     /// The panels.
     pub panels: Vec<PanelTime>,
 }
@@ -108,6 +119,9 @@ pub async fn measure(stack: &Stack, plan: Plan, progress: impl Fn(&str)) -> anyh
     let refreshed_s = begin.elapsed().as_secs_f64();
     progress(&format!("every view is refreshed after {refreshed_s:.1} s"));
 
+    let refreshes = "SELECT view, duration_ms / 1000 AS seconds FROM view_refreshes ORDER BY seconds DESC";
+    let refreshes: Vec<RefreshTime> = writer.query(refreshes).await?;
+
     let reader = client(User::Dashboards, Duration::from_secs(30))?;
     let mut panels = Vec::new();
     for (name, dashboard) in preset(&surroundings()) {
@@ -135,7 +149,7 @@ pub async fn measure(stack: &Stack, plan: Plan, progress: impl Fn(&str)) -> anyh
             });
         }
     }
-    Ok(Report { orders: plan.orders, runs: plan.runs, refreshed_s, panels })
+    Ok(Report { orders: plan.orders, runs: plan.runs, refreshed_s, refreshes, panels })
 }
 
 fn surroundings() -> Surroundings<'static> {
@@ -224,6 +238,10 @@ pub fn table(report: &Report) -> String {
             "{:>8.1} {:>8.1}  {}: {}",
             panel.p50_ms, panel.p95_ms, panel.dashboard, panel.panel
         );
+    }
+    let _ = writeln!(text, "\n{:>17}  refreshed view", "seconds");
+    for refresh in &report.refreshes {
+        let _ = writeln!(text, "{:>17.1}  {}", refresh.seconds, refresh.view);
     }
     text
 }
