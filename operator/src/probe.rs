@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
 use crate::dashboards::Dashboard;
+use crate::dashboards::classic::VariableQuery;
 use crate::dashboards::expand::{TimeRange, Values, expand};
 use crate::desired::pipeline::{Asked, Question};
 use crate::desired::views::Probe;
@@ -76,7 +77,7 @@ pub async fn panels(client: &ClickHouse, dashboard: &Dashboard, now_ms: i64) -> 
     let mut faults = Vec::new();
     let mut values = dashboard.fixed_values();
     for variable in dashboard.variable_queries() {
-        match values_of(client, &expand(&variable.sql, range, &values)).await {
+        match values_of(client, &variable, range, &values).await {
             Ok(found) => {
                 values.insert(variable.name, found);
             }
@@ -111,7 +112,7 @@ async fn replaced(
     let mut faults = Vec::new();
     for (name, dashboard) in dashboards {
         let range = TimeRange::last_days(dashboard.days(), now_ms);
-        let values = all_values(client, dashboard, range).await?;
+        let values = chosen_values(client, dashboard, range).await?;
         for query in dashboard.queries() {
             let sql = format!("EXPLAIN {}", shadow(&expand(&query.sql, range, &values), view, select));
             if let Err(error) = client.query_bytes(&sql, "Null").await {
@@ -133,12 +134,20 @@ fn shadow(sql: &str, name: &str, select: &str) -> String {
     }
 }
 
-/// The values of a variable; none at all are one empty value, so that `IN ()` is valid as in Grafana.
-pub async fn values_of(client: &ClickHouse, sql: &str) -> Result<Vec<String>, Error> {
-    let answer = client.query_bytes(sql, "JSONCompactStringsEachRow").await?;
+/// The values of a variable that Grafana would choose at first: all of them, or the first where only one can be
+/// chosen. None at all are one empty value, so that `IN ()` is valid as in Grafana.
+async fn values_of(
+    client: &ClickHouse,
+    variable: &VariableQuery,
+    range: TimeRange,
+    before: &Values,
+) -> Result<Vec<String>, Error> {
+    let answer =
+        client.query_bytes(&expand(&variable.sql, range, before), "JSONCompactStringsEachRow").await?;
     let rows = String::from_utf8_lossy(&answer);
     let first = |line: &str| serde_json::from_str::<Vec<String>>(line).ok()?.into_iter().next();
-    let mut values: Vec<String> = rows.lines().filter_map(first).collect();
+    let most = if variable.many { usize::MAX } else { 1 };
+    let mut values: Vec<String> = rows.lines().filter_map(first).take(most).collect();
     if values.is_empty() {
         values.push(String::new());
     }
@@ -155,15 +164,15 @@ fn fault(what: &str, error: Error) -> Result<String, Error> {
     }
 }
 
-/// Values of variables as a person would choose them: those that are given, else all.
-pub async fn all_values(
+/// Values of variables as Grafana chooses them when a dashboard is opened.
+pub async fn chosen_values(
     client: &ClickHouse,
     dashboard: &Dashboard,
     range: TimeRange,
 ) -> Result<Values, Error> {
     let mut values = dashboard.fixed_values();
     for variable in dashboard.variable_queries() {
-        let found = values_of(client, &expand(&variable.sql, range, &values)).await?;
+        let found = values_of(client, &variable, range, &values).await?;
         values.insert(variable.name, found);
     }
     Ok(values)

@@ -126,10 +126,7 @@ pub async fn measure(stack: &Stack, plan: Plan, progress: impl Fn(&str)) -> anyh
     let mut panels = Vec::new();
     for (name, dashboard) in preset(&surroundings()) {
         let range = TimeRange::last_days(dashboard.days(), jiff::Timestamp::now().as_millisecond());
-        let mut values = probe::all_values(&reader, &dashboard, range).await?;
-        if let Some(one) = values.get_mut("customer") {
-            one.truncate(1);
-        }
+        let values = probe::chosen_values(&reader, &dashboard, range).await?;
         for query in dashboard.queries() {
             let sql = expand(&query.sql, range, &values);
             let mut times = Vec::new();

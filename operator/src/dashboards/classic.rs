@@ -29,6 +29,8 @@ pub struct VariableQuery {
     pub name: String,
     /// The query; its first column has the values.
     pub sql: String,
+    /// Whether more than one of them can be chosen.
+    pub many: bool,
 }
 
 impl Dashboard {
@@ -96,8 +98,11 @@ impl Dashboard {
     pub fn variable_queries(&self) -> Vec<VariableQuery> {
         let query = |variable: &Value| {
             let sql = variable["query"].as_str().or_else(|| variable["query"]["rawSql"].as_str())?;
-            (variable["type"] == "query")
-                .then(|| VariableQuery { name: text(&variable["name"]), sql: sql.to_owned() })
+            (variable["type"] == "query").then(|| VariableQuery {
+                name: text(&variable["name"]),
+                sql: sql.to_owned(),
+                many: many(variable),
+            })
         };
         self.variables().iter().filter_map(query).collect()
     }
@@ -116,7 +121,14 @@ impl Dashboard {
                 {
                     values.iter().map(text).collect()
                 }
-                _ => text(&variable["query"]).split(',').map(|part| part.trim().to_owned()).collect(),
+                _ => {
+                    let most = if many(variable) { usize::MAX } else { 1 };
+                    text(&variable["query"])
+                        .split(',')
+                        .take(most)
+                        .map(|part| part.trim().to_owned())
+                        .collect()
+                }
             };
             Some((text(&variable["name"]), chosen))
         };
@@ -149,6 +161,11 @@ pub fn name(panel: &Value) -> String {
     }
 }
 
+/// Whether more than one value of a variable can be chosen, or all at once.
+fn many(variable: &Value) -> bool {
+    variable["multi"] == true || variable["includeAll"] == true
+}
+
 /// Whether a reference names the dashboard's data source variable.
 pub fn is_variable(reference: &Value) -> bool {
     let uid = reference.as_str().or_else(|| reference["uid"].as_str());
@@ -178,6 +195,27 @@ mod tests {
         assert_eq!(dashboard.panels().len(), 2);
         assert_eq!(dashboard.queries().len(), 1, "a hidden query is not asked");
         assert_eq!(dashboard.days(), 1);
+        assert!(Dashboard::parse("{}").is_err());
+    }
+
+    #[test]
+    fn a_variable_of_one_choice_has_one_value() {
+        let variable = |name: &str, kind: &str, multi: bool, all: bool| json!({"name": name, "type": kind, "query": "a, b", "multi": multi, "includeAll": all});
+        let model = json!({"panels": [], "templating": {"list": [
+            variable("one", "custom", false, false), variable("several", "custom", true, false),
+            variable("all", "custom", false, true), variable("asked", "query", false, false),
+        ]}});
+        let dashboard = Dashboard::parse(&model.to_string()).unwrap();
+        let values = dashboard.fixed_values();
+        assert_eq!(values["one"], ["a"]);
+        assert_eq!(values["several"], ["a", "b"]);
+        assert_eq!(values["all"], ["a", "b"]);
+        let [asked] = &dashboard.variable_queries()[..] else { panic!("one variable is asked for") };
+        assert!(!asked.many);
+    }
+
+    #[test]
+    fn what_is_no_classic_model_is_refused() {
         assert!(Dashboard::parse("{}").is_err());
         assert!(Dashboard::parse(r#"{"elements": {}}"#).unwrap_err().contains("classic"));
     }
