@@ -29,7 +29,7 @@ pub fn part(name: &str) -> anyhow::Result<PathBuf> {
 /// Returns the script that makes a cached part.
 pub fn setup_script(part: &str) -> PathBuf {
     let script = match part {
-        "kafka" | "debezium" => "java.sh",
+        "kafka" | "debezium" | "classes" => "java.sh",
         "clickhouse" => "clickhouse.sh",
         "postgres" => "postgres.sh",
         "tools" => "tools.sh",

@@ -41,7 +41,7 @@ impl Connect {
         ]);
         let file = stack.join("connect-distributed.properties");
         fs::write(&file, render_file("kafka/connect-distributed.properties", &values)?)?;
-        let mut command = java("512m")?;
+        let mut command = java("connect")?;
         command.extend(["org.apache.kafka.connect.cli.ConnectDistributed".into(), file.into()]);
         let program =
             Program { name: "connect", command, environment: vec![], stop: Signal::Term, end: Signal::Kill };
