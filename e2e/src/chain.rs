@@ -188,6 +188,19 @@ impl<'a> Chain<'a> {
         self.tidemark(&["delete", "--without-cluster"], &["--out".into(), out.into()]).await
     }
 
+    /// Removes what would go on without operator and sink: the refreshed views and the connector.
+    async fn leave(&self) -> anyhow::Result<()> {
+        self.stack.clickhouse().query(&format!("DROP DATABASE IF EXISTS {}", self.name)).await?;
+        let connect = self.stack.connect();
+        let own = format!("local.{}-", self.name.replace('_', "-"));
+        let all: Vec<String> =
+            serde_json::from_value(connect.request(reqwest::Method::GET, "/connectors", None).await?)?;
+        for connector in all.iter().filter(|name| name.starts_with(&own)) {
+            connect.request(reqwest::Method::DELETE, &format!("/connectors/{connector}"), None).await?;
+        }
+        Ok(())
+    }
+
     async fn tidemark(&self, words: &[&str], rest: &[OsString]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new(program("tidemark")?);
         command.args(words).arg("--file").arg(&self.file).args(rest).kill_on_drop(true);
@@ -271,11 +284,9 @@ impl Drop for Chain<'_> {
     fn drop(&mut self) {
         self.sink.end();
         self.operator.end();
-        // On a shared stack its views would be refreshed on and on, beside the tests that follow.
+        // On a shared stack its views would be refreshed, and its connector would run, beside the tests that follow.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let gone = format!("DROP DATABASE IF EXISTS {}", self.name);
-            let drop = async { self.stack.clickhouse().query(&gone).await.map(drop) };
-            let _ = tokio::task::block_in_place(|| runtime.block_on(drop));
+            let _ = tokio::task::block_in_place(|| runtime.block_on(self.leave()));
         }
     }
 }
