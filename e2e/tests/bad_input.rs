@@ -6,12 +6,11 @@ use rdkafka::Message;
 use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, pipeline, secret, secrets, shop};
 use tidemark_e2e::shop::{SCHEMA, SEED};
-use tidemark_e2e::stack::{Role, Stack, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
 
 use crate::chain::objects;
 
 const NOTICED: Duration = Duration::from_secs(60);
-const HEALED: Duration = Duration::from_secs(120);
 
 /// Makes a database with one small table of payments.
 async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
@@ -29,7 +28,7 @@ async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
 
 /// Waits until the target holds `rows` rows, as its `_current` view says.
 async fn rows(stack: &Stack, table: &str, rows: u64) -> anyhow::Result<()> {
-    wait_until(HEALED, &format!("{rows} rows in {table}"), || async {
+    wait_until(PATIENCE, &format!("{rows} rows in {table}"), || async {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {table}")).await?;
         anyhow::ensure!(answer.trim() == rows.to_string(), "it has {}", answer.trim());
         Ok(Some(()))
@@ -56,7 +55,7 @@ async fn a_wrong_password_is_named_and_mending_the_secret_heals() -> anyhow::Res
 
     chain.write(&objects(manifest))?;
     chain.start_sink().await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_password.payments_current", 2).await
 }
 
@@ -75,7 +74,7 @@ async fn a_missing_table_is_named_the_others_stream_and_making_it_heals() -> any
     let make =
         "CREATE TABLE refunds (id bigint PRIMARY KEY, payment bigint); INSERT INTO refunds VALUES (1, 2)";
     stack.postgres().execute(Role::Shop, NAME, make).await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_table.refunds_current", 1).await
 }
 
@@ -93,7 +92,7 @@ async fn a_wrong_broker_is_named_and_mending_the_address_heals() -> anyhow::Resu
 
     chain.write(&objects(right))?;
     chain.start_sink().await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_broker.payments_current", 2).await
 }
 
@@ -111,7 +110,7 @@ async fn an_unreachable_clickhouse_is_named_and_mending_the_address_heals() -> a
 
     chain.write(&objects(right))?;
     chain.start_sink().await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_clickhouse.payments_current", 2).await
 }
 
@@ -130,7 +129,7 @@ async fn an_unsafe_partition_expression_is_refused_with_what_would_be_safe() -> 
 
     chain.write(&objects(right))?;
     chain.start_sink().await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_partition.payments_current", 2).await
 }
 
@@ -149,12 +148,12 @@ async fn an_invalid_view_is_named_the_others_answer_and_mending_its_sql_heals() 
     };
     let chain = Chain::prepare(stack, NAME, &view("SELECT no_such_column FROM payments_current"))?;
     chain.start().await?;
-    let message = chain.wait_condition("ViewsInSync", "False", "InvalidView", HEALED).await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "InvalidView", PATIENCE).await?;
     assert!(message.contains("broken") && message.contains("no_such_column"), "{message}");
     rows(stack, "bad_view.totals", 1).await?;
 
     chain.write(&view("SELECT id FROM payments_current"))?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_view.broken", 2).await
 }
 
@@ -165,7 +164,7 @@ async fn a_malformed_event_goes_to_the_dead_letters_and_its_table_says_so() -> a
     payments(stack, NAME).await?;
     let chain = Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments"])))?;
     chain.start().await?;
-    chain.wait_ready(HEALED).await?;
+    chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_event.payments_current", 2).await?;
 
     let garbage: &[u8] = br#"{"before":null,"after":{"id":"#;
@@ -190,9 +189,9 @@ async fn a_shop_without_a_column_loses_the_views_that_need_it_and_no_other() -> 
     }
     let chain = Chain::prepare(stack, NAME, &objects(shop(stack, NAME)))?;
     chain.start().await?;
-    let message = chain.wait_condition("ViewsInSync", "False", "MissingColumns", HEALED).await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "MissingColumns", PATIENCE).await?;
     assert!(message.contains("category"), "{message}");
-    wait_until(HEALED, "the views that need no category", || async {
+    wait_until(PATIENCE, "the views that need no category", || async {
         stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.daily_sales_summary")).await?;
         Ok(Some(()))
     })

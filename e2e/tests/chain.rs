@@ -6,10 +6,7 @@ use serde_json::Value;
 use tidemark_e2e::chain::{Chain, secrets, shop};
 use tidemark_e2e::oracle;
 use tidemark_e2e::shop::{Database, Generator, SCHEMA, SEED};
-use tidemark_e2e::stack::{Component, Part, Role, Stack, wait_until};
-
-/// From a change to its place in every view, with refreshes each second on a loaded machine.
-const EQUAL: Duration = Duration::from_secs(120);
+use tidemark_e2e::stack::{Component, PATIENCE, Part, Role, Stack, wait_until};
 
 /// A manifest with its Secrets.
 pub(crate) fn objects(manifest: Value) -> Vec<Value> {
@@ -36,9 +33,9 @@ async fn tables_and_views_equal_postgresql_through_kills_schema_changes_and_trun
 
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    chain.wait_ready(Duration::from_secs(120)).await?;
+    chain.wait_ready(PATIENCE).await?;
     let oracle = chain.oracle().await?;
-    oracle.wait_equal(EQUAL).await?;
+    oracle.wait_equal(PATIENCE).await?;
 
     orders(&mut generator, 300).await?;
     // Keys that change, with a row under the new and none under the old one.
@@ -62,7 +59,7 @@ async fn tables_and_views_equal_postgresql_through_kills_schema_changes_and_trun
     .await?;
     orders(&mut generator, 50).await?;
 
-    oracle.wait_equal(EQUAL).await?;
+    oracle.wait_equal(PATIENCE).await?;
     let hostile = oracle.check_hostile().await?;
     assert!(hostile.is_empty(), "{}", oracle::report(&hostile));
     Ok(())
@@ -78,8 +75,8 @@ async fn an_operator_that_starts_again_writes_nothing() -> anyhow::Result<()> {
     }
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    chain.wait_ready(Duration::from_secs(120)).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
     chain.operator().stop().await?;
 
     let again = chain.apply_once().await?;
@@ -97,8 +94,8 @@ async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right()
     sql(SEED).await?;
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    chain.wait_ready(Duration::from_secs(120)).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
 
     chain.operator().stop().await?;
     chain.sink().stop().await?;
@@ -118,8 +115,8 @@ async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right()
     sql("DELETE FROM customers WHERE id = (SELECT max(id) FROM customers)").await?;
     sql("INSERT INTO customers (email, name) VALUES ('late@example.com', 'Late')").await?;
     chain.start().await?;
-    chain.wait_ready(Duration::from_secs(120)).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -140,7 +137,7 @@ async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
         anyhow::Ok(answer.trim().parse::<u64>()?)
     };
-    let at_the_kill = wait_until(Duration::from_secs(90), "the first rows of the snapshot", || async {
+    let at_the_kill = wait_until(PATIENCE, "the first rows of the snapshot", || async {
         let rows: u64 = rows().await?;
         Ok((rows > 0).then_some(rows))
     })
@@ -150,5 +147,5 @@ async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     sql("DELETE FROM customers WHERE id % 2 = 0 AND id NOT IN (SELECT customer_id FROM orders)").await?;
     stack.connect().start().await?;
     chain.wait_ready(Duration::from_secs(180)).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await
+    chain.oracle().await?.wait_equal(PATIENCE).await
 }

@@ -2,7 +2,6 @@
 //! every panel's figures those of PostgreSQL.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -11,7 +10,7 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_e2e::chain::{Chain, secret, secrets, shop};
 use tidemark_e2e::grafana::{ADMIN, Grafana, TOKEN, Version};
-use tidemark_e2e::stack::{Stack, User, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, Stack, User, shared, wait_until};
 use tidemark_operator::clients::grafana::{Grafana as Client, Login};
 use tidemark_operator::config::DEFAULT_SINK_IMAGE;
 use tidemark_operator::credentials::{Holder, References};
@@ -32,7 +31,6 @@ mod pictures;
 mod real;
 mod sidecar;
 
-const READY: Duration = Duration::from_mins(2);
 /// Whole reconciles without a change: each asks every system, Kafka's history included.
 const RECONCILES: u32 = 30;
 /// Looks at Grafana without a change, each compared with what should be there.
@@ -72,7 +70,7 @@ async fn writes_of_one_more(chain: &Chain<'_>, grafana: &Grafana) -> anyhow::Res
 }
 
 async fn in_sync(chain: &Chain<'_>) -> anyhow::Result<()> {
-    chain.wait_condition("DashboardsInSync", "True", "AsDesired", READY).await.map(drop)
+    chain.wait_condition("DashboardsInSync", "True", "AsDesired", PATIENCE).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +90,7 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
         });
         let chain = Chain::prepare(stack, name, &objects(manifest))?;
         chain.start().await?;
-        chain.wait_ready(READY).await?;
+        chain.wait_ready(PATIENCE).await?;
         let made = grafana.with(|state| state.dashboards());
         assert!(made.len() >= 4, "{:?}", made.keys());
         assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {name}")]);
@@ -113,7 +111,7 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
             state.remove_dashboard(&uid("-products"));
             state.edit_source(&source, |source| source["secureJsonData"]["password"] = json!("another"));
         });
-        wait_until(READY, "the dashboards to come back", || async {
+        wait_until(PATIENCE, "the dashboards to come back", || async {
             let now = grafana.with(|state| state.dashboards());
             let password = grafana.with(|state| state.sources()[0]["secureJsonData"]["password"].clone());
             let back = now.get(&executive).is_some_and(|model| model["panels"][0]["title"] == "Revenue");
@@ -121,7 +119,7 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
         })
         .await?;
         grafana.with(|state| state.remove_source(&source));
-        wait_until(READY, "the data source to come back", || async {
+        wait_until(PATIENCE, "the data source to come back", || async {
             Ok((grafana.with(|state| state.sources().len()) == 1).then_some(()))
         })
         .await?;
@@ -129,10 +127,10 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
 
         // Grafana goes down and comes back: the rest goes on meanwhile.
         grafana.stop().await;
-        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", READY).await?;
+        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", PATIENCE).await?;
         grafana.restart().await?;
         grafana.with(|state| state.set_fault(Some(503)));
-        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", READY).await?;
+        chain.wait_condition("DashboardsInSync", "Unknown", "Unreachable", PATIENCE).await?;
         grafana.with(|state| state.set_fault(None));
         in_sync(&chain).await?;
 
@@ -172,10 +170,10 @@ async fn what_is_not_ours_is_left_alone_and_named() -> anyhow::Result<()> {
 
     let chain = Chain::prepare(stack, NAME, &objects(with_dashboards(stack, NAME, &grafana, |_| {})))?;
     chain.start().await?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "Conflict", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "Conflict", PATIENCE).await?;
     assert!(message.contains("theirs") && message.contains("spec.grafana.folder"), "{message}");
     // The rest goes on.
-    chain.wait_condition("ViewsInSync", "True", "AsDesired", READY).await?;
+    chain.wait_condition("ViewsInSync", "True", "AsDesired", PATIENCE).await?;
     assert_eq!(grafana.with(|state| state.dashboards().len()), 1);
 
     // Another title mends it, and theirs stays as it was.
@@ -198,9 +196,9 @@ async fn a_refused_login_is_tried_once_and_the_new_secret_heals() -> anyhow::Res
     all[1] = token("wrong");
     let chain = Chain::prepare(stack, NAME, &all)?;
     chain.start().await?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", PATIENCE).await?;
     assert!(!message.contains("wrong"), "{message}");
-    chain.wait_condition("ConnectorRunning", "True", "AsDesired", READY).await?;
+    chain.wait_condition("ConnectorRunning", "True", "AsDesired", PATIENCE).await?;
     assert_eq!(grafana.with(|state| state.logins_refused()), 1, "a refused login was tried again");
     chain.write(&objects(manifest))?;
     in_sync(&chain).await?;
@@ -248,7 +246,7 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
         state.rename_folder(&format!("Shop {NAME}"), "My folder");
         state.edit_rule(&rule, |rule| rule["for"] = json!("1h"));
     });
-    let message = chain.wait_condition("DashboardsInSync", "True", "Drifted", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "True", "Drifted", PATIENCE).await?;
     for kept in ["executive", "panels[0].title", "folder: title", "alert rule"] {
         assert!(message.contains(kept), "{kept} is not in {message}");
     }
@@ -256,7 +254,7 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
     // The pipeline's own next version: what nobody touched follows, what somebody changed waits and is named.
     chain.write(&objects(manifest(|part| part["dashboards"] = json!({"refresh": "1m"}))))?;
     let refresh = |uid: &str| grafana.with(|state| state.dashboards()[uid]["refresh"].clone());
-    wait_until(READY, "the dashboard that nobody touched to follow", || async {
+    wait_until(PATIENCE, "the dashboard that nobody touched to follow", || async {
         Ok((refresh(&products) == "1m").then_some(()))
     })
     .await?;
@@ -267,7 +265,7 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
 
     // A title that the spec asks for anew is no change by hand.
     chain.write(&objects(manifest(|part| part["folder"] = json!("Ours, renamed"))))?;
-    wait_until(READY, "the folder to follow the spec", || async {
+    wait_until(PATIENCE, "the folder to follow the spec", || async {
         Ok((grafana.with(|state| state.folders()) == ["Ours, renamed"]).then_some(()))
     })
     .await?;
@@ -280,7 +278,7 @@ async fn changes_by_hand_stay_where_the_policy_keeps_them() -> anyhow::Result<()
 
     // Rules that are not wanted go.
     chain.write(&objects(manifest(|part| part["alerts"] = json!("Disabled"))))?;
-    wait_until(READY, "the rules to go", || async {
+    wait_until(PATIENCE, "the rules to go", || async {
         Ok(grafana.with(|state| state.rules().is_empty()).then_some(()))
     })
     .await
@@ -319,8 +317,8 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     assert_eq!(full, [6, 1, 1, 5]);
 
     // To another one: made there, then gone here.
-    chain.apply(&objects(at(&second)), READY).await?;
-    wait_until(READY, "the dashboards to move", || async {
+    chain.apply(&objects(at(&second)), PATIENCE).await?;
+    wait_until(PATIENCE, "the dashboards to move", || async {
         Ok(((amounts(&first), amounts(&second)) == ([0; 4], full)).then_some(()))
     })
     .await?;
@@ -336,11 +334,11 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     assert_eq!(before.len(), 6);
     let mut alias = at(&second);
     alias["spec"]["grafana"]["url"] = json!(second.url().replace("127.0.0.1", "localhost"));
-    chain.apply(&objects(alias), READY).await?;
     let place =
         |grafana: &Grafana| grafana.with(|state| state.sources()[0]["jsonData"]["tidemark"]["place"].clone());
     let old = place(&second);
-    wait_until(READY, "the data source to say where it is", || async {
+    chain.apply(&objects(alias), PATIENCE).await?;
+    wait_until(PATIENCE, "the data source to say where it is", || async {
         Ok((place(&second) != old).then_some(()))
     })
     .await?;
@@ -349,10 +347,10 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
 
     // One that is down is named until it is back, and does not hold up the next.
     second.stop().await;
-    chain.apply(&objects(at(&first)), READY).await?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "LeftBehind", READY).await?;
+    chain.apply(&objects(at(&first)), PATIENCE).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "LeftBehind", PATIENCE).await?;
     assert!(message.contains("localhost") && message.contains("spec.deletionPolicy.grafana"), "{message}");
-    wait_until(READY, "the dashboards to be made at the first again", || async {
+    wait_until(PATIENCE, "the dashboards to be made at the first again", || async {
         Ok((amounts(&first) == full).then_some(()))
     })
     .await?;
@@ -366,17 +364,17 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     let theirs = json!({"uid": "theirs", "title": "Theirs", "parentUid": folder});
     let made = client.post(format!("{}/api/folders", first.url())).bearer_auth(TOKEN).json(&theirs);
     made.send().await?.error_for_status()?;
-    chain.apply(&without(), READY).await?;
-    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
+    chain.apply(&without(), PATIENCE).await?;
+    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", PATIENCE).await?;
     assert_eq!(amounts(&first), [0, 0, 2, 0]);
 
     // Kept by policy, and given up: nothing is asked of it any more.
-    chain.apply(&objects(at(&second)), READY).await?;
+    chain.apply(&objects(at(&second)), PATIENCE).await?;
     in_sync(&chain).await?;
     let mut kept = without();
     kept[0]["spec"]["deletionPolicy"] = json!({"grafana": "Retain"});
-    chain.apply(&kept, READY).await?;
-    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
+    chain.apply(&kept, PATIENCE).await?;
+    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", PATIENCE).await?;
     chain.operator().stop().await?;
     let calls = second.with(|state| state.calls());
     chain.apply_once().await?;
@@ -394,7 +392,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
     let all = objects(manifest.clone());
     let chain = Chain::prepare(stack, NAME, &all)?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     chain.operator().stop().await?;
     // What it found last is written down.
     chain.apply_once().await?;
@@ -519,14 +517,14 @@ async fn a_dashboard_of_the_user_is_linted_asked_and_applied() -> anyhow::Result
     };
     let chain = Chain::prepare(stack, NAME, &apply("SELECT * FROM orders_current"))?;
     chain.start().await?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "InvalidDashboard", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "InvalidDashboard", PATIENCE).await?;
     assert!(
         message.contains("refunds") && message.contains("SELECT *") && message.contains("LIMIT"),
         "{message}"
     );
 
     chain.write(&apply("SELECT no_such_column FROM customer_metrics LIMIT 9"))?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "PanelFailed", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "PanelFailed", PATIENCE).await?;
     assert!(message.contains("Refunds by status") && message.contains("no_such_column"), "{message}");
 
     chain.write(&apply(
@@ -562,7 +560,7 @@ async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Resul
     in_sync(&chain).await?;
 
     chain.write(&apply("SELECT status, count() AS orders FROM orders_current GROUP BY status"))?;
-    let message = chain.wait_condition("ViewsInSync", "False", "PanelFailed", READY).await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "PanelFailed", PATIENCE).await?;
     for part in ["by_status", "held back", "Refunds by status", "number"] {
         anyhow::ensure!(message.contains(part), "{part}: {message}");
     }
@@ -574,7 +572,7 @@ async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Resul
     chain.write(&apply(
         "SELECT status, count() AS orders, orders AS number FROM orders_current GROUP BY status",
     ))?;
-    chain.wait_condition("ViewsInSync", "True", "AsDesired", READY).await?;
+    chain.wait_condition("ViewsInSync", "True", "AsDesired", PATIENCE).await?;
     stack.clickhouse().query(&format!("SELECT orders, number FROM {NAME}.by_status")).await?;
     in_sync(&chain).await
 }
@@ -589,11 +587,11 @@ async fn a_reader_whose_password_changed_is_named() -> anyhow::Result<()> {
     all[2] = secret("reader", User::Tidemark.name(), User::Tidemark.password());
     let chain = Chain::prepare(stack, NAME, &all)?;
     chain.start().await?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "ReaderNotReady", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "ReaderNotReady", PATIENCE).await?;
     assert!(message.contains("may write") && message.contains("readonly"), "{message}");
     all[2] = secret("reader", User::Dashboards.name(), "wrong");
     chain.write(&all)?;
-    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "AuthenticationFailed", PATIENCE).await?;
     assert!(message.contains("spec.grafana.reader"), "{message}");
     all[2] = secret("reader", User::Dashboards.name(), CANARY);
     chain.write(&all)?;

@@ -12,13 +12,12 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use tidemark_crds::pipeline::AnalyticsPipeline;
 use tidemark_e2e::chain::{pipeline, secrets};
-use tidemark_e2e::stack::{Role, Stack, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
 use tidemark_operator::config::OperatorConfig;
 use tidemark_operator::{leader, run};
 use tidemark_runtime::shell::{LogFormat, Shutdown};
 use tokio::sync::watch;
 
-const DEADLINE: Duration = Duration::from_secs(120);
 /// Counter of reconciles.
 const RECONCILES: &str = "controller_runtime_reconcile_total";
 /// Counter of writes to the API server and to every other system.
@@ -41,7 +40,7 @@ async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     put(&Api::<Namespace>::all(client.clone()), object).await?;
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), namespace);
-    wait_until(DEADLINE, "the definition to be served", || async {
+    wait_until(PATIENCE, "the definition to be served", || async {
         pipelines.list(&kube::api::ListParams::default()).await?;
         Ok(Some(()))
     })
@@ -88,10 +87,10 @@ impl Operator {
 
     /// Waits until three reconciles in a row wrote nothing.
     async fn rest(&self) -> anyhow::Result<()> {
-        wait_until(DEADLINE, "three reconciles in a row without a write", || async {
+        wait_until(PATIENCE, "three reconciles in a row without a write", || async {
             let writes = self.metric(WRITES).await?;
             let reconciles = self.metric(RECONCILES).await?;
-            wait_until(DEADLINE, "three more reconciles", || async {
+            wait_until(PATIENCE, "three more reconciles", || async {
                 Ok((self.metric(RECONCILES).await? >= reconciles + 3.0).then_some(()))
             })
             .await?;
@@ -123,7 +122,7 @@ async fn snapshot_is_complete(stack: &Stack, database: &str) -> anyhow::Result<(
         "SELECT count() FROM {database}._tidemark_ledger FINAL WHERE kind = 'snapshot' AND value LIKE '%Applying%' \
          AND value LIKE '%endOffsets%'"
     );
-    wait_until(DEADLINE, "the snapshot to be complete at the source", || async {
+    wait_until(PATIENCE, "the snapshot to be complete at the source", || async {
         Ok((stack.clickhouse().query(&complete).await?.trim() == "1").then_some(()))
     })
     .await
@@ -158,7 +157,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
             anyhow::Ok((found.status, found.reason, found.message))
         }
     };
-    wait_until(DEADLINE, "the connector to run and the sink to be made", || async {
+    wait_until(PATIENCE, "the connector to run and the sink to be made", || async {
         let (status, reason, message) = condition("ConnectorRunning").await?;
         anyhow::ensure!(status == "True", "ConnectorRunning={status} {reason} {message}");
         deployments.get("controlled-sink").await?;
@@ -187,7 +186,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     };
     let before = versions().await?;
     let operator = Operator::start(&client, NAME)?;
-    wait_until(DEADLINE, "five reconciles of the second operator", || async {
+    wait_until(PATIENCE, "five reconciles of the second operator", || async {
         Ok((operator.metric(RECONCILES).await? >= 5.0).then_some(()))
     })
     .await?;
@@ -196,7 +195,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     assert!(operator.metric(WRITES).await?.abs() < f64::EPSILON, "a restart wrote something: {writes:#?}");
 
     pipelines.delete(NAME, &DeleteParams::default()).await?;
-    wait_until(DEADLINE, "the finalizer to go", || async {
+    wait_until(PATIENCE, "the finalizer to go", || async {
         match pipelines.get_opt(NAME).await? {
             None => Ok(Some(())),
             Some(left) => anyhow::bail!("still there: {:?}", left.status.map(|status| status.conditions)),
@@ -229,13 +228,13 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
         (leads, shutdown, tokio::spawn(run))
     };
     let (first, first_shutdown, first_task) = replica("first");
-    wait_until(DEADLINE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
+    wait_until(PATIENCE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
     let (second, second_shutdown, second_task) = replica("second");
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
     let renewed =
         || async { anyhow::Ok(leases.get(leader::LEASE_NAME).await?.spec.and_then(|spec| spec.renew_time)) };
     let before = renewed().await?;
-    wait_until(DEADLINE, "the Lease to be renewed", || async {
+    wait_until(PATIENCE, "the Lease to be renewed", || async {
         Ok((renewed().await? != before).then_some(()))
     })
     .await?;

@@ -1,18 +1,12 @@
 //! What fails, drifts or is asked for while data flows: everything comes back by itself, and no row is lost.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 use serde_json::json;
 use tidemark_e2e::chain::{Chain, secret, secrets, shop};
 use tidemark_e2e::shop::{Database, Generator, SCHEMA, SEED};
-use tidemark_e2e::stack::{Component, Part, Role, Stack, shared, wait_until};
+use tidemark_e2e::stack::{Component, PATIENCE, Part, Role, Stack, shared, wait_until};
 
 use crate::chain::objects;
-
-/// From the end of an outage to equality everywhere, with back-offs and refreshes.
-const EQUAL: Duration = Duration::from_mins(2);
-const READY: Duration = Duration::from_mins(2);
 
 /// Makes the shop in a database of its own, and a generator of orders.
 pub(crate) async fn open_shop(stack: &Stack, name: &str) -> anyhow::Result<Generator> {
@@ -35,27 +29,27 @@ async fn clickhouse_kafka_and_postgresql_go_down_and_come_back_without_a_lost_ro
     let mut generator = open_shop(&stack, NAME).await?;
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     let (operator, sink) = (chain.operator().id(), chain.sink().id());
 
     stack.clickhouse().kill().await?;
     orders(&mut generator, 60).await?;
-    let message = chain.wait_condition("TablesInSync", "Unknown", "Unreachable", READY).await?;
+    let message = chain.wait_condition("TablesInSync", "Unknown", "Unreachable", PATIENCE).await?;
     assert!(message.contains(&stack.clickhouse().url()), "{message}");
     stack.clickhouse().start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
 
     stack.kafka().kill().await?;
     orders(&mut generator, 60).await?;
     stack.kafka().start().await?;
-    chain.wait_ready(READY).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
 
     stack.postgres().restart().await?;
     let database = Database::new(stack.postgres().connect(Role::Shop, NAME).await?).await?;
     orders(&mut Generator::new(database, 12).await?, 60).await?;
-    chain.wait_ready(READY).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
     assert_eq!(
         (operator, sink),
         (chain.operator().id(), chain.sink().id()),
@@ -74,9 +68,9 @@ async fn two_sinks_share_the_partitions_and_the_loss_of_either_loses_no_row() ->
     chain.start().await?;
     let second = chain.another_sink("second")?;
     second.spawn()?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     let replicas = format!("SELECT uniqExact(replica) FROM {NAME}._tidemark_progress FINAL");
-    wait_until(READY, "both sinks to report progress", || async {
+    wait_until(PATIENCE, "both sinks to report progress", || async {
         orders(&mut generator_of(&stack, NAME).await?, 10).await?;
         Ok((stack.clickhouse().query(&replicas).await?.trim() == "2").then_some(()))
     })
@@ -84,12 +78,12 @@ async fn two_sinks_share_the_partitions_and_the_loss_of_either_loses_no_row() ->
 
     chain.sink().kill().await?;
     orders(&mut generator, 60).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
     chain.sink().spawn()?;
     orders(&mut generator, 60).await?;
     second.stop().await?;
     orders(&mut generator, 60).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await
+    chain.oracle().await?.wait_equal(PATIENCE).await
 }
 
 /// Another writer to the same shop.
@@ -104,19 +98,19 @@ async fn a_changed_password_is_named_and_the_new_secret_heals_operator_and_conne
     let mut generator = open_shop(&stack, NAME).await?;
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
 
     let rotate = "ALTER ROLE tidemark PASSWORD 'rotated-pw';
                   SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'tidemark'";
     stack.postgres().execute(Role::Superuser, NAME, rotate).await?;
-    let message = chain.wait_condition("SourceReady", "False", "AuthenticationFailed", READY).await?;
+    let message = chain.wait_condition("SourceReady", "False", "AuthenticationFailed", PATIENCE).await?;
     assert!(message.contains("postgres") && !message.contains("-pw"), "{message}");
     orders(&mut generator, 60).await?;
 
     let new = secret("postgres", Role::Tidemark.name(), "rotated-pw");
     chain.write(&[shop(&stack, NAME), new, secrets().remove(1)])?;
-    chain.wait_ready(READY).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,7 +121,7 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     let manifest = shop(stack, NAME);
     let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
 
     // Gone: a view, a table's `_current` view, the connector, the publication.
     for view in ["daily_sales_summary", "orders_current"] {
@@ -142,15 +136,15 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     let name = name.unwrap_or_default();
     stack.postgres().execute(Role::Superuser, NAME, &format!("DROP PUBLICATION {name}")).await?;
     orders(&mut generator, 40).await?;
-    wait_until(READY, "the connector and the view to come back", || async {
+    wait_until(PATIENCE, "the connector and the view to come back", || async {
         connector(stack, NAME).await?;
         stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.daily_sales_summary")).await?;
         Ok(Some(()))
     })
     .await?;
-    chain.wait_ready(READY).await?;
-    chain.oracle().await?.wait_equal(EQUAL).await?;
-    wait_until(READY, "the connector's history to end well", || async {
+    chain.wait_ready(PATIENCE).await?;
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
+    wait_until(PATIENCE, "the connector's history to end well", || async {
         let states = "SELECT arrayStringConcat(groupArray(state), ' ') FROM (SELECT state FROM ";
         let all = format!("{states}{NAME}.connector_history ORDER BY seen_at)");
         let all = stack.clickhouse().query(&all).await?;
@@ -163,12 +157,12 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     let mut suspended = manifest.clone();
     suspended["spec"]["suspend"] = json!(true);
     chain.write(&objects(suspended))?;
-    chain.wait_condition("Reconciling", "False", "Suspended", READY).await?;
+    chain.wait_condition("Reconciling", "False", "Suspended", PATIENCE).await?;
     stack.clickhouse().query(&format!("DROP VIEW {NAME}.recent_activity")).await?;
     orders(&mut generator, 20).await?;
     let newest = stack.postgres().query(Role::Superuser, NAME, "SELECT max(id)::text FROM orders").await?;
     let newest = newest[0][0].clone().unwrap_or_default();
-    wait_until(READY, "the newest order", || async {
+    wait_until(PATIENCE, "the newest order", || async {
         let now = stack.clickhouse().query(&format!("SELECT max(id) FROM {NAME}.orders_current")).await?;
         Ok((now.trim() == newest).then_some(()))
     })
@@ -177,11 +171,11 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
         format!("SELECT count() FROM system.tables WHERE database = '{NAME}' AND name = 'recent_activity'");
     assert_eq!(stack.clickhouse().query(&there).await?.trim(), "0", "a suspended pipeline was changed");
     chain.write(&objects(manifest))?;
-    wait_until(READY, "the view to come back", || async {
+    wait_until(PATIENCE, "the view to come back", || async {
         Ok((stack.clickhouse().query(&there).await?.trim() == "1").then_some(()))
     })
     .await?;
-    chain.wait_ready(READY).await
+    chain.wait_ready(PATIENCE).await
 }
 
 /// Name of the pipeline's connector, which ends in a hash.
@@ -202,20 +196,20 @@ async fn rows_that_were_lost_in_clickhouse_come_back_with_a_snapshot_that_is_ask
     let mut manifest = shop(stack, NAME);
     let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     let oracle = chain.oracle().await?;
-    oracle.wait_equal(EQUAL).await?;
+    oracle.wait_equal(PATIENCE).await?;
 
     stack.clickhouse().query(&format!("TRUNCATE TABLE {NAME}.orders")).await?;
     ensure!(!oracle.check().await?.is_empty(), "the oracle does not see that the orders are gone");
     manifest["metadata"]["annotations"] = json!({"tidemark.dev/resnapshot": "lost-orders"});
     chain.write(&objects(manifest))?;
-    wait_until(READY, "the request to be answered", || async {
+    wait_until(PATIENCE, "the request to be answered", || async {
         let status = chain.status()?;
         Ok(status.to_string().contains("lost-orders").then_some(()))
     })
     .await?;
     orders(&mut generator, 20).await?;
-    chain.wait_ready(READY).await?;
-    oracle.wait_equal(EQUAL).await
+    chain.wait_ready(PATIENCE).await?;
+    oracle.wait_equal(PATIENCE).await
 }

@@ -50,7 +50,7 @@ pub use self::kubernetes::{ApiServer, Etcd};
 pub use self::postgres::{Postgres, Role, SHOP_DATABASE};
 pub use self::process::{Process, Signal};
 pub use self::shared::{shared, unique_name};
-pub use self::wait::wait_until;
+pub use self::wait::{PATIENCE, wait_until};
 
 use self::janitor::Janitor;
 use self::process::Program;

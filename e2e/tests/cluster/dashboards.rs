@@ -6,10 +6,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_e2e::cluster::{Cluster, OPERATOR, Pipeline, SHOP, example};
 use tidemark_e2e::grafana::{Grafana, TOKEN, Version};
-use tidemark_e2e::stack::{ANALYTICS_DATABASE, Role, User, wait_until};
+use tidemark_e2e::stack::{ANALYTICS_DATABASE, PATIENCE, Role, User, wait_until};
 use tokio::time::Instant;
-
-use crate::cluster::{EQUAL, READY};
 
 /// How long Grafana is away.
 const AWAY: Duration = Duration::from_mins(1);
@@ -32,7 +30,7 @@ pub(super) async fn come_back(cluster: &Cluster) -> anyhow::Result<()> {
     let start = Instant::now();
     pipeline.apply(&manifest).await?;
     in_sync(&pipeline).await?;
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     let all = grafana.with(|state| state.dashboards());
     ensure!(all.len() >= 4, "{:?}", all.keys());
     println!("{} dashboards, each panel answered, after {:.1} s", all.len(), start.elapsed().as_secs_f64());
@@ -55,10 +53,10 @@ async fn gone_while_away(
 ) -> anyhow::Result<()> {
     manifest["spec"]["deletionPolicy"] = json!({"timeout": "20s"});
     pipeline.apply(&manifest).await?;
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     grafana.stop().await;
     let time = pipeline.delete().await?;
-    ensure!(time < READY, "the deletion took {} s", time.as_secs());
+    ensure!(time < PATIENCE, "the deletion took {} s", time.as_secs());
     let events = cluster
         .kubectl()
         .run(&["get", "events", "--namespace", SHOP, "--field-selector=reason=LeftBehind", "--output=yaml"])
@@ -70,9 +68,9 @@ async fn gone_while_away(
     println!("with Grafana down the deletion ended after {:.1} s and said what it left", time.as_secs_f64());
 
     pipeline.apply(&example()?).await?;
-    pipeline.wait_status("DashboardsInSync", "False", "LeftBehind", READY).await?;
+    pipeline.wait_status("DashboardsInSync", "False", "LeftBehind", PATIENCE).await?;
     grafana.restart().await?;
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     let left = grafana.with(|state| {
         (state.dashboards().len(), state.sources().len(), state.folders().len(), state.rules().len())
     });
@@ -81,7 +79,7 @@ async fn gone_while_away(
 }
 
 async fn in_sync(pipeline: &Pipeline<'_>) -> anyhow::Result<()> {
-    pipeline.wait_condition("DashboardsInSync", READY).await
+    pipeline.wait_condition("DashboardsInSync", PATIENCE).await
 }
 
 fn secret(name: &str, data: &Value) -> Value {
@@ -104,9 +102,9 @@ fn secrets(token: &str) -> Value {
 async fn silent(cluster: &Cluster, grafana: &Grafana) -> anyhow::Result<()> {
     let before = grafana.with(|state| (state.writes(), state.versions()));
     cluster.kill_operator().await?;
-    cluster.kubectl().rolled_out(OPERATOR, "deployment/tidemark", READY).await?;
+    cluster.kubectl().rolled_out(OPERATOR, "deployment/tidemark", PATIENCE).await?;
     let calls = grafana.with(|state| state.calls()) + TWO_LOOKS;
-    wait_until(READY, "the new operator to look twice", || async {
+    wait_until(PATIENCE, "the new operator to look twice", || async {
         let now = grafana.with(|state| state.calls());
         ensure!(now >= calls, "{now} calls of {calls}");
         Ok(Some(()))
@@ -128,7 +126,7 @@ async fn changed_by_hand(pipeline: &Pipeline<'_>, grafana: &Grafana) -> anyhow::
         state.edit_source(source, |source| source["secureJsonData"]["password"] = json!("another"));
     });
     let start = Instant::now();
-    wait_until(READY, "dashboard and password to come back", || async {
+    wait_until(PATIENCE, "dashboard and password to come back", || async {
         let now = grafana.with(|state| state.dashboards()[executive]["panels"][0]["title"].clone());
         let password = grafana.with(|state| state.sources()[0]["secureJsonData"]["password"].clone());
         Ok((now == title && password == User::Dashboards.password()).then_some(()))
@@ -136,7 +134,7 @@ async fn changed_by_hand(pipeline: &Pipeline<'_>, grafana: &Grafana) -> anyhow::
     .await?;
     println!("changes by hand were reverted after {:.1} s", start.elapsed().as_secs_f64());
     grafana.with(|state| state.remove_source(source));
-    wait_until(READY, "the data source to come back", || async {
+    wait_until(PATIENCE, "the data source to come back", || async {
         Ok((grafana.with(|state| state.sources().len()) == 1).then_some(()))
     })
     .await?;
@@ -148,10 +146,10 @@ async fn away(cluster: &Cluster, pipeline: &Pipeline<'_>, grafana: &Grafana) -> 
     let before = grafana.with(|state| (state.writes(), state.versions()));
     grafana.stop().await;
     let down = Instant::now();
-    pipeline.wait_status("DashboardsInSync", "Unknown", "Unreachable", READY).await?;
+    pipeline.wait_status("DashboardsInSync", "Unknown", "Unreachable", PATIENCE).await?;
     let postgres = cluster.addresses().postgres(Role::Shop).await?;
     postgres.batch_execute("UPDATE orders SET note = 'nobody looks' WHERE id % 10 = 0").await?;
-    pipeline.oracle(ANALYTICS_DATABASE, User::Tidemark).await?.wait_equal(EQUAL).await?;
+    pipeline.oracle(ANALYTICS_DATABASE, User::Tidemark).await?.wait_equal(PATIENCE).await?;
     // The length of the outage, and no wait for anything.
     tokio::time::sleep_until(down + AWAY).await;
     grafana.restart().await?;
@@ -164,7 +162,7 @@ async fn away(cluster: &Cluster, pipeline: &Pipeline<'_>, grafana: &Grafana) -> 
 /// Grafana's token changes: one refusal, and the new Secret heals without a restart.
 async fn another_token(cluster: &Cluster, pipeline: &Pipeline<'_>, grafana: &Grafana) -> anyhow::Result<()> {
     grafana.with(|state| state.set_token(SECOND_TOKEN));
-    pipeline.wait_status("DashboardsInSync", "False", "AuthenticationFailed", READY).await?;
+    pipeline.wait_status("DashboardsInSync", "False", "AuthenticationFailed", PATIENCE).await?;
     cluster.kubectl().apply(&secrets(SECOND_TOKEN).to_string()).await?;
     in_sync(pipeline).await?;
     // Grafana locks a user out after five, and others may fail too.

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use tidemark_e2e::cluster::{Cluster, Pipeline, SHOP, example};
 use tidemark_e2e::oracle::Views;
-use tidemark_e2e::stack::{ANALYTICS_DATABASE, Role, User};
+use tidemark_e2e::stack::{ANALYTICS_DATABASE, PATIENCE, Role, User};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use crate::cluster::snapshot::{WAREHOUSE, manifest, oracle};
-use crate::cluster::{EQUAL, READY};
 
 const STATE_TABLES: [&str; 4] = ["customers", "order_items", "orders", "products"];
 
@@ -45,10 +44,10 @@ pub(super) async fn and_return(cluster: &Cluster) -> anyhow::Result<()> {
         )
         .await?;
     pipeline.apply(&example()?).await?;
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     // As those who look at dashboards: they may read the views and nothing below them.
     let oracle = pipeline.oracle(ANALYTICS_DATABASE, User::Reader).await?.with_views(Views::Deployed);
-    oracle.wait_equal(EQUAL).await.context("after the second apply")?;
+    oracle.wait_equal(PATIENCE).await.context("after the second apply")?;
     println!(
         "deleted in {:.1} s, {} objects gone, tables kept; equal again after a second apply",
         time.as_secs_f64(),
@@ -62,8 +61,8 @@ pub(super) async fn of_the_namespace(cluster: &Cluster) -> anyhow::Result<()> {
     pipeline.prepare_namespace().await?;
     // As it was, unless the part before failed.
     pipeline.apply(&manifest()?).await?;
-    pipeline.wait_ready(READY).await?;
-    oracle(&pipeline).await?.wait_equal(EQUAL).await?;
+    pipeline.wait_ready(PATIENCE).await?;
+    oracle(&pipeline).await?.wait_equal(PATIENCE).await?;
     let there = pipeline.remains().await?;
     ensure!(there.len() > 5, "before the deletion: {there:?}");
 

@@ -11,15 +11,10 @@ mod silence;
 mod snapshot;
 mod workload;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::future::LocalBoxFuture;
 use tidemark_e2e::cluster::Cluster;
-
-/// From a change to its place in every table and view: two refreshes, on a loaded machine.
-const EQUAL: Duration = Duration::from_mins(3);
-/// From an applied resource to `Ready`.
-const READY: Duration = Duration::from_mins(2);
 
 type Part = for<'a> fn(&'a Cluster) -> LocalBoxFuture<'a, anyhow::Result<()>>;
 

@@ -3,9 +3,9 @@
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_e2e::cluster::{Cluster, Pipeline, SHOP, example};
-use tidemark_e2e::stack::{User, wait_until};
+use tidemark_e2e::stack::{PATIENCE, User, wait_until};
 
-use crate::cluster::{READY, dashboards, silence};
+use crate::cluster::{dashboards, silence};
 
 const SOURCE: &str = "shop-grafana-datasource";
 const EXECUTIVE: &str = "shop-dashboard-executive";
@@ -18,12 +18,12 @@ pub(super) async fn objects(cluster: &Cluster) -> anyhow::Result<()> {
         json!({"mode": "Sidecar", "reader": {"secretName": "shop-clickhouse-dashboards"}});
     pipeline.apply(&manifest).await?;
     // The chart gives no right to write Secrets by itself; the condition says which value does.
-    pipeline.wait_status("DashboardsInSync", "False", "PermissionDenied", READY).await?;
+    pipeline.wait_status("DashboardsInSync", "False", "PermissionDenied", PATIENCE).await?;
     let conditions = pipeline.get().await?.status.unwrap_or_default().conditions;
     let told = conditions.iter().any(|condition| condition.message.contains("rbac.grafanaSidecar"));
     ensure!(told, "{conditions:#?}");
     cluster.upgrade(&["--set=rbac.grafanaSidecar=true"]).await?;
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
 
     ensure!(found(cluster, "configmaps", "grafana_dashboard=1").await? == 6, "not six dashboards");
     ensure!(found(cluster, "secrets", "grafana_datasource=1").await? == 1, "no data source");
@@ -37,7 +37,7 @@ pub(super) async fn objects(cluster: &Cluster) -> anyhow::Result<()> {
     let edit = json!({"data": {file: "{}"}}).to_string();
     cluster.kubectl().run(&["patch", "configmap", EXECUTIVE, "--namespace", SHOP, "--patch", &edit]).await?;
     cluster.kubectl().run(&["delete", "secret", SOURCE, "--namespace", SHOP]).await?;
-    wait_until(READY, "dashboard and data source to come back", || async {
+    wait_until(PATIENCE, "dashboard and data source to come back", || async {
         let now = (data(cluster, "configmap", EXECUTIVE).await?, data(cluster, "secret", SOURCE).await?);
         ensure!(now.0[file] == before[file] && now.1 == source, "not yet");
         Ok(Some(()))
@@ -46,14 +46,14 @@ pub(super) async fn objects(cluster: &Cluster) -> anyhow::Result<()> {
 
     // Without the part, its objects go.
     pipeline.apply(&example()?).await?;
-    wait_until(READY, "the objects to go", || async {
+    wait_until(PATIENCE, "the objects to go", || async {
         let left = found(cluster, "configmaps,secrets", "app.kubernetes.io/component=grafana").await?;
         ensure!(left == 0, "{left} are there");
         Ok(Some(()))
     })
     .await?;
     cluster.upgrade(&[]).await?;
-    pipeline.wait_ready(READY).await
+    pipeline.wait_ready(PATIENCE).await
 }
 
 async fn found(cluster: &Cluster, kinds: &str, selector: &str) -> anyhow::Result<usize> {

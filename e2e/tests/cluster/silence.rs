@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tidemark_e2e::cluster::{Cluster, OPERATOR, Pipeline, SHOP};
-use tidemark_e2e::stack::wait_until;
-
-use crate::cluster::READY;
+use tidemark_e2e::stack::{PATIENCE, wait_until};
 
 /// Time for the new pod to lead and to look at everything.
 const LOOKED: Duration = Duration::from_secs(90);
@@ -18,7 +16,7 @@ const ENOUGH_READS: usize = 10;
 
 pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(cluster, SHOP, "shop");
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     let before = settled(cluster, &pipeline).await?;
     let status = pipeline.get().await?.status;
     let old = cluster.operator_addresses().await?;

@@ -4,10 +4,8 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_e2e::cluster::{Cluster, Pipeline, SHOP, example};
 use tidemark_e2e::oracle::{Oracle, Table, Views};
-use tidemark_e2e::stack::{Role, User, wait_until};
+use tidemark_e2e::stack::{PATIENCE, Role, User, wait_until};
 use tokio_postgres::Client;
-
-use crate::cluster::{EQUAL, READY};
 
 /// Namespace, resource, topic prefix and target database of the second pipeline.
 pub(super) const WAREHOUSE: &str = "warehouse";
@@ -56,13 +54,13 @@ pub(super) async fn cut_short(cluster: &Cluster) -> anyhow::Result<()> {
         at_the_kill < ROWS,
         "the snapshot was over before {connect} was killed: {at_the_kill} of {ROWS} rows"
     );
-    cluster.kubectl().rolled_out(SHOP, "deployment/shop-connect", READY).await?;
+    cluster.kubectl().rolled_out(SHOP, "deployment/shop-connect", PATIENCE).await?;
 
     pipeline
-        .wait_ready(READY)
+        .wait_ready(PATIENCE)
         .await
         .with_context(|| format!("{sent} rows were sent before {connect} was killed"))?;
-    oracle(&pipeline).await?.wait_equal(EQUAL).await?;
+    oracle(&pipeline).await?.wait_equal(PATIENCE).await?;
     let ghosts = hidden(cluster).await?;
     ensure!(ghosts > 0, "no deleted row had reached ClickHouse: the fence had nothing to hide");
     println!(
@@ -85,7 +83,7 @@ async fn fill(postgres: &Client) -> anyhow::Result<()> {
 
 async fn records_until(cluster: &Cluster, least: i64) -> anyhow::Result<i64> {
     let kafka = cluster.addresses().kafka();
-    wait_until(READY, "the snapshot to be under way", || async {
+    wait_until(PATIENCE, "the snapshot to be under way", || async {
         let records = kafka.records("warehouse.public.stock_movements").await?;
         ensure!(records >= least, "{records} records");
         Ok(Some(records))

@@ -8,11 +8,9 @@ use serde_json::json;
 use tidemark_e2e::cluster::{Cluster, Pipeline, SHOP, example};
 use tidemark_e2e::oracle::{Oracle, report};
 use tidemark_e2e::shop::{Database, Generator, Load, SCHEMA, SEED};
-use tidemark_e2e::stack::{ANALYTICS_DATABASE, Role, User, cache, wait_until};
+use tidemark_e2e::stack::{ANALYTICS_DATABASE, PATIENCE, Role, User, cache, wait_until};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
-
-use crate::cluster::{EQUAL, READY};
 
 /// From `kubectl apply` to the first row that a user sees, on a warm cluster.
 const FIRST_ROW: Duration = Duration::from_mins(1);
@@ -25,7 +23,7 @@ pub(super) async fn equality(cluster: &Cluster) -> anyhow::Result<()> {
     let pipeline = Pipeline::new(cluster, SHOP, "shop");
     apply_and_measure(cluster, &pipeline).await?;
     let oracle = pipeline.oracle(ANALYTICS_DATABASE, User::Tidemark).await?;
-    oracle.wait_equal(EQUAL).await.context("after the snapshot")?;
+    oracle.wait_equal(PATIENCE).await.context("after the snapshot")?;
 
     let stop = Arc::new(Notify::new());
     let life = tokio::spawn(live(cluster.addresses().postgres(Role::Shop).await?, Arc::clone(&stop)));
@@ -36,9 +34,9 @@ pub(super) async fn equality(cluster: &Cluster) -> anyhow::Result<()> {
     quiet(&postgres).await?;
     ensure!(orders > 100, "only {orders} orders were placed under the disturbances");
 
-    oracle.wait_equal(EQUAL).await.context("after the workload")?;
+    oracle.wait_equal(PATIENCE).await.context("after the workload")?;
     equal_under_hostile_settings(&oracle).await?;
-    pipeline.wait_ready(READY).await
+    pipeline.wait_ready(PATIENCE).await
 }
 
 async fn open_shop(cluster: &Cluster, postgres: &Client) -> anyhow::Result<()> {
@@ -60,7 +58,7 @@ async fn apply_and_measure(cluster: &Cluster, pipeline: &Pipeline<'_>) -> anyhow
     })
     .await?;
     let first_row = start.elapsed();
-    pipeline.wait_ready(READY).await?;
+    pipeline.wait_ready(PATIENCE).await?;
     let measured = json!({
         "first_row_s": seconds(first_row),
         "ready_s": seconds(start.elapsed()),

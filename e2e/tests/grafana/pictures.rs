@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, program, secrets, shop};
-use tidemark_e2e::stack::{cache, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, cache, shared, wait_until};
 
-use super::READY;
 use crate::outages::open_shop;
 
 /// Twelve pictures, each of a page that loads and draws.
@@ -24,9 +23,9 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
     objects.extend(secrets());
     let chain = Chain::prepare(stack, NAME, &objects)?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     // What the first dashboard says of the data's age: seconds, since heartbeats come every second.
-    wait_until(READY, "the data to be seen as fresh", || async {
+    wait_until(PATIENCE, "the data to be seen as fresh", || async {
         let lag = stack
             .clickhouse()
             .query(&format!("SELECT max(lag_seconds) < 3 FROM {NAME}.data_freshness"))
@@ -46,7 +45,7 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
         .context("the preview")?;
     let address = format!("http://{listen}");
     let client = reqwest::Client::builder().no_proxy().build()?;
-    wait_until(READY, "the preview to listen", || async {
+    wait_until(PATIENCE, "the preview to listen", || async {
         Ok(client.get(format!("{address}/api/dashboards")).send().await.is_ok().then_some(()))
     })
     .await?;

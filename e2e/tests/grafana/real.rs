@@ -7,9 +7,9 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, secret, secrets};
 use tidemark_e2e::grafana::{Grafana, Version};
-use tidemark_e2e::stack::{User, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, User, shared, wait_until};
 
-use super::{READY, in_sync, with_dashboards};
+use super::{in_sync, with_dashboards};
 use crate::outages::{open_shop, orders};
 
 const NAME: &str = "boards_real";
@@ -112,7 +112,7 @@ async fn a_real_grafana_gets_keeps_and_loses_the_dashboards() -> anyhow::Result<
     all.extend(secrets());
     let chain = Chain::prepare(stack, NAME, &all)?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     let made = server.dashboards().await?;
     ensure!(made.len() >= 4, "{made:?}");
     let executive = made.keys().find(|uid| uid.ends_with("-executive")).context("no executive")?;
@@ -138,14 +138,14 @@ async fn a_real_grafana_gets_keeps_and_loses_the_dashboards() -> anyhow::Result<
     changed["secureJsonData"] = json!({"password": "another"});
     let by_id = format!("/api/datasources/{}", changed["id"]);
     let edited = server.call(reqwest::Method::PUT, &by_id, Some(changed)).await?.unwrap_or_default();
-    wait_until(READY, "dashboards and data source to come back", || async {
+    wait_until(PATIENCE, "dashboards and data source to come back", || async {
         let dashboards = server.dashboards().await?;
         let back = server.first_title(executive).await? == title && dashboards.contains_key(products);
         Ok((back && version().await? != edited["datasource"]["version"]).then_some(()))
     })
     .await?;
     server.call(reqwest::Method::DELETE, &source_path, None).await?;
-    wait_until(READY, "the data source to come back", || async {
+    wait_until(PATIENCE, "the data source to come back", || async {
         Ok(server.get(&source_path).await?.map(drop))
     })
     .await?;

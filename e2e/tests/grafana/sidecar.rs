@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use anyhow::Context;
 use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, shop};
-use tidemark_e2e::stack::{User, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, User, shared, wait_until};
 
-use super::{CANARY, READY, objects};
+use super::{CANARY, objects};
 use crate::outages::open_shop;
 
 /// The objects for Grafana in the folder, by kind and name.
@@ -39,7 +39,7 @@ async fn sidecars_find_dashboards_and_data_source_and_lose_them_again() -> anyho
     });
     let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
-    chain.wait_ready(READY).await?;
+    chain.wait_ready(PATIENCE).await?;
     chain.operator().stop().await?;
     let folder = chain.manifests();
     let before = made(&folder)?;
@@ -86,7 +86,8 @@ async fn sidecars_find_dashboards_and_data_source_and_lose_them_again() -> anyho
     }
     chain.write(&objects(manifest))?;
     chain.operator().spawn()?;
-    wait_until(READY, "the objects to go", || async { Ok(made(&folder)?.is_empty().then_some(())) }).await?;
-    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", READY).await?;
+    wait_until(PATIENCE, "the objects to go", || async { Ok(made(&folder)?.is_empty().then_some(())) })
+        .await?;
+    chain.wait_condition("DashboardsInSync", "True", "NotConfigured", PATIENCE).await?;
     Ok(())
 }
