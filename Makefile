@@ -43,6 +43,11 @@ test-grafana: ## The dashboards in a Grafana of yours: GRAFANA_URL, GRAFANA_USER
 	@e2e/own-target
 	@e2e/test grafana
 
+.PHONY: test-idle
+test-idle: ## A thousand whole reconciles of an unchanged pipeline write nothing
+	@e2e/own-target
+	@e2e/test idle
+
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
 	@e2e/own-target
