@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_variable_of_one_choice_has_one_value() {
         let variable = |name: &str, kind: &str, multi: bool, all: bool| json!({"name": name, "type": kind, "query": "a, b", "multi": multi, "includeAll": all});
-        let model = json!({"panels": [], "templating": {"list": [
+        let model = json!({"panels": [{"title": "one"}], "templating": {"list": [
             variable("one", "custom", false, false), variable("several", "custom", true, false),
             variable("all", "custom", false, true), variable("asked", "query", false, false),
         ]}});
