@@ -123,6 +123,7 @@ impl Engine {
         let former = Opener { references: input.references, handles: &self.handles };
         let outcome =
             Box::pin(reconcile(&self.memory, &self.metrics, &subject, systems, former, mode, progress)).await;
+        self.handles.forget_failed(&key, &outcome.observed);
         let now = Timestamp::now();
         if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);

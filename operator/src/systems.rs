@@ -15,7 +15,7 @@ use crate::clients::postgres::PostgresTarget;
 use crate::credentials::{Account, Resolved};
 use crate::desired::grafana::place::Place;
 use crate::effect::Site;
-use crate::facts::{Failure, FailureClass, Observation};
+use crate::facts::{Failure, FailureClass, Observation, Observed};
 use crate::objects::ObjectStore;
 
 /// A handle, or why there is none.
@@ -149,6 +149,29 @@ impl Handles {
         Access::made(grafana(&self.former_grafana, pipeline, key))
     }
 
+    /// Forgets the handles of systems that did not answer, or not as they should: a connection that stays open may
+    /// lead to a server that is not, or no longer, the right one. A login that is known to be refused stays known.
+    pub fn forget_failed(&self, pipeline: &str, observed: &Observed) {
+        if failed(&observed.kafka) {
+            self.kafka.forget(pipeline);
+        }
+        if failed(&observed.connect) {
+            self.connect.forget(pipeline);
+        }
+        if failed(&observed.clickhouse) {
+            self.clickhouse.forget(pipeline);
+        }
+        if failed(&observed.reader) {
+            self.reader.forget(pipeline);
+        }
+        if failed(&observed.grafana) {
+            self.grafana.forget(pipeline);
+        }
+        if failed(&observed.former_grafana) {
+            self.former_grafana.forget(pipeline);
+        }
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
         self.kafka.forget(pipeline);
@@ -157,6 +180,15 @@ impl Handles {
         self.reader.forget(pipeline);
         self.grafana.forget(pipeline);
         self.former_grafana.forget(pipeline);
+    }
+}
+
+fn failed<T>(observation: &Observation<T>) -> bool {
+    match observation {
+        Observation::Unreachable(failure) => {
+            matches!(failure.class, FailureClass::Unreachable | FailureClass::Remote)
+        }
+        Observation::Known(_) | Observation::Absent | Observation::NotAsked => false,
     }
 }
 
@@ -187,4 +219,32 @@ fn clickhouse(url: &str, account: &Account) -> Result<ClickHouse, Failure> {
         class: FailureClass::Remote,
         message: format!("spec.clickhouse: {error}").chars().take(256).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_made_anew_after_a_failed_look_but_not_after_a_refused_login() {
+        let handles = Handles::default();
+        let mut made = 0;
+        let mut look = |class: Option<FailureClass>| {
+            let key = ("http://connect:8083".to_owned(), None);
+            let make = |(url, _): &(String, Option<Credentials>)| {
+                made += 1;
+                Connect::new(url, None)
+            };
+            handles.connect.get("shop/shop", key, make).unwrap();
+            let failure = |class| Observation::Unreachable(Failure { class, message: String::new() });
+            let connect = class.map_or(Observation::Absent, failure);
+            handles.forget_failed("shop/shop", &Observed { connect, ..Observed::default() });
+            made
+        };
+        assert_eq!(look(None), 1);
+        assert_eq!(look(Some(FailureClass::Authentication)), 1);
+        assert_eq!(look(Some(FailureClass::Remote)), 1);
+        assert_eq!(look(Some(FailureClass::Unreachable)), 2);
+        assert_eq!(look(None), 3);
+    }
 }

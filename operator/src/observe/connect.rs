@@ -70,8 +70,10 @@ pub async fn observe(connect: &Connect, name: &str) -> Observation<ConnectFacts>
 
 async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     let plugins: Option<Vec<Plugin>> = connect.get(&["connector-plugins"]).await?;
-    let plugins =
-        plugins.ok_or_else(|| failure(FailureClass::Remote, "kafka connect: there is no such interface"))?;
+    let plugins = plugins.ok_or_else(|| {
+        let text = "kafka connect: /connector-plugins is not found: is it Kafka Connect that listens there?";
+        failure(FailureClass::Remote, text)
+    })?;
     let plugin_installed = plugins.iter().any(|plugin| plugin.class == CONNECTOR_CLASS);
     let config: Option<BTreeMap<String, Option<String>>> =
         connect.get(&["connectors", name, "config"]).await?;
