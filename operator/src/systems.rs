@@ -228,18 +228,18 @@ mod tests {
     #[test]
     fn a_handle_is_made_anew_after_a_failed_look_but_not_after_a_refused_login() {
         let handles = Handles::default();
-        let mut made = 0;
+        let mut clients = 0;
         let mut look = |class: Option<FailureClass>| {
             let key = ("http://connect:8083".to_owned(), None);
             let make = |(url, _): &(String, Option<Credentials>)| {
-                made += 1;
+                clients += 1;
                 Connect::new(url, None)
             };
             handles.connect.get("shop/shop", key, make).unwrap();
             let failure = |class| Observation::Unreachable(Failure { class, message: String::new() });
             let connect = class.map_or(Observation::Absent, failure);
             handles.forget_failed("shop/shop", &Observed { connect, ..Observed::default() });
-            made
+            clients
         };
         assert_eq!(look(None), 1);
         assert_eq!(look(Some(FailureClass::Authentication)), 1);
