@@ -102,6 +102,11 @@ impl Topics<'_> {
         format!("{}.notification", self.prefix)
     }
 
+    /// Topic of logical messages; without it the connector stops at the first one that it is sent.
+    pub fn message(&self) -> String {
+        format!("{}.message", self.prefix)
+    }
+
     /// Default topic of the dead letters.
     pub fn dead_letter(&self) -> String {
         format!("{}.dead-letter", self.prefix)

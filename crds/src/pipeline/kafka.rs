@@ -23,6 +23,11 @@ pub struct Kafka {
     /// How topics are made.
     #[serde(default)]
     pub topics: Topics,
+    /// Size of the largest record that the connector sends and topics of ours take, a quantity such as `64Mi`. A row
+    /// becomes JSON, with its image before the change under REPLICA IDENTITY FULL: leave room.
+    #[serde(default = "max_message_bytes")]
+    #[schemars(schema_with = "bounds::size")]
+    pub max_message_bytes: String,
     /// TLS; absent: plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<KafkaTls>,
@@ -65,6 +70,20 @@ pub struct Topics {
     #[x_kube(validation = Rule::new("duration(self) >= duration('10m')")
         .message("kafka.topics.retention must be at least 10m: the sink could not catch up with less"))]
     pub retention: String,
+}
+
+fn max_message_bytes() -> String {
+    "64Mi".into()
+}
+
+/// Bytes of the largest record unless the spec says otherwise, and those that Kafka's clients count with at most.
+const MESSAGE_BYTES: (u64, u64) = (64 << 20, i32::MAX as u64);
+
+impl Kafka {
+    /// Bytes of the largest record.
+    pub fn most_message_bytes(&self) -> u64 {
+        crate::duration::bytes(&self.max_message_bytes).unwrap_or(MESSAGE_BYTES.0).min(MESSAGE_BYTES.1)
+    }
 }
 
 fn partitions() -> i32 {

@@ -23,11 +23,15 @@ pub const CONNECTOR_CLASS: &str = "io.debezium.connector.postgresql.PostgresConn
 pub const MARK_KEY: &str = "tidemark.mark";
 /// Name of the intent under which the epoch is raised.
 pub const EPOCH_INTENT: &str = "epoch";
+/// Prefix of the logical messages that are ours.
+const MESSAGE_PREFIX: &str = "tidemark";
+/// Bytes of the connector's send buffer at least: Kafka's own default.
+const PRODUCER_BUFFER: u64 = 32 << 20;
 /// Key of the epoch header's value.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Users' keys that would undo what the rows' correctness rests on, by their beginnings.
-const REFUSED_PREFIXES: [&str; 6] =
-    ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification."];
+const REFUSED_PREFIXES: [&str; 7] =
+    ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification.", "message."];
 
 /// What the connector is built from.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +71,10 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     set("signal.kafka.groupId", format!("{}signal", input.name.consumer_group_prefix()));
     set("signal.kafka.bootstrap.servers", spec.kafka.bootstrap_servers.clone());
     set("notification.sink.topic.name", topics.notification());
+    let most = spec.kafka.most_message_bytes();
+    set("producer.override.max.request.size", most.to_string());
+    // Room for the largest record beside those that wait.
+    set("producer.override.buffer.memory", most.saturating_mul(2).max(PRODUCER_BUFFER).to_string());
     set(EPOCH_KEY, input.epoch.to_string());
     set(MARK_KEY, input.mark.to_owned());
     let mut problems = Vec::new();
@@ -93,7 +101,7 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 34] = [
+    const FIXED: [(&str, &str); 39] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
@@ -106,7 +114,9 @@ fn fixed() -> BTreeMap<String, String> {
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
         ("interval.handling.mode", "numeric"),
-        ("binary.handling.mode", "base64"),
+        // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
+        // has no placeholder and comes as NULL.
+        ("binary.handling.mode", "bytes"),
         ("hstore.handling.mode", "json"),
         ("include.unknown.datatypes", "true"),
         // The default leaves truncates out.
@@ -130,6 +140,15 @@ fn fixed() -> BTreeMap<String, String> {
         ("key.converter.schemas.enable", "false"),
         ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
         ("value.converter.schemas.enable", "false"),
+        // NULL in a column with a default is NULL.
+        ("key.converter.replace.null.with.default", "false"),
+        ("value.converter.replace.null.with.default", "false"),
+        // Four headers a record that nobody reads.
+        ("extended.headers.enabled", "false"),
+        // Any program may emit a message into the log; only ours go on to a topic.
+        ("message.prefix.include.list", MESSAGE_PREFIX),
+        // A record is counted before it is compressed.
+        ("producer.override.compression.type", "lz4"),
         ("transforms", "epoch"),
         ("transforms.epoch.type", "org.apache.kafka.connect.transforms.InsertHeader"),
         ("transforms.epoch.header", EPOCH_HEADER),
@@ -302,7 +321,7 @@ fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend([topics.heartbeat(), topics.signal(), topics.notification()].map(Fact::Topic));
+    needs.extend([topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic));
     needs
 }
 

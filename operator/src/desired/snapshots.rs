@@ -170,7 +170,9 @@ fn wish(input: &SnapshotInput<'_>, live: &ConnectorFacts) -> Wish {
 fn start(input: &SnapshotInput<'_>, live: &ConnectorFacts, token: Option<String>, part: &mut Part) {
     let ledger = &input.clickhouse.ledger;
     let seen = input.clickhouse.greatest_versions.values().map(|version| version.epoch());
-    let greatest = seen.chain(ledger.epoch).chain(live.epoch()).max().unwrap_or(0);
+    // Fences outlive a ledger and its state tables: an epoch below them would be hidden whole.
+    let fenced = input.clickhouse.fences.values().map(|version| version.epoch());
+    let greatest = seen.chain(fenced).chain(ledger.epoch).chain(live.epoch()).max().unwrap_or(0);
     if greatest >= MAX_EPOCH {
         let message = "all epochs are used up: make a new pipeline beside this one and switch over";
         part.problems.push(Problem::new("source", Reason::NoProgress, message));

@@ -30,6 +30,8 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
     wanted.insert(names.heartbeat(), (1, HOUR_MS));
     wanted.insert(names.signal(), (1, WEEK_MS));
     wanted.insert(names.notification(), (1, WEEK_MS));
+    wanted.insert(names.message(), (1, HOUR_MS));
+    let most = kafka.most_message_bytes();
     let mut part = Part::default();
     for (name, (partitions, retention)) in wanted {
         match facts.topics.get(&name) {
@@ -41,6 +43,7 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
                     config: [
                         ("cleanup.policy", "delete".to_owned()),
                         ("retention.ms", retention.to_string()),
+                        ("max.message.bytes", most.to_string()),
                     ]
                     .map(|(key, value)| (key.to_owned(), value))
                     .into(),
