@@ -1,6 +1,8 @@
 //! Table layouts: how a source table's columns become the columns of its state table. Pure.
 //!
-//! The operator decides layouts and keeps the newest of each table in the ledger; the sink obeys them.
+//! The operator decides layouts and keeps the history of each table's in the ledger: a layout holds from a position
+//! of the log. The sink finds that of an event by its position and its shape, the ordered names of its fields, so
+//! that the same bytes give the same row on any replica, after any restart, in any replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,12 +63,16 @@ impl From<SourceTable> for String {
     }
 }
 
-/// What becomes of a value that its ClickHouse type cannot hold.
+/// What becomes of a value that its ClickHouse type cannot hold: infinity, a year out of range, NaN in a Decimal.
 #[derive(schemars::JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(inline)]
 pub enum OutOfRange {
+    /// The column is a String and has PostgreSQL's own text of every value.
+    Text,
     /// The column is set to NULL (nullable columns only).
     Null,
+    /// The nearest value that the type can hold: its least or greatest; NaN, which has no nearest, becomes 0.
+    Clamp,
     /// The record goes to the dead letters.
     DeadLetter,
 }
@@ -74,7 +80,7 @@ pub enum OutOfRange {
 /// How the text or number that Debezium sends is to be read: the PostgreSQL type, reduced to what matters.
 ///
 /// The connector runs with `decimal.handling.mode=string`, `time.precision.mode=microseconds`,
-/// `interval.handling.mode=numeric`, `binary.handling.mode=base64`, `hstore.handling.mode=json`.
+/// `interval.handling.mode=numeric`, `binary.handling.mode=bytes`, `hstore.handling.mode=json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wire {
     /// JSON true or false.
@@ -101,6 +107,8 @@ pub enum Wire {
     Micros,
     /// JSON text (`json`, `jsonb`): kept as the text that came.
     Json,
+    /// No event has the value in a form that can be trusted: it is read from the source by the row's key.
+    Unstreamed,
 }
 
 /// One column of a table layout.
@@ -109,8 +117,11 @@ pub enum Wire {
 pub struct ColumnLayout {
     /// Column name at the source, as Debezium sends it.
     pub source: String,
-    /// Column name in the state table.
+    /// Today's name for readers: the column of `TARGET_current`.
     pub target: String,
+    /// Column of the state table: named once, never renamed. It differs from `target` after a rename at the source, or
+    /// where another column had the name before.
+    pub stored: String,
     /// `pg_attribute.attnum`: what tells a renamed column from a dropped and re-added one.
     pub attnum: i16,
     /// PostgreSQL's own name of the type (`format_type`), for people and for change detection.
@@ -133,27 +144,87 @@ pub struct ColumnLayout {
     pub missing: Option<String>,
 }
 
-/// How one source table is stored; the operator raises `version` with every change.
+/// A live column of the source that is not stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOut {
+    /// Name at the source.
+    pub source: String,
+    /// `pg_attribute.attnum`.
+    pub attnum: i16,
+    /// Why it is not stored.
+    pub why: LeftOutReason,
+}
+
+/// Why a live column is not stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeftOutReason {
+    /// `columns[].exclude` of the spec.
+    Excluded,
+    /// PostgreSQL computes it and does not publish it: snapshots have it, changes do not.
+    Generated,
+    /// No other form of its type can be had than one that would be wrong.
+    Unreadable,
+}
+
+/// From which position of the log a layout holds.
+///
+/// The catalogue that it describes was not there yet at `after` and was there at `by`: an event of a later position
+/// than `by` is of this layout (or a later one), one up to `after` is of an earlier one, and one between them is
+/// known by its shape alone. Positions are ordered within an epoch; a later epoch is later than all of an earlier one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Begin {
+    /// Epoch of the positions.
+    pub epoch: u16,
+    /// Position in bytes of write-ahead log at which the earlier catalogue was seen last.
+    pub after: u64,
+    /// Position at which this one was seen first.
+    pub by: u64,
+}
+
+/// How one source table is stored from a position of the log on; one entry of the table's history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableLayout {
-    /// Counts up from 1 with each change of this table's layout.
+    /// Counts up from 1 with each entry of this table's history.
     pub version: u64,
     /// Table at the source.
     pub source: SourceTable,
+    /// `pg_class.oid`: tells a table that was dropped and created again from the one before.
+    pub oid: u32,
     /// State table in the target database.
     pub target: String,
-    /// Columns in the order of the state table, without the three bookkeeping columns.
+    /// Where it begins; zeros for the first.
+    pub from: Begin,
+    /// Stored columns, in the order of `TARGET_current`, without the three bookkeeping columns.
     pub columns: Vec<ColumnLayout>,
-    /// Source columns that are known and deliberately not stored: excluded, or gone again.
+    /// Live columns that are not stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ignored: Vec<String>,
+    pub left_out: Vec<LeftOut>,
     /// Whether `before` images are complete (REPLICA IDENTITY FULL).
     #[serde(default)]
     pub full_before: bool,
     /// Partition expression over key columns, as text, where the table opted in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_by: Option<String>,
+    /// What changes when PostgreSQL writes the table's rows anew: its files and those of its partitions, and the
+    /// transactions that wrote its columns into the catalogue.
+    #[serde(default)]
+    pub storage: Storage,
+    /// Why rows from before are right only after the table was read again under this layout; absent: they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_again: Option<String>,
+}
+
+/// What tells that rows changed without an event: compared for equality alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// `relfilenode` of the table or of its partitions, by oid.
+    pub files: std::collections::BTreeMap<u32, u32>,
+    /// A hash over `(attnum, xmin)` of the table's rows in `pg_attribute`.
+    pub columns: String,
 }
 
 impl TableLayout {
@@ -162,5 +233,19 @@ impl TableLayout {
         let mut keys: Vec<_> = self.columns.iter().filter(|c| c.key.is_some()).collect();
         keys.sort_by_key(|c| c.key);
         keys
+    }
+
+    /// Names of the fields that an event of this layout may have, in order, each with whether it must be there:
+    /// generated columns are in some events only.
+    pub fn shape(&self) -> Vec<(&str, bool)> {
+        let stored = self.columns.iter().map(|column| {
+            (column.attnum, column.source.as_str(), column.wire != Wire::Unstreamed)
+        });
+        let left_out = self.left_out.iter().map(|column| {
+            (column.attnum, column.source.as_str(), column.why == LeftOutReason::Excluded)
+        });
+        let mut all: Vec<(i16, &str, bool)> = stored.chain(left_out).collect();
+        all.sort_by_key(|(attnum, ..)| *attnum);
+        all.into_iter().map(|(_, name, required)| (name, required)).collect()
     }
 }

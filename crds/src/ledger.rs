@@ -33,6 +33,75 @@ pub const PROGRESS_TABLE: &str = "_tidemark_progress";
 /// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(seen_at) ORDER BY (pipeline, table, field)`.
 pub const DEMANDS_TABLE: &str = "_tidemark_demands";
 
+/// State table of the sinks: one row a `(pipeline, table, replica)`, see [`SinkState`]. Written when it changes, and
+/// every [`STATE_SECONDS`] otherwise: one that is older than three times as much is of a replica that is gone.
+///
+/// Columns: `pipeline String, table String, replica String, beat UInt64` (counts up; milliseconds since 1970 at the
+/// server)`, state LowCardinality(String), reason LowCardinality(String), error_class LowCardinality(String),
+/// message String, since DateTime64(3, 'UTC'), layout UInt64, wants_epoch UInt16, wants_lsn UInt64, doubt String,
+/// doubt_epoch UInt16, doubt_lsn UInt64, written_at DateTime64(3, 'UTC')`;
+/// `ReplacingMergeTree(beat) ORDER BY (pipeline, table, replica) TTL written_at + 1 day`.
+pub const STATES_TABLE: &str = "_tidemark_states";
+
+/// Seconds after which a sink writes its states again though nothing changed.
+pub const STATE_SECONDS: u64 = 5;
+
+/// Reads table: how far the read of a table has come; one row a `(pipeline, table)`, written by the sink that reads.
+///
+/// Columns: `pipeline String, table String, request UInt64, epoch UInt16, state LowCardinality(String)` (`reading`,
+/// `read`, `failed`)`, barrier UInt64` (position in the log of the read's barrier)`, layout UInt64, owner String,
+/// rows UInt64, bytes UInt64, estimated_rows UInt64, error String, started_at DateTime64(3, 'UTC'),
+/// updated_at DateTime64(3, 'UTC'), beat UInt64`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table)`.
+pub const READS_TABLE: &str = "_tidemark_reads";
+
+/// What a sink replica does with one table, and what it needs; one row of [`STATES_TABLE`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkState {
+    /// What it does.
+    pub state: TableState,
+    /// Why, one word; empty while it streams.
+    pub reason: String,
+    /// Class of the server's error, empty without one.
+    pub error_class: String,
+    /// For people, with what to do; empty while it streams.
+    pub message: String,
+    /// Newest layout that the replica knows and can use; 0: none.
+    pub layout: u64,
+    /// Position of an event that waits until the operator has seen the catalogue at or behind it; zeros: none.
+    pub wants: (u16, u64),
+    /// Why the table has to be read again; empty: it has not.
+    pub doubt: String,
+    /// Position up to which the doubt reaches: a read with a later barrier ends it.
+    pub doubt_at: (u16, u64),
+}
+
+/// What a sink does with a table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TableState {
+    /// Changes are applied as they come.
+    #[default]
+    Streaming,
+    /// Records are kept back until the layout that they need is known.
+    Held,
+    /// An insert failed and is tried again.
+    Retrying,
+    /// Nothing is applied until a person mends the cause.
+    Stopped,
+}
+
+impl TableState {
+    /// Text of the `state` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Streaming => "streaming",
+            Self::Held => "held",
+            Self::Retrying => "retrying",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
@@ -65,11 +134,17 @@ pub enum Kind {
     Incarnation,
     /// Current epoch; key empty, value a JSON number.
     Epoch,
-    /// Layout of a state table; key the target, value a [`TableLayout`](crate::layout::TableLayout),
-    /// version that of the layout.
+    /// One entry of the history of a state table's layouts; key [`layout_key`], value a
+    /// [`TableLayout`](crate::layout::TableLayout).
     Layout,
     /// Snapshot of a table that is fenced or being fenced; key the target, value a [`SnapshotRecord`].
     Snapshot,
+    /// Up to where the catalogue was seen to be that of a table's newest layout, written where a sink waits for it;
+    /// key the target, value a [`Confirmed`].
+    Confirmed,
+    /// Read of a table that was asked for; key the target, value a [`ReadRequest`]. The row's version is the request's
+    /// id.
+    Read,
     /// Identity of a remote system that must not change under us; key `postgres`, `kafka` or `clickhouse`.
     Identity,
     /// Intent written before something that cannot be seen afterwards; key the intent's name.
@@ -88,6 +163,8 @@ impl Kind {
             Self::Epoch => "epoch",
             Self::Layout => "layout",
             Self::Snapshot => "snapshot",
+            Self::Confirmed => "confirmed",
+            Self::Read => "read",
             Self::Identity => "identity",
             Self::Intent => "intent",
             Self::Request => "request",
@@ -112,6 +189,47 @@ pub struct GrafanaRecord {
     pub tls: Option<GrafanaTls>,
     /// Title that the pipeline gave its folder last.
     pub folder: String,
+}
+
+/// Key of a layout's row: `TARGET@VERSION`, the version padded so that keys sort as versions do.
+pub fn layout_key(target: &str, version: u64) -> String {
+    format!("{target}@{version:010}")
+}
+
+/// Up to where a table's newest layout is known to hold; `value` of a [`Kind::Confirmed`] row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Confirmed {
+    /// Version of the layout.
+    pub layout: u64,
+    /// Epoch of the position.
+    pub epoch: u16,
+    /// Position of the log at which the catalogue was read.
+    pub lsn: u64,
+}
+
+/// A table that is to be read at the source; `value` of a [`Kind::Read`] row.
+///
+/// The sinks answer in [`READS_TABLE`]. Rows are read behind a barrier, a logical message whose position `W` is their
+/// version, `(epoch, stream, W, 0)`, and at the end the table's fence rises to it: what is older is hidden.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadRequest {
+    /// Epoch of the rows; a request of another epoch than the ledger's is void.
+    pub epoch: u16,
+    /// Layout that the reader has to know at least.
+    pub layout: u64,
+    /// Why, for people: `first load`, `the table was rewritten`, …
+    pub reason: String,
+    /// Token of the annotation that asked for it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Identity of the state table that is filled, `system.tables.uuid`: another one is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_table: Option<String>,
+    /// Kafka's id of the table's topic: another topic has other offsets, and lacks events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_id: Option<String>,
 }
 
 /// How far the snapshot of one table has come; `value` of a [`Kind::Snapshot`] row.

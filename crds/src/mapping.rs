@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, OutOfRange, VERSION_COLUMN, Wire};
+use crate::layout::{
+    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN, Wire,
+};
 use crate::pipeline::Column;
 use crate::types::ChType;
 
@@ -71,8 +73,8 @@ pub struct MappedType {
 pub struct MappedColumns {
     /// Columns in the source's order.
     pub columns: Vec<ColumnLayout>,
-    /// Source columns that the spec excludes.
-    pub ignored: Vec<String>,
+    /// Live columns that are not stored.
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Why a table's columns cannot be stored as asked; each names the column.
@@ -237,14 +239,18 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
     }
 
     let mut columns = Vec::with_capacity(source.len());
-    let mut ignored = Vec::new();
+    let mut left_out = Vec::new();
     for column in source {
         let wish = overrides.get(column.name.as_str()).copied();
         if wish.is_some_and(|wish| wish.exclude) {
             if column.key.is_some() {
                 refusals.push(Refusal::KeyExcluded { column: column.name.clone() });
             }
-            ignored.push(column.name.clone());
+            left_out.push(LeftOut {
+                source: column.name.clone(),
+                attnum: column.attnum,
+                why: LeftOutReason::Excluded,
+            });
             continue;
         }
         match map_column(column, wish) {
@@ -253,7 +259,7 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
         }
     }
     refusals.extend(target_conflicts(&columns));
-    if refusals.is_empty() { Ok(MappedColumns { columns, ignored }) } else { Err(refusals) }
+    if refusals.is_empty() { Ok(MappedColumns { columns, left_out }) } else { Err(refusals) }
 }
 
 fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, Refusal> {
@@ -275,9 +281,11 @@ fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, 
         None if r#type.is_nullable() => OutOfRange::Null,
         None => OutOfRange::DeadLetter,
     };
+    let target = wish.and_then(|wish| wish.target.clone()).unwrap_or_else(|| column.name.clone());
     Ok(ColumnLayout {
         source: column.name.clone(),
-        target: wish.and_then(|wish| wish.target.clone()).unwrap_or_else(|| column.name.clone()),
+        stored: target.clone(),
+        target,
         attnum: column.attnum,
         pg_type: column.type_name.clone(),
         wire: mapped.wire,
@@ -385,6 +393,7 @@ fn suitable(wire: Wire) -> &'static str {
         Wire::Date => "Date32",
         Wire::Timestamp | Wire::ZonedTimestamp => "DateTime64(p, 'UTC')",
         Wire::Micros => "Int64",
+        Wire::Unstreamed => "String",
     }
 }
 

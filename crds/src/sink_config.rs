@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::SourceTable;
 
 /// Version of this file's format; the sink refuses others.
-pub const SINK_CONFIG_VERSION: u32 = 1;
+pub const SINK_CONFIG_VERSION: u32 = 2;
 
 /// Everything a sink replica needs to know; secrets are paths of mounted files.
 ///
@@ -23,6 +23,8 @@ pub struct SinkConfig {
     pub kafka: KafkaConfig,
     /// Where the rows go.
     pub clickhouse: ClickHouseConfig,
+    /// Where tables are read from.
+    pub postgres: PostgresConfig,
     /// Tables to apply.
     pub tables: Vec<TableRoute>,
     /// When a batch is sent.
@@ -43,6 +45,8 @@ pub struct KafkaConfig {
     pub topic_prefix: String,
     /// Topic of Debezium's heartbeats, read by every replica outside the group.
     pub heartbeat_topic: String,
+    /// Bytes of the largest record.
+    pub max_message_bytes: u64,
     /// TLS, absent for plain text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
@@ -93,6 +97,27 @@ pub struct ClickHouseConfig {
     pub username_file: String,
     /// Path of the file with the password.
     pub password_file: String,
+    /// Path of the certificate authority (PEM); absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+}
+
+/// The source: tables are read from it, and single rows whose events lack a value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Path of the file with the user name.
+    pub username_file: String,
+    /// Path of the file with the password.
+    pub password_file: String,
+    /// How far the server's certificate is checked.
+    pub tls: crate::pipeline::TlsMode,
     /// Path of the certificate authority (PEM); absent: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::message::{Headers, Message};
 use serde_json::{Value, json};
-use tidemark_crds::layout::{ColumnLayout, OutOfRange, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::types::ChType;
 use tidemark_e2e::bench::bookkeeping;
@@ -247,6 +247,7 @@ fn note_layout() -> TableLayout {
     let column = |source: &str, wire, ch_type: ChType, key| ColumnLayout {
         source: source.into(),
         target: source.into(),
+        stored: source.into(),
         attnum: 1,
         pg_type: "text".into(),
         wire,
@@ -266,7 +267,11 @@ fn note_layout() -> TableLayout {
             column("body", Wire::Text, ChType::String, None),
             column("total", Wire::Decimal, ChType::Decimal { precision: 10, scale: 2 }, None),
         ],
-        ignored: vec![],
+        oid: 1,
+        from: Begin::default(),
+        left_out: vec![],
+        storage: Storage::default(),
+        read_again: None,
         full_before: false,
         partition_by: None,
     }

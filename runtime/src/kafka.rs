@@ -159,7 +159,7 @@ mod tests {
         fs::write(path("user"), "shop\n").unwrap();
         fs::write(path("password"), "hunter2\n").unwrap();
         let text = format!(
-            r#"{{"bootstrapServers":"k:9092","groupId":"g","topicPrefix":"p","heartbeatTopic":"h",
+            r#"{{"bootstrapServers":"k:9092","groupId":"g","topicPrefix":"p","heartbeatTopic":"h","maxMessageBytes":1,
                 "sasl":{{"mechanism":"PLAIN","usernameFile":"{}","passwordFile":"{}"}}}}"#,
             path("user"),
             path("password")

@@ -130,8 +130,8 @@ impl TablePlan {
     pub fn new(layout: Arc<TableLayout>, encoding: Encoding) -> Result<Self, PlanError> {
         let mut columns = Vec::with_capacity(layout.columns.len());
         let mut slots = HashMap::new();
-        for name in &layout.ignored {
-            slots.insert(name.clone().into_bytes(), Slot::Ignored);
+        for column in &layout.left_out {
+            slots.insert(column.source.clone().into_bytes(), Slot::Ignored);
         }
         for (place, column) in layout.columns.iter().enumerate() {
             let refused = |reason: String| PlanError::Column {

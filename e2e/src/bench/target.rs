@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use tidemark_crds::layout::{ColumnLayout, OutOfRange, SourceTable, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, TableLayout, Wire};
 use tidemark_crds::quote;
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::{Phase, Version};
@@ -59,6 +59,7 @@ pub fn layout() -> TableLayout {
     let columns = (1..).zip(columns).map(|(attnum, (name, pg_type, wire, r#type))| ColumnLayout {
         source: name.into(),
         target: name.into(),
+        stored: name.into(),
         attnum,
         pg_type: pg_type.into(),
         wire,
@@ -73,7 +74,11 @@ pub fn layout() -> TableLayout {
         source: source(),
         target: TABLE.into(),
         columns: columns.collect(),
-        ignored: Vec::new(),
+        oid: 1,
+        from: Begin::default(),
+        left_out: Vec::new(),
+        storage: Storage::default(),
+        read_again: None,
         full_before: true,
         partition_by: None,
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{ColumnLayout, SourceTable, TableLayout};
+use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::pipeline::Table;
@@ -20,7 +20,7 @@ pub fn layout(
     table: &Table,
     source: &SourceTableFacts,
     previous: Option<&TableLayout>,
-    demands: &BTreeSet<String>,
+    _demands: &BTreeSet<String>,
 ) -> Result<TableLayout, Problem> {
     let refuse = |reason, message: String| Problem::new(&table.name, reason, message);
     let name: SourceTable =
@@ -44,10 +44,14 @@ pub fn layout(
         version: previous.map_or(1, |previous| previous.version),
         source: name,
         target: table.target_name().to_owned(),
-        ignored: ignored(&columns, &mapped, previous, demands),
+        oid: source.oid,
+        from: previous.map_or_else(Begin::default, |previous| previous.from),
+        left_out: mapped.left_out.clone(),
         columns,
         full_before: source.replica_identity == 'f',
         partition_by,
+        storage: Storage::default(),
+        read_again: None,
     };
     if previous.is_some_and(|previous| *previous != wanted) {
         wanted.version += 1;
@@ -117,6 +121,7 @@ fn merged(table: &str, old: &ColumnLayout, new: &ColumnLayout) -> Result<ColumnL
     if old.source != new.source {
         // Renamed at the source: the state table's column keeps its name, and so do the views on it.
         merged.target.clone_from(&old.target);
+        merged.stored.clone_from(&old.stored);
     }
     if old.r#type == new.r#type || (new.key.is_none() && old.r#type.widens_to(&new.r#type)) {
         return Ok(merged);
@@ -134,21 +139,6 @@ fn merged(table: &str, old: &ColumnLayout, new: &ColumnLayout) -> Result<ColumnL
         new.source, old.pg_type, old.r#type, new.pg_type, new.r#type, new.source, old.pg_type
     );
     Err(Problem::new(table, Reason::TypeConflict, message))
-}
-
-/// Fields that may come and are not stored: excluded, gone at the source, or demanded and not there.
-fn ignored(
-    columns: &[ColumnLayout],
-    mapped: &MappedColumns,
-    previous: Option<&TableLayout>,
-    demands: &BTreeSet<String>,
-) -> Vec<String> {
-    let stored: BTreeSet<&str> = columns.iter().map(|column| column.source.as_str()).collect();
-    let before = previous.into_iter().flat_map(|previous| {
-        previous.ignored.iter().chain(previous.columns.iter().map(|column| &column.source))
-    });
-    let all: BTreeSet<&String> = mapped.ignored.iter().chain(before).chain(demands).collect();
-    all.into_iter().filter(|name| !stored.contains(name.as_str())).cloned().collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::sink_config::{
-    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig,
+    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig,
     TableRoute, TlsFiles,
 };
 
@@ -69,6 +69,7 @@ pub fn sink_config(
             group_id: name.consumer_group(incarnation),
             topic_prefix: spec.kafka.topic_prefix.clone(),
             heartbeat_topic: topics.heartbeat(),
+            max_message_bytes: spec.kafka.most_message_bytes(),
             tls,
             sasl,
             properties: spec.kafka.consumer_properties.clone(),
@@ -83,6 +84,15 @@ pub fn sink_config(
                 .as_ref()
                 .and_then(|tls| tls.ca.as_ref())
                 .map(|_| secret("clickhouse-ca/ca.crt")),
+        },
+        postgres: PostgresConfig {
+            host: spec.source.postgres.host.clone(),
+            port: spec.source.postgres.port,
+            database: spec.source.postgres.database.clone(),
+            username_file: secret("postgres/username"),
+            password_file: secret("postgres/password"),
+            tls: spec.source.postgres.tls.mode,
+            ca_file: spec.source.postgres.tls.ca.as_ref().map(|_| secret("postgres-ca/ca.crt")),
         },
         tables: routes
             .iter()

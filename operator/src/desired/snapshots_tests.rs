@@ -24,7 +24,7 @@ struct World {
 
 fn layout(target: &str) -> TableLayout {
     serde_json::from_value(
-        json!({"version": 1, "source": format!("public.{target}"), "target": target, "columns": []}),
+        json!({"version": 1, "source": format!("public.{target}"), "oid": 1, "from": {"epoch": 0, "after": 0, "by": 0}, "target": target, "columns": []}),
     )
     .unwrap()
 }

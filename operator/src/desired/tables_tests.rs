@@ -1,6 +1,6 @@
 //! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
 
-use tidemark_crds::layout::{OutOfRange, SourceTable};
+use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage};
 
 use super::*;
 
@@ -11,6 +11,7 @@ fn column(attnum: i16, name: &str, r#type: &str, wire: Wire) -> ColumnLayout {
     ColumnLayout {
         source: name.into(),
         target: name.into(),
+        stored: name.into(),
         attnum,
         pg_type: "text".into(),
         wire,
@@ -32,7 +33,11 @@ fn orders() -> TableLayout {
             column(2, "status", "LowCardinality(String)", Wire::Text),
             column(3, "created_at", "DateTime64(6, 'UTC')", Wire::ZonedTimestamp),
         ],
-        ignored: vec![],
+        oid: 1,
+        from: Begin::default(),
+        left_out: vec![],
+        storage: Storage::default(),
+        read_again: None,
         full_before: false,
         partition_by: Some("intDiv(id, 1000000)".into()),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tidemark_crds::layout::{ColumnLayout, OutOfRange, SourceTable, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, Wire};
 use tidemark_crds::pipeline::ViewerLogins;
 
 use super::*;
@@ -21,6 +21,7 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
     let columns = columns.iter().zip(1..).map(|(name, attnum)| ColumnLayout {
         source: (*name).into(),
         target: (*name).into(),
+        stored: (*name).into(),
         attnum,
         pg_type: "text".into(),
         wire: Wire::Text,
@@ -35,7 +36,11 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
         source: SourceTable { schema: "public".into(), name: target.into() },
         target: target.into(),
         columns: columns.collect(),
-        ignored: vec![],
+        oid: 1,
+        from: Begin::default(),
+        left_out: vec![],
+        storage: Storage::default(),
+        read_again: None,
         full_before: false,
         partition_by: None,
     }

@@ -229,7 +229,7 @@ impl Look<'_> {
             if let Some(layout) = ledger.layouts.get(&name) {
                 fields.retain(|field| {
                     !layout.columns.iter().any(|column| column.source == *field)
-                        && !layout.ignored.contains(field)
+                        && !layout.left_out.iter().any(|column| column.source == *field)
                 });
             }
             if !fields.is_empty() {

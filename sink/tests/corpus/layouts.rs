@@ -1,6 +1,8 @@
 //! The layouts that an operator would write for the recorded tables, one after the other.
 
-use tidemark_crds::layout::{ColumnLayout, OutOfRange, TableLayout, Wire};
+use tidemark_crds::layout::{
+    Begin, ColumnLayout, LeftOut, LeftOutReason, OutOfRange, Storage, TableLayout, Wire,
+};
 
 pub(super) const TABLES: [&str; 6] =
     ["customers", "products", "orders", "order_items", "audit_log", "debezium_signal"];
@@ -9,6 +11,7 @@ fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayou
     ColumnLayout {
         source: source.to_owned(),
         target: source.to_owned(),
+        stored: source.to_owned(),
         attnum: 0,
         pg_type: pg_type.to_owned(),
         wire,
@@ -30,7 +33,14 @@ fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>, ignored: 
         source: format!("public.{source}").parse().unwrap(),
         target: source.to_owned(),
         columns,
-        ignored: ignored.iter().map(|name| (*name).to_owned()).collect(),
+        oid: 1,
+        from: Begin::default(),
+        left_out: ignored
+            .iter()
+            .map(|name| LeftOut { source: (*name).to_owned(), attnum: 0, why: LeftOutReason::Excluded })
+            .collect(),
+        storage: Storage::default(),
+        read_again: None,
         full_before: matches!(source, "orders" | "audit_log"),
         partition_by: None,
     }
