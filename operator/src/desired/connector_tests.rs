@@ -49,6 +49,8 @@ impl Case {
             spec: &self.spec,
             postgres: Some(&self.account),
             tables: &self.tables,
+            layouts: &[],
+            keys: Some(BTreeMap::new()),
             epoch,
         }
     }

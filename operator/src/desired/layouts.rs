@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
+use tidemark_crds::layout::{
+    Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout,
+};
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::pipeline::Table;
 
 use super::part::Problem;
+use super::source;
 use crate::facts::SourceTableFacts;
 
 /// Chooses the layout of a table. It equals `previous`, version included, when nothing changed; `demands` are
@@ -46,9 +49,9 @@ pub fn layout(
         target: table.target_name().to_owned(),
         oid: source.oid,
         from: previous.map_or_else(Begin::default, |previous| previous.from),
-        left_out: mapped.left_out.clone(),
+        left_out: mapped.left_out.iter().cloned().chain(unpublished(source)).collect(),
         columns,
-        full_before: source.replica_identity == 'f',
+        full_before: source.has_full_before(),
         partition_by,
         storage: Storage::default(),
         read_again: None,
@@ -59,9 +62,10 @@ pub fn layout(
     Ok(wanted)
 }
 
-fn pg_columns(source: &SourceTableFacts) -> Vec<PgColumn> {
+fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
+    let chosen = source::key(table);
     let key = |name: &str| {
-        let position = source.primary_key.iter().position(|key| key == name)?;
+        let position = chosen?.columns.iter().position(|key| key == name)?;
         u16::try_from(position).ok()
     };
     let column = |column: &crate::facts::SourceColumn| PgColumn {
@@ -74,7 +78,16 @@ fn pg_columns(source: &SourceTableFacts) -> Vec<PgColumn> {
         deterministic: column.deterministic,
         missing: column.missing_value.clone(),
     };
-    source.columns.iter().map(column).collect()
+    table.columns.iter().filter(|column| !column.unpublished).map(column).collect()
+}
+
+/// Columns that PostgreSQL computes and does not publish.
+fn unpublished(table: &SourceTableFacts) -> impl Iterator<Item = LeftOut> {
+    table.columns.iter().filter(|column| column.unpublished).map(|column| LeftOut {
+        source: column.name.clone(),
+        attnum: column.attnum,
+        why: LeftOutReason::Generated,
+    })
 }
 
 fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {

@@ -1,7 +1,7 @@
 //! Tests of the layouts: one change at the source each. Pure.
 
 use super::*;
-use crate::facts::SourceColumn;
+use crate::facts::{IndexFacts, SourceColumn};
 
 fn column(attnum: i16, name: &str, type_name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {
@@ -10,8 +10,8 @@ fn column(attnum: i16, name: &str, type_name: &str, nullable: bool) -> SourceCol
         type_name: type_name.into(),
         type_kind: 'b',
         nullable,
-        missing_value: None,
         deterministic: true,
+        ..SourceColumn::default()
     }
 }
 
@@ -19,11 +19,24 @@ fn source(columns: Vec<SourceColumn>) -> SourceTableFacts {
     SourceTableFacts {
         oid: 1,
         replica_identity: 'd',
-        primary_key: vec!["id".into()],
+        indexes: vec![primary_key(&["id"])],
         columns,
         may_select: true,
         owned: true,
         key_range: Some((1, 1_000_000)),
+        ..SourceTableFacts::default()
+    }
+}
+
+fn primary_key(columns: &[&str]) -> IndexFacts {
+    IndexFacts {
+        name: "orders_pkey".into(),
+        columns: columns.iter().map(|&column| column.to_owned()).collect(),
+        primary: true,
+        immediate: true,
+        valid: true,
+        not_null: true,
+        ..IndexFacts::default()
     }
 }
 
@@ -134,14 +147,14 @@ fn a_change_to_another_type_is_refused_with_the_statement_that_undoes_it() {
 #[test]
 fn another_primary_key_is_refused() {
     let mut now = orders();
-    now.primary_key = vec!["status".into()];
+    now.indexes = vec![primary_key(&["status"])];
     assert_eq!(next(&now, &first()).unwrap_err().reason, Reason::TypeConflict);
 }
 
 #[test]
 fn a_table_without_a_key_is_refused() {
     let mut now = orders();
-    now.primary_key = vec![];
+    now.indexes = vec![];
     let problem = layout(&table(), &now, None, &BTreeSet::new()).unwrap_err();
     assert_eq!(problem.reason, Reason::NoPrimaryKey);
 }

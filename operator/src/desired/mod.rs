@@ -18,6 +18,7 @@ pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;
 pub mod snapshots;
+pub mod source;
 mod sql_lint;
 pub mod tables;
 pub mod topics;

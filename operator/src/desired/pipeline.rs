@@ -14,7 +14,7 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, tables, topics, views,
+    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, source, tables, topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
@@ -100,10 +100,11 @@ pub struct Desired {
 pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<String, Probe>) -> Desired {
     let mut desired = Desired::default();
     let wanted = subject.spec.all_tables();
-    let layouts = chosen_layouts(&wanted, observed, &mut desired);
-    let sources: Vec<SourceTable> = layouts.iter().map(|layout| layout.source.clone()).collect();
+    let Chosen { layouts, harmed } = chosen_layouts(subject, &wanted, observed, &mut desired);
+    let sources: Vec<SourceTable> =
+        layouts.iter().map(|layout| layout.source.clone()).filter(|table| !harmed.contains(table)).collect();
     if let Some(postgres) = observed.postgres.known() {
-        source(subject, &sources, postgres, &mut desired);
+        source(subject, &sources, &harmed, postgres, &mut desired);
     }
     if let Some(clickhouse) = observed.clickhouse.known() {
         state(subject, &layouts, clickhouse, &mut desired);
@@ -153,20 +154,40 @@ impl Desired {
     }
 }
 
-/// The layout of each table: a new one where the source can be seen, else the ledger's.
-fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) -> Vec<TableLayout> {
+/// The tables that can be followed, or could until now.
+#[derive(Debug, Default)]
+struct Chosen {
+    layouts: Vec<TableLayout>,
+    /// Tables that must not be published: PostgreSQL would refuse their own UPDATE and DELETE.
+    harmed: BTreeSet<SourceTable>,
+}
+
+/// The layout of each table: a new one where the source can be seen, else the ledger's. A table that cannot be followed
+/// is named and left out, unless it runs: its state table and views stay.
+fn chosen_layouts(
+    subject: &Subject<'_>,
+    wanted: &[Table],
+    observed: &Observed,
+    desired: &mut Desired,
+) -> Chosen {
     let nothing = BTreeSet::new();
     let clickhouse = observed.clickhouse.known();
-    let mut chosen = Vec::new();
+    let publication = subject.name.publication();
+    let mut topic_names = topics::Names::new(&subject.spec.kafka.topic_prefix);
+    let mut chosen = Chosen::default();
     for table in wanted {
         let Ok(source) = table.name.parse::<SourceTable>() else {
             continue;
         };
         let target = table.target_name().to_owned();
         desired.tables.push((source.clone(), target.clone()));
+        if let Err(problem) = topic_names.claim(&source) {
+            desired.problem(ConditionType::SourceReady, problem);
+            continue;
+        }
         let previous = clickhouse.and_then(|facts| facts.ledger.layouts.get(&target));
         let Some(postgres) = observed.postgres.known() else {
-            chosen.extend(previous.cloned());
+            chosen.layouts.extend(previous.cloned());
             continue;
         };
         let Some(facts) = postgres.tables.get(&source) else {
@@ -183,27 +204,44 @@ fn chosen_layouts(wanted: &[Table], observed: &Observed, desired: &mut Desired) 
             ));
             continue;
         };
+        if let Err(unfit) = source::judge(&source, facts, postgres, &publication) {
+            let found = super::part::Problem::new(source.to_string(), unfit.reason, unfit.message);
+            desired.problem(ConditionType::SourceReady, found);
+            // What runs goes on; where that does harm, all but its being published.
+            if unfit.hurts {
+                chosen.harmed.insert(source);
+                chosen.layouts.extend(previous.cloned());
+            }
+            if unfit.hurts || previous.is_none() {
+                continue;
+            }
+        }
         let demands = clickhouse.and_then(|facts| facts.demands.get(&target)).unwrap_or(&nothing);
         match layouts::layout(table, facts, previous, demands) {
-            Ok(layout) => chosen.push(layout),
+            Ok(layout) => chosen.layouts.push(layout),
             Err(problem) => {
                 desired.problem(ConditionType::TablesInSync, problem);
                 // What runs goes on with the layout that it has.
-                chosen.extend(previous.cloned());
+                chosen.layouts.extend(previous.cloned());
             }
         }
     }
     chosen
 }
 
-fn source(subject: &Subject<'_>, sources: &[SourceTable], postgres: &PostgresFacts, desired: &mut Desired) {
-    for problem in publication::preflight(sources, postgres) {
+fn source(
+    subject: &Subject<'_>,
+    sources: &[SourceTable],
+    harmed: &BTreeSet<SourceTable>,
+    postgres: &PostgresFacts,
+    desired: &mut Desired,
+) {
+    for problem in source::preflight(postgres) {
         desired.problem(ConditionType::SourceReady, problem);
     }
-    if sources.is_empty() {
-        return;
-    }
-    let part = publication::steps(subject.name, subject.mark, sources, postgres);
+    let named: Vec<SourceTable> = desired.tables.iter().map(|(source, _)| source.clone()).collect();
+    let wanted = publication::Wanted { tables: sources, named: &named, harmed };
+    let part = publication::steps(subject.name, subject.mark, &wanted, postgres);
     desired.take(ConditionType::SourceReady, part);
 }
 
@@ -410,6 +448,15 @@ fn sink(
     desired.steps.extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
 }
 
+/// The keys of the tables that are told apart by another one than their primary key.
+fn other_keys(sources: &[SourceTable], postgres: &PostgresFacts) -> BTreeMap<SourceTable, Vec<String>> {
+    let other = |source: &SourceTable| {
+        let key = source::key(postgres.tables.get(source)?).filter(|key| !key.primary)?;
+        Some((source.clone(), key.columns.clone()))
+    };
+    sources.iter().filter_map(other).collect()
+}
+
 /// The connector and the snapshots: what brings changes, and when a table counts as complete.
 fn change_data_capture(
     subject: &Subject<'_>,
@@ -432,6 +479,8 @@ fn change_data_capture(
         spec: subject.spec,
         postgres: subject.resolved.postgres.as_ref().ok().map(|account| &account.credentials),
         tables: sources,
+        layouts,
+        keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
         epoch: ledger.epoch.unwrap_or(0),
     };
     desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, ledger));

@@ -346,6 +346,7 @@ fn a_table_added_later_is_asked_for_by_a_signal_and_done_when_its_end_is_applied
         tables: world.layouts.iter().map(|layout| layout.source.clone()).collect(),
         all_operations: true,
         ours: true,
+        ..PublicationFacts::default()
     });
     world.settle();
     let signal = world.clickhouse.ledger.snapshots["refunds"].signal.clone().unwrap();
