@@ -10,7 +10,9 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::pg_quote::{ident, qualified};
 
 use super::part::Problem;
-use crate::facts::{IndexFacts, Lineage, PartitionFacts, PostgresFacts, SourceTableFacts};
+use crate::facts::{
+    IndexFacts, Lineage, OpenTransaction, PartitionFacts, PostgresFacts, SlotFacts, SourceTableFacts,
+};
 
 /// Oldest server whose `pgoutput` carries logical messages, which reads of tables need.
 const OLDEST_VERSION: i32 = 140_000;
@@ -101,17 +103,21 @@ fn hosted_wal_level(facts: &PostgresFacts) -> &'static str {
     }
 }
 
-/// Whom the making of the replication slot waits for, and how to end it; `None`: nobody, or the slot is made.
-pub fn slot_waits(facts: &PostgresFacts) -> Option<String> {
-    facts.slot.as_ref().filter(|slot| slot.active && slot.confirmed_lsn.is_none())?;
-    let first = facts.open_transactions.first()?;
+/// Whether a slot waits for the transactions that were open when its making began.
+pub fn is_being_made(slot: &SlotFacts) -> bool {
+    slot.active && slot.confirmed_lsn == 0
+}
+
+/// Whom a slot that is being made waits for, and how to end it: `open` are the transactions, oldest first.
+pub fn slot_waits(open: &[OpenTransaction]) -> Option<String> {
+    let first = open.first()?;
     let since = first.since_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let since = since.map_or_else(String::new, |since| format!(", open since {}", since.strftime("%FT%TZ")));
     let (what, end) = match first.pid {
         Some(pid) => (format!("process {pid}"), format!("SELECT pg_terminate_backend({pid})")),
         None => (format!("prepared transaction {}", first.gid), format!("ROLLBACK PREPARED '{}'", first.gid)),
     };
-    let others = match facts.open_transactions.len() {
+    let others = match open.len() {
         1 => String::new(),
         more => format!(", and for up to {} more", more - 1),
     };

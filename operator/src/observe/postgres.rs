@@ -14,6 +14,7 @@ use tokio_postgres::Row;
 use crate::clients::failure;
 use crate::clients::postgres::{PostgresSession, PostgresTarget, of_error};
 use crate::desired::part::is_ours;
+use crate::desired::source;
 use crate::facts::{
     Failure, FailureClass, Observation, OpenTransaction, PostgresFacts, PublicationFacts, SlotFacts,
 };
@@ -65,8 +66,11 @@ async fn look(
     let wrong = |error: tokio_postgres::Error| of_error("replication slots", &error);
     let row = session.query_opt(queries::SLOT, &[&slot]).await.map_err(wrong)?;
     facts.slot = row.map(|row| slot_facts(&row)).transpose().map_err(wrong)?;
-    let open = session.query(queries::OPEN_TRANSACTIONS, &[]).await.map_err(wrong)?;
-    facts.open_transactions = open.iter().map(open_transaction).collect::<Result<_, _>>().map_err(wrong)?;
+    if facts.slot.as_ref().is_some_and(source::is_being_made) {
+        let open = session.query(queries::OPEN_TRANSACTIONS, &[]).await.map_err(wrong)?;
+        let open: Vec<_> = open.iter().map(open_transaction).collect::<Result<_, _>>().map_err(wrong)?;
+        facts.blocking = source::slot_waits(&open);
+    }
     session.batch_execute("COMMIT").await.map_err(wrong)?;
     // On their own: a table that is locked, or a refusal, costs this answer alone.
     tables::key_ranges(&session, &mut facts.tables).await;
@@ -101,17 +105,17 @@ fn server_facts(row: &Row) -> Result<PostgresFacts, tokio_postgres::Error> {
         role: row.try_get("role")?,
         database: row.try_get("database")?,
         current_lsn: position(row, "lsn")?,
+        source_now_ms: row.try_get("now_ms")?,
         ..PostgresFacts::default()
     })
 }
 
 fn slot_facts(row: &Row) -> Result<SlotFacts, tokio_postgres::Error> {
-    let confirmed: Option<i64> = row.try_get("confirmed")?;
     Ok(SlotFacts {
         active: row.try_get("active")?,
         wal_status: row.try_get("wal_status")?,
         retained_bytes: position(row, "retained")?,
-        confirmed_lsn: confirmed.and_then(|lsn| u64::try_from(lsn).ok()),
+        confirmed_lsn: position(row, "confirmed")?,
     })
 }
 
