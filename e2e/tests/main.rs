@@ -10,5 +10,6 @@ mod grafana;
 mod operator;
 mod outages;
 mod sink;
+mod source;
 mod stack;
 mod views;

@@ -6,9 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{
-    Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout,
-};
+use tidemark_crds::layout::{Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout};
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::pipeline::Table;

@@ -14,7 +14,8 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, source, tables, topics, views,
+    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, source, tables, topics,
+    views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;

@@ -73,6 +73,8 @@ impl World {
             spec: &self.spec,
             postgres: Some(&self.account),
             tables: &sources,
+            layouts: &[],
+            keys: Some(BTreeMap::new()),
             epoch: ledger.epoch.unwrap_or(0),
         };
         let mut part = connector::steps(&input, &self.connect, ledger);
@@ -208,6 +210,8 @@ fn a_crash_between_any_two_steps_ends_in_the_same_place() {
             spec: &before.spec,
             postgres: Some(&before.account),
             tables: &sources,
+            layouts: &[],
+            keys: Some(BTreeMap::new()),
             epoch: before.clickhouse.ledger.epoch.unwrap_or(0),
         };
         let mut part = connector::steps(&input, &before.connect, &before.clickhouse.ledger);
