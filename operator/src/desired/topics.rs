@@ -1,22 +1,20 @@
-//! Kafka topics: of the tables, of the heartbeats, signals and notifications, of the dead letters. Pure.
+//! Kafka topics: of the tables, of the heartbeats and logical messages, of the dead letters. Pure.
 
 use std::collections::BTreeMap;
 
-use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::Topics;
 use tidemark_crds::pipeline::Kafka;
 
-use super::part::{Part, Problem};
+use super::part::Part;
 use crate::effect::{Effect, KafkaEffect};
 use crate::facts::KafkaFacts;
 use crate::step::{Fact, Stage, StepKind};
 
-/// Retention of the small topics, in milliseconds: a week, so that a look finds what happened while nobody
-/// looked.
+/// Retention of the table topics where the spec's text is none, in milliseconds.
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
-/// Retention of the heartbeats, in milliseconds: only the newest counts.
+/// Retention of heartbeats and messages, in milliseconds: only the newest count.
 const HOUR_MS: u64 = 3_600_000;
 
 /// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
@@ -28,8 +26,6 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
         tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
     wanted.insert(dead_letter.to_owned(), (1, retention));
     wanted.insert(names.heartbeat(), (1, HOUR_MS));
-    wanted.insert(names.signal(), (1, WEEK_MS));
-    wanted.insert(names.notification(), (1, WEEK_MS));
     wanted.insert(names.message(), (1, HOUR_MS));
     let most = kafka.most_message_bytes();
     let mut part = Part::default();
@@ -50,13 +46,6 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
                 });
                 let what = format!("create topic {name} with {partitions} partitions");
                 part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
-            }
-            // Debezium reads the signals of partition 0 alone.
-            Some(live) if name == names.signal() && *live != 1 => {
-                let message = format!(
-                    "topic {name} has {live} partitions and must have one: delete it, and it is made anew"
-                );
-                part.problems.push(Problem::new(name, Reason::Conflict, message));
             }
             Some(_) => {}
         }
