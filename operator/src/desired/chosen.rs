@@ -10,6 +10,8 @@ use tidemark_crds::pipeline::Table as SpecTable;
 
 use super::layouts::{LayoutInput, decide};
 use super::pipeline::{Desired, Subject};
+use super::source::judge;
+use super::topics;
 use super::views::claim;
 use crate::facts::{LedgerFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::problem::Problem;
@@ -32,6 +34,8 @@ pub struct Chosen {
     pub tables: Vec<Table>,
     /// Targets of those that stand by a former layout, for what the source has now is refused.
     pub refused: BTreeSet<String>,
+    /// Tables that must not be published: PostgreSQL would refuse their own UPDATE and DELETE.
+    pub harmed: BTreeSet<SourceTable>,
     /// Captured tables of which nothing can be decided now: they go on as they are.
     pub kept: Vec<(SourceTable, String)>,
 }
@@ -40,7 +44,8 @@ impl Chosen {
     /// Every table that is captured.
     pub fn sources(&self) -> Vec<SourceTable> {
         let tables = self.tables.iter().map(|table| table.layout.source.clone());
-        tables.chain(self.kept.iter().map(|(source, _)| source.clone())).collect()
+        let all = tables.chain(self.kept.iter().map(|(source, _)| source.clone()));
+        all.filter(|source| !self.harmed.contains(source)).collect()
     }
 
     fn goes_on(&mut self, layout: &TableLayout) {
@@ -52,14 +57,20 @@ impl Chosen {
 pub fn chosen(subject: &Subject<'_>, observed: &Observed, desired: &mut Desired) -> Chosen {
     let nothing = LedgerFacts::default();
     let ledger = observed.clickhouse.known().map_or(&nothing, |facts| &facts.ledger);
+    let publication = subject.name.publication();
     let mut chosen = Chosen::default();
     let wanted = subject.spec.all_tables();
+    let mut topics = topics::Names::new(&subject.spec.kafka.topic_prefix);
     for table in &wanted {
         let Ok(source) = table.name.parse::<SourceTable>() else {
             continue;
         };
         let target = table.target_name().to_owned();
         desired.tables.push((source.clone(), target.clone()));
+        if let Err(problem) = topics.claim(&source) {
+            desired.problem(ConditionType::SourceReady, problem);
+            continue;
+        }
         if let Some(row) = ledger.unreadable_of(&target) {
             let message = format!(
                 "table {source}: row {row} of the ledger cannot be read: it was written by a newer version of \
@@ -76,21 +87,27 @@ pub fn chosen(subject: &Subject<'_>, observed: &Observed, desired: &mut Desired)
             continue;
         }
         match observed.postgres.known() {
-            Some(postgres) => one(table, &source, postgres, (ledger, observed), &mut chosen, desired),
+            Some(postgres) => {
+                let look = Look { publication: &publication, postgres, ledger, observed };
+                one(table, &source, look, &mut chosen, desired);
+            }
             None => newest.into_iter().for_each(|layout| chosen.goes_on(layout)),
         }
     }
     chosen
 }
 
-fn one(
-    table: &SpecTable,
-    source: &SourceTable,
-    postgres: &PostgresFacts,
-    (ledger, observed): (&LedgerFacts, &Observed),
-    chosen: &mut Chosen,
-    desired: &mut Desired,
-) {
+/// What a table is decided from.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    publication: &'a str,
+    postgres: &'a PostgresFacts,
+    ledger: &'a LedgerFacts,
+    observed: &'a Observed,
+}
+
+fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Chosen, desired: &mut Desired) {
+    let Look { publication, postgres, ledger, observed } = look;
     let target = table.target_name();
     let newest = ledger.newest(target);
     let Some(facts) = postgres.tables.get(source) else {
@@ -107,11 +124,23 @@ fn one(
         }
         return;
     };
+    if let Err(unfit) = judge(source, facts, postgres, publication) {
+        let hurts = unfit.hurts;
+        refuse(source, ConditionType::SourceReady, unfit.reason, unfit.message, desired);
+        // What runs goes on; where that does harm, all but its being published.
+        if hurts {
+            chosen.harmed.insert(source.clone());
+            chosen.refused.insert(target.to_owned());
+            newest.into_iter().for_each(|layout| chosen.goes_on(layout));
+        }
+        if hurts || newest.is_none() {
+            return;
+        }
+    }
     let epoch = ledger.epoch.unwrap_or(0);
     let decision = decide(&LayoutInput {
         table,
         source: facts,
-        publishes_generated: false,
         history: ledger.history(target),
         seen: observed.seen.get(target).copied(),
         storage: ledger.storages.get(target),

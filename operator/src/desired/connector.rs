@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::SourceTable;
+use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{
@@ -11,8 +11,9 @@ use tidemark_crds::pipeline::{
 };
 use tidemark_runtime::credentials::Credentials;
 
-use super::part::{Part, Problem};
 use super::epochs::raising;
+use super::part::{Part, Problem};
+
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ConnectFacts, ConnectorFacts, LedgerFacts, PostgresFacts};
 use crate::step::{Fact, Stage, StepKind};
@@ -27,6 +28,12 @@ pub const EPOCH_INTENT: &str = "epoch";
 const MESSAGE_PREFIX: &str = "tidemark";
 /// Bytes of the connector's send buffer at least: Kafka's own default.
 const PRODUCER_BUFFER: u64 = 32 << 20;
+/// Key of the columns that make a record's key.
+const KEY_COLUMNS: &str = "message.key.columns";
+/// What the connector's sessions begin with, whatever the server, the database or the role has set: under
+/// `bytea_output=escape` it fails at the first value, and other settings change what values look like.
+const SESSION: &str = "-c bytea_output=hex -c IntervalStyle=postgres -c lc_monetary=C -c statement_timeout=0 \
+                       -c lock_timeout=0 -c idle_in_transaction_session_timeout=0";
 /// Key of the epoch header's value.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Users' keys that would undo what the rows' correctness rests on, by their beginnings.
@@ -34,7 +41,7 @@ const REFUSED_PREFIXES: [&str; 7] =
     ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification.", "message."];
 
 /// What the connector is built from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ConnectorInput<'a> {
     /// The pipeline.
     pub name: &'a PipelineName,
@@ -46,6 +53,11 @@ pub struct ConnectorInput<'a> {
     pub postgres: Option<&'a Credentials>,
     /// Tables to capture.
     pub tables: &'a [SourceTable],
+    /// Layouts of the tables, and of others.
+    pub layouts: &'a [TableLayout],
+    /// Keys of tables that are told apart by other columns than their primary key's; absent: not known, then those
+    /// of the live connector stay.
+    pub keys: Option<BTreeMap<SourceTable, Vec<String>>>,
     /// Epoch of the ledger; 0: none yet.
     pub epoch: u16,
 }
@@ -66,6 +78,13 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     set("slot.name", input.name.replication_slot());
     set("publication.name", input.name.publication());
     set("table.include.list", include_list(input.tables));
+    let keys = input.keys.as_ref().map(key_columns).unwrap_or_default();
+    let left_out = exclude_list(input.layouts);
+    for (key, list) in [(KEY_COLUMNS, keys), ("column.exclude.list", left_out)] {
+        if !list.is_empty() {
+            set(key, list);
+        }
+    }
     let most = spec.kafka.most_message_bytes();
     set("producer.override.max.request.size", most.to_string());
     // Room for the largest record beside those that wait.
@@ -95,10 +114,11 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 35] = [
+    const FIXED: [(&str, &str); 36] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
+        ("driver.options", SESSION),
         // The operator makes the publication, so that its tables are known and its right is asked for once.
         ("publication.autocreate.mode", "disabled"),
         // The sink reads the tables. A slot that was lost must not be papered over by a new one of the same epoch.
@@ -155,21 +175,68 @@ fn ssl_mode(mode: TlsMode) -> &'static str {
     }
 }
 
-/// Debezium reads regular expressions, anchored, with commas between them.
+/// Debezium reads regular expressions, anchored, with commas between them, and ignores case unless it is told not to.
 pub(super) fn include_list(tables: &[SourceTable]) -> String {
-    let mut names: Vec<String> =
-        tables.iter().map(|table| format!("{}\\.{}", escaped(&table.schema), escaped(&table.name))).collect();
+    let mut names: Vec<String> = tables.iter().map(exact).collect();
     names.sort();
     names.join(",")
 }
 
+/// Columns that no event should have: they could not be read from it.
+fn exclude_list(layouts: &[TableLayout]) -> String {
+    let columns = |layout: &TableLayout| -> Vec<String> {
+        let left_out = (layout.left_out.iter())
+            .filter(|column| column.why != LeftOutReason::Excluded)
+            .map(|column| column.source.as_str());
+        let unstreamed = (layout.columns.iter())
+            .filter(|column| column.wire == Wire::Unstreamed && column.key.is_none())
+            .map(|column| column.source.as_str());
+        let table = exact(&layout.source);
+        left_out.chain(unstreamed).map(|column| format!("{table}\\.{}", escaped(column))).collect()
+    };
+    let mut names: Vec<String> = layouts.iter().flat_map(columns).collect();
+    names.sort();
+    names.join(",")
+}
+
+/// `TABLE:COLUMN,COLUMN` with `;` between tables.
+fn key_columns(keys: &BTreeMap<SourceTable, Vec<String>>) -> String {
+    let one = |(table, columns): (&SourceTable, &Vec<String>)| {
+        let columns: Vec<String> = columns.iter().map(|column| escaped(column)).collect();
+        format!("{}:{}", exact(table), columns.join(","))
+    };
+    keys.iter().map(one).collect::<Vec<_>>().join(";")
+}
+
+/// Where the source cannot be seen, nobody knows whose key is not the primary key: that stays.
+fn with_known_keys(
+    input: &ConnectorInput<'_>,
+    mut wanted: BTreeMap<String, String>,
+    live: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    if input.keys.is_none()
+        && let Some(keys) = live.get(KEY_COLUMNS)
+    {
+        wanted.insert(KEY_COLUMNS.to_owned(), keys.clone());
+    }
+    wanted
+}
+
+/// A regular expression that this table's name alone matches.
+fn exact(table: &SourceTable) -> String {
+    format!("(?-i){}\\.{}", escaped(&table.schema), escaped(&table.name))
+}
+
+/// Other characters than letters and digits by their numbers: Debezium splits its lists at some of them before it reads
+/// the expressions, and trims others away.
 fn escaped(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
-        if !character.is_alphanumeric() && character != '_' {
-            text.push('\\');
+        if character.is_alphanumeric() || character == '_' {
+            text.push(character);
+        } else {
+            text.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
         }
-        text.push(character);
     }
     text
 }
@@ -201,10 +268,9 @@ fn credentials(input: &ConnectorInput<'_>) -> Result<(String, String), Problem> 
 
 fn is_refused(key: &str) -> bool {
     REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || ["name", "predicates", "initial_state", "table.exclude.list", "message.key.columns"].contains(&key)
+        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"].contains(&key)
         || key.starts_with("snapshot.")
         || key.starts_with("incremental.snapshot.")
-        || key == "read.only"
         || key.starts_with("column.")
         || key.ends_with("password")
 }
@@ -241,7 +307,8 @@ pub fn steps(
     };
     let settled =
         raising.is_none() && live.epoch().is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
-    match config(&ConnectorInput { epoch, ..*input }) {
+    let wanted = config(&ConnectorInput { epoch, ..input.clone() });
+    match wanted.map(|wanted| with_known_keys(input, wanted, &live.config)) {
         Ok(wanted) if !is_as_wanted(&wanted, &live.config) => {
             // One whose epoch is being raised is stopped by that.
             if live.state == "STOPPED" || settled {
@@ -268,7 +335,7 @@ fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, part: &mut Part) {
         return;
     }
     // No epoch yet: the one of the last connector must not be used again.
-    match config(&ConnectorInput { epoch: 0, ..*input }) {
+    match config(&ConnectorInput { epoch: 0, ..input.clone() }) {
         Err(problems) => part.problems.extend(problems),
         Ok(config) => {
             let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tidemark_crds::history::{Position, candidates, confirmed_to, has_shape};
 
+use super::tests::primary_key;
 use super::*;
 
 /// Xorshift: the numbers of one seed.
@@ -57,7 +58,7 @@ impl Model {
         let facts = SourceTableFacts {
             oid: OID,
             replica_identity: 'd',
-            primary_key: vec!["id".into()],
+            indexes: vec![primary_key(&["id"])],
             columns: vec![column(1, "id"), column(2, "a"), column(3, "b")],
             ..SourceTableFacts::default()
         };
@@ -142,8 +143,7 @@ impl Model {
         let input = LayoutInput {
             table: &table,
             source: &self.facts,
-            publishes_generated: false,
-            history: &self.history,
+                history: &self.history,
             seen: self.seen,
             storage: self.storage.as_ref(),
             epoch: 1,
@@ -165,8 +165,7 @@ impl Model {
         let input = LayoutInput {
             table: &table,
             source: &self.facts,
-            publishes_generated: false,
-            history: &self.history,
+                history: &self.history,
             seen: None,
             storage: self.storage.as_ref(),
             epoch: 1,

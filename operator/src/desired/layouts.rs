@@ -17,6 +17,7 @@ use tidemark_crds::pipeline::{Column, Table};
 
 use super::followed::Followed;
 use super::part::Problem;
+use super::source;
 use crate::facts::{SeenCatalogue, SourceColumn, SourceTableFacts};
 
 /// What the layout of one table is decided from.
@@ -26,8 +27,6 @@ pub struct LayoutInput<'a> {
     pub table: &'a Table,
     /// The source's catalogue.
     pub source: &'a SourceTableFacts,
-    /// Whether events carry stored generated columns.
-    pub publishes_generated: bool,
     /// Layouts so far, in order.
     pub history: &'a [TableLayout],
     /// Up to where the catalogue was seen to be that of the newest layout, where it is remembered.
@@ -66,7 +65,7 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
             from: Begin::default(),
             columns: mapped.columns,
             left_out: mapped.left_out,
-            full_before: input.source.replica_identity == 'f',
+            full_before: input.source.has_full_before(),
             partition_by,
             storage: input.source.storage.clone(),
             read_again: None,
@@ -95,7 +94,7 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         oid: input.source.oid,
         columns,
         left_out: mapped.left_out,
-        full_before: input.source.replica_identity == 'f',
+        full_before: input.source.has_full_before(),
         ..previous.clone()
     };
     if wanted == *previous && again.is_empty() {
@@ -176,17 +175,12 @@ fn partition_by(input: &LayoutInput<'_>, columns: &[ColumnLayout]) -> Result<Opt
 
 /// The source's columns under the spec's overrides, those apart that PostgreSQL computes and does not publish.
 fn mapped(input: &LayoutInput<'_>) -> Result<MappedColumns, Problem> {
-    let silent = |column: &&SourceColumn| match column.generated {
-        None => false,
-        Some(kind) => kind != 's' || !input.publishes_generated,
-    };
-    let generated: Vec<&SourceColumn> = input.source.columns.iter().filter(silent).collect();
+    let generated: Vec<&SourceColumn> =
+        input.source.columns.iter().filter(|column| column.unpublished).collect();
     let is_generated = |name: &str| generated.iter().any(|column| column.name == name);
     let overrides: Vec<Column> =
         input.table.columns.iter().filter(|column| !is_generated(&column.name)).cloned().collect();
-    let columns: Vec<PgColumn> =
-        pg_columns(input.source).into_iter().filter(|column| !is_generated(&column.name)).collect();
-    let mut mapped = mapping::map_columns(&columns, &overrides)
+    let mut mapped = mapping::map_columns(&pg_columns(input.source), &overrides)
         .map_err(|refusals| of_refusals(&input.table.name, &refusals))?;
     mapped.left_out.extend(generated.into_iter().map(|column| LeftOut {
         source: column.name.clone(),
@@ -196,9 +190,10 @@ fn mapped(input: &LayoutInput<'_>) -> Result<MappedColumns, Problem> {
     Ok(mapped)
 }
 
-fn pg_columns(source: &SourceTableFacts) -> Vec<PgColumn> {
+fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
+    let chosen = source::key(table);
     let key = |name: &str| {
-        let position = source.primary_key.iter().position(|key| key == name)?;
+        let position = chosen?.columns.iter().position(|key| key == name)?;
         u16::try_from(position).ok()
     };
     let column = |column: &SourceColumn| PgColumn {
@@ -211,7 +206,7 @@ fn pg_columns(source: &SourceTableFacts) -> Vec<PgColumn> {
         deterministic: column.deterministic,
         missing: column.missing_value.clone(),
     };
-    source.columns.iter().map(column).collect()
+    table.columns.iter().filter(|column| !column.unpublished).map(column).collect()
 }
 
 fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {

@@ -15,7 +15,7 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, held, history, publication, reads, tables, topics, views,
+    SinkInput, connector, dashboards, held, history, publication, reads, source, tables, topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
@@ -106,7 +106,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     let layouts: Vec<TableLayout> = chosen.tables.iter().map(|table| table.layout.clone()).collect();
     let sources = chosen.sources();
     if let Some(postgres) = observed.postgres.known() {
-        source(subject, &sources, postgres, &mut desired);
+        source(subject, &sources, &chosen.harmed, postgres, &mut desired);
     }
     if let Some(clickhouse) = observed.clickhouse.known() {
         state(subject, &chosen.tables, clickhouse, &mut desired);
@@ -156,15 +156,29 @@ impl Desired {
     }
 }
 
-fn source(subject: &Subject<'_>, sources: &[SourceTable], postgres: &PostgresFacts, desired: &mut Desired) {
-    for problem in publication::preflight(sources, postgres) {
+fn source(
+    subject: &Subject<'_>,
+    sources: &[SourceTable],
+    harmed: &BTreeSet<SourceTable>,
+    postgres: &PostgresFacts,
+    desired: &mut Desired,
+) {
+    for problem in source::preflight(postgres) {
         desired.problem(ConditionType::SourceReady, problem);
     }
-    if sources.is_empty() {
-        return;
-    }
-    let part = publication::steps(subject.name, subject.mark, sources, postgres);
+    let named: Vec<SourceTable> = desired.tables.iter().map(|(source, _)| source.clone()).collect();
+    let wanted = publication::Wanted { tables: sources, named: &named, harmed };
+    let part = publication::steps(subject.name, subject.mark, &wanted, postgres);
     desired.take(ConditionType::SourceReady, part);
+}
+
+/// The keys of the tables that are told apart by another one than their primary key.
+fn other_keys(sources: &[SourceTable], postgres: &PostgresFacts) -> BTreeMap<SourceTable, Vec<String>> {
+    let other = |source: &SourceTable| {
+        let key = source::key(postgres.tables.get(source)?).filter(|key| !key.primary)?;
+        Some((source.clone(), key.columns.clone()))
+    };
+    sources.iter().filter_map(other).collect()
 }
 
 fn state(subject: &Subject<'_>, tables: &[ChosenTable], facts: &ClickHouseFacts, desired: &mut Desired) {
@@ -408,6 +422,8 @@ fn change_data_capture(
         spec: subject.spec,
         postgres: subject.resolved.postgres.as_ref().ok().map(|account| &account.credentials),
         tables: sources,
+        layouts,
+        keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
         epoch: ledger.epoch.unwrap_or(0),
     };
     desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, observed.postgres.known(), ledger));

@@ -84,6 +84,8 @@ impl World {
             spec: &self.spec,
             postgres: Some(&self.account),
             tables: &sources,
+            layouts: &self.layouts,
+            keys: Some(BTreeMap::new()),
             epoch: ledger.epoch.unwrap_or(0),
         };
         let mut part = connector::steps(&input, &self.connect, Some(&self.postgres), ledger);
