@@ -20,7 +20,7 @@ use crate::desired::grafana::REVERT;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Input, Report};
 use crate::error::Error;
-use crate::events::{Note, changes};
+use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
 use crate::objects::{DEADLINE, ObjectStore};
 use crate::reconcile::Mode;
@@ -141,7 +141,9 @@ async fn reconcile_pipeline(
     };
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
     let reference = pipeline.object_ref(&());
-    for note in changes(&before.conditions, &report.status.conditions) {
+    let tables = |status: &AnalyticsPipelineStatus| status.tables.clone().unwrap_or_default();
+    let notes = changes(&before.conditions, &report.status.conditions);
+    for note in notes.into_iter().chain(table_changes(&tables(&before), &tables(&report.status))) {
         context.events.publish(&reference, &note).await;
     }
     for done in report.outcome.done.iter().filter(|done| done.starts_with(REVERT)) {

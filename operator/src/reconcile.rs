@@ -13,8 +13,10 @@ use crate::facts::{Failure, Observation, Observed};
 use crate::former::Opener;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::position::Positions;
 use crate::step::{Lane, Step};
 use crate::systems::{Access, Systems};
+use crate::table_status::is_read;
 use crate::{apply, finalize, observe, probe};
 
 /// Waves of one reconcile at most.
@@ -43,6 +45,8 @@ struct Remembered {
     answers: BTreeMap<String, Probe>,
     /// Fingerprint of the plan that the last reconcile ended with, and how many in a row did.
     plan: (String, u32),
+    /// How far the source's log was at earlier looks.
+    positions: Positions,
 }
 
 /// What a reconcile may do.
@@ -103,6 +107,9 @@ pub async fn reconcile(
             incarnation.as_deref(),
         ))
         .await;
+        if let Observation::Known(postgres) = &mut outcome.observed.postgres {
+            postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
+        }
         let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
         if let Some(ledger) = ledger
             && ledger.incarnation != incarnation
@@ -283,16 +290,14 @@ impl Memory {
 impl Outcome {
     /// Whether something is under way that the next look may find done: worth looking again soon.
     pub fn is_pending(&self) -> bool {
-        !self.plan.is_empty() || self.snapshot_under_way() || self.rollout_under_way()
+        !self.plan.is_empty() || self.read_under_way() || self.rollout_under_way()
     }
 
-    fn snapshot_under_way(&self) -> bool {
-        self.observed.clickhouse.known().is_some_and(|facts| {
-            self.desired.tables.iter().any(|(_, target)| {
-                (facts.ledger.snapshots.get(target))
-                    .is_none_or(|record| record.state != tidemark_crds::ledger::SnapshotState::Done)
-            })
-        })
+    fn read_under_way(&self) -> bool {
+        self.observed
+            .clickhouse
+            .known()
+            .is_some_and(|facts| self.desired.tables.iter().any(|(_, target)| !is_read(facts, target)))
     }
 
     fn rollout_under_way(&self) -> bool {

@@ -321,7 +321,9 @@ fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend([topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic));
+    needs.extend(
+        [topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic),
+    );
     needs
 }
 

@@ -377,7 +377,9 @@ fn is_applied(input: &SnapshotInput<'_>, layout: &TableLayout, record: &Snapshot
         offsets.and_then(|offsets| offsets.get(&topic)).and_then(|topic| topic.get(partition)).copied()
     };
     record.end_offsets.iter().all(|(partition, end)| {
-        let applied = progress.and_then(|progress| progress.next_offsets.get(partition)).copied();
+        let applied = progress
+            .and_then(|progress| progress.partitions.get(partition))
+            .map(|progress| progress.next_offset);
         let committed = of(input.kafka.map(|kafka| &kafka.committed), partition);
         // Nothing is left of what was there: an empty partition, or one past its retention.
         let first = of(input.kafka.map(|kafka| &kafka.begin_offsets), partition);

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use super::*;
 use crate::desired::connector::{self, ConnectorInput};
-use crate::facts::{Notification, OffsetFacts, ProgressFacts, PublicationFacts, SlotFacts, TaskFacts};
+use crate::facts::{
+    Notification, OffsetFacts, PartitionProgress, ProgressFacts, PublicationFacts, SlotFacts, TaskFacts,
+};
 use tidemark_runtime::credentials::Credentials;
 
 const MARK: &str = "tidemark u/ns/shop";
@@ -162,7 +164,10 @@ impl World {
     }
 
     fn applied(&mut self, target: &str, offset: i64) {
-        let progress = ProgressFacts { next_offsets: [(0, offset)].into(), ..ProgressFacts::default() };
+        let progress = ProgressFacts {
+            partitions: [(0, PartitionProgress { next_offset: offset, ..PartitionProgress::default() })]
+                .into(),
+        };
         self.clickhouse.progress.insert(target.into(), progress);
     }
 

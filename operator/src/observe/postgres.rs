@@ -82,8 +82,10 @@ const SLOT: &str = "
 SELECT s.active AS active, coalesce(s.wal_status, 'lost') AS wal_status,
        CASE WHEN pg_is_in_recovery() OR s.restart_lsn IS NULL THEN 0
             ELSE greatest(0, pg_current_wal_lsn() - s.restart_lsn)::bigint END AS retained,
-       coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed
-FROM pg_replication_slots s WHERE s.slot_name = $1";
+       coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed,
+       -- Of another role's connection it is NULL, unless ours may read all statistics.
+       coalesce((r.write_lsn - '0/0'::pg_lsn)::bigint, 0) AS received
+FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
 
 /// Looks at the source: the named tables, the publication, the slot.
 pub async fn observe(
@@ -148,6 +150,7 @@ fn slot_facts(row: &Row) -> Result<SlotFacts, tokio_postgres::Error> {
         wal_status: row.try_get("wal_status")?,
         retained_bytes: u64::try_from(row.try_get::<_, i64>("retained")?).unwrap_or(0),
         confirmed_lsn: u64::try_from(row.try_get::<_, i64>("confirmed")?).unwrap_or(0),
+        received_lsn: u64::try_from(row.try_get::<_, i64>("received")?).unwrap_or(0),
     })
 }
 
