@@ -87,6 +87,7 @@ impl Engine {
     pub fn forget(&self, pipeline: &str) {
         self.memory.forget(pipeline);
         self.handles.forget(pipeline);
+        self.metrics.forget(pipeline);
     }
 
     /// Reconciles once.
@@ -149,6 +150,9 @@ impl Engine {
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));
+        if let Some(tables) = &status.tables {
+            self.metrics.set_tables(&key, tables);
+        }
         let clean = input.mode == Mode::Delete
             && finalize::is_clean(input.spec, outcome.plan.steps(), &outcome.observed);
         let left_behind = match input.mode {

@@ -1,5 +1,7 @@
 //! How old the data is: the worst of the connector and of every partition of every table. Pure.
 
+use std::collections::BTreeMap;
+
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
@@ -99,13 +101,19 @@ pub fn age(situation: &Situation<'_>, source: &SourceTable, target: &str) -> Res
     }
     // Rows of partitions that the topic no longer has say nothing.
     let own = partitions.iter().filter(|(partition, _)| wanted.is_none_or(|wanted| **partition < wanted));
-    let age = |progress: &PartitionProgress| {
-        // How late it was when it was written; once nothing is written any more, the time since counts.
-        let silent = situation.now_ms - progress.applied_at_ms > SILENT_MS;
-        let until = if silent { situation.now_ms } else { progress.applied_at_ms };
-        (until - progress.fresh_to_ms).max(0)
-    };
-    own.map(|(_, progress)| age(progress)).max().ok_or(0)
+    own.map(|(_, progress)| age_of(progress, situation.now_ms)).max().ok_or(0)
+}
+
+/// Age of the oldest of partitions, milliseconds.
+pub fn oldest(partitions: &BTreeMap<i32, PartitionProgress>, now_ms: i64) -> Option<i64> {
+    partitions.values().map(|progress| age_of(progress, now_ms)).max()
+}
+
+fn age_of(progress: &PartitionProgress, now_ms: i64) -> i64 {
+    // How late it was when it was written; once nothing is written any more, the time since counts.
+    let silent = now_ms - progress.applied_at_ms > SILENT_MS;
+    let until = if silent { now_ms } else { progress.applied_at_ms };
+    (until - progress.fresh_to_ms).max(0)
 }
 
 /// A connector that does not run: what it has not read grows older with every moment.
