@@ -21,6 +21,7 @@ pub mod sidecar;
 pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;
+pub mod slot;
 pub mod source;
 mod sql_lint;
 pub mod tables;
