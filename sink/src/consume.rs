@@ -360,7 +360,7 @@ impl Session {
                     if let Some(partition) = at.map(|at| (at, row.partition))
                         && !self.recorded.contains(&partition)
                     {
-                        self.offsets.resume(partition, row.rows, row.dead_letters, row.fresh_to_ms);
+                        self.offsets.resume(partition, &row.applied());
                     }
                 }
                 self.recorded = self.offsets.all().map(|(partition, _)| partition).collect();
@@ -559,7 +559,7 @@ impl Session {
             .offsets
             .all()
             .filter(|(partition, applied)| self.recorded.contains(partition) && applied.next.is_some())
-            .map(|((at, partition), applied)| (self.lanes[at].label.table.clone(), partition, *applied))
+            .map(|((at, partition), applied)| (self.lanes[at].label.table.clone(), partition, applied))
             .collect();
         let progress = self.around.progress.clone();
         self.progress_task = Some(self.around.runtime.spawn(async move {

@@ -257,11 +257,8 @@ impl Table {
         self.share.count(dead.is_some());
         let rows = batch.rows() + batch.deferred() - before;
         let range = batch.offsets.entry(record.partition()).or_default();
-        range.next = record.offset() + 1;
-        range.records += 1;
+        range.cover(record.offset(), record.epoch(), lsn, committed_at);
         range.rows += rows as u64;
-        range.lsn = range.lsn.max(lsn);
-        range.committed_at = range.committed_at.max(committed_at);
         if let Some(error) = dead {
             batch.dead.push(DeadLetter { error, ..record.to_letter() });
         }
