@@ -35,7 +35,7 @@ pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
 const FOLLOW: Duration = Duration::from_secs(2);
 /// Pause while something is under way.
 const FAST: Duration = Duration::from_millis(1500);
-/// Pause in steady state: new columns and demands are found within it.
+/// Pause in steady state: a change of the catalogue, and a sink that waits for one, are found within it.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Reconciles one resource.

@@ -111,10 +111,10 @@ pub async fn reconcile(
             incarnation.as_deref(),
         ))
         .await;
+        outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
         if let Observation::Known(postgres) = &mut outcome.observed.postgres {
             postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
         }
-        outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
         let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
         if let Some(ledger) = ledger
             && ledger.incarnation != incarnation

@@ -6,7 +6,7 @@ pub mod connector;
 mod dashboards;
 pub mod disruption;
 pub mod epochs;
-mod followed;
+pub mod followed;
 pub mod grafana;
 pub mod held;
 pub mod history;

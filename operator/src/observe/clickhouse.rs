@@ -18,8 +18,8 @@ use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 use crate::apply::clickhouse::of_error;
 use crate::clients::failure;
 use crate::facts::{
-    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress, ProgressFacts,
-    ReadFacts, RefreshFacts,
+    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
+    ProgressFacts, ReadFacts, RefreshFacts,
 };
 
 /// Seconds for which a retry that succeeds is nobody's business.
@@ -447,5 +447,36 @@ mod tests {
         let facts = ledger_facts(vec![row("epoch", 4, "null"), row("other", 1, "\"x\"")]);
         assert_eq!(facts.intents, [("other".to_owned(), "x".to_owned())].into());
         assert_eq!(facts.next_version(Kind::Intent, "epoch"), 5);
+    }
+    fn row(kind: Kind, key: &str, version: u64, value: &str) -> LedgerRow {
+        LedgerRow { kind: kind.as_str().into(), key: key.into(), version, value: value.into() }
+    }
+
+    #[test]
+    fn a_history_is_in_the_order_of_its_versions() {
+        let layout = |version: u64| {
+            let value = serde_json::json!({"version": version, "source": "public.a@b", "oid": 1, "target": "a@b",
+                "from": {"epoch": 0, "after": 0, "by": 0}, "columns": []});
+            row(Kind::Layout, &tidemark_crds::ledger::layout_key("a@b", version), 1, &value.to_string())
+        };
+        let facts = ledger_facts(vec![layout(10), layout(2), layout(1)]);
+        let versions: Vec<u64> = facts.history("a@b").iter().map(|layout| layout.version).collect();
+        assert_eq!(versions, [1, 2, 10]);
+        assert_eq!(facts.newest("a@b").unwrap().version, 10);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_there_and_is_named_for_its_table_alone() {
+        let facts = ledger_facts(vec![
+            row(Kind::Layout, "a@0000000003", 1, r#"{"version": 3, "wire": "Telepathy"}"#),
+            row(Kind::Read, "b", 7, "no JSON"),
+            row(Kind::Read, "c", 2, r#"{"epoch": 1, "layout": 1, "reason": "first load"}"#),
+        ]);
+        assert_eq!(facts.unreadable_of("a").as_deref(), Some("layout a@0000000003"));
+        assert_eq!(facts.unreadable_of("b").as_deref(), Some("read b"));
+        assert_eq!((facts.unreadable_of("c"), facts.unreadable_of_all()), (None, None));
+        assert_eq!(facts.reads["c"].0, 2);
+        let facts = ledger_facts(vec![row(Kind::Epoch, "", 1, "\"three\"")]);
+        assert_eq!((facts.epoch, facts.unreadable_of_all().as_deref()), (None, Some("epoch")));
     }
 }
