@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod duration;
 pub mod examples;
 pub mod generated;
+pub mod history;
 pub mod layout;
 pub mod ledger;
 pub mod manifest;

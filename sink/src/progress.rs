@@ -26,6 +26,12 @@ pub struct Recorded {
     /// Dead letters.
     #[serde(deserialize_with = "number::deserialize")]
     pub dead_letters: u64,
+    /// Offset up to which everything is applied, exclusive.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub next_offset: i64,
+    /// Greatest log position applied.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub applied_lsn: u64,
     /// Instant up to which everything was applied, milliseconds since 1970-01-01.
     #[serde(deserialize_with = "number::deserialize")]
     pub fresh_to_ms: i64,
@@ -52,7 +58,8 @@ impl Progress {
     /// Returns what is recorded of all partitions.
     pub async fn recorded(&self) -> Result<Vec<Recorded>, Error> {
         let sql = format!(
-            "SELECT table, partition, rows, dead_letters, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
+            "SELECT table, partition, rows, dead_letters, next_offset, applied_lsn, \
+             toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
              FROM {} FINAL WHERE pipeline = {}",
             quote::ident(PROGRESS_TABLE),
             quote::literal(&self.pipeline),
