@@ -21,10 +21,12 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 
 /// Progress table, written once a second by each sink replica, one row a partition.
 ///
-/// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64,
+/// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64` (that are
+/// not dealt with, of epoch `dead_epoch`)`, dead_epoch UInt16, dead_lsn UInt64` (position at or behind the last one)`,
 /// next_offset Int64` (the offset up to which everything is applied, exclusive)`, applied_lsn UInt64,
-/// last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'),
-/// applied_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(applied_at) ORDER BY (pipeline, table, partition)`.
+/// last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC'),
+/// beat UInt64` (counts up whatever the server's clock does)`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table,
+/// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";
 
 /// Demand table: a field that the sink met and its layout does not know; the operator answers with a layout.
@@ -105,7 +107,8 @@ impl TableState {
 /// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
-/// error String, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+/// error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC')),
+/// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
 pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
 
 /// How the connector was; one row of [`CONNECTOR_TABLE`].
@@ -121,6 +124,13 @@ pub struct ConnectorRecord {
     pub restarts: u32,
     /// Why a task failed, or Connect gives no answer.
     pub error: String,
+    /// How far it is behind the source, at least: empty (it is not), `>30s`, `>1m` or `>10m`.
+    #[serde(default)]
+    pub lag: String,
+    /// Up to which instant of the source it has read, when it was noted, milliseconds since 1970; absent while `lag` is
+    /// empty.
+    #[serde(default)]
+    pub fresh_to_ms: Option<i64>,
 }
 
 /// Kafka header with which the connector marks each record's epoch, decimal text.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{ConnectorRecord, GrafanaRecord, Kind, SnapshotRecord};
+use tidemark_crds::ledger::{ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SinkState, SnapshotRecord};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
@@ -99,6 +99,10 @@ pub struct PostgresFacts {
     pub slot: Option<SlotFacts>,
     /// `pg_current_wal_lsn()` in bytes.
     pub current_lsn: u64,
+    /// The server's clock when `current_lsn` was read, milliseconds since 1970; 0: not read.
+    pub source_now_ms: i64,
+    /// What the making of the slot waits for, with its pid, user and since when; absent: nothing is known to block it.
+    pub blocking: Option<String>,
 }
 
 /// One table in PostgreSQL's catalogues.
@@ -159,6 +163,8 @@ pub struct SlotFacts {
     pub wal_status: String,
     /// Bytes of write-ahead log that it holds back.
     pub retained_bytes: u64,
+    /// `confirmed_flush_lsn` in bytes: everything before it is in Kafka; 0: none.
+    pub confirmed_lsn: u64,
 }
 
 /// Kafka as the operator's admin client sees it.
@@ -274,6 +280,10 @@ pub struct ClickHouseFacts {
     pub demands: BTreeMap<String, BTreeSet<String>>,
     /// Progress of each target, the worst of its partitions.
     pub progress: BTreeMap<String, ProgressFacts>,
+    /// What each living sink replica says of each target: target → replica → state.
+    pub states: BTreeMap<String, BTreeMap<String, SinkState>>,
+    /// How far the read of each target has come.
+    pub reads: BTreeMap<String, ReadFacts>,
     /// The newest row of the connector's history.
     pub connector: Option<ConnectorRecord>,
     /// Refreshable views: name → state.
@@ -304,6 +314,8 @@ pub struct LedgerFacts {
     pub layouts: BTreeMap<String, TableLayout>,
     /// Snapshot of each target.
     pub snapshots: BTreeMap<String, SnapshotRecord>,
+    /// Read that was asked for last of each target: version of its row, which is the request's id, and the request.
+    pub reads: BTreeMap<String, (u64, ReadRequest)>,
     /// Remote identities.
     pub identities: BTreeMap<String, String>,
     /// Open intents.
@@ -334,6 +346,29 @@ pub struct ProgressFacts {
     pub dead_letters: u64,
     /// Applied offset of each partition, exclusive.
     pub next_offsets: BTreeMap<i32, i64>,
+}
+
+/// How far the read of one target has come, as the sink that reads it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadFacts {
+    /// Id of the request that it answers.
+    pub request: u64,
+    /// Epoch of the rows.
+    pub epoch: u16,
+    /// `reading`, `read` or `failed`.
+    pub state: String,
+    /// Position in the log of the read's barrier; 0: none yet.
+    pub barrier: u64,
+    /// Layout that the rows were read by.
+    pub layout: u64,
+    /// Rows read so far.
+    pub rows: u64,
+    /// Rows that there are, as PostgreSQL estimates.
+    pub estimated_rows: u64,
+    /// Why it failed last; empty: it did not.
+    pub error: String,
+    /// Milliseconds since it was written.
+    pub age_ms: i64,
 }
 
 /// State of a refreshable view.

@@ -38,9 +38,10 @@ const BOOKKEEPING: [(&str, &str); 5] = [
     (
         PROGRESS_TABLE,
         "(pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64, \
-         next_offset Int64, applied_lsn UInt64, last_change_at Nullable(DateTime64(3, 'UTC')), \
-         fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC')) \
-         ENGINE = ReplacingMergeTree(applied_at) ORDER BY (pipeline, table, partition)",
+         dead_epoch UInt16, dead_lsn UInt64, next_offset Int64, applied_lsn UInt64, \
+         last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
+         applied_at DateTime64(3, 'UTC'), beat UInt64) \
+         ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table, partition)",
     ),
     (
         DEMANDS_TABLE,
@@ -50,7 +51,8 @@ const BOOKKEEPING: [(&str, &str); 5] = [
     (
         CONNECTOR_TABLE,
         "(pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32, \
-         error String, seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at) \
+         error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC')), \
+         seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at) \
          TTL toDateTime(seen_at, 'UTC') + INTERVAL 90 DAY",
     ),
 ];

@@ -26,7 +26,8 @@ SELECT current_setting('server_version_num')::int AS version,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
        current_user::text AS role,
        CASE WHEN pg_is_in_recovery() THEN 0
-            ELSE (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint END AS lsn
+            ELSE (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint END AS lsn,
+       (extract(epoch FROM now()) * 1000)::bigint AS now_ms
 FROM pg_roles r WHERE r.rolname = current_user";
 
 /// One row a wanted table that exists. The owner's members may publish it as the owner may.
@@ -80,7 +81,8 @@ const PUBLISHED: &str = "SELECT schemaname::text AS schema, tablename::text AS n
 const SLOT: &str = "
 SELECT s.active AS active, coalesce(s.wal_status, 'lost') AS wal_status,
        CASE WHEN pg_is_in_recovery() OR s.restart_lsn IS NULL THEN 0
-            ELSE greatest(0, pg_current_wal_lsn() - s.restart_lsn)::bigint END AS retained
+            ELSE greatest(0, pg_current_wal_lsn() - s.restart_lsn)::bigint END AS retained,
+       coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed
 FROM pg_replication_slots s WHERE s.slot_name = $1";
 
 /// Looks at the source: the named tables, the publication, the slot.
@@ -135,6 +137,7 @@ fn server_facts(row: &Row) -> Result<PostgresFacts, tokio_postgres::Error> {
         may_create: row.try_get("may_create")?,
         role: row.try_get("role")?,
         current_lsn: u64::try_from(row.try_get::<_, i64>("lsn")?).unwrap_or(0),
+        source_now_ms: row.try_get("now_ms")?,
         ..PostgresFacts::default()
     })
 }
@@ -144,6 +147,7 @@ fn slot_facts(row: &Row) -> Result<SlotFacts, tokio_postgres::Error> {
         active: row.try_get("active")?,
         wal_status: row.try_get("wal_status")?,
         retained_bytes: u64::try_from(row.try_get::<_, i64>("retained")?).unwrap_or(0),
+        confirmed_lsn: u64::try_from(row.try_get::<_, i64>("confirmed")?).unwrap_or(0),
     })
 }
 
