@@ -70,17 +70,14 @@ impl Open {
         }
     }
 
-    /// Letters of a partition that count: of this epoch, and later than the table's last read.
-    pub fn count(&self, partition: i32, epoch: u16, read: (u16, u64)) -> u64 {
+    /// Letters of a partition that count, and the greatest position of them: they are of this epoch, and later than
+    /// the table's last read.
+    pub fn count(&self, partition: i32, epoch: u16, read: (u16, u64)) -> (u64, (u16, u64)) {
         let counts = |(place, at): &(&Place, &(u16, u64))| {
             place.partition == partition && at.0 >= epoch && (**at > read || at.1 == 0)
         };
-        self.letters.iter().filter(counts).count() as u64
-    }
-
-    /// Greatest position of an open letter.
-    pub fn greatest(&self) -> (u16, u64) {
-        self.letters.values().copied().max().unwrap_or_default()
+        let counted = self.letters.iter().filter(counts);
+        counted.fold((0, (0, 0)), |(count, greatest), (_, at)| (count + 1, greatest.max(*at)))
     }
 
     /// Whether none is open.
@@ -188,14 +185,14 @@ mod tests {
         for offset in [1, 2, 2, 3] {
             open.take(&notice(offset, (2, 100 * offset.unsigned_abs()), false));
         }
-        assert_eq!(open.count(1, 2, (0, 0)), 3);
-        assert_eq!(open.count(0, 2, (0, 0)), 0);
-        assert_eq!(open.count(1, 3, (0, 0)), 0, "of an earlier epoch");
-        assert_eq!(open.count(1, 2, (2, 200)), 1, "read since");
+        assert_eq!(open.count(1, 2, (0, 0)), (3, (2, 300)));
+        assert_eq!(open.count(0, 2, (0, 0)), (0, (0, 0)));
+        assert_eq!(open.count(1, 3, (0, 0)).0, 0, "of an earlier epoch");
+        assert_eq!(open.count(1, 2, (2, 200)).0, 1, "read since");
         open.take(&notice(3, (0, 0), true));
-        assert_eq!((open.count(1, 2, (0, 0)), open.greatest()), (2, (2, 200)));
+        assert_eq!(open.count(1, 2, (0, 0)), (2, (2, 200)));
         // Written again by a replica that had not committed: dealt with it is all the same.
         open.take(&notice(3, (2, 300), false));
-        assert_eq!(open.count(1, 2, (0, 0)), 2);
+        assert_eq!(open.count(1, 2, (0, 0)).0, 2);
     }
 }

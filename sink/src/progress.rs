@@ -30,12 +30,17 @@ pub struct Recorded {
     /// Dead letters.
     #[serde(deserialize_with = "number::deserialize")]
     pub dead_letters: u64,
-    /// Offset up to which everything is applied, exclusive.
+    /// Epoch of the last dead letter.
+    pub dead_epoch: u16,
+    /// Log position at or behind it.
     #[serde(deserialize_with = "number::deserialize")]
-    pub next_offset: i64,
+    pub dead_lsn: u64,
     /// Greatest log position applied.
     #[serde(deserialize_with = "number::deserialize")]
     pub applied_lsn: u64,
+    /// Newest commit time applied, milliseconds since 1970-01-01; 0: none.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub last_change_ms: i64,
     /// Instant up to which everything was applied, milliseconds since 1970-01-01.
     #[serde(deserialize_with = "number::deserialize")]
     pub fresh_to_ms: i64,
@@ -123,11 +128,9 @@ impl Progress {
             self.beats().hear(found.now_ms, found.greatest, Instant::now());
         }
         let sql = format!(
-            "SELECT table, partition, rows, dead_letters, next_offset, applied_lsn, \
-             toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
-             FROM {} FINAL WHERE pipeline = {}",
-            quote::ident(PROGRESS_TABLE),
-            quote::literal(&self.pipeline),
+            "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, \
+             ifNull(toUnixTimestamp64Milli(last_change_at), 0) AS last_change_ms, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
+             FROM {table} FINAL WHERE pipeline = {pipeline}"
         );
         self.clickhouse.query(&sql).await
     }

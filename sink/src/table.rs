@@ -14,7 +14,7 @@ use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::decode::envelope::{Change, Decoder, Op};
 use crate::history::{Chosen, History, Missing};
 use crate::limits::FlushCause;
-use crate::plan::{Mapping, TablePlan};
+use crate::plan::Mapping;
 use crate::row::{Facts, Image, RowError, RowWriter};
 
 /// A record of Kafka, as the decoder sees it.
@@ -548,14 +548,12 @@ impl Table {
         if let Some((epoch, _)) = change {
             batch.epoch = epoch;
         }
+        let (epoch, lsn, committed_at) = change.map_or((batch.epoch, 0, None), |(epoch, change)| {
+            (epoch, change.position, Some(change.committed_at))
+        });
         let range = batch.range(place.partition);
-        range.next = place.offset + 1;
-        range.records += 1;
+        range.cover(place.offset, epoch, lsn, committed_at);
         range.rows += rows as u64;
-        if let Some((_, change)) = change {
-            range.lsn = range.lsn.max(change.position);
-            range.committed_at = range.committed_at.max(Some(change.committed_at));
-        }
         self.share.count(false);
         Ok(())
     }
@@ -587,8 +585,6 @@ pub fn place_in_log((epoch, lsn): Position) -> String {
     format!("{:X}/{:X} of epoch {epoch}", lsn >> 32, lsn & 0xffff_ffff)
 }
 
-/// The plan of a layout for tests of other modules.
 #[cfg(test)]
-pub(crate) fn plan(layout: tidemark_crds::layout::TableLayout) -> Arc<TablePlan> {
-    Arc::new(TablePlan::new(Arc::new(layout), crate::plan::Encoding::Contract).expect("a good layout"))
-}
+#[path = "table_tests.rs"]
+mod tests;

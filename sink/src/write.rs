@@ -73,6 +73,23 @@ pub trait RowSource: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Batch, SourceError>>;
 }
 
+/// A pipeline whose source cannot be read: rows that lack values wait.
+#[derive(Debug, Clone, Copy)]
+pub struct NoSource;
+
+impl RowSource for NoSource {
+    fn rows<'a>(
+        &'a self,
+        plan: &'a Arc<TablePlan>,
+        _: u16,
+        _: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Batch, SourceError>> {
+        let table = &plan.layout.source;
+        let message = format!("values of {table} are in no event and no row, and the source cannot be read");
+        Box::pin(async { Err(SourceError { reason: "source".to_owned(), message }) })
+    }
+}
+
 /// Writes batches.
 #[derive(Debug, Clone)]
 pub struct Writer {
@@ -184,6 +201,27 @@ impl Writer {
             self.metrics.changed_values.get_or_create(&label(column)).inc_by(count);
         }
         Written { table: task.table, batch, late, position }
+    }
+
+    /// Writes rows that were read at the source, with the letters of those that could not be.
+    pub async fn store(&self, mut batch: Batch, task: &Task) {
+        let table = batch.plan().layout.target.clone();
+        let mut letters = std::mem::take(&mut batch.dead);
+        for Refused { row, error } in self.insert(&batch, task).await {
+            let (version, _) = batch.version_of(row);
+            letters.push(DeadLetter {
+                topic: task.topic.clone(),
+                partition: -1,
+                offset: -1,
+                position: position_of(version).1,
+                payload: Some(batch.key_of(&batch.plan().key, row)),
+                error: format!("a row read at the source: {error}"),
+                ..DeadLetter::default()
+            });
+        }
+        for letter in letters {
+            self.bury(&table, letter).await;
+        }
     }
 
     async fn write_states(&self, table: &str) {
@@ -314,7 +352,10 @@ impl Writer {
                 Ok::<_, Error>((stored, self.fence_of(&table).await?))
             };
             match Box::pin(read).await {
-                Ok(read) => break (found, fence) = read,
+                Ok(read) => {
+                    (found, fence) = read;
+                    break;
+                }
                 Err(error) => {
                     self.failed(&table, &error, "missing values cannot be read yet");
                     task.failed(TableState::Retrying, "missing-values", error.class.as_str(), &error);
@@ -335,7 +376,8 @@ impl Writer {
         }
         let newest: HashMap<&[u8], _> = deferred.iter().map(|row| (row.key.as_slice(), row)).collect();
         for keys in resolution.at_source.chunks(SOURCE_KEYS) {
-            let rows = self.read_at_source(&table, batch.epoch, keys, task).await;
+            let mut rows = self.read_at_source(&table, batch.epoch, keys, task).await;
+            letters.append(&mut rows.dead);
             for Refused { row, error } in self.insert(&rows, task).await {
                 let key = rows.key_of(&rows.plan().key, row);
                 if let Some(row) = newest.get(key.as_slice()) {

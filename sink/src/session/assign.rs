@@ -9,6 +9,7 @@ use crate::assignment::{Located, Wanted, locate};
 use crate::batch::Doubt;
 use crate::consume::Event;
 use crate::group::lock;
+use crate::progress::Recorded;
 use crate::session::Session;
 
 impl Session {
@@ -94,12 +95,11 @@ impl Session {
             part.refused = None;
             let (at, number) = partition;
             if !again || gap.is_some() {
-                let known = self.offsets.all().find(|(known, _)| *known == partition).map(|(_, applied)| *applied);
+                let known = self.offsets.all().find(|(known, _)| *known == partition).map(|(_, applied)| applied);
+                let earlier = known.filter(|_| again).or(recorded.as_ref().map(Recorded::applied));
                 self.offsets.assign(partition, Some(start));
-                match (known.filter(|_| again), &recorded) {
-                    (Some(known), _) => self.offsets.resume(partition, known.rows, known.dead, known.fresh_to),
-                    (None, Some(row)) => self.offsets.resume(partition, row.rows, row.dead_letters, row.fresh_to_ms),
-                    (None, None) => {}
+                if let Some(earlier) = earlier {
+                    self.offsets.resume(partition, &earlier);
                 }
             }
             self.recorded.insert(partition);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use rdkafka::consumer::Consumer;
 use tidemark_crds::ledger::TableState;
 
 use crate::board::Board;

@@ -50,13 +50,13 @@ impl Session {
 
     /// How far the partitions are, with the letters that are open.
     fn progress_rows(&self) -> Vec<(String, i32, Applied)> {
-        let known = |(partition, applied): &((usize, i32), &Applied)| {
+        let known = |(partition, applied): &((usize, i32), Applied)| {
             self.recorded.contains(partition) && applied.next.is_some()
         };
-        let row = |((at, partition), applied): ((usize, i32), &Applied)| {
+        let row = |((at, partition), applied): ((usize, i32), Applied)| {
             let lane = &self.lanes[at];
-            let dead = lane.letters.count(partition, self.board.epoch, lane.read);
-            (lane.label.table.clone(), partition, Applied { dead, ..*applied })
+            let (dead, dead_at) = lane.letters.count(partition, self.board.epoch, lane.read);
+            (lane.label.table.clone(), partition, Applied { dead, dead_at, ..applied })
         };
         self.offsets.all().filter(known).map(row).collect()
     }
