@@ -147,8 +147,9 @@ pub enum Kind {
     /// One entry of the history of a state table's layouts; key [`layout_key`], value a
     /// [`TableLayout`](crate::layout::TableLayout).
     Layout,
-    /// Snapshot of a table that is fenced or being fenced; key the target, value a [`SnapshotRecord`].
-    Snapshot,
+    /// How a table's rows lay in the source's files when that last changed without a change of the layout; key the
+    /// target, value a [`SeenStorage`].
+    Storage,
     /// Up to where the catalogue was seen to be that of a table's newest layout, written where a sink waits for it;
     /// key the target, value a [`Confirmed`].
     Confirmed,
@@ -172,7 +173,7 @@ impl Kind {
             Self::Incarnation => "incarnation",
             Self::Epoch => "epoch",
             Self::Layout => "layout",
-            Self::Snapshot => "snapshot",
+            Self::Storage => "storage",
             Self::Confirmed => "confirmed",
             Self::Read => "read",
             Self::Identity => "identity",
@@ -218,6 +219,16 @@ pub struct Confirmed {
     pub lsn: u64,
 }
 
+/// What [`Kind::Storage`] remembers: the next look compares with it, not with what the layout saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenStorage {
+    /// Version of the layout that was the newest; void under another one.
+    pub layout: u64,
+    /// What was seen.
+    pub storage: crate::layout::Storage,
+}
+
 /// A table that is to be read at the source; `value` of a [`Kind::Read`] row.
 ///
 /// The sinks answer in [`READS_TABLE`]. Rows are read behind a barrier, a logical message whose position `W` is their
@@ -240,34 +251,4 @@ pub struct ReadRequest {
     /// Kafka's id of the table's topic: another topic has other offsets, and lacks events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
-}
-
-/// How far the snapshot of one table has come; `value` of a [`Kind::Snapshot`] row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotRecord {
-    /// Epoch that the snapshot belongs to.
-    pub epoch: u16,
-    /// Stage of the snapshot.
-    pub state: SnapshotState,
-    /// End offset of each partition taken after the snapshot's end, by partition number.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub end_offsets: std::collections::BTreeMap<i32, i64>,
-    /// Fence that the end of the snapshot raised, decimal text of a `UInt128`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fence: Option<String>,
-    /// Id of the signal that asked for an incremental snapshot; absent: part of the initial snapshot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<String>,
-}
-
-/// Stage of a table's snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SnapshotState {
-    /// Asked for and not yet seen to be complete.
-    Requested,
-    /// Complete at the source; its end offsets are being applied.
-    Applying,
-    /// Applied and fenced.
-    Done,
 }

@@ -197,7 +197,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
     let kafka = format!("kafka {}", spec.kafka.bootstrap_servers);
     let connect = format!("kafka connect {}", spec.source.connect.url);
     let topic = |stage| stage == Stage::Topic;
-    let own = |stage| matches!(stage, Stage::Connector | Stage::Snapshot | Stage::StopConnector);
+    let own = |stage| matches!(stage, Stage::Connector | Stage::Read | Stage::StopConnector);
     let found = trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka, topic)
         .or_else(|| {
             trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect, own)
@@ -240,7 +240,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
 
 fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
     use ConditionType::TablesInSync;
-    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Snapshot;
+    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Read;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
     if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation, stages) {

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
-use tidemark_crds::ledger::SnapshotState;
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
 use crate::desired::pipeline::dead_letter_topic;
@@ -37,13 +36,17 @@ pub fn tables(situation: &Situation<'_>) -> TablesStatus {
             degraded.push(entry("Refused", problem.reason, &problem.message));
             continue;
         }
-        let snapshot = known.and_then(|facts| facts.ledger.snapshots.get(target)).map(|record| record.state);
-        match snapshot {
-            None => degraded.push(entry("Pending", Reason::InProgress, "no snapshot was taken yet")),
-            Some(SnapshotState::Requested | SnapshotState::Applying) => {
-                degraded.push(entry("Snapshotting", Reason::Snapshotting, "its snapshot is under way"));
+        let request = known.and_then(|facts| facts.ledger.reads.get(target));
+        let read = known.and_then(|facts| facts.reads.get(target));
+        match (request, read) {
+            (None, _) => degraded.push(entry("Pending", Reason::InProgress, "it was not read yet")),
+            (Some((id, request)), read)
+                if read.is_none_or(|read| read.request != *id || read.state != "read") =>
+            {
+                let message = format!("it is being read: {}", request.reason);
+                degraded.push(entry("Snapshotting", Reason::Snapshotting, &message));
             }
-            Some(SnapshotState::Done) => {
+            _ => {
                 let lost =
                     known.and_then(|facts| facts.progress.get(target)).is_some_and(|p| p.dead_letters > 0);
                 if lost {
