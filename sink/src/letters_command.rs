@@ -222,7 +222,7 @@ mod tests {
         let config = crate::config::example();
         let mut out = Vec::new();
         list(&config, &[letter()], &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @r"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
         let which = |table: &str, offset| Which { table: Some(table.to_owned()), partition: None, offset };
         assert!(which("orders", None).includes(&config, &letter().record));
         assert!(which("orders", Some(17)).includes(&config, &letter().record));

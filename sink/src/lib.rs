@@ -43,5 +43,7 @@ pub mod session;
 pub mod state;
 pub mod stored;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod value;
 pub mod write;
