@@ -238,12 +238,14 @@ impl TableLayout {
     /// Names of the fields that an event of this layout may have, in order, each with whether it must be there:
     /// generated columns are in some events only.
     pub fn shape(&self) -> Vec<(&str, bool)> {
-        let stored = self.columns.iter().map(|column| {
-            (column.attnum, column.source.as_str(), column.wire != Wire::Unstreamed)
-        });
-        let left_out = self.left_out.iter().map(|column| {
-            (column.attnum, column.source.as_str(), column.why == LeftOutReason::Excluded)
-        });
+        let stored = self
+            .columns
+            .iter()
+            .map(|column| (column.attnum, column.source.as_str(), column.wire != Wire::Unstreamed));
+        let left_out = self
+            .left_out
+            .iter()
+            .map(|column| (column.attnum, column.source.as_str(), column.why == LeftOutReason::Excluded));
         let mut all: Vec<(i16, &str, bool)> = stored.chain(left_out).collect();
         all.sort_by_key(|(attnum, ..)| *attnum);
         all.into_iter().map(|(_, name, required)| (name, required)).collect()

@@ -107,8 +107,8 @@ impl TableState {
 /// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
-/// error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC')),
-/// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+/// error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC'))` (up to which instant of the source
+/// it had read; absent while `lag` is empty)`, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
 pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
 
 /// How the connector was; one row of [`CONNECTOR_TABLE`].
@@ -127,10 +127,6 @@ pub struct ConnectorRecord {
     /// How far it is behind the source, at least: empty (it is not), `>30s`, `>1m` or `>10m`.
     #[serde(default)]
     pub lag: String,
-    /// Up to which instant of the source it has read, when it was noted, milliseconds since 1970; absent while `lag` is
-    /// empty.
-    #[serde(default)]
-    pub fresh_to_ms: Option<i64>,
 }
 
 /// Kafka header with which the connector marks each record's epoch, decimal text.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::layout::{
-    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN, Wire,
+    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN,
+    Wire,
 };
 use crate::pipeline::Column;
 use crate::types::ChType;

@@ -10,6 +10,8 @@ use tidemark_crds::ledger::{
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::position::ReadTo;
+
 /// Answer of one subsystem to one look.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Observation<T> {
@@ -133,6 +135,8 @@ pub struct PostgresFacts {
     pub current_lsn: u64,
     /// The server's clock when `current_lsn` was read, milliseconds since 1970; 0: not read.
     pub source_now_ms: i64,
+    /// How far the connector has read, by the positions that are remembered of earlier looks; absent: not known.
+    pub read_to: Option<ReadTo>,
     /// What the making of the slot waits for, with its pid, user and since when; absent: nothing is known to block it.
     pub blocking: Option<String>,
 }
@@ -335,6 +339,8 @@ pub struct SlotFacts {
     pub retained_bytes: u64,
     /// `confirmed_flush_lsn` in bytes: everything before it is in Kafka; 0: none.
     pub confirmed_lsn: u64,
+    /// Up to where its connection says that it received the log, in bytes; 0: none, or the role may not see it.
+    pub received_lsn: u64,
 }
 
 /// Kafka as the operator's admin client sees it.
@@ -525,14 +531,23 @@ fn target_of<'a>(kind: &str, key: &'a str) -> Option<&'a str> {
 /// How far one target is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProgressFacts {
-    /// Milliseconds since 1970 up to which the target is complete (its worst partition).
+    /// Its partitions that a sink has reported.
+    pub partitions: BTreeMap<i32, PartitionProgress>,
+}
+
+/// How far one partition is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// Applied offset, exclusive.
+    pub next_offset: i64,
+    /// Milliseconds since 1970 up to which it is complete.
     pub fresh_to_ms: i64,
     /// Milliseconds since 1970 of the newest progress row.
     pub applied_at_ms: i64,
-    /// Records sent to the dead letters since the replicas started.
+    /// Dead letters that are not dealt with.
     pub dead_letters: u64,
-    /// Applied offset of each partition, exclusive.
-    pub next_offsets: BTreeMap<i32, i64>,
+    /// Epoch and log position at or behind the last of them.
+    pub dead_at: (u16, u64),
 }
 
 /// How far the read of one target has come, as the sink that reads it says.

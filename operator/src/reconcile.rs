@@ -15,8 +15,10 @@ use crate::facts::{Failure, Observation, Observed, SeenCatalogue};
 use crate::former::Opener;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::position::Positions;
 use crate::step::{Lane, Step};
 use crate::systems::{Access, Systems};
+use crate::table_status::is_read;
 use crate::{apply, finalize, observe, probe};
 
 /// Waves of one reconcile at most.
@@ -47,6 +49,8 @@ struct Remembered {
     answers: BTreeMap<String, Probe>,
     /// Fingerprint of the plan that the last reconcile ended with, and how many in a row did.
     plan: (String, u32),
+    /// How far the source's log was at earlier looks.
+    positions: Positions,
 }
 
 /// What a reconcile may do.
@@ -108,6 +112,9 @@ pub async fn reconcile(
         ))
         .await;
         outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
+        if let Observation::Known(postgres) = &mut outcome.observed.postgres {
+            postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
+        }
         let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
         if let Some(ledger) = ledger
             && ledger.incarnation != incarnation
@@ -297,10 +304,7 @@ impl Outcome {
         self.observed.clickhouse.known().is_some_and(|facts| {
             self.desired.tables.iter().any(|(_, target)| {
                 let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
-                let is_read = facts.ledger.reads.get(target).is_some_and(|(id, _)| {
-                    facts.reads.get(target).is_some_and(|read| read.request == *id && read.state == "read")
-                });
-                let waits_for_read = facts.ledger.newest(target).is_some() && !is_read;
+                let waits_for_read = facts.ledger.newest(target).is_some() && !is_read(facts, target);
                 waits_for_read || facts.states.get(target).is_some_and(|states| states.values().any(waits))
             })
         })

@@ -116,7 +116,13 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         change_data_capture(subject, &chosen, &layouts, observed, clickhouse, &mut desired);
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
-        desired.steps.extend(history::step(database, &subject.name.to_string(), &observed.connect, last));
+        desired.steps.extend(history::step(
+            database,
+            &subject.name.to_string(),
+            &observed.connect,
+            observed.postgres.known().and_then(|facts| facts.read_to),
+            last,
+        ));
         dashboards::desire(subject, observed, clickhouse, answers, &mut desired);
     }
     if let Some(kafka) = observed.kafka.known()

@@ -18,7 +18,8 @@ use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 use crate::apply::clickhouse::of_error;
 use crate::clients::failure;
 use crate::facts::{
-    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, ProgressFacts, ReadFacts, RefreshFacts,
+    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
+    ProgressFacts, ReadFacts, RefreshFacts,
 };
 
 /// Deadline of the whole look.
@@ -113,6 +114,9 @@ struct Progress {
     next_offset: i64,
     #[serde(deserialize_with = "number::deserialize")]
     dead_letters: u64,
+    dead_epoch: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    dead_lsn: u64,
     #[serde(deserialize_with = "number::deserialize")]
     fresh_to_ms: i64,
     #[serde(deserialize_with = "number::deserialize")]
@@ -301,30 +305,32 @@ impl Look<'_> {
 
     async fn progress(&self) -> Result<BTreeMap<String, ProgressFacts>, Error> {
         let sql = format!(
-            "SELECT p.table AS name, p.partition AS partition, argMax(p.next_offset, p.applied_at) AS next_offset, \
-             argMax(p.dead_letters, p.applied_at) AS dead_letters, \
-             toUnixTimestamp64Milli(argMax(p.fresh_to, p.applied_at)) AS fresh_to_ms, \
-             toUnixTimestamp64Milli(max(p.applied_at)) AS applied_at_ms FROM {} AS p \
+            "SELECT p.table AS name, p.partition AS partition, argMax(p.next_offset, p.beat) AS next_offset, \
+             argMax(p.dead_letters, p.beat) AS dead_letters, argMax(p.dead_epoch, p.beat) AS dead_epoch, \
+             argMax(p.dead_lsn, p.beat) AS dead_lsn, \
+             toUnixTimestamp64Milli(argMax(p.fresh_to, p.beat)) AS fresh_to_ms, \
+             toUnixTimestamp64Milli(argMax(p.applied_at, p.beat)) AS applied_at_ms FROM {} AS p \
              WHERE p.pipeline = {} GROUP BY p.table, p.partition",
             self.table(PROGRESS_TABLE),
             quote::literal(self.pipeline)
         );
         let mut all: BTreeMap<String, ProgressFacts> = BTreeMap::new();
         for row in self.rows::<Progress>(&sql).await? {
-            let table = all
-                .entry(row.name)
-                .or_insert_with(|| ProgressFacts { fresh_to_ms: i64::MAX, ..ProgressFacts::default() });
-            table.fresh_to_ms = table.fresh_to_ms.min(row.fresh_to_ms);
-            table.applied_at_ms = table.applied_at_ms.max(row.applied_at_ms);
-            table.dead_letters += row.dead_letters;
-            table.next_offsets.insert(row.partition, row.next_offset);
+            let progress = PartitionProgress {
+                next_offset: row.next_offset,
+                fresh_to_ms: row.fresh_to_ms,
+                applied_at_ms: row.applied_at_ms,
+                dead_letters: row.dead_letters,
+                dead_at: (row.dead_epoch, row.dead_lsn),
+            };
+            all.entry(row.name).or_default().partitions.insert(row.partition, progress);
         }
         Ok(all)
     }
 
     async fn connector(&self) -> Result<Option<ConnectorRecord>, Error> {
         let sql = format!(
-            "SELECT state, tasks, failed_tasks, restarts, error FROM {} WHERE pipeline = {} \
+            "SELECT state, tasks, failed_tasks, restarts, error, lag FROM {} WHERE pipeline = {} \
              ORDER BY seen_at DESC LIMIT 1",
             self.table(CONNECTOR_TABLE),
             quote::literal(self.pipeline)
@@ -436,5 +442,36 @@ mod tests {
         let facts = ledger_facts(vec![row("epoch", 4, "null"), row("other", 1, "\"x\"")]);
         assert_eq!(facts.intents, [("other".to_owned(), "x".to_owned())].into());
         assert_eq!(facts.next_version(Kind::Intent, "epoch"), 5);
+    }
+    fn row(kind: Kind, key: &str, version: u64, value: &str) -> LedgerRow {
+        LedgerRow { kind: kind.as_str().into(), key: key.into(), version, value: value.into() }
+    }
+
+    #[test]
+    fn a_history_is_in_the_order_of_its_versions() {
+        let layout = |version: u64| {
+            let value = serde_json::json!({"version": version, "source": "public.a@b", "oid": 1, "target": "a@b",
+                "from": {"epoch": 0, "after": 0, "by": 0}, "columns": []});
+            row(Kind::Layout, &tidemark_crds::ledger::layout_key("a@b", version), 1, &value.to_string())
+        };
+        let facts = ledger_facts(vec![layout(10), layout(2), layout(1)]);
+        let versions: Vec<u64> = facts.history("a@b").iter().map(|layout| layout.version).collect();
+        assert_eq!(versions, [1, 2, 10]);
+        assert_eq!(facts.newest("a@b").unwrap().version, 10);
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_there_and_is_named_for_its_table_alone() {
+        let facts = ledger_facts(vec![
+            row(Kind::Layout, "a@0000000003", 1, r#"{"version": 3, "wire": "Telepathy"}"#),
+            row(Kind::Read, "b", 7, "no JSON"),
+            row(Kind::Read, "c", 2, r#"{"epoch": 1, "layout": 1, "reason": "first load"}"#),
+        ]);
+        assert_eq!(facts.unreadable_of("a").as_deref(), Some("layout a@0000000003"));
+        assert_eq!(facts.unreadable_of("b").as_deref(), Some("read b"));
+        assert_eq!((facts.unreadable_of("c"), facts.unreadable_of_all()), (None, None));
+        assert_eq!(facts.reads["c"].0, 2);
+        let facts = ledger_facts(vec![row(Kind::Epoch, "", 1, "\"three\"")]);
+        assert_eq!((facts.epoch, facts.unreadable_of_all().as_deref()), (None, Some("epoch")));
     }
 }

@@ -12,11 +12,12 @@ use crate::desired::connector::CONNECTOR_CLASS;
 use crate::facts::{
     ConnectFacts, ConnectorFacts, Failure, FailureClass, Observation, OffsetFacts, TaskFacts,
 };
+use crate::status::cut;
 
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
 /// Longest error of a task, in characters.
-const ERROR_LIMIT: usize = 256;
+const ERROR_LIMIT: usize = 512;
 
 #[derive(Deserialize)]
 struct Plugin {
@@ -131,7 +132,7 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
     for secret in secrets {
         text = text.replace(secret.as_str(), "***");
     }
-    text.chars().take(ERROR_LIMIT).collect()
+    cut(&text, ERROR_LIMIT)
 }
 
 fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
@@ -151,6 +152,14 @@ mod tests {
                      Caused by: org.postgresql.util.PSQLException: FATAL: login of hunter2 failed\n\tat z\n";
         let text = short_trace(trace, &["hunter2".to_owned()]);
         assert_eq!(text, "Error configuring an instance: FATAL: login of *** failed");
+    }
+
+    #[test]
+    fn the_cause_at_the_end_of_a_long_trace_stays() {
+        let trace = format!("a.B: {}\n\tat x.Y\nCaused by: c.D: the slot is gone\n", "long ".repeat(200));
+        let text = short_trace(&trace, &[]);
+        assert!(text.starts_with("long") && text.ends_with("the slot is gone"), "{text}");
+        assert!(text.chars().count() <= ERROR_LIMIT);
     }
 
     #[test]
