@@ -27,6 +27,15 @@ pub struct CauseLabel {
     pub cause: &'static str,
 }
 
+/// Label of a column of a state table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ColumnLabel {
+    /// State table.
+    pub table: String,
+    /// Column as readers see it.
+    pub column: String,
+}
+
 /// Upper bounds of the freshness histogram, in milliseconds.
 const BOUNDS: [u32; 15] =
     [25, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10_000, 60_000, 600_000];
@@ -102,6 +111,10 @@ pub struct Metrics {
     pub held: Family<TableLabel, Gauge>,
     /// 1 while a table is stopped because too many of its records die.
     pub stopped: Family<TableLabel, Gauge>,
+    /// 1 while a table has to be read again.
+    pub doubt: Family<TableLabel, Gauge>,
+    /// Values that are in the table as another one, since the type cannot hold them.
+    pub changed_values: Family<ColumnLabel, Counter>,
     /// Commits of offsets that failed.
     pub commit_failures: Counter,
     /// Time from commit at the source to ClickHouse's acknowledgement.
@@ -124,6 +137,12 @@ impl Metrics {
         r.register("queued_bytes", "Bytes of rows in memory", self.queued_bytes.clone());
         r.register("table_held", "1 while a table waits for a newer layout", self.held.clone());
         r.register("table_stopped", "1 while a table is stopped by dead letters", self.stopped.clone());
+        r.register("table_in_doubt", "1 while a table has to be read again", self.doubt.clone());
+        r.register(
+            "changed_values",
+            "Values stored as NULL or as the nearest one that the type can hold",
+            self.changed_values.clone(),
+        );
         r.register("commit_failures", "Failed commits of offsets", self.commit_failures.clone());
         r.register_with_unit(
             "freshness",

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidemark_crds::layout::Wire;
+use tidemark_crds::layout::{OutOfRange, Wire};
 
 use crate::decode::connect_schema::{Hint, TimeUnit};
 use crate::decode::decimal::{self, DecimalError};
@@ -88,9 +88,40 @@ impl Values for ElementColumn<'_> {
     }
 }
 
+/// What became of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is in the column as it came.
+    AsIs,
+    /// The nearest value that the type can hold is in its place.
+    Clamped,
+    /// NULL is in its place.
+    Nulled,
+}
+
 /// Appends a value to its column; after an error the column may hold a part of it and must be cut.
 #[inline]
 pub fn push(
+    column: &mut Column,
+    plan: &ColumnPlan,
+    value: Raw<'_>,
+    hint: Hint,
+    encoding: Encoding,
+) -> Result<Pushed, ValueError> {
+    match push_exact(column, plan, value, hint, encoding) {
+        Ok(()) => Ok(Pushed::AsIs),
+        Err(ValueError::OutOfRange)
+            if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array =>
+        {
+            column.push_default();
+            Ok(Pushed::Nulled)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[inline]
+fn push_exact(
     column: &mut Column,
     plan: &ColumnPlan,
     value: Raw<'_>,

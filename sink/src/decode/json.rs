@@ -67,6 +67,11 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0 }
     }
 
+    /// Starts at a byte of a text; behind its end nothing comes.
+    pub fn at(text: &'a [u8], at: usize) -> Self {
+        Self { text, at: at.min(text.len()) }
+    }
+
     /// Byte from the start of the text.
     pub fn position(&self) -> usize {
         self.at

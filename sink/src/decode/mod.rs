@@ -5,5 +5,7 @@
 pub mod connect_schema;
 pub mod decimal;
 pub mod envelope;
+pub mod fields;
 pub mod json;
+pub mod source;
 pub mod time;

@@ -80,6 +80,19 @@ impl Column {
         self.data.bytes()
     }
 
+    /// Drops all values and keeps the room that they took.
+    pub fn clear(&mut self) {
+        self.data.clear();
+    }
+
+    /// Bytes of a row's value where all values of the type take the same; nothing for other types.
+    pub fn fixed(&self, row: usize) -> &[u8] {
+        match &self.data {
+            Data::Fixed { width, bytes } => &bytes[row * width..(row + 1) * width],
+            _ => &[],
+        }
+    }
+
     /// Appends NULL, or the type's default where NULL is no value of it.
     pub fn push_default(&mut self) {
         self.data.push_default();
@@ -207,13 +220,24 @@ impl Dictionary {
         let mut dictionary =
             Self { nullable, keys: Text::default(), positions: HashMap::new(), rows: vec![] };
         // Position 0 stands for NULL, or for the default value.
-        dictionary.keys.push(b"");
-        if nullable {
-            dictionary.keys.push(b"");
-        }
-        let default = u32::from(nullable);
-        dictionary.positions.insert(Box::from(&b""[..]), default);
+        dictionary.seed();
         Some(dictionary)
+    }
+
+    fn seed(&mut self) {
+        self.keys.push(b"");
+        if self.nullable {
+            self.keys.push(b"");
+        }
+        self.positions.insert(Box::from(&b""[..]), u32::from(self.nullable));
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        // Values that did not come for a while are not carried from block to block.
+        self.keys.truncate(0);
+        self.positions.clear();
+        self.seed();
     }
 
     fn push(&mut self, value: &[u8]) {
@@ -301,6 +325,21 @@ impl Data {
             Self::Nullable { nulls, inner } => nulls.len() + inner.bytes(),
             Self::Array { ends, inner } => 8 * ends.len() + inner.bytes(),
             Self::Dictionary(d) => 3 * d.keys.bytes.len() + 4 * d.rows.len(),
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::Dictionary(dictionary) => dictionary.clear(),
+            Self::Nullable { nulls, inner } => {
+                nulls.clear();
+                inner.clear();
+            }
+            Self::Array { ends, inner } => {
+                ends.clear();
+                inner.clear();
+            }
+            other => other.truncate(0),
         }
     }
 
