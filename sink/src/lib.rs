@@ -8,7 +8,8 @@
 //!
 //! State is idempotent: the row with the greatest version wins, so delivery is at least once and no
 //! transaction between Kafka and ClickHouse is needed. Pure: `decode`, `native`, `plan`, `value`, `row`,
-//! `batch`, `offsets`, `table`. I/O: `consume`, `group`, `heartbeat`, `write`, `layouts`, `progress`, `dead_letter`, `run`.
+//! `batch`, `offsets`, `table`. I/O: `consume`, `group`, `heartbeat`, `write`, `layouts`, `progress`, `dead_letter`,
+//! `read`, `run`.
 
 pub mod batch;
 pub mod check;
@@ -24,6 +25,7 @@ pub mod native;
 pub mod offsets;
 pub mod plan;
 pub mod progress;
+pub mod read;
 pub mod row;
 pub mod run;
 pub mod table;

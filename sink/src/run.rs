@@ -23,6 +23,7 @@ use crate::layouts::Layouts;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
 use crate::progress::Progress;
+use crate::read::{Reader, ReaderContext, ReaderOptions};
 use crate::write::Writer;
 
 /// Pause before another attempt to set up Kafka's clients.
@@ -127,11 +128,20 @@ impl Sink {
         let producer: FutureProducer =
             connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
         let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
+        let writer = Writer::new(&client, dead_letters, self.metrics.clone(), &config.pipeline);
+        let reading = ReaderContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            writer: writer.clone(),
+            metrics: self.metrics.clone(),
+            replica: self.options.replica.clone(),
+            options: ReaderOptions::default(),
+        };
         let around = Surroundings {
             config: Arc::clone(config),
             config_file: self.config_file.clone(),
             encoding: self.options.encoding,
-            writer: Writer::new(&client, dead_letters, self.metrics.clone(), &config.pipeline),
+            writer,
             layouts: Layouts::new(client.clone(), &config.pipeline),
             progress: Progress::new(&client, &config.pipeline, &self.options.replica),
             metrics: self.metrics.clone(),
@@ -157,7 +167,9 @@ impl Sink {
             .name("heartbeats".to_owned())
             .spawn(move || watch.run(&kafka))
             .map_err(|error| error.to_string())?;
+        let reader = Reader::start(reading);
         let end = session.run();
+        drop(reader);
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}
