@@ -28,7 +28,7 @@ impl Finding {
     }
 }
 
-/// Looks at ClickHouse, the layouts in its ledger, Kafka and the topics.
+/// Looks at ClickHouse, the layouts in its ledger, PostgreSQL, Kafka and the topics.
 pub async fn check(config: &SinkConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     match clickhouse(config) {
@@ -50,6 +50,8 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
             }
         }
     }
+    let source = Source::new(&config.postgres, &config.pipeline);
+    findings.push(Finding::new("postgresql", Box::pin(source.ping()).await));
     let kafka = config.clone();
     let topics = tokio::task::spawn_blocking(move || kafka_topics(&kafka)).await;
     match topics.unwrap_or_else(|error| Err(error.to_string())) {
