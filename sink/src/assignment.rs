@@ -86,7 +86,9 @@ pub async fn locate(
                         });
                         found(located);
                     }
-                    Ok(Err(error)) => tracing::debug!(%error, "the brokers do not say where partitions begin yet"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, "the brokers do not say where partitions begin yet")
+                    }
                     Err(_) => return,
                 }
             }
@@ -118,11 +120,18 @@ fn place(
         let next = wanted.next.or(recorded.as_ref().map(|row| row.next_offset));
         let (start, gap) = begin(next, *low, *high);
         // The partition may be on its way to its committed offset still: then the next try finds it.
-        if let Err(error) = consumer.seek(&wanted.topic, wanted.partition.1, Offset::Offset(start), DEADLINE) {
+        if let Err(error) = consumer.seek(&wanted.topic, wanted.partition.1, Offset::Offset(start), DEADLINE)
+        {
             tracing::debug!(%error, topic = wanted.topic, partition = wanted.partition.1, "cannot go to the offset yet");
             continue;
         }
-        located.push(Located { partition: wanted.partition, generation: wanted.generation, start, recorded, gap });
+        located.push(Located {
+            partition: wanted.partition,
+            generation: wanted.generation,
+            start,
+            recorded,
+            gap,
+        });
     }
     Ok(located)
 }

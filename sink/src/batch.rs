@@ -318,7 +318,8 @@ impl Batch {
 
     /// Version of a row, and whether it is a tombstone.
     pub fn version_of(&self, row: usize) -> (Version, bool) {
-        let version = self.version.fixed(row).first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes));
+        let version =
+            self.version.fixed(row).first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes));
         (Version(version), self.deleted.fixed(row) == [1])
     }
 

@@ -14,7 +14,12 @@ fn rows() -> Vec<Row> {
     vec![
         row("layout", "orders@0000000002", 2, json(&second)),
         row("layout", "orders@0000000001", 1, json(&first)),
-        row("layout", "items@0000000001", 1, r#"{"version":1,"from":{"epoch":1,"after":5,"by":9},"columns":7}"#.into()),
+        row(
+            "layout",
+            "items@0000000001",
+            1,
+            r#"{"version":1,"from":{"epoch":1,"after":5,"by":9},"columns":7}"#.into(),
+        ),
         row("confirmed", "orders", 9, r#"{"layout":2,"epoch":3,"lsn":95}"#.into()),
         row("read", "orders", 17, r#"{"epoch":3,"layout":1,"reason":"first load"}"#.into()),
         row("epoch", "", 4, "3".into()),

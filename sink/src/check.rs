@@ -28,7 +28,7 @@ impl Finding {
     }
 }
 
-/// Looks at ClickHouse, the layouts in its ledger, Kafka and the topics.
+/// Looks at ClickHouse, the layouts in its ledger, PostgreSQL, Kafka and the topics.
 pub async fn check(config: &SinkConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     match clickhouse(config) {
@@ -36,7 +36,8 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
         Ok(client) => {
             findings.push(Finding::new("clickhouse", client.ping().await.map_err(|e| e.to_string())));
             let poller = Poller::new(&client, &config.pipeline, Encoding::Contract);
-            let board = poller.look("").await.map(|rows| Board::new(&rows, Encoding::Contract, &Board::default()));
+            let board =
+                poller.look("").await.map(|rows| Board::new(&rows, Encoding::Contract, &Board::default()));
             for table in &config.tables {
                 let result = match &board {
                     Err(error) => Err(error.to_string()),
@@ -49,6 +50,8 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
             }
         }
     }
+    let source = Source::new(&config.postgres, &config.pipeline);
+    findings.push(Finding::new("postgresql", Box::pin(source.ping()).await));
     let kafka = config.clone();
     let topics = tokio::task::spawn_blocking(move || kafka_topics(&kafka)).await;
     match topics.unwrap_or_else(|error| Err(error.to_string())) {

@@ -160,7 +160,8 @@ impl DeadLetterTopic {
 
     /// Writes that a dead letter is dealt with.
     pub async fn resolve(&self, letter: &DeadLetter, how: &str) -> Result<(), KafkaError> {
-        let marker = DeadLetter { payload: None, headers: Vec::new(), error: String::new(), ..letter.clone() };
+        let marker =
+            DeadLetter { payload: None, headers: Vec::new(), error: String::new(), ..letter.clone() };
         let headers = marker.all_headers().insert(Header { key: RESOLVED, value: Some(how.as_bytes()) });
         self.send(&self.topic, None, &marker, headers).await
     }
@@ -181,11 +182,7 @@ impl DeadLetterTopic {
         record.partition = partition;
         record.key = letter.key.as_deref();
         record.payload = letter.payload.as_deref();
-        self.producer()?
-            .send(record, Timeout::After(DEADLINE))
-            .await
-            .map(|_| ())
-            .map_err(|(error, _)| error)
+        self.producer()?.send(record, Timeout::After(DEADLINE)).await.map(|_| ()).map_err(|(error, _)| error)
     }
 }
 
@@ -257,7 +254,10 @@ mod tests {
     fn a_letter_above_the_limit_keeps_its_beginning_and_says_how_long_it_was() {
         let letter = |bytes| DeadLetter { payload: Some(vec![7; bytes]), ..DeadLetter::default() };
         let cut = letter(2 << 20).cut(1 << 20);
-        assert_eq!((cut.payload.map(|payload| payload.len()), cut.truncated), (Some(KEPT_BYTES), Some(2 << 20)));
+        assert_eq!(
+            (cut.payload.map(|payload| payload.len()), cut.truncated),
+            (Some(KEPT_BYTES), Some(2 << 20))
+        );
         let whole = letter(500 << 10).cut(1 << 20);
         assert_eq!((whole.payload.map(|payload| payload.len()), whole.truncated), (Some(500 << 10), None));
     }

@@ -55,7 +55,9 @@ impl History {
             if layout.columns.is_empty() {
                 return Err("it is of a form that this program does not know; update the sink".to_owned());
             }
-            TablePlan::new(Arc::new(layout.clone()), encoding).map(Arc::new).map_err(|error| error.to_string())
+            TablePlan::new(Arc::new(layout.clone()), encoding)
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
         };
         let plans = layouts.iter().map(plan).collect();
         Self { confirmed: confirmed_to(&layouts, confirmed), plans, layouts }
@@ -91,7 +93,8 @@ impl History {
     /// The plan of an event with these fields, in this order.
     pub fn choose(&self, at: Position, fields: &[String]) -> Result<Chosen, Missing> {
         let names = || fields.iter().map(String::as_str);
-        let found = candidates(&self.layouts, at).find(|layout| tidemark_crds::history::has_shape(layout, names()));
+        let found =
+            candidates(&self.layouts, at).find(|layout| tidemark_crds::history::has_shape(layout, names()));
         let layout = found.ok_or_else(|| self.trouble().map_or(Missing::Shape, Missing::Unusable))?;
         let place = self.layouts.iter().position(|other| other.version == layout.version);
         let plan = place.map(|place| &self.plans[place]).ok_or(Missing::Shape)?;

@@ -5,9 +5,9 @@ use super::*;
 use crate::testing::{column, layout};
 
 fn of(version: u64, after: u64, by: u64, columns: &[&str]) -> TableLayout {
-    let columns = (1..).zip(columns).map(|(attnum, name)| {
-        column(name, attnum, "text", "String", (*name == "id").then_some(0))
-    });
+    let columns = (1..)
+        .zip(columns)
+        .map(|(attnum, name)| column(name, attnum, "text", "String", (*name == "id").then_some(0)));
     let from = Begin { epoch: u16::from(version > 1), after, by };
     TableLayout { version, from, ..layout("t", columns.collect()) }
 }
@@ -42,7 +42,9 @@ fn a_layout_of_another_program_holds_what_it_may_concern_and_nothing_before_it()
     let unknown = TableLayout { columns: vec![], ..of(2, 100, 120, &[]) };
     let history = History::new(vec![of(1, 0, 0, &["id", "a"]), unknown], None, Encoding::Contract, None);
     assert_eq!(chosen(&history, 100, &["id", "a"]), Ok(1));
-    assert!(matches!(chosen(&history, 130, &["id", "a"]), Err(Missing::Unusable(why)) if why.contains("layout 2")));
+    assert!(
+        matches!(chosen(&history, 130, &["id", "a"]), Err(Missing::Unusable(why)) if why.contains("layout 2"))
+    );
     assert!(!history.is_confirmed((1, 110)), "nothing is passed over");
     assert_eq!(history.usable(), 1);
 }

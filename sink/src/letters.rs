@@ -147,7 +147,9 @@ pub fn read_topic(config: &ClientConfig, topic: &str) -> KafkaResult<Vec<Letter>
                 }
             }
             if heard.elapsed() > PATIENCE {
-                return Err(KafkaError::MessageConsumption(rdkafka::error::RDKafkaErrorCode::OperationTimedOut));
+                return Err(KafkaError::MessageConsumption(
+                    rdkafka::error::RDKafkaErrorCode::OperationTimedOut,
+                ));
             }
             continue;
         };

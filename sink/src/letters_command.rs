@@ -222,7 +222,10 @@ mod tests {
         let config = crate::config::example();
         let mut out = Vec::new();
         list(&config, &[letter()], &mut out).unwrap();
-        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"");
+        insta::assert_snapshot!(String::from_utf8(out).unwrap(), @"
+        TABLE   PARTITION  OFFSET  WRITTEN                  ERROR
+        orders  2          17      2026-11-23T17:36:04.27Z  field total: null in a column
+        ");
         let which = |table: &str, offset| Which { table: Some(table.to_owned()), partition: None, offset };
         assert!(which("orders", None).includes(&config, &letter().record));
         assert!(which("orders", Some(17)).includes(&config, &letter().record));

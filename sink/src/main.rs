@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tidemark_runtime::shell::{LogFormat, Shutdown, start_logging};
+use tidemark_sink::letters_command::{self, LettersCommand};
 use tidemark_sink::plan::Encoding;
 use tidemark_sink::run::{RunOptions, run};
-use tidemark_sink::letters_command::{self, LettersCommand};
 use tidemark_sink::{check, config};
 
 /// Applies the changes of a PostgreSQL database, read from Kafka as Debezium writes them, to ClickHouse.
@@ -57,7 +57,12 @@ enum Command {
     /// are replayed or skipped it goes on, and status counts them no more.
     DeadLetters {
         /// Configuration file (JSON), as the operator writes it.
-        #[arg(long, value_name = "FILE", env = "TIDEMARK_CONFIG", default_value = "/etc/tidemark/config.json")]
+        #[arg(
+            long,
+            value_name = "FILE",
+            env = "TIDEMARK_CONFIG",
+            default_value = "/etc/tidemark/config.json"
+        )]
         config: PathBuf,
         #[command(subcommand)]
         command: LettersCommand,

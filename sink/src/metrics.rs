@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::read::ReadMetrics;
+
 /// Label of a state table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TableLabel {
@@ -121,6 +123,8 @@ pub struct Metrics {
     pub freshness: Family<TableLabel, DurationHistogram>,
     /// Time of one insert, from request to acknowledgement.
     pub insert_time: DurationHistogram,
+    /// What is read at the source.
+    pub reads: ReadMetrics,
 }
 
 impl Metrics {
@@ -151,6 +155,7 @@ impl Metrics {
             self.freshness.clone(),
         );
         r.register_with_unit("insert", "Duration of an insert", Unit::Seconds, self.insert_time.clone());
+        self.reads.register(r);
         registry.register_collector(Box::new(ProcessCollector));
     }
 }
@@ -215,6 +220,7 @@ mod tests {
             metrics.freshness.get_or_create(&table).observe_ms(ms);
         }
         metrics.events.get_or_create(&table).inc();
+        metrics.reads.rows.get_or_create(&table).inc_by(3);
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         for line in [
@@ -223,6 +229,7 @@ mod tests {
             "tidemark_sink_freshness_seconds_bucket{le=\"+Inf\",table=\"orders\"} 5",
             "tidemark_sink_freshness_seconds_count{table=\"orders\"} 5",
             "tidemark_sink_events_total{table=\"orders\"} 1",
+            "tidemark_sink_read_rows_total{table=\"orders\"} 3",
             "process_resident_memory_bytes",
             "process_cpu_seconds_total",
         ] {

@@ -82,11 +82,19 @@ impl Work {
     /// Begins with all rows; a table stops when a greater share of them is refused.
     pub fn new(rows: usize, max_share_per_mille: u32) -> Self {
         let pieces = if rows == 0 { vec![] } else { vec![Piece { rows: 0..rows, suspect: false }] };
-        Self { pieces, limit: rows.max(1), refused: vec![], written: 0, tries: 0, total: rows, max_share_per_mille }
+        Self {
+            pieces,
+            limit: rows.max(1),
+            refused: vec![],
+            written: 0,
+            tries: 0,
+            total: rows,
+            max_share_per_mille,
+        }
     }
 
     /// Rows to write next; `None` when all are written or refused.
-    pub fn next(&mut self) -> Option<Range<usize>> {
+    pub fn piece(&mut self) -> Option<Range<usize>> {
         let Piece { rows, suspect } = self.pieces.pop()?;
         if rows.len() > self.limit {
             let middle = rows.start + self.limit;
@@ -98,7 +106,7 @@ impl Work {
         self.pieces.last().map(|piece| piece.rows.clone())
     }
 
-    /// Notes that the rows of the last [`next`](Self::next) are written.
+    /// Notes that the rows of the last [`piece`](Self::piece) are written.
     pub fn written(&mut self) {
         if let Some(piece) = self.pieces.pop() {
             self.written += piece.rows.len();

@@ -13,7 +13,7 @@ fn error(code: i32) -> Error {
 fn run(rows: usize, poison: &BTreeSet<usize>, code: i32) -> (BTreeSet<usize>, Vec<usize>, usize, bool) {
     let mut work = Work::new(rows, 10);
     let (mut written, mut attempts) = (BTreeSet::new(), 0);
-    while let Some(piece) = work.next() {
+    while let Some(piece) = work.piece() {
         attempts += 1;
         if piece.clone().any(|row| poison.contains(&row)) {
             if work.failed(&error(code)) == Verdict::Stopped {
@@ -59,25 +59,25 @@ fn a_table_that_is_gone_stops_at_once_and_goes_on_where_it_was() {
     let mut work = Work::new(5000, 10);
     let verdicts: Vec<Verdict> = (0..3)
         .map(|_| {
-            assert_eq!(work.next(), Some(0..5000));
+            assert_eq!(work.piece(), Some(0..5000));
             work.failed(&error(60))
         })
         .collect();
     assert_eq!(verdicts, [Verdict::Again, Verdict::Again, Verdict::Stopped]);
-    assert_eq!(work.next(), Some(0..5000));
+    assert_eq!(work.piece(), Some(0..5000));
     work.written();
-    assert_eq!(work.next(), None);
+    assert_eq!(work.piece(), None);
 }
 
 #[test]
 fn memory_makes_pieces_that_grow_again() {
     let mut work = Work::new(16_000, 10);
     for expected in [16_000, 8_000, 4_000] {
-        assert_eq!(work.next().unwrap().len(), expected);
+        assert_eq!(work.piece().unwrap().len(), expected);
         assert_eq!(work.failed(&error(241)), Verdict::Again);
     }
     let mut sizes = Vec::new();
-    while let Some(piece) = work.next() {
+    while let Some(piece) = work.piece() {
         sizes.push(piece.len());
         work.written();
     }
@@ -89,7 +89,7 @@ fn memory_makes_pieces_that_grow_again() {
 fn a_full_disk_is_waited_for_in_one_piece() {
     let mut work = Work::new(16_000, 10);
     for _ in 0..100 {
-        assert_eq!(work.next(), Some(0..16_000));
+        assert_eq!(work.piece(), Some(0..16_000));
         assert_eq!(work.failed(&error(243)), Verdict::Again);
     }
 }
@@ -97,10 +97,11 @@ fn a_full_disk_is_waited_for_in_one_piece() {
 #[test]
 fn too_many_partitions_are_not_too_many_parts() {
     let mut work = Work::new(16_000, 10);
-    let partitions = Error { message: "Too many partitions for single INSERT block (more than 100)".into(), ..error(252) };
-    assert_eq!(work.next(), Some(0..16_000));
+    let partitions =
+        Error { message: "Too many partitions for single INSERT block (more than 100)".into(), ..error(252) };
+    assert_eq!(work.piece(), Some(0..16_000));
     work.failed(&partitions);
-    assert_eq!(work.next(), Some(0..8_000));
+    assert_eq!(work.piece(), Some(0..8_000));
     work.failed(&error(252));
-    assert_eq!(work.next(), Some(0..8_000));
+    assert_eq!(work.piece(), Some(0..8_000));
 }

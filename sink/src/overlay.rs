@@ -100,8 +100,13 @@ impl<'a> Overlay<'a> {
             {
                 let moved = complete.get(old.as_slice()).unwrap_or(&none);
                 let before = moved.iter().filter(|(version, ..)| *version < first.version);
-                base = match before.max_by_key(|(version, ..)| *version) {
-                    Some((_, row, false)) => Base::Row(*row),
+                let before = before.max_by_key(|(version, ..)| *version);
+                // A row that lacks values itself is not followed any further.
+                let lacked = deferred
+                    .iter()
+                    .any(|row| row.key == *old && before.is_none_or(|(version, ..)| row.version > *version));
+                base = match before {
+                    Some((_, row, false)) if !lacked => Base::Row(*row),
                     _ => Base::Source,
                 };
             }
@@ -116,7 +121,8 @@ impl<'a> Overlay<'a> {
     /// Keys whose newest rows in the table are needed, and the columns that are needed of them.
     pub fn wanted(&self) -> (Vec<&'a [u8]>, BTreeSet<usize>) {
         let of_table = || self.chains.iter().filter(|chain| chain.base == Base::Table);
-        let columns = of_table().flat_map(|chain| chain.rows.iter().flat_map(|row| row.lacking.iter().copied()));
+        let columns =
+            of_table().flat_map(|chain| chain.rows.iter().flat_map(|row| row.lacking.iter().copied()));
         (of_table().map(|chain| chain.key).collect(), columns.collect())
     }
 

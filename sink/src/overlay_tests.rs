@@ -10,11 +10,14 @@ use crate::plan::{Encoding, TablePlan};
 use crate::testing::{column, layout};
 
 fn docs() -> TableLayout {
-    layout("docs", vec![
-        column("id", 1, "bigint", "Int64", Some(0)),
-        column("doc", 2, "text", "String", None),
-        column("note", 3, "text", "String", None),
-    ])
+    layout(
+        "docs",
+        vec![
+            column("id", 1, "bigint", "Int64", Some(0)),
+            column("doc", 2, "text", "String", None),
+            column("note", 3, "text", "String", None),
+        ],
+    )
 }
 
 /// What happens to a row, at the source.
@@ -120,12 +123,11 @@ fn put(batch: &mut Batch, id: i64, values: [Option<&str>; 2], version: Version, 
     batch.columns[0].push_fixed(&id.to_le_bytes());
     let mut lacking = Vec::new();
     for (column, value) in (1..).zip(values) {
-        match value {
-            Some(value) => batch.columns[column].push_text(value.as_bytes()),
-            None => {
-                batch.columns[column].push_default();
-                lacking.push(column);
-            }
+        if let Some(value) = value {
+            batch.columns[column].push_text(value.as_bytes());
+        } else {
+            batch.columns[column].push_default();
+            lacking.push(column);
         }
     }
     if lacking.is_empty() {
@@ -260,4 +262,21 @@ fn a_value_that_no_event_has_is_read_at_the_source() {
     let overlay = Overlay::new(&batch, &deferred);
     assert!(overlay.wanted().0.is_empty());
     assert_eq!(overlay.resolve(&batch, &HashMap::new(), |_| true).at_source, [1_i64.to_le_bytes().to_vec()]);
+}
+
+#[test]
+fn a_row_that_moved_has_the_values_of_the_last_row_under_its_old_key() {
+    let mut batch = batch();
+    put(&mut batch, 1, [Some("d1"), Some("n1")], version(10), None);
+    put(&mut batch, 1, [Some("d2"), None], version(20), None);
+    delete(&mut batch, 1, version(30));
+    put(&mut batch, 2, [None, None], version(30), Some(1));
+    put(&mut batch, 3, [Some("d3"), Some("n3")], version(35), None);
+    delete(&mut batch, 3, version(40));
+    put(&mut batch, 4, [None, Some("n4")], version(40), Some(3));
+    let deferred = batch.take_deferred();
+    let resolution = Overlay::new(&batch, &deferred).resolve(&batch, &HashMap::new(), |_| true);
+    assert_eq!(resolution.at_source, [2_i64.to_le_bytes().to_vec()], "what it had last is not in the batch");
+    let [row] = resolution.rows.as_slice() else { panic!("one row: {resolution:?}") };
+    assert_eq!((&row.values[1], &row.values[2]), (&text("d3"), &text("n4")));
 }

@@ -38,9 +38,7 @@ impl Part {
     pub fn step(&self, offset: i64) -> Step {
         if !self.located || self.refused.is_some() {
             Step::Skip
-        } else if offset == self.next || self.allowed == Some(offset) {
-            Step::Take
-        } else if (self.next..=self.next + SMALL_JUMP).contains(&offset) {
+        } else if (self.next..=self.next + SMALL_JUMP).contains(&offset) || self.allowed == Some(offset) {
             Step::Take
         } else {
             Step::Look
@@ -155,7 +153,9 @@ mod tests {
         for partition in [(0, 0), (0, 1), (1, 0)] {
             router.assign(partition);
         }
-        for (topic, partition, expected) in [("a", 1, (0, 1)), ("a", 1, (0, 1)), ("b", 0, (1, 0)), ("a", 0, (0, 0))] {
+        for (topic, partition, expected) in
+            [("a", 1, (0, 1)), ("a", 1, (0, 1)), ("b", 0, (1, 0)), ("a", 0, (0, 0))]
+        {
             let index = router.find(topic, partition).unwrap();
             assert_eq!(router.part(index).partition, expected);
         }
@@ -174,7 +174,10 @@ mod tests {
         assert_eq!(part.step(5), Step::Skip);
         part.located = true;
         part.next = 5;
-        assert_eq!([4, 5, 6, 100].map(|offset| part.step(offset)), [Step::Look, Step::Take, Step::Take, Step::Look]);
+        assert_eq!(
+            [4, 5, 6, 100].map(|offset| part.step(offset)),
+            [Step::Look, Step::Take, Step::Take, Step::Look]
+        );
         part.allowed = Some(100);
         assert_eq!(part.step(100), Step::Take);
         part.refused = Some(5);

@@ -186,12 +186,7 @@ impl RowWriter {
     }
 
     /// Only the key of `before` can be trusted: under the default replica identity the rest is type defaults.
-    fn tombstone(
-        &self,
-        batch: &mut Batch,
-        facts: &Facts<'_>,
-        before: &Image<'_>,
-    ) -> Result<(), RowError> {
+    fn tombstone(&self, batch: &mut Batch, facts: &Facts<'_>, before: &Image<'_>) -> Result<(), RowError> {
         for column in 0..self.plan.columns.len() {
             if self.plan.layout.columns[column].key.is_none() {
                 batch.columns[column].push_default();

@@ -175,7 +175,9 @@ impl Sink {
             .name("heartbeats".to_owned())
             .spawn(move || watch.run(&kafka))
             .map_err(|error| error.to_string())?;
+        let reader = Reader::start(reading);
         let end = session.run();
+        drop(reader);
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}

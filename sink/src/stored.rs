@@ -23,7 +23,8 @@ pub async fn read(
     keys: &[&[u8]],
     columns: &BTreeSet<usize>,
 ) -> Result<HashMap<Vec<u8>, Stored>, Error> {
-    let corrupt = |Corrupt| Error::new(ErrorClass::Permanent, "a row in RowBinary is not of the form asked for");
+    let corrupt =
+        |Corrupt| Error::new(ErrorClass::Permanent, "a row in RowBinary is not of the form asked for");
     // A row that another replica of the server took must be seen.
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
     let mut stored = HashMap::new();

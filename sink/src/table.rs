@@ -223,16 +223,14 @@ impl Table {
         if self.stopped {
             state.state = TableState::Stopped;
             "dead-letters".clone_into(&mut state.reason);
-            state.message = "too many records cannot be applied; look at them with `tidemark-sink dead-letters \
-                             list`, mend the cause, then replay or skip them"
-                .to_owned();
+            "too many records cannot be applied; look at them with `tidemark-sink dead-letters list`, mend the cause, \
+             then replay or skip them"
+                .clone_into(&mut state.message);
         } else if let Some((record, hold)) = &self.held {
             state.state = TableState::Held;
             hold.reason.clone_into(&mut state.reason);
-            state.message = format!(
-                "partition {}, offset {}: {}",
-                record.partition, record.offset, hold.message
-            );
+            state.message =
+                format!("partition {}, offset {}: {}", record.partition, record.offset, hold.message);
             state.wants = hold.wants;
         } else if self.history.is_empty() {
             state.state = TableState::Held;
@@ -407,14 +405,16 @@ impl Table {
             *before = writer.plan().map(&names).map(|mapping| (decoder.before.stamp(), mapping));
         }
         let decoder = &*decoder;
-        let image_before = before
-            .as_ref()
-            .filter(|_| full || delete)
-            .map(|(_, mapping)| Image { record: payload, values: decoder.before.values(), mapping });
-        let image_after = after
-            .as_ref()
-            .filter(|_| !delete)
-            .map(|(_, mapping)| Image { record: payload, values: decoder.after.values(), mapping });
+        let image_before = before.as_ref().filter(|_| full || delete).map(|(_, mapping)| Image {
+            record: payload,
+            values: decoder.before.values(),
+            mapping,
+        });
+        let image_after = after.as_ref().filter(|_| !delete).map(|(_, mapping)| Image {
+            record: payload,
+            values: decoder.after.values(),
+            mapping,
+        });
         let written = match (image_before, image_after) {
             (before, Some(after)) => writer.write_image(batch, &facts, before.as_ref(), &after),
             (Some(before), None) => writer.write_tombstone(batch, &facts, &before),
@@ -513,7 +513,8 @@ impl Table {
         let version = plan.layout.version;
         // What a partition has in a later batch must not be overtaken by what comes behind it.
         let overtakes = |batch: &Batch| {
-            batch.plan().layout.version > version && batch.offsets().iter().any(|(known, _)| *known == partition)
+            batch.plan().layout.version > version
+                && batch.offsets().iter().any(|(known, _)| *known == partition)
         };
         if self.open.iter().any(overtakes) {
             let first = self.first;
@@ -542,7 +543,12 @@ impl Table {
 
     /// Notes that a record is in the batch.
     #[inline]
-    fn note(&mut self, record: &impl Record, change: Option<(u16, &Change)>, rows: usize) -> Result<(), Hold> {
+    fn note(
+        &mut self,
+        record: &impl Record,
+        change: Option<(u16, &Change)>,
+        rows: usize,
+    ) -> Result<(), Hold> {
         let place = record.place();
         let batch = self.batch_for(place.partition)?;
         if let Some((epoch, _)) = change {
@@ -559,7 +565,12 @@ impl Table {
     }
 
     /// Puts a record to the dead letters.
-    fn bury(&mut self, record: &impl Record, change: Option<(u16, &Change)>, error: String) -> Result<(), Hold> {
+    fn bury(
+        &mut self,
+        record: &impl Record,
+        change: Option<(u16, &Change)>,
+        error: String,
+    ) -> Result<(), Hold> {
         self.note(record, change, 0)?;
         let place = record.place();
         let position = change.map_or((0, 0), |(epoch, change)| (epoch, change.position));

@@ -29,7 +29,8 @@ fn table(layouts: Vec<TableLayout>, confirmed: Option<u64>) -> Table {
 }
 
 fn batches(table: &mut Table) -> Vec<Batch> {
-    std::iter::from_fn(|| table.next_batch(|_, _, _| Some(FlushCause::Drain)).map(|(batch, _)| batch)).collect()
+    std::iter::from_fn(|| table.next_batch(|_, _, _| Some(FlushCause::Drain)).map(|(batch, _)| batch))
+        .collect()
 }
 
 fn versions(batch: &Batch) -> (u64, Vec<Version>) {
@@ -45,9 +46,15 @@ fn a_record_of_an_unknown_shape_waits_for_the_catalogue_and_then_finds_its_layou
     assert_eq!(table.take(&event(0, 2, "c", r#"{"id":3,"b":"z"}"#, 140), now), Taken::Refused);
     let state = table.state();
     assert_eq!((state.state, state.reason.as_str(), state.wants), (TableState::Held, "shape", (1, 130)));
-    assert!(table.use_history(history(vec![of(1, 0, 0, "a", "String"), of(2, 100, 120, "b", "String")], None), now));
+    assert!(
+        table.use_history(
+            history(vec![of(1, 0, 0, "a", "String"), of(2, 100, 120, "b", "String")], None),
+            now
+        )
+    );
     assert_eq!(table.take(&event(0, 2, "c", r#"{"id":3,"b":"z"}"#, 140), now), Taken::Applied);
-    let found: Vec<(u64, usize)> = batches(&mut table).iter().map(|b| (b.plan().layout.version, b.rows())).collect();
+    let found: Vec<(u64, usize)> =
+        batches(&mut table).iter().map(|b| (b.plan().layout.version, b.rows())).collect();
     assert_eq!(found, [(1, 1), (2, 2)]);
 }
 
@@ -103,7 +110,9 @@ fn records_of_two_layouts_in_turn_fill_two_batches_and_are_sent_in_order() {
 fn no_record_of_a_partition_overtakes_an_earlier_one_that_is_not_sent() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String"), of(2, 100, 120, "b", "String")], Some(500));
-    for (offset, row, lsn) in [(0, r#"{"id":1,"b":"y"}"#, 130), (1, r#"{"id":1,"a":"x"}"#, 60), (2, r#"{"id":1,"b":"y"}"#, 131)] {
+    for (offset, row, lsn) in
+        [(0, r#"{"id":1,"b":"y"}"#, 130), (1, r#"{"id":1,"a":"x"}"#, 60), (2, r#"{"id":1,"b":"y"}"#, 131)]
+    {
         assert_eq!(table.take(&event(0, offset, "c", row, lsn), now), Taken::Applied);
     }
     let next: Vec<i64> = batches(&mut table).iter().map(|batch| batch.offsets()[0].1.next).collect();

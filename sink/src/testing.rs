@@ -5,7 +5,13 @@ use tidemark_crds::ledger::EPOCH_HEADER;
 
 use crate::dead_letter::DeadLetter;
 
-pub(crate) fn column(name: &str, attnum: i16, pg_type: &str, ch_type: &str, key: Option<u16>) -> ColumnLayout {
+pub(crate) fn column(
+    name: &str,
+    attnum: i16,
+    pg_type: &str,
+    ch_type: &str,
+    key: Option<u16>,
+) -> ColumnLayout {
     ColumnLayout {
         source: name.to_owned(),
         target: name.to_owned(),

@@ -148,7 +148,7 @@ pub fn push_missing(column: &mut Column, plan: &ColumnPlan) {
     let rows = column.len();
     if let Some(text) = &plan.missing
         && !plan.array
-        && push_postgres_text(column, plan, text).is_ok()
+        && push_postgres_text(column, plan, text.as_bytes()).is_ok()
     {
         return;
     }
@@ -469,10 +469,18 @@ fn uuid(text: &[u8]) -> Option<[u8; 16]> {
     (digits == 32).then(|| value.rotate_left(64).to_le_bytes())
 }
 
-/// Appends a value from PostgreSQL's own text of it.
-fn push_postgres_text(column: &mut Column, plan: &ColumnPlan, text: &str) -> Result<(), ValueError> {
+/// Appends a value from PostgreSQL's own text of it; after an error the column may hold a part of it.
+#[inline]
+pub(crate) fn push_postgres_text(
+    column: &mut Column,
+    plan: &ColumnPlan,
+    text: &[u8],
+) -> Result<(), ValueError> {
+    if plan.array {
+        return Err(ValueError::Malformed);
+    }
     if plan.wire == Wire::Base64 {
-        let digits = text.strip_prefix("\\x").ok_or(ValueError::Malformed)?.as_bytes();
+        let digits = text.strip_prefix(b"\\x").ok_or(ValueError::Malformed)?;
         let bytes: Option<Vec<u8>> = digits
             .chunks(2)
             .map(|pair| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()))
@@ -481,6 +489,10 @@ fn push_postgres_text(column: &mut Column, plan: &ColumnPlan, text: &str) -> Res
         return Ok(());
     }
     // PostgreSQL's text has nothing escaped, so a backslash in it is just a backslash.
-    let value = Raw::Text(JsonText { raw: text.as_bytes(), escaped: false });
+    let value = match plan.wire {
+        // Nor is a number base64, whatever it looks like.
+        Wire::Decimal => Raw::Number(text),
+        _ => Raw::Text(JsonText { raw: text, escaped: false }),
+    };
     push_scalar(column, plan, value, Hint::default(), Encoding::Contract)
 }

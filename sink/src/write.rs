@@ -157,10 +157,21 @@ impl Task {
 impl Writer {
     /// Writes through a client whose default database is the target.
     pub fn new(clickhouse: &ClickHouse, parts: WriterParts) -> Self {
-        let WriterParts { dead_letters, records, source, states, metrics, pipeline, max_share_per_mille } = parts;
+        let WriterParts { dead_letters, records, source, states, metrics, pipeline, max_share_per_mille } =
+            parts;
         let clickhouse = clickhouse.with_deadline(INSERT_DEADLINE);
         let more = Arc::default();
-        Self { clickhouse, dead_letters, records, source, states, metrics, pipeline, max_share_per_mille, more }
+        Self {
+            clickhouse,
+            dead_letters,
+            records,
+            source,
+            states,
+            metrics,
+            pipeline,
+            max_share_per_mille,
+            more,
+        }
     }
 
     /// Does everything that a batch asks for and returns when all of it is acknowledged.
@@ -286,7 +297,7 @@ impl Writer {
         let mut work = Work::new(batch.rows(), self.max_share_per_mille);
         let mut backoff = Backoff::default();
         let mut encoded: Option<(std::ops::Range<usize>, Bytes, u64)> = None;
-        while let Some(rows) = work.next() {
+        while let Some(rows) = work.piece() {
             let (frames, raw) = match &encoded {
                 Some((same, frames, raw)) if *same == rows => (frames.clone(), *raw),
                 _ => {

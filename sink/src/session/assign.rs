@@ -95,7 +95,8 @@ impl Session {
             part.refused = None;
             let (at, number) = partition;
             if !again || gap.is_some() {
-                let known = self.offsets.all().find(|(known, _)| *known == partition).map(|(_, applied)| applied);
+                let known =
+                    self.offsets.all().find(|(known, _)| *known == partition).map(|(_, applied)| applied);
                 let earlier = known.filter(|_| again).or(recorded.as_ref().map(Recorded::applied));
                 self.offsets.assign(partition, Some(start));
                 if let Some(earlier) = earlier {
@@ -175,7 +176,8 @@ impl Session {
         let topic = self.lanes[at].table.route.topic.clone();
         for part in self.router.of_table(at) {
             let Some(offset) = part.refused else { continue };
-            match self.consumer.seek(&topic, part.partition.1, Offset::Offset(offset), Duration::from_secs(1)) {
+            match self.consumer.seek(&topic, part.partition.1, Offset::Offset(offset), Duration::from_secs(1))
+            {
                 Ok(()) => {
                     part.refused = None;
                     part.next = offset;

@@ -19,7 +19,7 @@ impl Session {
         match event {
             Event::Written(written) => self.on_written(*written),
             Event::Failed(at, failure) => self.on_failed(at, *failure),
-            Event::Board(board) => self.on_board(board),
+            Event::Board(board) => self.on_board(&board),
             Event::Located(located) => self.on_located(located),
             Event::Earlier(earlier) => self.on_earlier(earlier),
             Event::Letter(notice) => self.on_letter(&notice),
@@ -82,9 +82,9 @@ impl Session {
         lane.failure = Some(failure);
     }
 
-    fn on_board(&mut self, board: Arc<Board>) {
+    fn on_board(&mut self, board: &Arc<Board>) {
         let now = Instant::now();
-        self.board = Arc::clone(&board);
+        self.board = Arc::clone(board);
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
             let name = lane.label.table.clone();

@@ -347,7 +347,9 @@ impl Session {
                 break;
             }
             if left.is_zero() {
-                tracing::warn!("some rows are not acknowledged in time; they are read again at the next start");
+                tracing::warn!(
+                    "some rows are not acknowledged in time; they are read again at the next start"
+                );
                 break;
             }
             // Rebalances of the others wait for this member's answers.

@@ -114,7 +114,10 @@ impl Session {
             async move {
                 let written = Box::pin(writer.write(batch, &task)).await;
                 let now = now_ms();
-                written.batch.commit_times().for_each(|committed_at| freshness.observe_ms(now - committed_at));
+                written
+                    .batch
+                    .commit_times()
+                    .for_each(|committed_at| freshness.observe_ms(now - committed_at));
                 let _ = task.events.send(Event::Written(Box::new(written)));
             },
             &runtime,
@@ -143,9 +146,11 @@ impl Session {
             return true;
         }
         self.stalled = None;
-        let sizes = self.active.iter().filter(|at| !self.lanes[**at].blocked).map(|at| {
-            (*at, self.lanes[*at].table.memory() + self.lanes[*at].in_flight.unwrap_or(0))
-        });
+        let sizes = self
+            .active
+            .iter()
+            .filter(|at| !self.lanes[**at].blocked)
+            .map(|at| (*at, self.lanes[*at].table.memory() + self.lanes[*at].in_flight.unwrap_or(0)));
         let mut blocked = full;
         if over {
             blocked.extend(largest(sizes.collect(), used, self.memory.relaxed()));

@@ -33,13 +33,16 @@ struct Image {
     values: BTreeMap<String, Option<String>>,
 }
 
+/// Version of a row, whether it is a tombstone, and its values by stored column, in RowBinary.
+type Newest = (Version, bool, BTreeMap<String, Vec<u8>>);
+
 /// A table as ClickHouse has it.
 #[derive(Debug, Default)]
 struct Store {
     /// Everything that was inserted.
     images: Vec<Image>,
-    /// Newest row of each key, by stored column, in RowBinary.
-    newest: HashMap<Vec<u8>, (Version, bool, BTreeMap<String, Vec<u8>>)>,
+    /// Newest row of each key.
+    newest: HashMap<Vec<u8>, Newest>,
     fence: Option<Version>,
     dead: Vec<DeadLetter>,
 }
@@ -162,16 +165,17 @@ impl Store {
         let layout = &plan.layout;
         for row in 0..batch.rows() {
             let (version, deleted) = batch.version_of(row);
-            let value = |place: usize| render::value(&layout.columns[place].r#type, &batch.columns[place], row);
+            let value =
+                |place: usize| render::value(&layout.columns[place].r#type, &batch.columns[place], row);
             let key = plan.key.iter().map(|place| value(*place)).collect();
             let named = |place: usize| (layout.columns[place].stored.clone(), value(place));
             let values = (0..layout.columns.len()).map(named).collect();
             self.images.push(Image { key, version, deleted, values });
-            let key = batch.key_of(&plan.key, row);
-            if self.newest.get(&key).is_none_or(|(there, ..)| version >= *there) {
+            let place = batch.key_of(&plan.key, row);
+            if self.newest.get(&place).is_none_or(|(there, ..)| version >= *there) {
                 let names = layout.columns.iter().map(|column| column.stored.clone());
                 let bytes = names.zip(batch.values_of(row)).collect();
-                self.newest.insert(key, (version, deleted, bytes));
+                self.newest.insert(place, (version, deleted, bytes));
             }
         }
     }
