@@ -113,7 +113,8 @@ fn fixed() -> BTreeMap<String, String> {
         ("slot.drop.on.stop", "false"),
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
-        ("interval.handling.mode", "numeric"),
+        // Each part with its own sign: a number of microseconds has months of an average length.
+        ("interval.handling.mode", "string"),
         // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
         // has no placeholder and comes as NULL.
         ("binary.handling.mode", "bytes"),
@@ -321,7 +322,9 @@ fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend([topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic));
+    needs.extend(
+        [topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic),
+    );
     needs
 }
 
