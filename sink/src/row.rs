@@ -293,7 +293,7 @@ impl RowWriter {
                 return Err(RowError::NeedsLayout { field: plan.source.clone(), why: "the value is null" });
             }
             ValueError::OutOfRange | ValueError::TooWide
-                if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array =>
+                if plan.out_of_range == OutOfRange::Null && plan.nullable =>
             {
                 column.push_default();
             }

@@ -6,4 +6,5 @@ pub mod connect_schema;
 pub mod decimal;
 pub mod envelope;
 pub mod json;
+pub mod postgres_text;
 pub mod time;
