@@ -10,6 +10,7 @@ use tidemark_crds::quote;
 use tidemark_crds::types::ChType;
 
 use crate::native::{Column, UnsupportedType};
+use crate::value::Form;
 
 /// How a connector that is not ours writes what its settings leave open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,12 +78,18 @@ pub struct ColumnPlan {
     pub source: String,
     /// How the event has it.
     pub wire: Wire,
-    /// Whether it is an array of such values.
+    /// What its PostgreSQL type says about the text of its values, or of its elements.
+    pub form: Form,
+    /// Whether its values are arrays at the source.
+    pub elements: bool,
+    /// Whether the column is an array too; arrays of other columns are PostgreSQL's text.
     pub array: bool,
-    /// What it becomes.
+    /// What it becomes; of an array column, its elements.
     pub target: Target,
-    /// Whether NULL is a value of the column, or of the array's elements.
+    /// Whether NULL is a value of the column.
     pub nullable: bool,
+    /// Whether NULL is a value of the elements of an array column.
+    pub null_elements: bool,
     /// What becomes of a value that does not fit.
     pub out_of_range: OutOfRange,
     /// Whether PostgreSQL may keep the value out of line, so that an event can lack it.
@@ -147,20 +154,27 @@ impl TablePlan {
                 reason,
             };
             Column::new(&column.r#type).map_err(|error: UnsupportedType| refused(error.to_string()))?;
-            let (target, nullable) = target_of(&column.r#type)
+            let (target, may_be_null) = target_of(&column.r#type)
                 .ok_or_else(|| refused(format!("values cannot become {}", column.r#type)))?;
-            if column.array != matches!(column.r#type, ChType::Array(_)) {
+            let form = Form::of(column);
+            let array = matches!(column.r#type, ChType::Array(_));
+            let fits =
+                if array { column.array || form.vector } else { !column.array || target == Target::Text };
+            if !fits {
                 return Err(refused(format!("an array and the type {} do not go together", column.r#type)));
             }
             slots.insert(column.source.as_str(), Slot::Column(place));
             columns.push(ColumnPlan {
                 source: column.source.clone(),
                 wire: column.wire,
-                array: column.array,
+                form,
+                elements: column.array,
+                array,
                 target,
-                nullable,
+                nullable: may_be_null && !array,
+                null_elements: may_be_null && array,
                 out_of_range: column.out_of_range,
-                toastable: column.array || toastable(column.wire, &column.pg_type),
+                toastable: column.array || toastable(column.wire),
                 millis: encoding == Encoding::DebeziumDefaults && coarse_time(&column.pg_type),
                 missing: column.missing.clone(),
             });
@@ -233,13 +247,17 @@ fn target_of(ch_type: &ChType) -> Option<(Target, bool)> {
     Some((target, false))
 }
 
-fn toastable(wire: Wire, pg_type: &str) -> bool {
-    match wire {
-        Wire::Text | Wire::Base64 | Wire::Json => true,
-        // Only a numeric without limits can grow large enough.
-        Wire::Decimal => !pg_type.contains('('),
-        _ => false,
-    }
+fn toastable(wire: Wire) -> bool {
+    matches!(
+        wire,
+        Wire::Text
+            | Wire::Base64
+            | Wire::Json
+            | Wire::Decimal
+            | Wire::EncodedText
+            | Wire::Hstore
+            | Wire::Geometric
+    )
 }
 
 /// Whether Debezium's adaptive precision writes the type in milliseconds.

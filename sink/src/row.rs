@@ -236,7 +236,8 @@ impl RowWriter {
         value: Raw<'_>,
     ) -> Result<bool, RowError> {
         let plan = &self.plan.columns[column];
-        match value::push(&mut batch.columns[column], plan, value, self.hints[column], self.plan.encoding) {
+        let push = if facts.confirmed { value::push_settled } else { value::push };
+        match push(&mut batch.columns[column], plan, value, self.hints[column], self.plan.encoding) {
             Ok(Pushed::AsIs) => Ok(true),
             Ok(Pushed::Clamped | Pushed::Nulled) => {
                 batch.count_changed(column);
@@ -261,11 +262,6 @@ impl RowWriter {
             ValueError::Unavailable => Ok(false),
             ValueError::Malformed | ValueError::TooWide | ValueError::Null if !facts.confirmed => {
                 Err(RowError::Unfit { field: plan.source.clone(), error })
-            }
-            ValueError::TooWide if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array => {
-                batch.columns[column].push_default();
-                batch.count_changed(column);
-                Ok(true)
             }
             error => Err(RowError::Dead(format!("field {}: {error}", plan.source))),
         }

@@ -8,4 +8,5 @@ pub mod envelope;
 pub mod fields;
 pub mod json;
 pub mod source;
+pub mod postgres_text;
 pub mod time;

@@ -182,26 +182,8 @@ pub(super) fn version(epoch: u16, barrier: Barrier) -> Version {
 
 #[inline]
 fn put(column: &mut Column, plan: &ColumnPlan, field: Field<'_>) -> Result<(), ValueError> {
-    let Field::Text(text) = field else {
-        return push_null(column, plan);
-    };
-    let rows = column.len();
-    let Err(error) = value::push_postgres_text(column, plan, text) else {
-        return Ok(());
-    };
-    if Fate::of(error, plan) != Fate::Null {
-        return Err(error);
+    match field {
+        Field::Text(text) => value::push_postgres_text(column, plan, text).map(drop),
+        Field::Null => value::push_null(column, plan),
     }
-    column.truncate(rows);
-    column.push_default();
-    Ok(())
-}
-
-fn push_null(column: &mut Column, plan: &ColumnPlan) -> Result<(), ValueError> {
-    // Of an array `nullable` is what its elements may be; ClickHouse has no array that is NULL.
-    if !plan.nullable || plan.array {
-        return Err(ValueError::Null);
-    }
-    column.push_default();
-    Ok(())
 }
