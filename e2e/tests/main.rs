@@ -11,4 +11,5 @@ mod operator;
 mod outages;
 mod sink;
 mod stack;
+mod tables;
 mod views;
