@@ -4,6 +4,7 @@
 //! A case's table ends *equal* (the rows of `TARGET_current` are PostgreSQL's, column by column), *refused* or *held*
 //! (the status names it, with the statement that mends it). Anything else is *different*.
 
+pub mod canary;
 mod canonical;
 mod file;
 mod group;

@@ -77,7 +77,7 @@ pub fn judge(verdict: &Verdict) -> Outcome {
     };
     match state.as_str() {
         "Refused" if mends(message) => Outcome::Refused,
-        "Held" | "Stopped" | "Degraded" if !verdict.equal && mends(message) => Outcome::Held,
+        "Held" | "Stopped" | "Retrying" | "Degraded" if !verdict.equal && mends(message) => Outcome::Held,
         // Named, and equal: it was only late to say so.
         "Refused" => Outcome::Different,
         _ if verdict.equal => Outcome::Equal,

@@ -3,7 +3,6 @@
 //! The cases are in `e2e/cases`; a file in `TIDEMARK_CASES` is tried beside them, and `TIDEMARK_CASE` picks those whose
 //! names contain it.
 
-mod canary;
 mod run;
 mod subject;
 mod writers;

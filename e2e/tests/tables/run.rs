@@ -1,11 +1,15 @@
 //! The cases of one pipeline, from their tables to what became of each.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use futures::StreamExt as _;
 use futures::future::{join, join_all};
+use rdkafka::admin::AdminOptions;
 use serde_json::{Value, json};
+use tidemark_crds::ledger::PROGRESS_TABLE;
+use tidemark_e2e::cases::canary::{self, Canary};
 use tidemark_e2e::cases::{Case, Comparer, Group, Line, Outcome, Relation, Step, Verdict, judge, relations};
 use tidemark_e2e::chain::{Chain, pipeline};
 use tidemark_e2e::oracle::Endpoint;
@@ -14,7 +18,6 @@ use tidemark_e2e::stack::{Process, Role, Stack, User, wait_until};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
-use super::canary::{self, Canary};
 use super::subject::{Subject, shop, writable};
 use super::writers::{Load, WRITERS};
 use crate::chain::objects;
@@ -172,7 +175,7 @@ impl Running<'_> {
         let first: Vec<usize> = all.filter(|index| !self.subjects[*index].added).collect();
         // What the second part brings about is not there yet.
         self.decided(&first, |_, outcome| outcome != Outcome::Different).await;
-        let canary = Canary::new(self.setting == Setting::SinkStopped);
+        let canary = Canary::new(matches!(self.setting, Setting::SinkStopped | Setting::TwoSinks));
         self.canary_is_there().await?;
         let writer = shop(&self.chain).await?;
         let beside = async {
@@ -213,7 +216,47 @@ impl Running<'_> {
             _ => {}
         }
         let everything: Vec<usize> = (0..self.subjects.len()).collect();
-        Ok(self.decided(&everything, Subject::is_expected).await)
+        let seen = self.decided(&everything, Subject::is_final).await;
+        if self.setting == Setting::TwoSinks {
+            self.applied_again().await.context("applying everything again")?;
+        }
+        Ok(seen)
+    }
+
+    /// Lets one sink apply every record again from the first: the same bytes must give the same rows.
+    async fn applied_again(&self) -> anyhow::Result<()> {
+        let progress = format!("`{}`.{PROGRESS_TABLE}", self.chain.name);
+        let offsets = || async {
+            let select = format!("SELECT table, partition, toInt32(next_offset) FROM {progress} FINAL");
+            let rows: Vec<(String, i32, i64)> = self.comparer.clickhouse().rows(&select, &[]).await?;
+            anyhow::Ok(
+                rows.into_iter()
+                    .map(|(table, partition, next)| ((table, partition), next))
+                    .collect::<BTreeMap<_, _>>(),
+            )
+        };
+        let before = offsets().await?;
+        self.chain.sink().stop().await?;
+        if let Some(second) = &self.another {
+            second.stop().await?;
+        }
+        self.comparer.clickhouse().query(&format!("TRUNCATE TABLE {progress}"), &[]).await?;
+        let group = self.chain.consumer_group()?;
+        let admin = self.chain.stack.kafka().admin()?;
+        wait_until(DEADLINE, "the consumer group to be gone", || async {
+            let deleted = admin.delete_groups(&[&group], &AdminOptions::new()).await?;
+            anyhow::ensure!(deleted.iter().all(Result::is_ok), "{deleted:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        self.chain.sink().spawn()?;
+        wait_until(DEADLINE, "every record to be applied again", || async {
+            let now = offsets().await?;
+            let behind: Vec<_> = before.iter().filter(|(place, next)| now.get(place) < Some(next)).collect();
+            anyhow::ensure!(behind.is_empty(), "behind: {behind:?}");
+            Ok(Some(()))
+        })
+        .await
     }
 
     /// Runs the second part of one case, beside its writers.
@@ -345,17 +388,7 @@ impl Running<'_> {
     }
 
     async fn canary_is_there(&self) -> anyhow::Result<()> {
-        wait_until(DEADLINE, "the canary to be equal", || async {
-            let mismatch = self.comparer.check("public.canary", canary::TABLE, &[]).await?;
-            anyhow::ensure!(
-                mismatch.is_none(),
-                "{}",
-                mismatch.map(|found| found.to_string()).unwrap_or_default()
-            );
-            Ok(Some(()))
-        })
-        .await
-        .with_context(|| {
+        Canary::is_there(&self.comparer, DEADLINE).await.with_context(|| {
             let status = self.chain.status().unwrap_or_default();
             let (operator, sink) = (self.chain.operator().log_tail(8), self.chain.sink().log_tail(8));
             format!("status {status}\nthe operator's log ends with\n{operator}\nthe sink's with\n{sink}")

@@ -1,13 +1,16 @@
 //! One table of a case while it is tried.
 
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidemark_e2e::cases::{Case, Comparer, Line, Outcome, Relation, Verdict, judge, quoted};
 use tidemark_e2e::chain::Chain;
 use tidemark_e2e::stack::Role;
 use tokio_postgres::Client;
+
+/// How long a table must be held that is not expected to be, before that is what became of it.
+const LASTING: Duration = Duration::from_secs(20);
 
 /// A table that is tried.
 pub(super) struct Subject {
@@ -90,6 +93,12 @@ impl Subject {
     /// Whether an outcome is what was expected.
     pub(super) fn is_expected(&self, outcome: Outcome) -> bool {
         self.expect.map_or(outcome != Outcome::Different, |expected| expected == outcome)
+    }
+
+    /// Whether nothing better is to be waited for. A table is held for a moment at many changes.
+    pub(super) fn is_final(&self, outcome: Outcome) -> bool {
+        let lasting = self.since.lock().unwrap().elapsed() > LASTING;
+        self.is_expected(outcome) && (self.expect.is_some() || outcome != Outcome::Held || lasting)
     }
 
     /// The line of the report for what was seen last.

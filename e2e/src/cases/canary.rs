@@ -1,18 +1,24 @@
 //! A healthy table beside the cases of a pipeline: written and read all the time, it must never go back, never show
-//! half a change, and never be late.
+//! half a change, and never be late. I/O.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tidemark_e2e::cases::{Comparer, Line, Outcome};
-use tidemark_e2e::oracle::Endpoint;
+use anyhow::{Context, ensure};
 use tokio::time::MissedTickBehavior;
 use tokio_postgres::Client;
 
-pub(super) const TABLE: &str = "canary";
-pub(super) const DDL: &str =
+use super::outcome::{Line, Outcome};
+use super::table::Comparer;
+use crate::oracle::Endpoint;
+use crate::stack::wait_until;
+
+/// The table, also in ClickHouse.
+pub const TABLE: &str = "canary";
+/// Makes it.
+pub const DDL: &str =
     "CREATE TABLE public.canary (id int PRIMARY KEY, n bigint NOT NULL, note text NOT NULL);
      INSERT INTO public.canary SELECT g, 0, 'n=0' FROM generate_series(0, 9) g";
 /// Rows that are written in turn.
@@ -23,8 +29,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const LATE: Duration = Duration::from_secs(60);
 
 /// What was seen of the canary.
-#[derive(Default)]
-pub(super) struct Canary {
+#[derive(Debug, Default)]
+pub struct Canary {
     over: AtomicBool,
     /// Numbers that were committed and not seen yet, with their moments.
     unseen: Mutex<VecDeque<(i64, Instant)>>,
@@ -36,12 +42,12 @@ pub(super) struct Canary {
 
 impl Canary {
     /// A canary that nobody has looked at.
-    pub(super) fn new(may_be_late: bool) -> Self {
+    pub fn new(may_be_late: bool) -> Self {
         Self { may_be_late, ..Self::default() }
     }
 
     /// Writes until it is over.
-    pub(super) async fn write(&self, client: &Client) -> anyhow::Result<()> {
+    pub async fn write(&self, client: &Client) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut number = 0;
@@ -51,14 +57,14 @@ impl Canary {
             let row = number % ROWS;
             let update =
                 format!("UPDATE public.canary SET n = {number}, note = 'n={number}' WHERE id = {row}");
-            client.batch_execute(&update).await?;
-            self.unseen.lock().unwrap().push_back((number, Instant::now()));
+            client.batch_execute(&update).await.context("writing the canary")?;
+            self.unseen.lock().unwrap_or_else(PoisonError::into_inner).push_back((number, Instant::now()));
         }
         Ok(())
     }
 
     /// Looks until it is over. Every answer must be a state that PostgreSQL had, and later than the one before.
-    pub(super) async fn watch(&self, clickhouse: &Endpoint, database: &str) {
+    pub async fn watch(&self, clickhouse: &Endpoint, database: &str) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before: BTreeMap<i32, i64> = BTreeMap::new();
@@ -67,13 +73,15 @@ impl Canary {
             ticks.tick().await;
             match clickhouse.rows::<(i32, i64, String)>(&select, &[]).await {
                 Ok(rows) => self.seen(&mut before, &rows),
-                Err(error) => self.faults.lock().unwrap().push(format!("{error:#}")),
+                Err(error) => {
+                    self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"))
+                }
             }
         }
     }
 
     fn seen(&self, before: &mut BTreeMap<i32, i64>, rows: &[(i32, i64, String)]) {
-        let mut faults = self.faults.lock().unwrap();
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
         if i64::try_from(rows.len()) != Ok(ROWS) {
             faults.push(format!("{} rows instead of {ROWS}", rows.len()));
         }
@@ -87,8 +95,8 @@ impl Canary {
             }
         }
         let newest = rows.iter().map(|(_, number, _)| *number).max().unwrap_or(0);
-        let mut unseen = self.unseen.lock().unwrap();
-        let mut latest = self.latest.lock().unwrap();
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some((number, at)) = unseen.front().copied() {
             *latest = (*latest).max(at.elapsed());
             if number > newest {
@@ -98,15 +106,25 @@ impl Canary {
         }
     }
 
+    /// Waits until it is equal; nobody may write it meanwhile.
+    pub async fn is_there(comparer: &Comparer, deadline: Duration) -> anyhow::Result<()> {
+        wait_until(deadline, "the canary to be equal", || async {
+            let mismatch = comparer.check("public.canary", TABLE, &[]).await?;
+            ensure!(mismatch.is_none(), "{}", mismatch.map(|found| found.to_string()).unwrap_or_default());
+            Ok(Some(()))
+        })
+        .await
+    }
+
     /// Lets writer and watcher end.
-    pub(super) fn end(&self) {
+    pub fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
 
     /// Its line of the report; its seconds are the longest time from a commit to the look that saw it.
-    pub(super) async fn line(&self, name: &str, comparer: &Comparer) -> Line {
-        let mut faults = std::mem::take(&mut *self.faults.lock().unwrap());
-        let latest = *self.latest.lock().unwrap();
+    pub async fn line(&self, name: &str, comparer: &Comparer) -> Line {
+        let mut faults = std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner));
+        let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest > LATE && !self.may_be_late {
             faults.push(format!("a row was {:.1} s late", latest.as_secs_f64()));
         }
