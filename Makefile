@@ -61,14 +61,14 @@ fuzz: ## The decoders on mutated records for MINUTES (60) each
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
 	@e2e/own-target
-	@e2e/setup/all postgres java clickhouse
+	@e2e/setup/all postgres java clickhouse postgres-versions
 	cargo build --workspace --all-targets --quiet
 	$(CARGO_TARGET_DIR)/debug/tidemark-bench throughput
 
 .PHONY: bench-panels
 bench-panels: ## Time of each dashboard panel's query at ten million orders
 	@e2e/own-target
-	@e2e/setup/all postgres java clickhouse
+	@e2e/setup/all postgres java clickhouse postgres-versions
 	cargo build --workspace --all-targets --quiet
 	$(CARGO_TARGET_DIR)/debug/tidemark-bench panels
 

@@ -106,6 +106,7 @@ fn minimal() -> AnalyticsPipeline {
                 bootstrap_servers: "shop-kafka.shop.svc:9092".into(),
                 topic_prefix: "minimal".into(),
                 topics: spec::Topics::default(),
+                max_message_bytes: "64Mi".into(),
                 tls: None,
                 sasl: None,
                 consumer_properties: BTreeMap::new(),
@@ -178,6 +179,7 @@ fn full_kafka() -> spec::Kafka {
         bootstrap_servers: "shop-kafka-0.shop.svc:9093,shop-kafka-1.shop.svc:9093".into(),
         topic_prefix: "full".into(),
         topics: spec::Topics::default(),
+        max_message_bytes: "64Mi".into(),
         tls: Some(spec::KafkaTls {
             ca: Some(from_secret("shop-cluster-ca-cert", "ca.crt")),
             client_certificate: Some(spec::ClientCertificate {

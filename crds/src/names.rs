@@ -82,24 +82,24 @@ pub struct Topics<'a> {
 }
 
 impl Topics<'_> {
-    /// Topic of a table's events: `PREFIX.SCHEMA.TABLE`.
+    /// Topic of a table's events: `PREFIX.SCHEMA.TABLE`, with `_` for each UTF-16 unit that a topic's name cannot have,
+    /// as Debezium names it.
     pub fn table(&self, table: &crate::layout::SourceTable) -> String {
-        format!("{}.{}.{}", self.prefix, table.schema, table.name)
+        let allowed = |character: char| character.is_ascii_alphanumeric() || "._-".contains(character);
+        let name = format!("{}.{}.{}", self.prefix, table.schema, table.name);
+        name.chars().fold(String::with_capacity(name.len()), |mut topic, character| {
+            if allowed(character) {
+                topic.push(character);
+            } else {
+                topic.extend(std::iter::repeat_n('_', character.len_utf16()));
+            }
+            topic
+        })
     }
 
     /// Topic of the heartbeats.
     pub fn heartbeat(&self) -> String {
         format!("__debezium-heartbeat.{}", self.prefix)
-    }
-
-    /// Topic through which signals reach the connector.
-    pub fn signal(&self) -> String {
-        format!("{}.signal", self.prefix)
-    }
-
-    /// Topic of the connector's notifications.
-    pub fn notification(&self) -> String {
-        format!("{}.notification", self.prefix)
     }
 
     /// Topic of logical messages; without it the connector stops at the first one that it is sent.
@@ -129,6 +129,13 @@ mod tests {
         let b = PipelineName::new("a", "b-c");
         assert_ne!(a.replication_slot(), b.replication_slot());
         assert_ne!(a.connector(), b.connector());
+    }
+
+    #[test]
+    fn a_table_of_any_name_has_the_topic_that_debezium_writes_to() {
+        let topic = |name: &str| Topics { prefix: "p" }.table(&name.parse().unwrap());
+        assert_eq!(topic("public.Odd, Na:me;x"), "p.public.Odd__Na_me_x");
+        assert_eq!(topic("public.größe 🎁"), "p.public.gr__e___");
     }
 
     #[test]

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{ConnectorRecord, GrafanaRecord, Kind, SnapshotRecord};
+use tidemark_crds::history::Position;
+use tidemark_crds::layout::{SourceTable, Storage, TableLayout};
+use tidemark_crds::ledger::{
+    Confirmed, ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SeenStorage, SinkState,
+};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
+
+use crate::position::ReadTo;
 
 /// Answer of one subsystem to one look.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -72,6 +77,17 @@ pub struct Observed {
     pub reader: Observation<ReaderFacts>,
     /// Our objects in Kubernetes (in `apply --without-cluster`: in the output folder).
     pub kubernetes: Observation<KubernetesFacts>,
+    /// What earlier looks saw of each target's source, as far as it is remembered.
+    pub seen: BTreeMap<String, SeenCatalogue>,
+}
+
+/// Up to where a table's catalogue was seen to be that of its newest layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenCatalogue {
+    /// Version of the layout.
+    pub layout: u64,
+    /// Position of the log.
+    pub at: Position,
 }
 
 /// PostgreSQL as the role of the spec sees it.
@@ -83,45 +99,190 @@ pub struct PostgresFacts {
     pub server_version: i32,
     /// `wal_level`.
     pub wal_level: String,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+    /// `server_encoding`.
+    pub server_encoding: String,
     /// `max_replication_slots` less the slots in use.
     pub free_replication_slots: i64,
-    /// Whether the role has REPLICATION (or is a superuser).
+    /// `max_wal_senders` less the senders at work.
+    pub free_wal_senders: i64,
+    /// `wal_sender_timeout` in milliseconds; 0: none.
+    pub wal_sender_timeout_ms: i64,
+    /// `max_slot_wal_keep_size` in bytes; absent: no limit.
+    pub max_slot_wal_keep_bytes: Option<u64>,
+    /// Whether the role has REPLICATION, is a superuser or is a member of a provider's role that stands for it.
     pub may_replicate: bool,
+    /// Roles of a hosted service that exist in the cluster, such as `rds_replication`.
+    pub provider_roles: BTreeSet<String>,
     /// Whether the role may CREATE in the database (to make the publication).
     pub may_create: bool,
     /// Name of the role.
     pub role: String,
+    /// Name of the database.
+    pub database: String,
     /// Tables of the spec that exist.
     pub tables: BTreeMap<SourceTable, SourceTableFacts>,
     /// The publication of ours, if it exists: its tables.
     pub publication: Option<PublicationFacts>,
     /// The replication slot of ours, if it exists.
     pub slot: Option<SlotFacts>,
-    /// `pg_current_wal_lsn()` in bytes.
+    /// Position of the log, in bytes, read before the catalogue: an event up to here is of a catalogue that is not
+    /// newer than the one read, for a table that was not [being altered](SourceTableFacts::altering).
+    pub lsn_before: u64,
+    /// Position of the log, in bytes, read after the catalogue: an event behind it is of a catalogue that is not older
+    /// than the one read.
     pub current_lsn: u64,
+    /// The server's clock when `current_lsn` was read, milliseconds since 1970; 0: not read.
+    pub source_now_ms: i64,
+    /// How far the connector has read, by the positions that are remembered of earlier looks; absent: not known.
+    pub read_to: Option<ReadTo>,
+    /// What the making of the slot waits for, with its pid, user and since when; absent: nothing is known to block it.
+    pub blocking: Option<String>,
+}
+
+impl PostgresFacts {
+    /// Whether events carry stored generated columns: where our publication asks for it, or will.
+    pub fn publishes_generated(&self) -> bool {
+        self.publication
+            .as_ref()
+            .map_or(self.server_version >= PUBLISHES_GENERATED, |publication| publication.generated)
+    }
+}
+
+/// First server that can publish stored generated columns.
+pub const PUBLISHES_GENERATED: i32 = 180_000;
+
+/// A transaction with an id, in any database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Process; absent for a prepared transaction.
+    pub pid: Option<i32>,
+    /// Id of a prepared transaction; empty for others.
+    pub gid: String,
+    /// Role.
+    pub user: String,
+    /// Database.
+    pub database: String,
+    /// Milliseconds since 1970 at which it began; absent where the role may not see it.
+    pub since_ms: Option<i64>,
 }
 
 /// One table in PostgreSQL's catalogues.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceTableFacts {
     /// `pg_class.oid`.
     pub oid: u32,
+    /// `pg_class.relkind`: `r`, `p`, `f`, `v`, `m`.
+    pub kind: char,
+    /// `pg_class.relpersistence`: `p`, `u` or `t`.
+    pub persistence: char,
     /// `pg_class.relreplident`: `d`, `f`, `n` or `i`.
     pub replica_identity: char,
-    /// Names of the primary key's columns in key order; empty: no primary key.
-    pub primary_key: Vec<String>,
+    /// Unique indexes without expression and predicate, by name.
+    pub indexes: Vec<IndexFacts>,
+    /// The table's place in a hierarchy.
+    pub lineage: Lineage,
+    /// Leaves of a partitioned table.
+    pub partitions: Vec<PartitionFacts>,
+    /// Oids of leaves that existed before they, or the tables above them, were attached.
+    pub attached: BTreeSet<u32>,
+    /// Whether row security hides rows from the role.
+    pub row_security: bool,
+    /// Table access method, empty for a partitioned table.
+    pub access_method: String,
+    /// Files of the table or of its leaves, and a hash of its columns' rows in the catalogue.
+    pub storage: Storage,
+    /// Whether another session holds the lock of an ALTER TABLE on the table or a leaf of it.
+    pub altering: bool,
     /// Live columns in order.
     pub columns: Vec<SourceColumn>,
     /// Whether the role may SELECT.
     pub may_select: bool,
     /// Whether the role owns the table (needed to publish it).
     pub owned: bool,
+    /// Name of the owner.
+    pub owner: String,
     /// Range of an integer key's single column, for judging `partitionBy`; absent: not asked.
     pub key_range: Option<(i64, i64)>,
 }
 
-/// One column in PostgreSQL's catalogues.
+impl SourceTableFacts {
+    /// Whether every change carries the whole row before it: REPLICA IDENTITY FULL, of each leaf where there are any.
+    pub fn has_full_before(&self) -> bool {
+        if self.partitions.is_empty() {
+            self.replica_identity == 'f'
+        } else {
+            self.partitions.iter().all(|leaf| leaf.replica_identity == 'f')
+        }
+    }
+}
+
+/// A unique index of plain columns over all rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IndexFacts {
+    /// Its name.
+    pub name: String,
+    /// Key columns in order, without those of INCLUDE.
+    pub columns: Vec<String>,
+    /// Whether it is the primary key's.
+    pub primary: bool,
+    /// Whether it is the replica identity's.
+    pub identity: bool,
+    /// Whether it is checked at once: `pg_index.indimmediate`.
+    pub immediate: bool,
+    /// Whether it is complete: `pg_index.indisvalid`.
+    pub valid: bool,
+    /// Whether all its columns are NOT NULL.
+    pub not_null: bool,
+}
+
+impl IndexFacts {
+    /// Whether it tells rows apart at every moment.
+    pub fn is_key(&self) -> bool {
+        self.immediate && self.valid && self.not_null && !self.columns.is_empty()
+    }
+}
+
+/// Where a table stands among others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Lineage {
+    /// Alone, or the root of a partitioned table.
+    #[default]
+    Alone,
+    /// A partition of the named root.
+    Partition(SourceTable),
+    /// Other tables inherit from it, that are no partitions: one of them.
+    Parent(SourceTable),
+    /// A hypertable of `TimescaleDB`, whose rows are in chunks that inherit from it.
+    Hypertable,
+}
+
+/// A leaf of a partitioned table.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionFacts {
+    /// Its name.
+    pub name: SourceTable,
+    /// `pg_class.oid`.
+    pub oid: u32,
+    /// `pg_class.relkind`: `r` or `f`.
+    pub kind: char,
+    /// `pg_class.relpersistence`.
+    pub persistence: char,
+    /// `pg_class.relreplident`.
+    pub replica_identity: char,
+    /// Unique indexes without expression and predicate, by name.
+    pub indexes: Vec<IndexFacts>,
+    /// Table access method.
+    pub access_method: String,
+    /// Whether row security hides rows from the role that reads the leaf by its own name.
+    pub row_security: bool,
+    /// Whether the role may SELECT from the leaf by its own name.
+    pub may_select: bool,
+}
+
+/// One column in PostgreSQL's catalogues.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceColumn {
     /// `attname`.
     pub name: String,
@@ -129,8 +290,17 @@ pub struct SourceColumn {
     pub attnum: i16,
     /// `format_type(atttypid, atttypmod)` of the base type, domains unfolded.
     pub type_name: String,
-    /// `pg_type.typtype` of the column's own type: `b`ase, `e`num, `d`omain, `c`omposite, `r`ange.
+    /// `pg_type.typtype` of the column's own type: `b`ase, `e`num, `d`omain, `c`omposite, `r`ange; of an array that of
+    /// its elements.
     pub type_kind: char,
+    /// Names of the domains between the column and its base type, the column's own first.
+    pub domains: Vec<String>,
+    /// `format_type` of an array's elements, their domains unfolded; absent: no array.
+    pub element: Option<String>,
+    /// `attndims`: 2 or more for a column declared as an array of arrays.
+    pub dimensions: i32,
+    /// Whether PostgreSQL computes it and no event has it.
+    pub unpublished: bool,
     /// Whether NULL is possible.
     pub nullable: bool,
     /// `attmissingval` as text: the value of rows older than the column.
@@ -142,10 +312,18 @@ pub struct SourceColumn {
 /// A publication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicationFacts {
-    /// Its tables.
+    /// Its tables: those that it names, and those of the spec that it publishes with a schema or with all tables.
     pub tables: BTreeSet<SourceTable>,
+    /// Tables of which it publishes some columns alone.
+    pub column_lists: BTreeSet<SourceTable>,
+    /// Tables of which it publishes some rows alone.
+    pub row_filters: BTreeSet<SourceTable>,
     /// Whether it publishes insert, update, delete and truncate.
     pub all_operations: bool,
+    /// Whether changes of partitions come under the name of their root.
+    pub via_root: bool,
+    /// Whether it publishes stored generated columns.
+    pub generated: bool,
     /// Whether its comment carries our mark.
     pub ours: bool,
 }
@@ -159,6 +337,10 @@ pub struct SlotFacts {
     pub wal_status: String,
     /// Bytes of write-ahead log that it holds back.
     pub retained_bytes: u64,
+    /// `confirmed_flush_lsn` in bytes: everything before it is in Kafka; 0: none.
+    pub confirmed_lsn: u64,
+    /// Up to where its connection says that it received the log, in bytes; 0: none, or the role may not see it.
+    pub received_lsn: u64,
 }
 
 /// Kafka as the operator's admin client sees it.
@@ -168,7 +350,7 @@ pub struct KafkaFacts {
     pub cluster_id: String,
     /// Brokers.
     pub brokers: usize,
-    /// Topics of our prefix (and heartbeat, dead-letter, signal): partitions each.
+    /// Topics of our prefix, and that of the heartbeats: partitions each.
     pub topics: BTreeMap<String, i32>,
     /// End offsets of table topics: topic → partition → offset.
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
@@ -178,23 +360,8 @@ pub struct KafkaFacts {
     pub committed: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Consumer groups that start with our prefix, with their number of members.
     pub groups: BTreeMap<String, usize>,
-    /// Signals in the signal topic: id → milliseconds since it was sent last.
-    pub signals: BTreeMap<String, i64>,
-    /// What the connector said about its snapshots, oldest first.
-    pub notifications: Vec<Notification>,
-}
-
-/// One message of the connector's notification topic about a snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notification {
-    /// `Initial Snapshot` or `Incremental Snapshot`.
-    pub aggregate: String,
-    /// `STARTED`, `IN_PROGRESS`, `TABLE_SCAN_COMPLETED`, `COMPLETED`, `ABORTED`, `SKIPPED`.
-    pub kind: String,
-    /// For incremental snapshots, the id of the signal that asked for it.
-    pub id: String,
-    /// Epoch header of the message; 0: none.
-    pub epoch: u16,
+    /// Kafka's ids of the table topics, where the brokers tell them.
+    pub topic_ids: BTreeMap<String, String>,
 }
 
 /// Our connector in Kafka Connect; `Absent` when Connect answers 404.
@@ -240,12 +407,8 @@ pub struct TaskFacts {
 /// Where a connector stands at its source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OffsetFacts {
-    /// Whether the initial snapshot is complete (no snapshot mark, or `last_snapshot_record`/`snapshot_completed`).
-    pub snapshot_completed: bool,
     /// Position in bytes of write-ahead log.
     pub lsn: u64,
-    /// Tables that an incremental snapshot still has to read, as Debezium names them.
-    pub incremental_pending: Vec<String>,
 }
 
 /// ClickHouse as the account of the spec sees it.
@@ -265,15 +428,14 @@ pub struct ClickHouseFacts {
     pub ledger: LedgerFacts,
     /// Greatest fence of each target.
     pub fences: BTreeMap<String, Version>,
-    /// Greatest version of phase Snapshot of each target, per current epoch; absent: no such row.
-    pub snapshot_versions: BTreeMap<String, Version>,
-    /// Greatest version of each target whose snapshot is not done (any target, where the ledger has no epoch);
-    /// absent: no row.
-    pub greatest_versions: BTreeMap<String, Version>,
-    /// Fields that the sink met and its layouts do not know: target → fields.
-    pub demands: BTreeMap<String, BTreeSet<String>>,
+    /// Greatest epoch of the rows of each state table; asked for only where the ledger has no epoch.
+    pub greatest_epochs: BTreeMap<String, u16>,
     /// Progress of each target, the worst of its partitions.
     pub progress: BTreeMap<String, ProgressFacts>,
+    /// What each living sink replica says of each target: target → replica → state.
+    pub states: BTreeMap<String, BTreeMap<String, SinkState>>,
+    /// How far the read of each target has come.
+    pub reads: BTreeMap<String, ReadFacts>,
     /// The newest row of the connector's history.
     pub connector: Option<ConnectorRecord>,
     /// Refreshable views: name → state.
@@ -291,6 +453,8 @@ pub struct ClickHouseObject {
     pub columns: Vec<(String, String)>,
     /// `create_table_query` as ClickHouse prints it.
     pub definition: String,
+    /// `system.tables.uuid`: another table of the same name has another one; empty where the database keeps none.
+    pub uuid: String,
 }
 
 /// The ledger's rows of one pipeline.
@@ -300,10 +464,14 @@ pub struct LedgerFacts {
     pub incarnation: Option<String>,
     /// Epoch.
     pub epoch: Option<u16>,
-    /// Newest layout of each target.
-    pub layouts: BTreeMap<String, TableLayout>,
-    /// Snapshot of each target.
-    pub snapshots: BTreeMap<String, SnapshotRecord>,
+    /// History of each target's layouts, in the order of their versions; never empty.
+    pub layouts: BTreeMap<String, Vec<TableLayout>>,
+    /// Up to where the newest layout of each target is known to hold, where a sink asked.
+    pub confirmed: BTreeMap<String, Confirmed>,
+    /// How the source's files were when they last changed without a change of the layout.
+    pub storages: BTreeMap<String, SeenStorage>,
+    /// Read that was asked for last of each target: version of its row, which is the request's id, and the request.
+    pub reads: BTreeMap<String, (u64, ReadRequest)>,
     /// Remote identities.
     pub identities: BTreeMap<String, String>,
     /// Open intents.
@@ -312,28 +480,97 @@ pub struct LedgerFacts {
     pub requests: BTreeMap<String, String>,
     /// Each Grafana that has objects of the pipeline, by a hash of its address.
     pub grafanas: BTreeMap<String, GrafanaRecord>,
+    /// Rows whose value this version of the operator cannot read, by the text of their kind and their key: they are
+    /// there, and what they say is not known.
+    pub unreadable: BTreeSet<(String, String)>,
     /// Version of each row, whatever its value, by the text of its kind and its key.
     pub versions: BTreeMap<(String, String), u64>,
 }
 
 impl LedgerFacts {
+    /// The history of a target's layouts; empty where it has none.
+    pub fn history(&self, target: &str) -> &[TableLayout] {
+        self.layouts.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    /// The newest layout of a target.
+    pub fn newest(&self, target: &str) -> Option<&TableLayout> {
+        self.history(target).last()
+    }
+
+    /// A row of a target that cannot be read, for people.
+    pub fn unreadable_of(&self, target: &str) -> Option<String> {
+        self.unreadable
+            .iter()
+            .find(|(kind, key)| target_of(kind, key) == Some(target))
+            .map(|(kind, key)| format!("{kind} {key}"))
+    }
+
+    /// A row of the pipeline, and of no single table, that cannot be read, for people.
+    pub fn unreadable_of_all(&self) -> Option<String> {
+        self.unreadable
+            .iter()
+            .find(|(kind, key)| target_of(kind, key).is_none())
+            .map(|(kind, key)| format!("{kind} {key}").trim_end().to_owned())
+    }
+
     /// Version with which a row replaces the one that is there.
     pub fn next_version(&self, kind: Kind, key: &str) -> u64 {
         self.versions.get(&(kind.as_str().to_owned(), key.to_owned())).map_or(1, |version| version + 1)
     }
 }
 
+/// The target that a row of the ledger is about; `None`: it is about the whole pipeline.
+fn target_of<'a>(kind: &str, key: &'a str) -> Option<&'a str> {
+    if kind == Kind::Layout.as_str() {
+        return Some(key.rsplit_once('@').map_or(key, |(target, _)| target));
+    }
+    [Kind::Read, Kind::Confirmed, Kind::Storage].iter().any(|one| one.as_str() == kind).then_some(key)
+}
+
 /// How far one target is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProgressFacts {
-    /// Milliseconds since 1970 up to which the target is complete (its worst partition).
+    /// Its partitions that a sink has reported.
+    pub partitions: BTreeMap<i32, PartitionProgress>,
+}
+
+/// How far one partition is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// Applied offset, exclusive.
+    pub next_offset: i64,
+    /// Milliseconds since 1970 up to which it is complete.
     pub fresh_to_ms: i64,
     /// Milliseconds since 1970 of the newest progress row.
     pub applied_at_ms: i64,
-    /// Records sent to the dead letters since the replicas started.
+    /// Dead letters that are not dealt with.
     pub dead_letters: u64,
-    /// Applied offset of each partition, exclusive.
-    pub next_offsets: BTreeMap<i32, i64>,
+    /// Epoch and log position at or behind the last of them.
+    pub dead_at: (u16, u64),
+}
+
+/// How far the read of one target has come, as the sink that reads it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadFacts {
+    /// Id of the request that it answers.
+    pub request: u64,
+    /// Epoch of the rows.
+    pub epoch: u16,
+    /// `reading`, `read` or `failed`.
+    pub state: String,
+    /// Position in the log of the read's barrier; 0: none yet.
+    pub barrier: u64,
+    /// Layout that the rows were read by.
+    pub layout: u64,
+    /// Rows read so far.
+    pub rows: u64,
+    /// Rows that there are, as PostgreSQL estimates.
+    pub estimated_rows: u64,
+    /// Why it failed last; empty: it did not.
+    pub error: String,
+    /// Milliseconds since it was written.
+    pub age_ms: i64,
 }
 
 /// State of a refreshable view.

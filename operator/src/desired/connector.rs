@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::SourceTable;
+use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, SaslMechanism, TlsMode,
+    AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode,
 };
 use tidemark_runtime::credentials::Credentials;
 
+use super::epochs::raising;
 use super::part::{Part, Problem};
-use super::snapshots::raising;
+
 use crate::effect::{ConnectEffect, Effect};
-use crate::facts::{ConnectFacts, LedgerFacts};
+use crate::facts::{ConnectFacts, ConnectorFacts, LedgerFacts, PostgresFacts};
 use crate::step::{Fact, Stage, StepKind};
 
 /// The connector's class.
@@ -27,6 +28,12 @@ pub const EPOCH_INTENT: &str = "epoch";
 const MESSAGE_PREFIX: &str = "tidemark";
 /// Bytes of the connector's send buffer at least: Kafka's own default.
 const PRODUCER_BUFFER: u64 = 32 << 20;
+/// Key of the columns that make a record's key.
+const KEY_COLUMNS: &str = "message.key.columns";
+/// What the connector's sessions begin with, whatever the server, the database or the role has set: under
+/// `bytea_output=escape` it fails at the first value, and other settings change what values look like.
+const SESSION: &str = "-c bytea_output=hex -c IntervalStyle=postgres -c lc_monetary=C -c statement_timeout=0 \
+                       -c lock_timeout=0 -c idle_in_transaction_session_timeout=0";
 /// Key of the epoch header's value.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Users' keys that would undo what the rows' correctness rests on, by their beginnings.
@@ -34,7 +41,7 @@ const REFUSED_PREFIXES: [&str; 7] =
     ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification.", "message."];
 
 /// What the connector is built from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ConnectorInput<'a> {
     /// The pipeline.
     pub name: &'a PipelineName,
@@ -46,6 +53,11 @@ pub struct ConnectorInput<'a> {
     pub postgres: Option<&'a Credentials>,
     /// Tables to capture.
     pub tables: &'a [SourceTable],
+    /// Layouts of the tables, and of others.
+    pub layouts: &'a [TableLayout],
+    /// Keys of tables that are told apart by other columns than their primary key's; absent: not known, then those
+    /// of the live connector stay.
+    pub keys: Option<BTreeMap<SourceTable, Vec<String>>>,
     /// Epoch of the ledger; 0: none yet.
     pub epoch: u16,
 }
@@ -66,11 +78,13 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     set("slot.name", input.name.replication_slot());
     set("publication.name", input.name.publication());
     set("table.include.list", include_list(input.tables));
-    let topics = Topics { prefix: &spec.kafka.topic_prefix };
-    set("signal.kafka.topic", topics.signal());
-    set("signal.kafka.groupId", format!("{}signal", input.name.consumer_group_prefix()));
-    set("signal.kafka.bootstrap.servers", spec.kafka.bootstrap_servers.clone());
-    set("notification.sink.topic.name", topics.notification());
+    let keys = input.keys.as_ref().map(key_columns).unwrap_or_default();
+    let left_out = exclude_list(input.layouts);
+    for (key, list) in [(KEY_COLUMNS, keys), ("column.exclude.list", left_out)] {
+        if !list.is_empty() {
+            set(key, list);
+        }
+    }
     let most = spec.kafka.most_message_bytes();
     set("producer.override.max.request.size", most.to_string());
     // Room for the largest record beside those that wait.
@@ -85,7 +99,6 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
         }
         Err(problem) => problems.push(problem),
     }
-    signal_security(spec, &mut config);
     for (key, value) in &spec.source.connect.config {
         if config.contains_key(key) || is_refused(key) {
             let message = format!(
@@ -101,19 +114,21 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 39] = [
+    const FIXED: [(&str, &str); 37] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
+        ("driver.options", SESSION),
         // The operator makes the publication, so that its tables are known and its right is asked for once.
         ("publication.autocreate.mode", "disabled"),
-        // A slot that was lost must not be papered over by a snapshot of the same epoch, as `when_needed` would.
-        ("snapshot.mode", "initial"),
+        // The sink reads the tables. A slot that was lost must not be papered over by a new one of the same epoch.
+        ("snapshot.mode", "no_data"),
         ("snapshot.locking.mode", "none"),
         ("slot.drop.on.stop", "false"),
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
-        ("interval.handling.mode", "numeric"),
+        // Each part with its own sign: a number of microseconds has months of an average length.
+        ("interval.handling.mode", "string"),
         // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
         // has no placeholder and comes as NULL.
         ("binary.handling.mode", "bytes"),
@@ -125,17 +140,14 @@ fn fixed() -> BTreeMap<String, String> {
         ("provide.transaction.metadata", "false"),
         // Keeps the slot moving and freshness known while nothing changes.
         ("heartbeat.interval.ms", "1000"),
+        // How far it has received the log is known to the server, and by it to the operator, as often.
+        ("status.update.interval.ms", "1000"),
         // Half the default's tail for the first row after a quiet moment.
         ("poll.interval.ms", "50"),
         ("max.batch.size", "8192"),
         ("max.queue.size", "32768"),
         ("max.queue.size.in.bytes", "67108864"),
         ("topic.heartbeat.prefix", "__debezium-heartbeat"),
-        // Incremental snapshots are asked for through Kafka and write nothing to the source.
-        ("read.only", "true"),
-        ("signal.enabled.channels", "kafka"),
-        ("notification.enabled.channels", "sink"),
-        ("incremental.snapshot.chunk.size", "4096"),
         ("key.converter", "org.apache.kafka.connect.json.JsonConverter"),
         ("key.converter.schemas.enable", "false"),
         ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
@@ -166,21 +178,68 @@ fn ssl_mode(mode: TlsMode) -> &'static str {
     }
 }
 
-/// Debezium reads regular expressions, anchored, with commas between them.
+/// Debezium reads regular expressions, anchored, with commas between them, and ignores case unless it is told not to.
 pub(super) fn include_list(tables: &[SourceTable]) -> String {
-    let mut names: Vec<String> =
-        tables.iter().map(|table| format!("{}\\.{}", escaped(&table.schema), escaped(&table.name))).collect();
+    let mut names: Vec<String> = tables.iter().map(exact).collect();
     names.sort();
     names.join(",")
 }
 
+/// Columns that no event should have: they could not be read from it.
+fn exclude_list(layouts: &[TableLayout]) -> String {
+    let columns = |layout: &TableLayout| -> Vec<String> {
+        let left_out = (layout.left_out.iter())
+            .filter(|column| column.why != LeftOutReason::Excluded)
+            .map(|column| column.source.as_str());
+        let unstreamed = (layout.columns.iter())
+            .filter(|column| column.wire == Wire::Unstreamed && column.key.is_none())
+            .map(|column| column.source.as_str());
+        let table = exact(&layout.source);
+        left_out.chain(unstreamed).map(|column| format!("{table}\\.{}", escaped(column))).collect()
+    };
+    let mut names: Vec<String> = layouts.iter().flat_map(columns).collect();
+    names.sort();
+    names.join(",")
+}
+
+/// `TABLE:COLUMN,COLUMN` with `;` between tables.
+fn key_columns(keys: &BTreeMap<SourceTable, Vec<String>>) -> String {
+    let one = |(table, columns): (&SourceTable, &Vec<String>)| {
+        let columns: Vec<String> = columns.iter().map(|column| escaped(column)).collect();
+        format!("{}:{}", exact(table), columns.join(","))
+    };
+    keys.iter().map(one).collect::<Vec<_>>().join(";")
+}
+
+/// Where the source cannot be seen, nobody knows whose key is not the primary key: that stays.
+fn with_known_keys(
+    input: &ConnectorInput<'_>,
+    mut wanted: BTreeMap<String, String>,
+    live: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    if input.keys.is_none()
+        && let Some(keys) = live.get(KEY_COLUMNS)
+    {
+        wanted.insert(KEY_COLUMNS.to_owned(), keys.clone());
+    }
+    wanted
+}
+
+/// A regular expression that this table's name alone matches.
+fn exact(table: &SourceTable) -> String {
+    format!("(?-i){}\\.{}", escaped(&table.schema), escaped(&table.name))
+}
+
+/// Other characters than letters and digits by their numbers: Debezium splits its lists at some of them before it reads
+/// the expressions, and trims others away.
 fn escaped(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
-        if !character.is_alphanumeric() && character != '_' {
-            text.push('\\');
+        if character.is_alphanumeric() || character == '_' {
+            text.push(character);
+        } else {
+            text.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
         }
-        text.push(character);
     }
     text
 }
@@ -210,63 +269,30 @@ fn credentials(input: &ConnectorInput<'_>) -> Result<(String, String), Problem> 
     }
 }
 
-/// The signal channel has a consumer of its own, which does not inherit the worker's security.
-fn signal_security(spec: &AnalyticsPipelineSpec, config: &mut BTreeMap<String, String>) {
-    let protocol = match (&spec.kafka.tls, &spec.kafka.sasl) {
-        (None, None) => return,
-        (Some(_), None) => "SSL",
-        (None, Some(_)) => "SASL_PLAINTEXT",
-        (Some(_), Some(_)) => "SASL_SSL",
-    };
-    config.insert("signal.consumer.security.protocol".to_owned(), protocol.to_owned());
-    if let Some(sasl) = &spec.kafka.sasl {
-        let mechanism = match sasl.mechanism {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        };
-        config.insert("signal.consumer.sasl.mechanism".to_owned(), mechanism.to_owned());
-    }
-}
-
 fn is_refused(key: &str) -> bool {
-    // What the signal channel's consumer needs to log in is the user's to give, as a placeholder.
-    if key.starts_with("signal.consumer.") || key.starts_with("signal.kafka.") {
-        return key == "signal.consumer.group.id";
-    }
     REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || ["name", "predicates", "initial_state", "table.exclude.list", "message.key.columns"].contains(&key)
+        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"].contains(&key)
+        || key.starts_with("snapshot.")
+        || key.starts_with("incremental.snapshot.")
         || key.starts_with("column.")
         || key.ends_with("password")
 }
 
 /// Brings the connector to its configuration and state. While the epoch is being raised it stays stopped:
-/// `snapshots` goes on from there.
-pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFacts) -> Part {
+/// `epochs` goes on from there.
+///
+/// A configuration is written while no task runs: one that goes on by the former one would drop events of a table
+/// that is being read already.
+pub fn steps(
+    input: &ConnectorInput<'_>,
+    facts: &ConnectFacts,
+    postgres: Option<&PostgresFacts>,
+    ledger: &LedgerFacts,
+) -> Part {
     let mut part = Part::default();
     let name = input.name.connector();
     let Some(live) = &facts.connector else {
-        if !facts.plugin_installed {
-            let message =
-                format!("connect has no plugin {CONNECTOR_CLASS}: install Debezium's PostgreSQL connector");
-            part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
-            return part;
-        }
-        // No epoch yet: the one of the last connector must not be used again.
-        match config(&ConnectorInput { epoch: 0, ..*input }) {
-            Err(problems) => part.problems.extend(problems),
-            Ok(config) => {
-                let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
-                let what = format!("create connector {name}, stopped");
-                part.step(
-                    (Stage::Connector, StepKind::Create),
-                    what,
-                    create_needs(input),
-                    Some(Fact::Connector),
-                    effect,
-                );
-            }
-        }
+        create(input, facts, &mut part);
         return part;
     };
     if live.config.get(MARK_KEY).map(String::as_str) != Some(input.mark) {
@@ -282,46 +308,87 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
         Some(intent) if ledger.epoch == Some(intent.epoch) => intent.epoch,
         _ => live.epoch().unwrap_or(0),
     };
-    let wanted = match config(&ConnectorInput { epoch, ..*input }) {
-        Ok(wanted) => wanted,
-        Err(problems) => {
-            part.problems.extend(problems);
-            return part;
-        }
-    };
-    let stopped = live.state == "STOPPED";
-    // Another epoch in the header of a running connector would be given to events of the old one.
-    let may_write = stopped || live.epoch() == Some(epoch);
-    if may_write && !is_as_wanted(&wanted, &live.config) {
-        let changed: Vec<&str> = wanted
-            .iter()
-            .filter(|(key, value)| live.config.get(*key) != Some(value))
-            .map(|(key, _)| key.as_str())
-            .collect();
-        let what = format!("change connector {name}: {}", changed.join(", "));
-        let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: wanted });
-        part.step(
-            (Stage::Connector, StepKind::Change),
-            what,
-            vec![Fact::Connector, Fact::Publication],
-            None,
-            effect,
-        );
-        return part;
-    }
     let settled =
         raising.is_none() && live.epoch().is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
-    if settled || !stopped {
+    let wanted = config(&ConnectorInput { epoch, ..input.clone() });
+    match wanted.map(|wanted| with_known_keys(input, wanted, &live.config)) {
+        Ok(wanted) if !is_as_wanted(&wanted, &live.config) => {
+            // One whose epoch is being raised is stopped by that.
+            if live.state == "STOPPED" || settled {
+                change(input, live, wanted, postgres, &mut part);
+            }
+            return part;
+        }
+        Ok(_) => {}
+        // What runs goes on as it is.
+        Err(problems) => part.problems.extend(problems),
+    }
+    if settled || live.state != "STOPPED" {
         state_step(input, &live.state, settled, &mut part);
     }
     part
 }
 
-fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
+fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, part: &mut Part) {
+    let name = input.name.connector();
+    if !facts.plugin_installed {
+        let message =
+            format!("connect has no plugin {CONNECTOR_CLASS}: install Debezium's PostgreSQL connector");
+        part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
+        return;
+    }
+    // No epoch yet: the one of the last connector must not be used again.
+    match config(&ConnectorInput { epoch: 0, ..input.clone() }) {
+        Err(problems) => part.problems.extend(problems),
+        Ok(config) => {
+            let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
+            let what = format!("create connector {name}, stopped");
+            let mut needs = vec![Fact::Source, Fact::Incarnation];
+            needs.extend(needs_to_run(input));
+            part.step((Stage::Connector, StepKind::Create), what, needs, Some(Fact::Connector), effect);
+        }
+    }
+}
+
+/// Stops the tasks, or writes the configuration once the last one has left the slot.
+fn change(
+    input: &ConnectorInput<'_>,
+    live: &ConnectorFacts,
+    wanted: BTreeMap<String, String>,
+    postgres: Option<&PostgresFacts>,
+    part: &mut Part,
+) {
+    let name = input.name.connector();
+    let changed: Vec<&str> = wanted
+        .iter()
+        .filter(|(key, value)| live.config.get(*key) != Some(value))
+        .map(|(key, _)| key.as_str())
+        .chain(live.config.keys().map(String::as_str).filter(|key| *key != "name" && !wanted.contains_key(*key)))
+        .collect();
+    let changed = changed.join(", ");
+    // Whatever the new configuration needs, so that it is not stopped for one that cannot be written.
+    let mut needs = vec![Fact::Connector];
+    needs.extend(needs_to_run(input));
+    if live.state != "STOPPED" {
+        let what = format!("stop connector {name} to change {changed}");
+        let effect = Effect::Connect(ConnectEffect::Stop(name));
+        part.step((Stage::Connector, StepKind::Change), what, needs, None, effect);
+        return;
+    }
+    if postgres.and_then(|postgres| postgres.slot.as_ref()).is_some_and(|slot| slot.active) {
+        needs.push(Fact::Other("the slot to be left by its reader".into()));
+    }
+    let what = format!("change connector {name}: {changed}");
+    let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: wanted });
+    part.step((Stage::Connector, StepKind::Change), what, needs, None, effect);
+}
+
+/// What has to be there before tables are captured.
+fn needs_to_run(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
-    let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
+    let mut needs = vec![Fact::Publication];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend([topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic));
+    needs.extend([topics.heartbeat(), topics.message()].map(Fact::Topic));
     needs
 }
 
@@ -335,7 +402,7 @@ fn is_as_wanted(wanted: &BTreeMap<String, String>, live: &BTreeMap<String, Strin
 fn state_step(input: &ConnectorInput<'_>, live: &str, settled: bool, part: &mut Part) {
     let name = input.name.connector();
     let wanted = match input.spec.source.connect.state {
-        // A running connector whose epoch is not settled is stopped by `snapshots`.
+        // A running connector whose epoch is not settled is stopped by `epochs`.
         _ if !settled => return,
         ConnectorState::Running => "RUNNING",
         ConnectorState::Paused => "PAUSED",

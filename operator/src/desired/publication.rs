@@ -1,4 +1,4 @@
-//! The publication, and whether PostgreSQL is fit for logical replication. Pure.
+//! The publication: what it has, and how it publishes. Pure.
 //!
 //! Tidemark makes the publication itself where the role may. Where it may not, the owner of the tables gets
 //! the statement, and Debezium only reads what is there.
@@ -11,203 +11,131 @@ use tidemark_crds::names::PipelineName;
 use tidemark_crds::pg_quote::{ident, literal, qualified};
 
 use super::part::{Part, Problem};
+use super::source::SOURCE;
 use crate::effect::Effect;
-use crate::facts::PostgresFacts;
+use crate::facts::{PUBLISHES_GENERATED, PostgresFacts, PublicationFacts};
 use crate::step::{Fact, Stage, StepKind};
 
-/// Oldest server that Debezium's read-only incremental snapshots work with.
-const OLDEST_VERSION: i32 = 130_000;
-/// Name under which problems of the whole source are filed.
-const SOURCE: &str = "source";
+/// How ours publishes: all there is, and partitions under the name of their root.
+const PUBLISH: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
+/// Newer servers publish stored generated columns too.
+const GENERATED: &str = "publish_generated_columns = stored";
 
-/// What makes the source unfit, each with the statement that mends it.
-pub fn preflight(tables: &[SourceTable], facts: &PostgresFacts) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut unfit =
-        |object: &str, message: String| problems.push(Problem::new(object, Reason::SourceNotReady, message));
-    let role = ident(&facts.role);
-    if facts.server_version < OLDEST_VERSION {
-        unfit(SOURCE, format!("postgresql {} is older than 13: upgrade it", facts.server_version / 10_000));
-    }
-    if facts.wal_level != "logical" {
-        unfit(
-            SOURCE,
-            format!(
-                "wal_level is {}: run ALTER SYSTEM SET wal_level = 'logical' and restart postgresql",
-                facts.wal_level
-            ),
-        );
-    }
-    if !facts.may_replicate {
-        unfit(SOURCE, format!("role {} may not replicate: run ALTER ROLE {role} REPLICATION", facts.role));
-    }
-    if facts.slot.is_none() && facts.free_replication_slots < 1 {
-        unfit(
-            SOURCE,
-            "all replication slots are in use: drop one that nobody reads, or raise max_replication_slots and \
-             restart postgresql"
-                .to_owned(),
-        );
-    }
-    for (source, table) in tables.iter().filter_map(|source| Some((source, facts.tables.get(source)?))) {
-        if !table.may_select {
-            let (schema, name) = (ident(&source.schema), qualified(&source.schema, &source.name));
-            let message = format!(
-                "role {} may not read {source}: run GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {name} \
-                 TO {role}",
-                facts.role
-            );
-            unfit(&source.to_string(), message);
-        }
-    }
-    problems
+/// Tables as the publication should have them.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Tables to publish.
+    pub tables: &'a [SourceTable],
+    /// Tables of the spec, followed or not: what else ours has is dropped from it.
+    pub named: &'a [SourceTable],
+    /// Tables that ours must not have, named or not: being published harms them.
+    pub harmed: &'a BTreeSet<SourceTable>,
 }
 
 /// Makes the publication, or brings its tables to those of the spec.
-pub fn steps(name: &PipelineName, mark: &str, tables: &[SourceTable], facts: &PostgresFacts) -> Part {
-    let mut part = Part::default();
+pub fn steps(name: &PipelineName, mark: &str, tables: &Wanted<'_>, facts: &PostgresFacts) -> Part {
     // Names in a set: one order, whatever that of the spec.
     let wanted: BTreeSet<&SourceTable> =
-        tables.iter().filter(|table| facts.tables.contains_key(*table)).collect();
-    if wanted.is_empty() {
-        return part;
+        tables.tables.iter().filter(|table| facts.tables.contains_key(*table)).collect();
+    match &facts.publication {
+        Some(live) => alter(&name.publication(), tables, &wanted, live, facts),
+        None if wanted.is_empty() => Part::default(),
+        None => create(&name.publication(), mark, &wanted, facts),
     }
-    let publication = name.publication();
-    let list = |tables: &BTreeSet<&SourceTable>| {
-        let names: Vec<String> = tables.iter().map(|table| qualified(&table.schema, &table.name)).collect();
-        names.join(", ")
-    };
-    let owns_all = wanted.iter().all(|table| facts.tables.get(*table).is_some_and(|facts| facts.owned));
-    let quoted = ident(&publication);
-    let Some(live) = &facts.publication else {
-        let sql = format!(
-            "CREATE PUBLICATION {quoted} FOR TABLE {} WITH (publish = 'insert, update, delete, truncate'); \
-             COMMENT ON PUBLICATION {quoted} IS {}",
-            list(&wanted),
-            literal(mark)
-        );
-        if facts.may_create && owns_all {
-            let gives = Some(Fact::Publication);
-            let what = format!("create publication {publication} for {} tables", wanted.len());
-            part.step((Stage::Publication, StepKind::Create), what, vec![], gives, Effect::Postgres { sql });
-        } else {
-            let message = format!(
-                "role {} may not publish the tables: let their owner run {sql}; or make the role a member of the \
-                 owner and GRANT CREATE ON DATABASE to it",
-                facts.role
-            );
-            part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
-        }
-        return part;
-    };
-    let missing: BTreeSet<&SourceTable> =
-        wanted.iter().filter(|table| !live.tables.contains(**table)).copied().collect();
-    let mut statements = Vec::new();
-    if !missing.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {quoted} ADD TABLE {}", list(&missing)));
+}
+
+fn list(tables: &BTreeSet<&SourceTable>) -> String {
+    let names: Vec<String> = tables.iter().map(|table| qualified(&table.schema, &table.name)).collect();
+    names.join(", ")
+}
+
+fn owns_all(tables: &BTreeSet<&SourceTable>, facts: &PostgresFacts) -> bool {
+    tables.iter().all(|table| facts.tables.get(*table).is_some_and(|facts| facts.owned))
+}
+
+/// The options of ours on this server.
+fn options(facts: &PostgresFacts) -> String {
+    if facts.server_version >= PUBLISHES_GENERATED {
+        format!("{PUBLISH}, {GENERATED}")
+    } else {
+        PUBLISH.to_owned()
     }
-    if !live.all_operations {
-        statements
-            .push(format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
-    }
-    let mut superfluous: BTreeSet<&SourceTable> = BTreeSet::new();
-    if live.ours {
-        // A table that is named and not there now is none that was removed.
-        superfluous = live.tables.iter().filter(|table| !tables.contains(table)).collect();
-    }
-    if !superfluous.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&superfluous)));
-    }
-    if statements.is_empty() {
-        return part;
-    }
-    let sql = statements.join("; ");
-    if live.ours && (owns_all || missing.is_empty()) {
+}
+
+fn create(publication: &str, mark: &str, wanted: &BTreeSet<&SourceTable>, facts: &PostgresFacts) -> Part {
+    let mut part = Part::default();
+    let quoted = ident(publication);
+    let sql = format!(
+        "CREATE PUBLICATION {quoted} FOR TABLE {} WITH ({}); COMMENT ON PUBLICATION {quoted} IS {}",
+        list(wanted),
+        options(facts),
+        literal(mark)
+    );
+    if facts.may_create && owns_all(wanted, facts) {
         let gives = Some(Fact::Publication);
-        let what = format!("alter publication {publication}");
-        part.step((Stage::Publication, StepKind::Change), what, vec![], gives, Effect::Postgres { sql });
+        let what = format!("create publication {publication} for {} tables", wanted.len());
+        part.step((Stage::Publication, StepKind::Create), what, vec![], gives, Effect::Postgres { sql });
     } else {
         let message = format!(
-            "publication {publication} is not complete and not ours to alter: let its owner run {sql}"
+            "role {} may not publish the tables: let their owner run {sql}; or make the role a member of the \
+             owner and GRANT CREATE ON DATABASE to it",
+            facts.role
         );
         part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }
     part
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::facts::{PublicationFacts, SourceTableFacts};
-
-    fn facts(owned: bool, publication: Option<PublicationFacts>) -> PostgresFacts {
-        let table = SourceTableFacts {
-            oid: 1,
-            replica_identity: 'd',
-            primary_key: vec!["id".into()],
-            columns: vec![],
-            may_select: true,
-            owned,
-            key_range: None,
-        };
-        PostgresFacts {
-            server_version: 150_018,
-            wal_level: "logical".into(),
-            free_replication_slots: 5,
-            may_replicate: true,
-            may_create: true,
-            role: "tidemark".into(),
-            tables: tables().into_iter().map(|name| (name, table.clone())).collect(),
-            publication,
-            ..PostgresFacts::default()
+fn alter(
+    publication: &str,
+    tables: &Wanted<'_>,
+    wanted: &BTreeSet<&SourceTable>,
+    live: &PublicationFacts,
+    facts: &PostgresFacts,
+) -> Part {
+    let mut part = Part::default();
+    let quoted = ident(publication);
+    let harmed: BTreeSet<&SourceTable> = live.tables.intersection(tables.harmed).collect();
+    let mut statements = Vec::new();
+    if live.ours {
+        // A table that is named and not followed for now is none that was removed.
+        let superfluous: BTreeSet<&SourceTable> = (live.tables.iter())
+            .filter(|table| harmed.contains(table) || !tables.named.contains(table))
+            .collect();
+        if !superfluous.is_empty() {
+            statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&superfluous)));
         }
+    } else if !harmed.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&harmed)));
     }
-
-    fn tables() -> Vec<SourceTable> {
-        ["public.orders", "public.Odd Name"].map(|name| name.parse().unwrap()).into()
+    let missing: BTreeSet<&SourceTable> =
+        wanted.iter().filter(|table| !live.tables.contains(**table)).copied().collect();
+    if !missing.is_empty() {
+        statements.push(format!("ALTER PUBLICATION {quoted} ADD TABLE {}", list(&missing)));
     }
-
-    fn plan(facts: &PostgresFacts) -> Part {
-        steps(&PipelineName::new("ns", "shop"), "tidemark u/ns/shop", &tables(), facts)
+    let lacks_generated = facts.server_version >= PUBLISHES_GENERATED && !live.generated;
+    if live.ours && (!live.all_operations || !live.via_root || lacks_generated) {
+        statements.push(format!("ALTER PUBLICATION {quoted} SET ({})", options(facts)));
+    } else if !live.all_operations {
+        statements
+            .push(format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
     }
-
-    #[test]
-    fn a_role_that_owns_the_tables_makes_the_publication() {
-        insta::assert_debug_snapshot!(plan(&facts(true, None)));
+    if statements.is_empty() {
+        return part;
     }
-
-    #[test]
-    fn the_owner_gets_the_statement_where_the_role_does_not_own_the_tables() {
-        let part = plan(&facts(false, None));
-        assert!(part.steps.is_empty());
-        assert!(part.problems[0].message.contains("let their owner run CREATE PUBLICATION"), "{part:?}");
+    let sql = statements.join("; ");
+    if live.ours && owns_all(&missing, facts) {
+        let gives = Some(Fact::Publication);
+        let what = format!("alter publication {publication}");
+        part.step((Stage::Publication, StepKind::Change), what, vec![], gives, Effect::Postgres { sql });
+    } else {
+        let message =
+            format!("publication {publication} is not as it should be and not ours to alter: let its owner run {sql}");
+        part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }
-
-    #[test]
-    fn a_complete_publication_is_left_alone_whoever_made_it() {
-        for ours in [true, false] {
-            let live =
-                PublicationFacts { tables: tables().into_iter().collect(), all_operations: true, ours };
-            assert_eq!(plan(&facts(false, Some(live))), Part::default());
-        }
-    }
-
-    #[test]
-    fn a_publication_of_somebody_else_is_never_altered() {
-        let live = PublicationFacts { all_operations: true, ..PublicationFacts::default() };
-        let part = plan(&facts(true, Some(live)));
-        assert!(part.steps.is_empty());
-        assert_eq!(part.problems.len(), 1);
-    }
-
-    #[test]
-    fn a_fit_source_passes_and_each_lack_is_named_with_its_statement() {
-        assert!(preflight(&tables(), &facts(true, None)).is_empty());
-        let mut unfit = facts(true, None);
-        unfit.wal_level = "replica".into();
-        unfit.may_replicate = false;
-        unfit.free_replication_slots = 0;
-        unfit.tables.values_mut().for_each(|table| table.may_select = false);
-        insta::assert_debug_snapshot!(preflight(&tables(), &unfit));
-    }
+    part
 }
+
+#[cfg(test)]
+#[path = "publication_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! Kafka topics: of the tables, of the heartbeats, signals and notifications, of the dead letters. Pure.
+//! Kafka topics: of the tables, of the heartbeats and logical messages, of the dead letters. Pure.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,54 @@ use crate::effect::{Effect, KafkaEffect};
 use crate::facts::KafkaFacts;
 use crate::step::{Fact, Stage, StepKind};
 
-/// Retention of the small topics, in milliseconds: a week, so that a look finds what happened while nobody
-/// looked.
+/// Retention of the table topics where the spec's text is none, in milliseconds.
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
-/// Retention of the heartbeats, in milliseconds: only the newest counts.
+/// Retention of heartbeats and messages, in milliseconds: only the newest count.
 const HOUR_MS: u64 = 3_600_000;
+
+/// Characters that the name of a topic may have at most.
+const LONGEST_NAME: usize = 249;
+
+/// The topics of a pipeline's tables: each must have one of its own.
+#[derive(Debug)]
+pub struct Names<'a> {
+    topics: Topics<'a>,
+    taken: BTreeMap<String, SourceTable>,
+}
+
+impl<'a> Names<'a> {
+    /// Begins with no table.
+    pub fn new(prefix: &'a str) -> Self {
+        Self { topics: Topics { prefix }, taken: BTreeMap::new() }
+    }
+
+    /// Takes the topic of a table; an error where Kafka can have none of that name, or another table has it: a topic's
+    /// name has `_` for each character that it cannot have.
+    pub fn claim(&mut self, table: &SourceTable) -> Result<(), Problem> {
+        let topic = self.topics.table(table);
+        if topic.len() > LONGEST_NAME {
+            let message = format!(
+                "table {table}: its topic would have a name of {} characters, and {LONGEST_NAME} are possible: choose \
+                 a shorter spec.kafka.topicPrefix in a new pipeline, or rename the table",
+                topic.len()
+            );
+            return Err(Problem::new(table.to_string(), Reason::InvalidSpec, message));
+        }
+        match self.taken.get(&topic) {
+            Some(other) if other != table => {
+                let message = format!(
+                    "table {table}: its topic {topic} is that of {other} too: rename one of the tables, or capture it \
+                     by a pipeline of its own"
+                );
+                Err(Problem::new(table.to_string(), Reason::Conflict, message))
+            }
+            _ => {
+                self.taken.insert(topic, table.clone());
+                Ok(())
+            }
+        }
+    }
+}
 
 /// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
 /// have been chosen by somebody.
@@ -28,8 +71,6 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
         tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
     wanted.insert(dead_letter.to_owned(), (1, retention));
     wanted.insert(names.heartbeat(), (1, HOUR_MS));
-    wanted.insert(names.signal(), (1, WEEK_MS));
-    wanted.insert(names.notification(), (1, WEEK_MS));
     wanted.insert(names.message(), (1, HOUR_MS));
     let most = kafka.most_message_bytes();
     let mut part = Part::default();
@@ -51,13 +92,6 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
                 let what = format!("create topic {name} with {partitions} partitions");
                 part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
             }
-            // Debezium reads the signals of partition 0 alone.
-            Some(live) if name == names.signal() && *live != 1 => {
-                let message = format!(
-                    "topic {name} has {live} partitions and must have one: delete it, and it is made anew"
-                );
-                part.problems.push(Problem::new(name, Reason::Conflict, message));
-            }
             Some(_) => {}
         }
     }
@@ -67,6 +101,20 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_tables_of_one_topic_and_one_without_are_named() {
+        let mut names = Names::new("shop");
+        let table = |name: &str| name.parse::<SourceTable>().unwrap();
+        names.claim(&table("public.a b")).unwrap();
+        names.claim(&table("public.a b")).unwrap();
+        let taken = names.claim(&table("public.a,b")).unwrap_err();
+        assert!(taken.message.contains("shop.public.a_b is that of public.a b too"), "{taken:?}");
+        let long = format!("{}.{}", "s".repeat(63), "t".repeat(63));
+        assert!(Names::new("shop").claim(&table(&long)).is_ok());
+        let refused = Names::new(&"p".repeat(150)).claim(&table(&long)).unwrap_err();
+        assert!(refused.message.contains("278 characters"), "{refused:?}");
+    }
 
     #[test]
     fn missing_topics_are_made_and_existing_ones_left_alone() {

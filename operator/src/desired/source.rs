@@ -1,0 +1,438 @@
+//! Whether PostgreSQL, and each table of it, is fit to be followed, and by which columns rows are told apart. Pure.
+//!
+//! A finding names its object and the statement that mends it. One about a table keeps that table alone back; one about
+//! the server is a finding about the whole source.
+
+use std::collections::BTreeSet;
+
+use tidemark_crds::conditions::Reason;
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::pg_quote::{ident, qualified};
+
+use super::part::Problem;
+use crate::facts::{
+    IndexFacts, Lineage, OpenTransaction, PartitionFacts, PostgresFacts, SlotFacts, SourceTableFacts,
+};
+
+/// Oldest server whose `pgoutput` carries logical messages, which reads of tables need.
+const OLDEST_VERSION: i32 = 140_000;
+/// Name under which problems of the whole source are filed.
+pub(super) const SOURCE: &str = "source";
+
+/// Why a table cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// In one word.
+    pub reason: Reason,
+    /// What is wrong and the statement that mends it.
+    pub message: String,
+    /// Whether its being published makes UPDATE and DELETE fail for those who own it.
+    pub hurts: bool,
+}
+
+/// What makes the whole source unfit, each with the statement that mends it.
+pub fn preflight(facts: &PostgresFacts) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut unfit = |message: String| problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
+    let role = ident(&facts.role);
+    if facts.server_version < OLDEST_VERSION {
+        unfit(format!(
+            "postgresql {} is older than 14, and does not decode the messages that tell a table's read from its \
+             changes: upgrade it",
+            facts.server_version / 10_000
+        ));
+    }
+    if facts.in_recovery {
+        unfit(
+            "the server is a standby, on which nothing can be published: name the primary in \
+             spec.source.postgres.host"
+                .to_owned(),
+        );
+    }
+    if facts.wal_level != "logical" {
+        unfit(format!(
+            "wal_level is {}: run ALTER SYSTEM SET wal_level = 'logical' and restart postgresql{}",
+            facts.wal_level,
+            hosted_wal_level(facts)
+        ));
+    }
+    if facts.server_encoding == "SQL_ASCII" {
+        unfit(format!(
+            "database {0} has the encoding SQL_ASCII, so its texts may be no UTF-8 and cannot be sent: dump it and \
+             restore it into one made with CREATE DATABASE {0} ENCODING 'UTF8' TEMPLATE template0",
+            facts.database
+        ));
+    }
+    if !facts.may_replicate {
+        let statement = if facts.provider_roles.contains("rds_replication") {
+            format!("GRANT rds_replication TO {role}")
+        } else {
+            format!("ALTER ROLE {role} REPLICATION")
+        };
+        unfit(format!("role {} may not replicate: run {statement}", facts.role));
+    }
+    if facts.slot.is_none() && facts.free_replication_slots < 1 {
+        unfit(
+            "all replication slots are in use: drop one that nobody reads, or raise max_replication_slots and \
+             restart postgresql"
+                .to_owned(),
+        );
+    }
+    if !facts.slot.as_ref().is_some_and(|slot| slot.active) && facts.free_wal_senders < 1 {
+        unfit(
+            "all senders of write-ahead log are at work: stop a standby or a subscription that is not needed, or \
+             raise max_wal_senders and restart postgresql"
+                .to_owned(),
+        );
+    }
+    problems
+}
+
+fn hosted_wal_level(facts: &PostgresFacts) -> &'static str {
+    let has = |role: &str| facts.provider_roles.contains(role);
+    if has("rds_replication") {
+        " (on RDS and Aurora: rds.logical_replication = 1 in the parameter group)"
+    } else if has("cloudsqlsuperuser") {
+        " (on Cloud SQL: the flag cloudsql.logical_decoding = on)"
+    } else if has("alloydbsuperuser") {
+        " (on AlloyDB: the flag alloydb.logical_decoding = on)"
+    } else if has("azure_pg_admin") {
+        " (on Azure: the server parameter wal_level = LOGICAL)"
+    } else {
+        ""
+    }
+}
+
+/// Whether a slot waits for the transactions that were open when its making began.
+pub fn is_being_made(slot: &SlotFacts) -> bool {
+    slot.active && slot.confirmed_lsn == 0
+}
+
+/// Whom a slot that is being made waits for, and how to end it: `open` are the transactions, oldest first.
+pub fn slot_waits(open: &[OpenTransaction]) -> Option<String> {
+    let first = open.first()?;
+    let since = first.since_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    let since = since.map_or_else(String::new, |since| format!(", open since {}", since.strftime("%FT%TZ")));
+    let (what, end) = match first.pid {
+        Some(pid) => (format!("process {pid}"), format!("SELECT pg_terminate_backend({pid})")),
+        None => (format!("prepared transaction {}", first.gid), format!("ROLLBACK PREPARED '{}'", first.gid)),
+    };
+    let others = match open.len() {
+        1 => String::new(),
+        more => format!(", and for up to {} more", more - 1),
+    };
+    Some(format!(
+        "the new replication slot waits for a transaction that is still open: {what} of user {} in database {}{since}\
+         {others}; end it there, or run {end}",
+        first.user, first.database
+    ))
+}
+
+/// The columns by which a table's rows are told apart: a key of which every change carries the values, where there is
+/// one. The primary key is preferred, then the replica identity's index, then the one with fewest columns.
+pub fn key(table: &SourceTableFacts) -> Option<&IndexFacts> {
+    let identities: Vec<Identity<'_>> = identities(table).map(|(_, identity)| identity).collect();
+    candidates(table).into_iter().find(|index| {
+        identities.iter().all(|identity| match identity {
+            Identity::Full => true,
+            Identity::Columns(columns) => index.columns.iter().all(|column| columns.contains(column)),
+            Identity::Nothing => false,
+        })
+    })
+}
+
+/// What a change tells of the row before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Identity<'a> {
+    Full,
+    Columns(&'a [String]),
+    /// PostgreSQL refuses UPDATE and DELETE while it is published.
+    Nothing,
+}
+
+fn identity(replica_identity: char, indexes: &[IndexFacts]) -> Identity<'_> {
+    let chosen = match replica_identity {
+        'f' => return Identity::Full,
+        'd' => indexes.iter().find(|index| index.primary),
+        'i' => indexes.iter().find(|index| index.identity),
+        _ => None,
+    };
+    match chosen.filter(|index| index.immediate && index.valid) {
+        Some(index) => Identity::Columns(&index.columns),
+        None => Identity::Nothing,
+    }
+}
+
+/// The table, or the leaves of a partitioned one, in which the rows are: `None` stands for the table itself.
+fn identities(
+    table: &SourceTableFacts,
+) -> impl Iterator<Item = (Option<&PartitionFacts>, Identity<'_>)> {
+    let own = table.partitions.is_empty().then(|| (None, identity(table.replica_identity, &table.indexes)));
+    let leaves = table.partitions.iter().map(|leaf| (Some(leaf), identity(leaf.replica_identity, &leaf.indexes)));
+    own.into_iter().chain(leaves)
+}
+
+/// Indexes that tell rows apart at every moment, with columns that events have; the best first.
+fn candidates(table: &SourceTableFacts) -> Vec<&IndexFacts> {
+    let unpublished = |name: &String| table.columns.iter().any(|c| c.unpublished && c.name == *name);
+    let mut found: Vec<&IndexFacts> =
+        table.indexes.iter().filter(|index| index.is_key() && !index.columns.iter().any(unpublished)).collect();
+    found.sort_by_key(|index| (!index.primary, !index.identity, index.columns.len(), &index.name));
+    found
+}
+
+/// Judges one table: its key, or everything that is to be mended before it can be followed. `publication` is the name
+/// of the pipeline's, which may not be there yet.
+pub fn judge<'a>(
+    name: &SourceTable,
+    table: &'a SourceTableFacts,
+    facts: &PostgresFacts,
+    publication: &str,
+) -> Result<&'a IndexFacts, Unfit> {
+    if let Some(message) = other_relation(name, table) {
+        return Err(Unfit { reason: Reason::SourceNotReady, message, hurts: false });
+    }
+    let mut findings: Vec<(Reason, String)> = Vec::new();
+    let mut finding = |message: String| findings.push((Reason::SourceNotReady, message));
+    storage_findings(name, table, &mut finding);
+    reading_findings(name, table, &facts.role, &mut finding);
+    publishing_findings(name, table, (facts, publication), &mut finding);
+    let mut hurts = false;
+    for (leaf, _) in identities(table).filter(|(_, identity)| *identity == Identity::Nothing) {
+        hurts = true;
+        findings.push((Reason::NoPrimaryKey, no_identity(name, table, leaf)));
+    }
+    let key = key(table);
+    if key.is_none() && !hurts {
+        findings.push((Reason::NoPrimaryKey, no_key(name, table)));
+    }
+    match (key, findings.first()) {
+        (Some(key), None) => Ok(key),
+        (_, first) => {
+            let reason = first.map_or(Reason::NoPrimaryKey, |(reason, _)| *reason);
+            let texts: Vec<String> = findings.into_iter().map(|(_, message)| message).collect();
+            Err(Unfit { reason, message: format!("table {name}: {}", texts.join("; ")), hurts })
+        }
+    }
+}
+
+/// What is no table of its own, and so has no changes under its name.
+fn other_relation(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
+    let beneath = "name the tables that it reads in spec.tables, and make it a view in spec.views";
+    match table.kind {
+        'v' => return Some(format!("{name} is a view, which has no changes of its own: {beneath}")),
+        'm' => {
+            return Some(format!("{name} is a materialized view, which is not in the log as changes: {beneath}"));
+        }
+        'f' => {
+            return Some(format!(
+                "{name} is a foreign table, whose changes are in another server's log: make a pipeline of that server"
+            ));
+        }
+        _ => {}
+    }
+    match &table.lineage {
+        Lineage::Alone => None,
+        Lineage::Partition(root) => Some(format!(
+            "{name} is a partition, and its changes come under the name of {root}: name {root} in spec.tables"
+        )),
+        Lineage::Parent(child) => Some(format!(
+            "tables inherit from {name} ({child} is one), and their rows are part of it without being in its \
+             changes: name each of the children in spec.tables instead, or make {name} a partitioned table"
+        )),
+        Lineage::Hypertable => Some(format!(
+            "{name} is a hypertable of TimescaleDB: its rows are in chunks, whose changes do not come under its name: \
+             copy what is wanted into a plain or partitioned table, and name that"
+        )),
+    }
+}
+
+fn storage_findings(name: &SourceTable, table: &SourceTableFacts, finding: &mut impl FnMut(String)) {
+    let own = (name, table.kind, table.persistence, table.access_method.as_str());
+    let leaves = table.partitions.iter().map(|leaf| (&leaf.name, leaf.kind, leaf.persistence, leaf.access_method.as_str()));
+    for (part, kind, persistence, method) in std::iter::once(own).chain(leaves) {
+        let quoted = qualified(&part.schema, &part.name);
+        match persistence {
+            'u' => finding(format!("{part} is unlogged, so its changes are in no log: run ALTER TABLE {quoted} SET LOGGED")),
+            't' => finding(format!("{part} is a temporary table, which only its own session sees: copy it into a plain one")),
+            _ => {}
+        }
+        if kind == 'f' {
+            let root = qualified(&name.schema, &name.name);
+            finding(format!(
+                "partition {part} is a foreign table, whose changes are in another server's log: run ALTER TABLE \
+                 {root} DETACH PARTITION {quoted}"
+            ));
+        }
+        if method == "columnar" {
+            finding(format!(
+                "{part} is stored by columns, and its changes are not in the log: run ALTER TABLE {quoted} SET ACCESS \
+                 METHOD heap"
+            ));
+        }
+    }
+}
+
+fn reading_findings(
+    name: &SourceTable,
+    table: &SourceTableFacts,
+    role: &str,
+    finding: &mut impl FnMut(String),
+) {
+    let quoted_role = ident(role);
+    let own = (name, table.may_select, table.row_security);
+    let leaves = table.partitions.iter().map(|leaf| (&leaf.name, leaf.may_select, leaf.row_security));
+    let mut hidden = false;
+    for (part, may_select, row_security) in std::iter::once(own).chain(leaves) {
+        if !may_select {
+            let (schema, quoted) = (ident(&part.schema), qualified(&part.schema, &part.name));
+            finding(format!(
+                "role {role} may not read {part}: run GRANT USAGE ON SCHEMA {schema} TO {quoted_role}; GRANT SELECT \
+                 ON {quoted} TO {quoted_role}"
+            ));
+        }
+        hidden |= row_security;
+    }
+    if hidden {
+        finding(format!(
+            "row security hides rows from role {role}, which are among the changes all the same: run ALTER ROLE \
+             {quoted_role} BYPASSRLS"
+        ));
+    }
+}
+
+fn publishing_findings(
+    name: &SourceTable,
+    table: &SourceTableFacts,
+    (facts, publication): (&PostgresFacts, &str),
+    finding: &mut impl FnMut(String),
+) {
+    let (quoted, alter) =
+        (qualified(&name.schema, &name.name), format!("ALTER PUBLICATION {}", ident(publication)));
+    let Some(live) = &facts.publication else {
+        // Where none is owned, the whole publication is for their owner to make.
+        if !table.owned && facts.tables.values().any(|table| table.owned) {
+            finding(not_owned(table, &facts.role));
+        }
+        return;
+    };
+    if !live.tables.contains(name) {
+        if !live.ours {
+            finding(format!(
+                "publication {publication} does not have it and is not ours to alter: let its owner run {alter} ADD \
+                 TABLE {quoted}"
+            ));
+        } else if !table.owned {
+            finding(not_owned(table, &facts.role));
+        }
+    }
+    for (what, tables) in [("some columns", &live.column_lists), ("some rows", &live.row_filters)] {
+        if tables.contains(name) {
+            finding(format!(
+                "publication {publication} has {what} of it alone: let its owner run {alter} DROP TABLE {quoted}; \
+                 {alter} ADD TABLE {quoted}"
+            ));
+        }
+    }
+    if table.kind == 'p' && !live.via_root && !live.ours {
+        finding(format!(
+            "publication {publication} sends its changes under the names of its partitions: let its owner run {alter} \
+             SET (publish_via_partition_root = true)"
+        ));
+    }
+}
+
+fn not_owned(table: &SourceTableFacts, role: &str) -> String {
+    format!(
+        "role {role} may not publish it, which only its owner may: run GRANT {} TO {}",
+        ident(&table.owner),
+        ident(role)
+    )
+}
+
+/// Message about a table, or a leaf of it, whose UPDATE and DELETE PostgreSQL refuses once it is published.
+fn no_identity(name: &SourceTable, table: &SourceTableFacts, leaf: Option<&PartitionFacts>) -> String {
+    let (part, replica_identity, indexes) = match leaf {
+        Some(leaf) => (&leaf.name, leaf.replica_identity, &leaf.indexes),
+        None => (name, table.replica_identity, &table.indexes),
+    };
+    let quoted = qualified(&part.schema, &part.name);
+    let deferrable = indexes.iter().find(|index| index.primary && !index.immediate);
+    let why = match (replica_identity, deferrable) {
+        ('n', _) => "its REPLICA IDENTITY is NOTHING",
+        ('i', _) => "the index of its REPLICA IDENTITY is gone or not valid",
+        (_, Some(_)) => "its primary key is DEFERRABLE and can identify no row",
+        _ => "it has no primary key",
+    };
+    let mend = mend_identity(&quoted, replica_identity, indexes);
+    format!("{part}: {why}, so PostgreSQL would refuse each UPDATE and DELETE while it is published: run {mend}")
+}
+
+fn mend_identity(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -> String {
+    let key = indexes.iter().filter(|index| index.is_key()).min_by_key(|index| !index.primary);
+    match key {
+        Some(index) if index.primary => format!("ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT"),
+        Some(index) => format!("ALTER TABLE {quoted} REPLICA IDENTITY USING INDEX {}", ident(&index.name)),
+        None => add_key(quoted, replica_identity, indexes),
+    }
+}
+
+/// The statement that gives a table a key: a primary key that is checked at once, or one at all.
+fn add_key(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -> String {
+    let columns = |index: &IndexFacts| {
+        index.columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ")
+    };
+    let identity = if matches!(replica_identity, 'd' | 'f') {
+        String::new()
+    } else {
+        format!("; ALTER TABLE {quoted} REPLICA IDENTITY DEFAULT")
+    };
+    if let Some(deferrable) = indexes.iter().find(|index| index.primary && !index.immediate) {
+        return format!(
+            "ALTER TABLE {quoted} DROP CONSTRAINT {}, ADD PRIMARY KEY ({}){identity}",
+            ident(&deferrable.name),
+            columns(deferrable)
+        );
+    }
+    // An index whose columns may be NULL says at least which columns are meant.
+    match indexes.iter().find(|index| index.immediate && index.valid) {
+        Some(index) => format!("ALTER TABLE {quoted} ADD PRIMARY KEY ({}){identity}", columns(index)),
+        None => format!(
+            "ALTER TABLE {quoted} ADD PRIMARY KEY (...) over the columns that are unique, or over a new one: ADD \
+             COLUMN id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY{identity}"
+        ),
+    }
+}
+
+/// Message about a table that is published without harm and whose rows cannot be told apart.
+fn no_key(name: &SourceTable, table: &SourceTableFacts) -> String {
+    let quoted = qualified(&name.schema, &name.name);
+    let Some(best) = candidates(table).first().copied() else {
+        let why = if table.indexes.iter().any(|index| index.primary && !index.immediate) {
+            "its primary key is DEFERRABLE, so two rows may have one key for a moment, and it has no other"
+        } else {
+            "it has no primary key and no unique index of NOT NULL columns"
+        };
+        return format!("{why}: run {}", add_key(&quoted, table.replica_identity, &table.indexes));
+    };
+    let lacks = |(leaf, identity): (Option<&PartitionFacts>, Identity<'_>)| match identity {
+        Identity::Columns(columns) if !best.columns.iter().all(|column| columns.contains(column)) => {
+            leaf.map(|leaf| leaf.name.clone())
+        }
+        _ => None,
+    };
+    let parts: BTreeSet<SourceTable> = identities(table).filter_map(lacks).collect();
+    let statements: Vec<String> = parts
+        .iter()
+        .map(|part| format!("ALTER TABLE {} REPLICA IDENTITY FULL", qualified(&part.schema, &part.name)))
+        .collect();
+    format!(
+        "the REPLICA IDENTITY of its partitions does not have the columns of {}: run {}",
+        best.name,
+        statements.join("; ")
+    )
+}
+
+#[cfg(test)]
+#[path = "source_tests.rs"]
+mod tests;
