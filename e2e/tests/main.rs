@@ -12,4 +12,5 @@ mod outages;
 mod reads;
 mod sink;
 mod stack;
+mod tables;
 mod views;
