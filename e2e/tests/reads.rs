@@ -22,10 +22,12 @@ use tidemark_operator::apply::ledger;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_sink::dead_letter::DeadLetterTopic;
+use tidemark_sink::group::Records;
 use tidemark_sink::metrics::Metrics;
 use tidemark_sink::plan::{Encoding, TablePlan};
 use tidemark_sink::read::{KeyReader, ReadMetrics, Reader, ReaderContext, ReaderOptions, Source};
-use tidemark_sink::write::Writer;
+use tidemark_sink::state::States;
+use tidemark_sink::write::{Writer, WriterParts};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
@@ -120,15 +122,25 @@ impl Place {
     }
 
     fn reader(&self, replica: &str, rows_per_second: Option<u32>) -> anyhow::Result<Reader> {
-        // No record goes there: nothing of these tables is a dead letter.
-        let producer = rdkafka::ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create()?;
+        // No record goes there, and none is read again: nothing of these tables is a dead letter.
+        let mut kafka = rdkafka::ClientConfig::new();
+        kafka.set("bootstrap.servers", "127.0.0.1:1");
         let metrics = Metrics::default();
         let pipeline = self.pipeline.to_string();
-        let letters = DeadLetterTopic::new(producer, "dead".into());
+        let source = Source::new(&self.config.postgres, &pipeline);
+        let parts = WriterParts {
+            dead_letters: DeadLetterTopic::new(kafka.clone(), "dead".into(), 1 << 20),
+            records: Records::new(kafka),
+            source: Arc::new(KeyReader::new(source, &self.name, metrics.reads.clone())),
+            states: States::new(&self.clickhouse, &pipeline, replica),
+            metrics: metrics.clone(),
+            pipeline,
+            max_share_per_mille: 10,
+        };
         Ok(Reader::start(ReaderContext {
             config: Arc::clone(&self.config),
             clickhouse: self.clickhouse.clone(),
-            writer: Writer::new(&self.clickhouse, letters, metrics.clone(), &pipeline),
+            writer: Writer::new(&self.clickhouse, parts),
             metrics,
             replica: replica.to_owned(),
             options: ReaderOptions { rows_per_second, lease: Duration::from_secs(3), ..Default::default() },
