@@ -15,7 +15,7 @@ use tidemark_crds::version::MAX_EPOCH;
 
 use super::connector::{EPOCH_INTENT, MARK_KEY};
 use super::part::{Part, Problem};
-use super::reads::{ReadsInput, RESNAPSHOT};
+use super::reads::{RESNAPSHOT, ReadsInput};
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ConnectorFacts, LedgerFacts};
 use crate::step::{Fact, Stage, StepKind};
@@ -86,7 +86,8 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
     if live.offset.is_none() || !lost {
         return Wish::Nothing;
     }
-    let asked = input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
+    let asked =
+        input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
     if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
         return Wish::Epoch;
     }

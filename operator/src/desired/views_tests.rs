@@ -262,5 +262,9 @@ fn a_view_of_the_preset_gives_way_to_a_table_that_was_there() {
     case.layouts.push(layout("daily_sales_summary", &["id"]));
     let (all, problems) = case.views();
     assert!(all.iter().all(|view| view.name != "daily_sales_summary"));
-    assert!(problems.iter().any(|problem| problem.object == "daily_sales_summary" && problem.reason == Reason::Conflict));
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.object == "daily_sales_summary" && problem.reason == Reason::Conflict)
+    );
 }

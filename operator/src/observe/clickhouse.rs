@@ -297,7 +297,8 @@ impl Look<'_> {
             quote::literal(self.pipeline)
         );
         let read = |row: Read| {
-            let Read { name, request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms } = row;
+            let Read { name, request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms } =
+                row;
             (name, ReadFacts { request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms })
         };
         Ok(self.rows::<Read>(&sql).await?.into_iter().map(read).collect())
