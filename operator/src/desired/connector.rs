@@ -112,7 +112,7 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 36] = [
+    const FIXED: [(&str, &str); 37] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
@@ -125,7 +125,8 @@ fn fixed() -> BTreeMap<String, String> {
         ("slot.drop.on.stop", "false"),
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
-        ("interval.handling.mode", "numeric"),
+        // Each part with its own sign: a number of microseconds has months of an average length.
+        ("interval.handling.mode", "string"),
         // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
         // has no placeholder and comes as NULL.
         ("binary.handling.mode", "bytes"),
@@ -137,6 +138,8 @@ fn fixed() -> BTreeMap<String, String> {
         ("provide.transaction.metadata", "false"),
         // Keeps the slot moving and freshness known while nothing changes.
         ("heartbeat.interval.ms", "1000"),
+        // How far it has received the log is known to the server, and by it to the operator, as often.
+        ("status.update.interval.ms", "1000"),
         // Half the default's tail for the first row after a quiet moment.
         ("poll.interval.ms", "50"),
         ("max.batch.size", "8192"),

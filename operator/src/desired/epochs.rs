@@ -16,6 +16,7 @@ use tidemark_crds::version::MAX_EPOCH;
 use super::connector::{EPOCH_INTENT, MARK_KEY};
 use super::part::{Part, Problem};
 use super::reads::{RESNAPSHOT, ReadsInput};
+use super::slot::slot_lost;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ConnectorFacts, LedgerFacts};
 use crate::step::{Fact, Stage, StepKind};
@@ -82,10 +83,13 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
     let Some(postgres) = input.postgres else {
         return Wish::Nothing;
     };
-    let lost = postgres.slot.as_ref().is_none_or(|slot| slot.wal_status == "lost");
-    if live.offset.is_none() || !lost {
+    let lost = match &postgres.slot {
+        None => Some("it does not exist".to_owned()),
+        Some(slot) => slot_lost(slot, live.offset.as_ref()),
+    };
+    let Some(lost) = lost.filter(|_| live.offset.is_some()) else {
         return Wish::Nothing;
-    }
+    };
     let asked =
         input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
     if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
@@ -95,7 +99,7 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
         "source",
         Reason::SlotLost,
         format!(
-            "replication slot {} is gone or was invalidated, and changes since are lost: annotate the pipeline with \
+            "replication slot {} is lost, and changes with it: {lost}: annotate the pipeline with \
              tidemark.dev/resnapshot=<any new text> to read all tables again, or set spec.source.onSlotLost to \
              Resnapshot",
             input.name.replication_slot()

@@ -23,6 +23,8 @@ use crate::facts::{
     ProgressFacts, ReadFacts, RefreshFacts,
 };
 
+/// Seconds for which a retry that succeeds is nobody's business.
+const BLIP_SECONDS: u32 = 5;
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
 /// Deadline of one query.
@@ -255,9 +257,12 @@ impl Look<'_> {
     /// What the living sinks say: one whose row is old by the server's clock is gone.
     async fn states(&self) -> Result<BTreeMap<String, BTreeMap<String, SinkState>>, Error> {
         let sql = format!(
-            "SELECT table AS name, replica, state, reason, error_class, message, layout, wants_epoch, wants_lsn, \
-             doubt, doubt_epoch, doubt_lsn FROM (SELECT * FROM {} WHERE pipeline = {} \
-             ORDER BY beat DESC LIMIT 1 BY table, replica) WHERE written_at > now64(3) - INTERVAL {} SECOND",
+            "SELECT s.table AS name, s.replica AS replica, \
+             if(s.state = 'retrying' AND s.since > now64(3) - INTERVAL {BLIP_SECONDS} SECOND, 'streaming', \
+             toString(s.state)) AS state, s.reason AS reason, s.error_class AS error_class, s.message AS message, \
+             s.layout AS layout, s.wants_epoch AS wants_epoch, s.wants_lsn AS wants_lsn, s.doubt AS doubt, \
+             s.doubt_epoch AS doubt_epoch, s.doubt_lsn AS doubt_lsn FROM (SELECT * FROM {} WHERE pipeline = {} \
+             ORDER BY beat DESC LIMIT 1 BY table, replica) AS s WHERE s.written_at > now64(3) - INTERVAL {} SECOND",
             self.table(STATES_TABLE),
             quote::literal(self.pipeline),
             3 * STATE_SECONDS,

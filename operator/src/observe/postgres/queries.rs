@@ -35,7 +35,7 @@ SELECT current_setting('server_version_num')::int AS version,
        current_user::text AS role,
        current_database()::text AS database,
        (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint AS lsn,
-       (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+       (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms
 FROM pg_roles r WHERE r.rolname = current_user";
 
 /// One row a wanted relation that exists. The owner's members may publish it as the owner may.
