@@ -142,7 +142,10 @@ fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
 #[test]
 fn a_connector_stays_stopped_until_its_epoch_is_settled() {
     let case = plain();
-    assert_eq!(steps(&case.input(0), &case.live(0, "STOPPED"), None, &LedgerFacts::default()), Part::default());
+    assert_eq!(
+        steps(&case.input(0), &case.live(0, "STOPPED"), None, &LedgerFacts::default()),
+        Part::default()
+    );
     let mut raising = ledger(1);
     raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
     let part = steps(&case.input(1), &case.live(0, "STOPPED"), None, &raising);
