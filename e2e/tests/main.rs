@@ -9,6 +9,8 @@ mod freshness;
 mod grafana;
 mod operator;
 mod outages;
+mod reads;
 mod sink;
 mod stack;
+mod tables;
 mod views;

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_runtime::shell::Readiness;
 
 use crate::consume::Event;
 use crate::decode::json::{Cursor, Raw};
 use crate::group::{Context, Owned, lock};
+use crate::letters::Notice;
 use crate::offsets::Partition;
 
 /// Deadline of one question to the brokers.
@@ -37,6 +38,8 @@ pub struct Watch {
     pub topics: Vec<String>,
     /// Topic of the heartbeats.
     pub heartbeat_topic: String,
+    /// Topic of the dead letters: what is there beside them says which are open.
+    pub dead_letter_topic: String,
     /// Opened when the brokers have answered.
     pub readiness: Readiness,
     /// Ends the watch.
@@ -73,20 +76,32 @@ impl Watch {
             let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else {
                 continue;
             };
-            let Some(mut instant) = message.payload().and_then(instant_of) else {
-                continue;
-            };
+            let mut instant = self.instant(&message);
             // Only the newest of a row of heartbeats is worth the questions.
             while let Some(Ok(message)) = reader.poll(Duration::ZERO) {
-                instant = message.payload().and_then(instant_of).unwrap_or(instant);
+                instant = self.instant(&message).or(instant);
             }
+            let Some(instant) = instant else {
+                continue;
+            };
             let ends = self.ends(&questions);
             let _ = self.events.send(Event::Heartbeat(instant, ends));
         }
         Ok(())
     }
 
-    /// Reads all partitions of the topic from their ends on; false if there is none yet.
+    /// Instant of a heartbeat; a dead letter is handed on.
+    fn instant(&self, message: &BorrowedMessage<'_>) -> Option<i64> {
+        if message.topic() == self.dead_letter_topic {
+            if let Some(notice) = Notice::of(message) {
+                let _ = self.events.send(Event::Letter(notice));
+            }
+            return None;
+        }
+        message.payload().and_then(instant_of)
+    }
+
+    /// Reads all partitions of the topic from their ends on, and the dead letters; false if there is none yet.
     fn assign_heartbeats(&self, questions: &BaseConsumer, reader: &BaseConsumer) -> bool {
         let metadata = match questions.fetch_metadata(Some(&self.heartbeat_topic), DEADLINE) {
             Ok(metadata) => metadata,
@@ -103,7 +118,23 @@ impl Watch {
                 let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::OffsetTail(1));
             }
         }
-        list.count() > 0 && reader.assign(&list).is_ok()
+        if list.count() == 0 {
+            return false;
+        }
+        match questions.fetch_metadata(Some(&self.dead_letter_topic), DEADLINE) {
+            Ok(metadata) => {
+                for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+                    for partition in topic.partitions() {
+                        let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::Beginning);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the dead letters cannot be read yet");
+                return false;
+            }
+        }
+        reader.assign(&list).is_ok()
     }
 
     /// Finds where new partitions start: at the committed offset, or at the first one there is.

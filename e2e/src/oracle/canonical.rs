@@ -110,7 +110,7 @@ fn scalars_as_text(value: Value) -> Value {
 }
 
 /// Returns a type without Nullable and LowCardinality.
-fn plain(kind: &str) -> &str {
+pub fn plain(kind: &str) -> &str {
     for wrapper in ["Nullable(", "LowCardinality("] {
         if let Some(inner) = kind.strip_prefix(wrapper).and_then(|rest| rest.strip_suffix(')')) {
             return plain(inner);

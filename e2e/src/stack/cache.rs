@@ -32,6 +32,7 @@ pub fn setup_script(part: &str) -> PathBuf {
         "kafka" | "debezium" | "classes" => "java.sh",
         "clickhouse" => "clickhouse.sh",
         "postgres" => "postgres.sh",
+        "postgres-versions" => "postgres-versions.sh",
         "tools" => "tools.sh",
         _ => "all",
     };

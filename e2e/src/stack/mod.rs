@@ -99,11 +99,20 @@ impl Stack {
     /// A failure names the part, shows the end of its log and says what to do;
     /// the parts that run by then are stopped.
     pub async fn start(parts: &[Part]) -> anyhow::Result<Self> {
+        Self::start_parts(parts, None).await
+    }
+
+    /// Starts the parts with another version of PostgreSQL than Debian's: 16, 17 or 18.
+    pub async fn start_with_postgres(parts: &[Part], major: u32) -> anyhow::Result<Self> {
+        Self::start_parts(parts, Some(major)).await
+    }
+
+    async fn start_parts(parts: &[Part], postgres: Option<u32>) -> anyhow::Result<Self> {
         let mut wanted: BTreeSet<Part> = parts.iter().copied().collect();
         if wanted.contains(&Part::Connect) {
             wanted.insert(Part::Kafka);
         }
-        let mut stack = tokio::task::spawn_blocking(move || Self::prepare(&wanted)).await??;
+        let mut stack = tokio::task::spawn_blocking(move || Self::prepare(&wanted, postgres)).await??;
         stack.start_times = stack.start_all().await?;
         Ok(stack)
     }
@@ -173,7 +182,7 @@ impl Stack {
     }
 
     /// Makes folders, configuration and PostgreSQL's cluster; starts nothing but the janitor.
-    fn prepare(wanted: &BTreeSet<Part>) -> anyhow::Result<Self> {
+    fn prepare(wanted: &BTreeSet<Part>, postgres: Option<u32>) -> anyhow::Result<Self> {
         let keep = std::env::var_os("TIDEMARK_KEEP_STACK").is_some();
         let folder = tempfile::Builder::new()
             .prefix("tidemark-")
@@ -190,7 +199,7 @@ impl Stack {
         let kafka = has(Part::Kafka).then(|| Kafka::prepare(&folder)).transpose()?;
         let etcd = has(Part::Kubernetes).then(|| Etcd::prepare(&folder)).transpose()?;
         Ok(Self {
-            postgres: has(Part::Postgres).then(|| Postgres::prepare(&folder)).transpose()?,
+            postgres: has(Part::Postgres).then(|| Postgres::prepare(&folder, postgres)).transpose()?,
             connect: kafka
                 .as_ref()
                 .filter(|_| has(Part::Connect))

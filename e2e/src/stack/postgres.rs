@@ -65,14 +65,14 @@ struct Layout {
 
 impl Postgres {
     /// Makes a cluster in the stack's folder; blocks for the second that `initdb` takes.
-    pub(super) fn prepare(stack: &Path) -> anyhow::Result<Self> {
-        let major =
-            cache::versions()?.remove("POSTGRES_MAJOR").context("POSTGRES_MAJOR is not in versions.env")?;
-        let programs = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
-        if !programs.join("initdb").exists() {
-            bail!("{} has no initdb: run {}", programs.display(), cache::setup_script("postgres").display());
-        }
+    ///
+    /// `major` is 16, 17 or 18; absent: Debian's version, which the image of the cluster has too.
+    pub(super) fn prepare(stack: &Path, major: Option<u32>) -> anyhow::Result<Self> {
         let home = stack.join("postgres");
+        let programs = match major {
+            None => installed()?,
+            Some(major) => unpacked(stack, major)?,
+        };
         let layout = Layout { data: home.join("data"), home, programs };
         let port = Port::reserve()?;
         layout.make_cluster(&port)?;
@@ -221,6 +221,35 @@ impl Layout {
         fs::write(self.data.join("pg_hba.conf"), render_file("postgres/pg_hba.conf", &values)?)?;
         Ok(())
     }
+}
+
+/// The programs of Debian's package.
+fn installed() -> anyhow::Result<PathBuf> {
+    let major =
+        cache::versions()?.remove("POSTGRES_MAJOR").context("POSTGRES_MAJOR is not in versions.env")?;
+    let programs = PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"));
+    if !programs.join("initdb").exists() {
+        bail!("{} has no initdb: run {}", programs.display(), cache::setup_script("postgres").display());
+    }
+    Ok(programs)
+}
+
+/// The programs of another version. For root they are copied into the stack's folder: PostgreSQL runs as a user of its
+/// own, who may not look into root's cache.
+fn unpacked(stack: &Path, major: u32) -> anyhow::Result<PathBuf> {
+    let cached = cache::part("postgres-versions")?.join(major.to_string());
+    if !cached.is_dir() {
+        bail!("{} is not there: versions.env has other versions of postgresql", cached.display());
+    }
+    if !is_root()? {
+        return Ok(cached.join("bin"));
+    }
+    let own = stack.join(format!("postgres-{major}"));
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(&cached).arg(&own).status()?;
+    if !copied.success() {
+        bail!("copying {} to {} failed: {copied}", cached.display(), own.display());
+    }
+    Ok(own.join("bin"))
 }
 
 struct Owner {

@@ -127,7 +127,8 @@ fn fixed() -> BTreeMap<String, String> {
         ("slot.drop.on.stop", "false"),
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
-        ("interval.handling.mode", "numeric"),
+        // Each part with its own sign: a number of microseconds has months of an average length.
+        ("interval.handling.mode", "string"),
         // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
         // has no placeholder and comes as NULL.
         ("binary.handling.mode", "bytes"),
