@@ -102,7 +102,7 @@ impl Column {
     /// Bytes of a row's value where all values of the type take the same; nothing for other types.
     pub fn fixed(&self, row: usize) -> &[u8] {
         match &self.data {
-            Data::Fixed { width, bytes } => &bytes[row * width..(row + 1) * width],
+            Data::Fixed { log_width, bytes } => &bytes[row << log_width..(row + 1) << log_width],
             _ => &[],
         }
     }
