@@ -143,7 +143,10 @@ async fn a_read_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
         "SELECT argMax(state, beat), argMax(request, beat) FROM {NAME}._tidemark_reads WHERE table = 'customers'"
     );
     let at_the_kill = stack.clickhouse().query(&state).await?;
-    assert!(at_the_kill.starts_with("reading"), "the read was over before the sink was killed: {at_the_kill}");
+    assert!(
+        at_the_kill.starts_with("reading"),
+        "the read was over before the sink was killed: {at_the_kill}"
+    );
     sql("DELETE FROM customers WHERE id % 2 = 0 AND id NOT IN (SELECT customer_id FROM orders)").await?;
     chain.start_sink().await?;
     chain.wait_ready(Duration::from_secs(180)).await?;

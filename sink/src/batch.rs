@@ -13,7 +13,7 @@ use crate::native::{BlockColumn, Column, Corrupt, UnsupportedType, encode_block}
 use crate::offsets::OffsetRange;
 use crate::plan::TablePlan;
 
-/// Where a record is.
+/// Where a record is; rows that were read at the source come from none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Partition of the table's topic.
@@ -41,6 +41,13 @@ pub struct Deferred {
     pub committed_at: i64,
     /// Where its record is.
     pub place: Place,
+}
+
+impl Place {
+    /// That of a row which was read at the source behind a barrier.
+    pub fn source(barrier: u64) -> Self {
+        Self { partition: -1, offset: i64::try_from(barrier).unwrap_or(i64::MAX) }
+    }
 }
 
 impl Deferred {
@@ -232,7 +239,13 @@ impl Batch {
         for column in [&mut self.version, &mut self.deleted, &mut self.committed_at] {
             column.truncate(mark.rows);
         }
-        self.columns.iter_mut().for_each(|column| column.truncate(mark.rows));
+        self.roll_back_row();
+    }
+
+    /// Drops the values of a row that was not ended.
+    pub fn roll_back_row(&mut self) {
+        let rows = self.rows;
+        self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
     /// Ends a row whose columns all have a value.

@@ -8,6 +8,7 @@ use tidemark_runtime::kafka::Connection;
 
 use crate::board::{Board, Poller};
 use crate::plan::Encoding;
+use crate::read::Source;
 use crate::run::clickhouse;
 
 /// Deadline of one question.

@@ -26,6 +26,8 @@ pub struct Notice {
     pub topic: String,
     /// Its place there.
     pub place: Place,
+    /// Key of a row that was read at the source: many have one place. Empty for others.
+    pub key: Vec<u8>,
     /// Epoch and position of its change.
     pub at: (u16, u64),
     /// Whether it says that the letter is dealt with.
@@ -43,9 +45,11 @@ impl Notice {
             let (_, value) = record.headers.iter().find(|(key, _)| key == name)?;
             std::str::from_utf8(value.as_deref()?).ok()
         };
+        let place = Place { partition: text(PARTITION)?.parse().ok()?, offset: text(OFFSET)?.parse().ok()? };
         Some(Self {
             topic: text(TOPIC)?.to_owned(),
-            place: Place { partition: text(PARTITION)?.parse().ok()?, offset: text(OFFSET)?.parse().ok()? },
+            place,
+            key: record.key.clone().filter(|_| place.partition < 0).unwrap_or_default(),
             at: (record.epoch().unwrap_or(0), text(POSITION).and_then(|text| text.parse().ok()).unwrap_or(0)),
             resolved: text(RESOLVED).is_some(),
         })
@@ -55,26 +59,30 @@ impl Notice {
 /// The open letters of one table: each once, however often it was written.
 #[derive(Debug, Clone, Default)]
 pub struct Open {
-    letters: BTreeMap<Place, (u16, u64)>,
-    dealt_with: BTreeSet<Place>,
+    letters: BTreeMap<(Place, Vec<u8>), (u16, u64)>,
+    dealt_with: BTreeSet<(Place, Vec<u8>)>,
 }
 
 impl Open {
     /// Takes a record of the topic.
     pub fn take(&mut self, notice: &Notice) {
+        let letter = (notice.place, notice.key.clone());
         if notice.resolved {
-            self.letters.remove(&notice.place);
-            self.dealt_with.insert(notice.place);
-        } else if !self.dealt_with.contains(&notice.place) {
-            self.letters.insert(notice.place, notice.at);
+            self.letters.remove(&letter);
+            self.dealt_with.insert(letter);
+        } else if !self.dealt_with.contains(&letter) {
+            self.letters.insert(letter, notice.at);
         }
     }
 
     /// Letters of a partition that count, and the greatest position of them: they are of this epoch, and later than
-    /// the table's last read.
+    /// the table's last read, or of that read itself. Rows that were read at the source count as partition 0's.
     pub fn count(&self, partition: i32, epoch: u16, read: (u16, u64)) -> (u64, (u16, u64)) {
-        let counts = |(place, at): &(&Place, &(u16, u64))| {
-            place.partition == partition && at.0 >= epoch && (**at > read || at.1 == 0)
+        let counts = |((place, _), at): &(&(Place, Vec<u8>), &(u16, u64))| {
+            let of_read = place.partition < 0;
+            place.partition.max(0) == partition
+                && at.0 >= epoch
+                && (**at > read || at.1 == 0 || of_read && **at == read)
         };
         let counted = self.letters.iter().filter(counts);
         counted.fold((0, (0, 0)), |(count, greatest), (_, at)| (count + 1, greatest.max(*at)))
@@ -132,7 +140,7 @@ pub fn read_topic(config: &ClientConfig, topic: &str) -> KafkaResult<Vec<Letter>
         }
     }
     consumer.assign(&list)?;
-    let mut open: BTreeMap<(String, Place), Letter> = BTreeMap::new();
+    let mut open: BTreeMap<(String, Place, Vec<u8>), Letter> = BTreeMap::new();
     // What is said of a letter can be in another partition, and come before it.
     let mut dealt_with = BTreeSet::new();
     let mut heard = Instant::now();
@@ -159,7 +167,9 @@ pub fn read_topic(config: &ClientConfig, topic: &str) -> KafkaResult<Vec<Letter>
             ends.remove(&message.partition());
         }
         if let Some((letter, resolved)) = letter(&message) {
-            let key = (letter.record.topic.clone(), letter.record.place());
+            let place = letter.record.place();
+            let own = letter.record.key.clone().filter(|_| place.partition < 0).unwrap_or_default();
+            let key = (letter.record.topic.clone(), place, own);
             if resolved.is_some() {
                 open.remove(&key);
                 dealt_with.insert(key);
@@ -178,7 +188,7 @@ mod tests {
     use super::*;
 
     fn notice(offset: i64, at: (u16, u64), resolved: bool) -> Notice {
-        Notice { topic: "t".to_owned(), place: Place { partition: 1, offset }, at, resolved }
+        Notice { topic: "t".to_owned(), place: Place { partition: 1, offset }, key: vec![], at, resolved }
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! Pure: `decode`, `native`, `plan`, `value`, `row`, `history`, `table` (which layout a record has), `batch`,
 //! `overlay` (values that events lack), `outcome` (what a failed insert becomes), `limits`, `memory`, `router`,
 //! `offsets`. I/O: `session` (the thread that reads), `group`, `assignment`, `board` (the operator's word), `write`,
-//! `stored`, `progress`, `state`, `heartbeat`, `dead_letter`, `letters`, `run`.
+//! `stored`, `read` (rows straight from PostgreSQL), `progress`, `state`, `heartbeat`, `dead_letter`, `letters`, `run`.
 
 pub mod assignment;
 pub mod batch;
@@ -36,6 +36,7 @@ pub mod outcome;
 pub mod overlay;
 pub mod plan;
 pub mod progress;
+pub mod read;
 pub mod router;
 pub mod row;
 pub mod run;

@@ -21,6 +21,7 @@ use crate::heartbeat::Watch;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
 use crate::progress::Progress;
+use crate::read::{KeyReader, Reader, ReaderContext, ReaderOptions, Source};
 use crate::session::{End, Session, Surroundings};
 use crate::state::States;
 use crate::write::{Writer, WriterParts};
@@ -130,19 +131,29 @@ impl Sink {
             config.dead_letter.topic.clone(),
             config.kafka.max_message_bytes,
         );
+        let source = Source::new(&config.postgres, &config.pipeline);
+        let keys = KeyReader::new(source, &config.kafka.topic_prefix, self.metrics.reads.clone());
         let states = States::new(&client, &config.pipeline, &self.options.replica);
         let writer = Writer::new(
             &client,
             WriterParts {
                 dead_letters,
                 records: Records::new(kafka.clone()),
-                source: Arc::new(crate::write::NoSource),
+                source: Arc::new(keys),
                 states: states.clone(),
                 metrics: self.metrics.clone(),
                 pipeline: config.pipeline.clone(),
                 max_share_per_mille: config.dead_letter.max_share_per_mille,
             },
         );
+        let reading = ReaderContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            writer: writer.clone(),
+            metrics: self.metrics.clone(),
+            replica: self.options.replica.clone(),
+            options: ReaderOptions::default(),
+        };
         let around = Surroundings {
             config: Arc::clone(config),
             config_file: self.config_file.clone(),

@@ -23,6 +23,7 @@ use crate::metrics::{CauseLabel, ColumnLabel, Metrics, TableLabel};
 use crate::outcome::{Backoff, Refused, Verdict, Work, is_too_many_partitions};
 use crate::overlay::Overlay;
 use crate::plan::TablePlan;
+use crate::read::KeyReader;
 use crate::state::States;
 use crate::stored;
 
@@ -73,20 +74,18 @@ pub trait RowSource: Send + Sync + std::fmt::Debug {
     ) -> BoxFuture<'a, Result<Batch, SourceError>>;
 }
 
-/// A pipeline whose source cannot be read: rows that lack values wait.
-#[derive(Debug, Clone, Copy)]
-pub struct NoSource;
-
-impl RowSource for NoSource {
+impl RowSource for KeyReader {
     fn rows<'a>(
         &'a self,
         plan: &'a Arc<TablePlan>,
-        _: u16,
-        _: &'a [Vec<u8>],
+        epoch: u16,
+        keys: &'a [Vec<u8>],
     ) -> BoxFuture<'a, Result<Batch, SourceError>> {
-        let table = &plan.layout.source;
-        let message = format!("values of {table} are in no event and no row, and the source cannot be read");
-        Box::pin(async { Err(SourceError { reason: "source".to_owned(), message }) })
+        let read = async move {
+            let rows = Box::pin(Self::rows(self, plan, epoch, keys)).await;
+            rows.map_err(|error| SourceError { reason: error.class().to_owned(), message: error.to_string() })
+        };
+        Box::pin(read)
     }
 }
 
@@ -215,17 +214,25 @@ impl Writer {
     }
 
     /// Writes rows that were read at the source, with the letters of those that could not be.
-    pub async fn store(&self, mut batch: Batch, task: &Task) {
+    pub async fn store(&self, mut batch: Batch, topic: &str) {
         let table = batch.plan().layout.target.clone();
+        let task = Task {
+            table: 0,
+            topic: topic.to_owned(),
+            newest: Arc::clone(batch.plan()),
+            // The read's own row says how it goes.
+            events: std::sync::mpsc::channel().0,
+        };
         let mut letters = std::mem::take(&mut batch.dead);
-        for Refused { row, error } in self.insert(&batch, task).await {
+        for Refused { row, error } in self.insert(&batch, &task).await {
             let (version, _) = batch.version_of(row);
+            let place = batch.place_of(row).unwrap_or_default();
             letters.push(DeadLetter {
                 topic: task.topic.clone(),
-                partition: -1,
-                offset: -1,
+                partition: place.partition,
+                offset: place.offset,
+                key: Some(batch.key_of(&batch.plan().key, row)),
                 position: position_of(version).1,
-                payload: Some(batch.key_of(&batch.plan().key, row)),
                 error: format!("a row read at the source: {error}"),
                 ..DeadLetter::default()
             });

@@ -189,6 +189,7 @@ impl Bench<'_> {
         clickhouse.restart().await?;
         let name = PipelineName::new("bench", format!("{}-{run}", contender.name()));
         let assignment = Assignment {
+            source: None,
             database: name.name.replace('-', "_"),
             name,
             topic_prefix: PREFIX.into(),

@@ -59,7 +59,9 @@ pub(super) async fn cut_short(cluster: &Cluster) -> anyhow::Result<()> {
     oracle(&pipeline).await?.wait_equal(PATIENCE).await?;
     let ghosts = hidden(cluster).await?;
     ensure!(ghosts > 0, "no deleted row had reached ClickHouse: there was nothing to hide");
-    println!("the sink was killed after {arrived} of {ROWS} rows; {ghosts} deleted rows had arrived and are hidden");
+    println!(
+        "the sink was killed after {arrived} of {ROWS} rows; {ghosts} deleted rows had arrived and are hidden"
+    );
     Ok(())
 }
 
@@ -88,7 +90,9 @@ async fn rows_of_the_read(cluster: &Cluster) -> anyhow::Result<u64> {
 
 async fn state(cluster: &Cluster) -> anyhow::Result<String> {
     let clickhouse = cluster.addresses().clickhouse(User::Tidemark)?;
-    let query = format!("SELECT argMax(state, beat) FROM {WAREHOUSE}._tidemark_reads WHERE table = 'stock_movements'");
+    let query = format!(
+        "SELECT argMax(state, beat) FROM {WAREHOUSE}._tidemark_reads WHERE table = 'stock_movements'"
+    );
     let rows: Vec<(String,)> = clickhouse.rows(&query, &[]).await?;
     Ok(rows.first().context("a state")?.0.clone())
 }

@@ -10,7 +10,7 @@ use tidemark_crds::version::{Phase, Version};
 use super::ReadError;
 use super::barrier::Barrier;
 use super::copy_text::{Field, Fields};
-use crate::batch::Batch;
+use crate::batch::{Batch, Place};
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::native::Column;
 use crate::plan::{ColumnPlan, TablePlan};
@@ -92,7 +92,8 @@ impl RowBuilder {
     pub(super) fn append(&mut self, batch: &mut Batch, line: &[u8]) -> Result<bool, ReadError> {
         let fault = match self.fill(batch, line) {
             Ok(()) => {
-                batch.end_row(self.version, false, self.committed_at);
+                let place = Place::source(self.version.last_commit_lsn());
+                batch.end_row(self.version, false, self.committed_at, place);
                 self.share.count(false);
                 return Ok(true);
             }
@@ -119,13 +120,15 @@ impl RowBuilder {
             key: Some(key.into_bytes()),
             payload: Some(self.json(line, |_| true).into_bytes()),
             headers: vec![(EPOCH_HEADER.to_owned(), Some(self.version.epoch().to_string().into_bytes()))],
+            position: self.version.last_commit_lsn(),
             error: error.clone(),
+            truncated: None,
         };
         self.share.count(true);
         if self.share.exceeded() {
             return Err(ReadError::DeadLetters { table: table(), last: error });
         }
-        batch.dead.push(letter);
+        batch.bury(letter);
         Ok(false)
     }
 

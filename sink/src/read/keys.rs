@@ -17,7 +17,7 @@ use super::relation::{self, source_error};
 use super::source::Source;
 use super::table::new_batch;
 use super::{ReadError, ReadMetrics, barrier};
-use crate::batch::Batch;
+use crate::batch::{Batch, Place};
 use crate::metrics::TableLabel;
 use crate::plan::TablePlan;
 
@@ -123,7 +123,8 @@ impl KeyReader {
         let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
         for key in wanted.into_iter().filter(|key| !found.contains(*key) && !dead.contains(*key)) {
             tombstone(&mut batch, plan, key).ok_or_else(corrupt)?;
-            batch.end_row(version(epoch, barrier), true, barrier.at);
+            let version = version(epoch, barrier);
+            batch.end_row(version, true, barrier.at, Place::source(version.last_commit_lsn()));
         }
         let label = TableLabel { table: plan.layout.target.clone() };
         self.metrics.keys.get_or_create(&label).inc_by(keys.len() as u64);

@@ -263,7 +263,8 @@ impl Worker<'_> {
         self.inserted().await;
         if batch.rows() > 0 || !batch.dead.is_empty() {
             let writer = self.job.writer.clone();
-            self.inserts.spawn(async move { store(&writer, batch).await });
+            let topic = Arc::clone(&self.job.topic);
+            self.inserts.spawn(async move { writer.store(batch, &topic).await });
         }
     }
 
@@ -276,11 +277,6 @@ impl Worker<'_> {
             }
         }
     }
-}
-
-/// Writes a batch of rows and the dead letters of those that are none.
-async fn store(writer: &Writer, batch: Batch) {
-    writer.write(batch).await;
 }
 
 /// An empty batch of a plan.
