@@ -122,29 +122,35 @@ impl Place {
     }
 
     fn reader(&self, replica: &str, rows_per_second: Option<u32>) -> anyhow::Result<Reader> {
-        // No record goes there, and none is read again: nothing of these tables is a dead letter.
-        let mut kafka = rdkafka::ClientConfig::new();
-        kafka.set("bootstrap.servers", "127.0.0.1:1");
+        // No record goes there: nothing of these tables is a dead letter.
+        let nowhere = rdkafka::ClientConfig::new();
         let metrics = Metrics::default();
         let pipeline = self.pipeline.to_string();
-        let source = Source::new(&self.config.postgres, &pipeline);
-        let parts = WriterParts {
-            dead_letters: DeadLetterTopic::new(kafka.clone(), "dead".into(), 1 << 20),
-            records: Records::new(kafka),
-            source: Arc::new(KeyReader::new(source, &self.name, metrics.reads.clone())),
-            states: States::new(&self.clickhouse, &pipeline, replica),
-            metrics: metrics.clone(),
-            pipeline,
-            max_share_per_mille: 10,
-        };
+        let writer = Writer::new(
+            &self.clickhouse,
+            WriterParts {
+                dead_letters: DeadLetterTopic::new(nowhere.clone(), "dead".into(), 1 << 20),
+                records: Records::new(nowhere),
+                source: Arc::new(self.keys()),
+                states: States::new(&self.clickhouse, &pipeline, replica),
+                metrics: metrics.clone(),
+                pipeline,
+                max_share_per_mille: 10,
+            },
+        );
         Ok(Reader::start(ReaderContext {
             config: Arc::clone(&self.config),
             clickhouse: self.clickhouse.clone(),
-            writer: Writer::new(&self.clickhouse, parts),
+            writer,
             metrics,
             replica: replica.to_owned(),
             options: ReaderOptions { rows_per_second, lease: Duration::from_secs(3), ..Default::default() },
         }))
+    }
+
+    fn keys(&self) -> KeyReader {
+        let source = Source::new(&self.config.postgres, &self.config.pipeline);
+        KeyReader::new(source, &self.config.kafka.topic_prefix, ReadMetrics::default())
     }
 
     /// Fields of the newest row of the reads table, once `done` takes them.
@@ -530,11 +536,7 @@ async fn a_partitioned_table_is_read_whole_and_its_rows_by_key_with_tombstones_f
             "DELETE FROM visits WHERE n = 5; UPDATE visits SET note = 'seen' WHERE n = 6",
         )
         .await?;
-    let reader = KeyReader::new(
-        Source::new(&place.config.postgres, &place.config.pipeline),
-        "visits",
-        ReadMetrics::default(),
-    );
+    let reader = place.keys();
     for _ in 0..2 {
         let asked: Vec<Vec<u8>> = wanted.iter().cloned().chain([gone.clone(), gone.clone()]).collect();
         let batch = reader.rows(&plan, 1, &asked).await?;

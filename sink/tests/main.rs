@@ -2,5 +2,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
 
 mod corpus;
-mod types;
 mod fuzz;
+mod types;
