@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout};
+use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
 use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
