@@ -48,6 +48,16 @@ test-idle: ## A thousand whole reconciles of an unchanged pipeline write nothing
 	@e2e/own-target
 	@e2e/test idle
 
+.PHONY: test-tables
+test-tables: ## Every case of e2e/cases on each version of PostgreSQL that can be had (CASE=name: those alone)
+	@e2e/own-target
+	@TIDEMARK_CASE=$(CASE) e2e/test tables
+
+.PHONY: fuzz
+fuzz: ## The decoders on mutated records for MINUTES (60) each
+	@e2e/own-target
+	@e2e/test fuzz $(or $(MINUTES),60)
+
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
 	@e2e/own-target

@@ -1,6 +1,7 @@
 //! Condition types and reasons of a pipeline: closed sets, time-insensitive comparison. Pure.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
 
 /// Types of the conditions, in the order in which they are shown.
@@ -125,12 +126,26 @@ pub enum Reason {
     WalRetentionHigh,
     /// The connector or its task failed.
     ConnectorFailed,
+    /// The connector failed lately and has not run for long enough since.
+    ConnectorUnstable,
+    /// The connector reads the source's log late.
+    ConnectorBehind,
+    /// A row is larger than a record may be.
+    RecordTooLarge,
     /// The connector is paused or stopped by the spec.
     ConnectorPaused,
     /// An object of that name exists and is not ours.
     Conflict,
-    /// A snapshot is under way.
-    Snapshotting,
+    /// Tables are being read at the source.
+    Reading,
+    /// The read of a table fails and is tried again.
+    ReadFailed,
+    /// Records of a table wait for the layout that they need.
+    TableHeld,
+    /// ClickHouse refuses the rows of a table; they are tried again.
+    InsertFailing,
+    /// Nothing of a table is applied until a person mends the cause.
+    TableStopped,
     /// A view's SQL was refused by ClickHouse.
     InvalidView,
     /// A view's columns or a source column that it needs do not exist.
@@ -167,6 +182,12 @@ impl Reason {
     /// Text of the condition's `reason`: the variant's name.
     pub fn as_str(self) -> String {
         format!("{self:?}")
+    }
+
+    /// Reads such a text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
+        Self::deserialize(text).ok()
     }
 }
 

@@ -13,8 +13,10 @@ fn layout(version: u64, from: (u16, u64, u64), columns: &[&str]) -> TableLayout 
         })
         .collect();
     let (epoch, after, by) = from;
-    serde_json::from_value(serde_json::json!({"version": version, "source": "public.t", "oid": 1, "target": "t",
-        "from": {"epoch": epoch, "after": after, "by": by}, "columns": columns}))
+    serde_json::from_value(
+        serde_json::json!({"version": version, "source": "public.t", "oid": 1, "target": "t",
+        "from": {"epoch": epoch, "after": after, "by": by}, "columns": columns}),
+    )
     .unwrap()
 }
 

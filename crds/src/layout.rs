@@ -80,7 +80,8 @@ pub enum OutOfRange {
 /// How the text or number that Debezium sends is to be read: the PostgreSQL type, reduced to what matters.
 ///
 /// The connector runs with `decimal.handling.mode=string`, `time.precision.mode=microseconds`,
-/// `interval.handling.mode=numeric`, `binary.handling.mode=bytes`, `hstore.handling.mode=json`.
+/// `interval.handling.mode=string`, `binary.handling.mode=bytes`, `hstore.handling.mode=json`,
+/// `include.unknown.datatypes=true`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wire {
     /// JSON true or false.
@@ -103,10 +104,20 @@ pub enum Wire {
     Timestamp,
     /// `timestamptz`: ISO 8601 text with offset, or `infinity`.
     ZonedTimestamp,
-    /// `time`, `interval`: microseconds as an integer.
+    /// `time`: microseconds as an integer.
     Micros,
+    /// ISO 8601 text of years, months, days, hours, minutes and seconds, each with a sign of its own.
+    Interval,
     /// JSON text (`json`, `jsonb`): kept as the text that came.
     Json,
+    /// Base64 of PostgreSQL's text: types that Debezium does not know.
+    EncodedText,
+    /// `bit(n)`: base64 of its bytes, the last bit first and without zeros at the end; true or false for one bit.
+    Bits,
+    /// `hstore` as the text of a JSON object.
+    Hstore,
+    /// Geometric types: base64 of a text with Java's numbers; a point is an object with `x` and `y`.
+    Geometric,
     /// No event has the value in a form that can be trusted: it is read from the source by the row's key.
     Unstreamed,
 }
@@ -128,7 +139,7 @@ pub struct ColumnLayout {
     pub pg_type: String,
     /// How Debezium sends the value; for arrays, how it sends an element.
     pub wire: Wire,
-    /// Whether the value is a JSON array of `wire` values.
+    /// Whether the value is an array of `wire` values; one whose column is a String is stored as PostgreSQL's text.
     #[serde(default)]
     pub array: bool,
     /// ClickHouse type of the column in the state table.
@@ -161,7 +172,7 @@ pub struct LeftOut {
 pub enum LeftOutReason {
     /// `columns[].exclude` of the spec.
     Excluded,
-    /// PostgreSQL computes it and does not publish it: snapshots have it, changes do not.
+    /// PostgreSQL computes it and publishes it in no version before 18.
     Generated,
     /// No other form of its type can be had than one that would be wrong.
     Unreadable,
@@ -238,12 +249,14 @@ impl TableLayout {
     /// Names of the fields that an event of this layout may have, in order, each with whether it must be there:
     /// generated columns are in some events only.
     pub fn shape(&self) -> Vec<(&str, bool)> {
-        let stored = self.columns.iter().map(|column| {
-            (column.attnum, column.source.as_str(), column.wire != Wire::Unstreamed)
-        });
-        let left_out = self.left_out.iter().map(|column| {
-            (column.attnum, column.source.as_str(), column.why == LeftOutReason::Excluded)
-        });
+        let stored = self
+            .columns
+            .iter()
+            .map(|column| (column.attnum, column.source.as_str(), column.wire != Wire::Unstreamed));
+        let left_out = self
+            .left_out
+            .iter()
+            .map(|column| (column.attnum, column.source.as_str(), column.why == LeftOutReason::Excluded));
         let mut all: Vec<(i16, &str, bool)> = stored.chain(left_out).collect();
         all.sort_by_key(|(attnum, ..)| *attnum);
         all.into_iter().map(|(_, name, required)| (name, required)).collect()

@@ -21,17 +21,13 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 
 /// Progress table, written once a second by each sink replica, one row a partition.
 ///
-/// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64,
+/// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64` (that are
+/// not dealt with, of epoch `dead_epoch`)`, dead_epoch UInt16, dead_lsn UInt64` (position at or behind the last one)`,
 /// next_offset Int64` (the offset up to which everything is applied, exclusive)`, applied_lsn UInt64,
-/// last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'),
-/// applied_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(applied_at) ORDER BY (pipeline, table, partition)`.
+/// last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC'),
+/// beat UInt64` (counts up whatever the server's clock does)`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table,
+/// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";
-
-/// Demand table: a field that the sink met and its layout does not know; the operator answers with a layout.
-///
-/// Columns: `pipeline String, table String, field String, layout_version UInt64,
-/// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(seen_at) ORDER BY (pipeline, table, field)`.
-pub const DEMANDS_TABLE: &str = "_tidemark_demands";
 
 /// State table of the sinks: one row a `(pipeline, table, replica)`, see [`SinkState`]. Written when it changes, and
 /// every [`STATE_SECONDS`] otherwise: one that is older than three times as much is of a replica that is gone.
@@ -105,7 +101,8 @@ impl TableState {
 /// Connector table: one row a change of the connector's state, as the operator saw it, for 90 days.
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
-/// error String, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+/// error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC'))` (up to which instant of the source
+/// it had read; absent while `lag` is empty)`, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
 pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
 
 /// How the connector was; one row of [`CONNECTOR_TABLE`].
@@ -121,6 +118,9 @@ pub struct ConnectorRecord {
     pub restarts: u32,
     /// Why a task failed, or Connect gives no answer.
     pub error: String,
+    /// How far it is behind the source, at least: empty (it is not), `>30s`, `>1m` or `>10m`.
+    #[serde(default)]
+    pub lag: String,
 }
 
 /// Kafka header with which the connector marks each record's epoch, decimal text.
@@ -137,8 +137,9 @@ pub enum Kind {
     /// One entry of the history of a state table's layouts; key [`layout_key`], value a
     /// [`TableLayout`](crate::layout::TableLayout).
     Layout,
-    /// Snapshot of a table that is fenced or being fenced; key the target, value a [`SnapshotRecord`].
-    Snapshot,
+    /// How a table's rows lay in the source's files when that last changed without a change of the layout; key the
+    /// target, value a [`SeenStorage`].
+    Storage,
     /// Up to where the catalogue was seen to be that of a table's newest layout, written where a sink waits for it;
     /// key the target, value a [`Confirmed`].
     Confirmed,
@@ -162,7 +163,7 @@ impl Kind {
             Self::Incarnation => "incarnation",
             Self::Epoch => "epoch",
             Self::Layout => "layout",
-            Self::Snapshot => "snapshot",
+            Self::Storage => "storage",
             Self::Confirmed => "confirmed",
             Self::Read => "read",
             Self::Identity => "identity",
@@ -208,6 +209,16 @@ pub struct Confirmed {
     pub lsn: u64,
 }
 
+/// What [`Kind::Storage`] remembers: the next look compares with it, not with what the layout saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenStorage {
+    /// Version of the layout that was the newest; void under another one.
+    pub layout: u64,
+    /// What was seen.
+    pub storage: crate::layout::Storage,
+}
+
 /// A table that is to be read at the source; `value` of a [`Kind::Read`] row.
 ///
 /// The sinks answer in [`READS_TABLE`]. Rows are read behind a barrier, a logical message whose position `W` is their
@@ -230,34 +241,4 @@ pub struct ReadRequest {
     /// Kafka's id of the table's topic: another topic has other offsets, and lacks events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
-}
-
-/// How far the snapshot of one table has come; `value` of a [`Kind::Snapshot`] row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SnapshotRecord {
-    /// Epoch that the snapshot belongs to.
-    pub epoch: u16,
-    /// Stage of the snapshot.
-    pub state: SnapshotState,
-    /// End offset of each partition taken after the snapshot's end, by partition number.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub end_offsets: std::collections::BTreeMap<i32, i64>,
-    /// Fence that the end of the snapshot raised, decimal text of a `UInt128`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fence: Option<String>,
-    /// Id of the signal that asked for an incremental snapshot; absent: part of the initial snapshot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signal: Option<String>,
-}
-
-/// Stage of a table's snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum SnapshotState {
-    /// Asked for and not yet seen to be complete.
-    Requested,
-    /// Complete at the source; its end offsets are being applied.
-    Applying,
-    /// Applied and fenced.
-    Done,
 }

@@ -15,6 +15,7 @@ pub mod mapping;
 pub mod names;
 pub mod partition;
 pub mod pg_quote;
+pub mod pg_types;
 pub mod pipeline;
 pub mod quote;
 pub mod sink_config;

@@ -1,15 +1,27 @@
 //! From PostgreSQL's columns to a state table's: types, keys, overrides of the spec, and what is refused. Pure.
 //!
-//! The table of design record "types" in code. What is not listed there is kept as text.
+//! What a type becomes is in [`pg_types`]; here is what a column adds to it: NULL, keys, arrays, wishes.
+
+mod reading;
+mod refusal;
+mod wishes;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::layout::{
-    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN, Wire,
+    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN,
+    Wire,
 };
+use crate::pg_types;
 use crate::pipeline::Column;
 use crate::types::ChType;
+
+pub use reading::{exact_default, is_narrowed, read_expression};
+pub use refusal::Refusal;
+pub use wishes::is_vector;
+
+use wishes::overridden;
 
 /// `pg_type.typtype` of a column's type (of its elements' type for an array).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,7 +30,7 @@ pub enum TypeKind {
     Base,
     /// `e`: an enum.
     Enum,
-    /// `d`: a domain; its base type's name is asked for instead.
+    /// `d`: a domain; its base type's name is asked for instead. Of an array: its elements are of a domain.
     Domain,
     /// `c`, `r`, `m`, `p`: composites, ranges, multiranges, pseudo types.
     Other,
@@ -37,6 +49,7 @@ impl TypeKind {
 }
 
 /// One live column as PostgreSQL's catalogues show it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the column")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgColumn {
     /// `attname`.
@@ -47,6 +60,12 @@ pub struct PgColumn {
     pub type_name: String,
     /// Kind of the type, or of its elements' type.
     pub kind: TypeKind,
+    /// `attndims`: dimensions that an array was declared with.
+    pub dimensions: i32,
+    /// Whether the column's own type is a domain.
+    pub domain: bool,
+    /// Whether PostgreSQL computes the column (`attgenerated`).
+    pub generated: bool,
     /// Whether NULL is possible.
     pub nullable: bool,
     /// Position in the primary key, from 0.
@@ -77,153 +96,30 @@ pub struct MappedColumns {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Why a table's columns cannot be stored as asked; each names the column.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// Nothing identifies a row.
-    #[error("the table has no primary key: add one, for example ALTER TABLE ... ADD PRIMARY KEY (id)")]
-    NoPrimaryKey,
-    /// The spec names a column that the source lacks.
-    #[error("columns[{column}] does not exist at the source: correct the name or remove the entry")]
-    UnknownColumn {
-        /// Name in the spec.
-        column: String,
-    },
-    /// A key column is excluded.
-    #[error("columns[{column}] is part of the primary key and cannot be excluded")]
-    KeyExcluded {
-        /// Name at the source.
-        column: String,
-    },
-    /// Equal key values would not be equal bytes.
-    #[error(
-        "key column {column} of type {pg_type} has equal values with different text, so one row could become \
-         two: use a key of an integer, uuid, text or numeric type"
-    )]
-    AmbiguousKey {
-        /// Name at the source.
-        column: String,
-        /// PostgreSQL's type.
-        pg_type: String,
-    },
-    /// The type of the spec is not a ClickHouse type that state tables know.
-    #[error("columns[{column}].type {given:?} is not a type that a state table can have")]
-    UnknownType {
-        /// Name at the source.
-        column: String,
-        /// Text of the spec.
-        given: String,
-    },
-    /// The type of the spec cannot hold the column.
-    #[error("columns[{column}].type {given} cannot hold PostgreSQL's {pg_type}: {allowed} can")]
-    UnsuitableType {
-        /// Name at the source.
-        column: String,
-        /// Type of the spec.
-        given: ChType,
-        /// PostgreSQL's type.
-        pg_type: String,
-        /// What can, for people.
-        allowed: &'static str,
-    },
-    /// The spec asks for NULL where the source has none.
-    #[error("columns[{column}].type {given} is nullable and the source's column is not: leave Nullable out")]
-    NeverNull {
-        /// Name at the source.
-        column: String,
-        /// Type of the spec.
-        given: ChType,
-    },
-    /// `outOfRange: Null` on a column that holds no NULL.
-    #[error("columns[{column}].outOfRange is Null and the column is not nullable: use DeadLetter")]
-    OutOfRangeNull {
-        /// Name at the source.
-        column: String,
-    },
-    /// Two columns of one name.
-    #[error("columns {first} and {second} both become {target}: give one of them another target")]
-    DuplicateTarget {
-        /// Source column that came first.
-        first: String,
-        /// Source column that came second.
-        second: String,
-        /// Name that both claim.
-        target: String,
-    },
-    /// A name that Tidemark keeps for itself.
-    #[error(
-        "column {column} would become {target}, a name that Tidemark keeps: set columns[{column}].target"
-    )]
-    ReservedTarget {
-        /// Name at the source.
-        column: String,
-        /// Name claimed.
-        target: String,
-    },
-}
-
-/// Maps a PostgreSQL type, given as `format_type` prints it.
-pub fn map_type(type_name: &str, kind: TypeKind) -> MappedType {
-    if let Some(element) = type_name.strip_suffix("[]") {
-        let element = map_scalar(element, kind);
-        return MappedType {
-            wire: element.wire,
-            array: true,
-            r#type: ChType::Array(Box::new(element.r#type.nullable())),
+/// Maps a column's type, NULL considered for arrays alone: ClickHouse has none that is NULL.
+pub fn map_type(column: &PgColumn) -> MappedType {
+    let Some(element) = pg_types::element(&column.type_name) else {
+        let (wire, r#type) = if column.kind == TypeKind::Enum {
+            (pg_types::ENUM.wire, pg_types::ENUM.stored.parse().unwrap_or(ChType::String))
+        } else {
+            pg_types::scalar(&column.type_name)
         };
-    }
-    map_scalar(type_name, kind)
-}
-
-fn map_scalar(type_name: &str, kind: TypeKind) -> MappedType {
-    let (wire, r#type) = match kind {
-        TypeKind::Enum => (Wire::Text, ChType::LowCardinality(Box::new(ChType::String))),
-        TypeKind::Other => (Wire::Text, ChType::String),
-        TypeKind::Base | TypeKind::Domain => map_base(type_name),
+        return MappedType { wire, array: false, r#type };
     };
-    MappedType { wire, array: false, r#type }
-}
-
-fn map_base(type_name: &str) -> (Wire, ChType) {
-    let (name, modifier) = split_modifier(type_name);
-    let micros = ChType::DateTime64 { precision: 6 };
-    match name.as_ref() {
-        "boolean" => (Wire::Bool, ChType::Bool),
-        "smallint" => (Wire::Int, ChType::Int16),
-        "integer" => (Wire::Int, ChType::Int32),
-        "bigint" => (Wire::Int, ChType::Int64),
-        "oid" => (Wire::Int, ChType::UInt32),
-        "real" => (Wire::Float, ChType::Float32),
-        "double precision" => (Wire::Float, ChType::Float64),
-        "numeric" => (Wire::Decimal, decimal(modifier).unwrap_or(ChType::String)),
-        "uuid" => (Wire::Uuid, ChType::Uuid),
-        "date" => (Wire::Date, ChType::Date32),
-        "timestamp without time zone" => (Wire::Timestamp, micros),
-        "timestamp with time zone" => (Wire::ZonedTimestamp, micros),
-        "time without time zone" => (Wire::Micros, ChType::Int64),
-        // `interval year to month` and the like are printed behind the name.
-        interval if interval.starts_with("interval") => (Wire::Micros, ChType::Int64),
-        "json" | "jsonb" => (Wire::Json, ChType::String),
-        "bytea" => (Wire::Base64, ChType::String),
-        _ => (Wire::Text, ChType::String),
+    let row = pg_types::find(element);
+    let carried = row.arrays
+        && column.dimensions <= 1
+        && !column.domain
+        && !matches!(column.kind, TypeKind::Domain | TypeKind::Enum);
+    if !carried {
+        return MappedType { wire: Wire::Unstreamed, array: true, r#type: ChType::String };
     }
-}
-
-/// Takes the modifier out of a type's name: `timestamp(3) with time zone` is `timestamp with time zone` and `3`.
-fn split_modifier(type_name: &str) -> (Cow<'_, str>, Option<&str>) {
-    match type_name.split_once('(').and_then(|(head, rest)| Some((head, rest.split_once(')')?))) {
-        Some((head, (modifier, tail))) => (Cow::Owned(format!("{head}{tail}")), Some(modifier)),
-        None => (Cow::Borrowed(type_name), None),
-    }
-}
-
-/// `Decimal` for a modifier such as `14,2`; `None` where ClickHouse has none that holds every value: without a
-/// modifier, beyond 76 digits, with a negative scale or a scale beyond the precision.
-fn decimal(modifier: Option<&str>) -> Option<ChType> {
-    let modifier = modifier?;
-    let (precision, scale) = modifier.split_once(',').unwrap_or((modifier, "0"));
-    let (precision, scale) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
-    ((1..=76).contains(&precision) && scale <= precision).then_some(ChType::Decimal { precision, scale })
+    let r#type = if column.nullable && column.key.is_none() {
+        ChType::String
+    } else {
+        ChType::Array(Box::new(pg_types::scalar(element).1.nullable()))
+    };
+    MappedType { wire: row.wire, array: true, r#type }
 }
 
 /// Maps the columns of a table, with the overrides of the spec; gives every refusal at once.
@@ -242,6 +138,17 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
     let mut left_out = Vec::new();
     for column in source {
         let wish = overrides.get(column.name.as_str()).copied();
+        if column.generated {
+            if column.key.is_some() {
+                refusals.push(Refusal::GeneratedKey { column: column.name.clone() });
+            }
+            left_out.push(LeftOut {
+                source: column.name.clone(),
+                attnum: column.attnum,
+                why: LeftOutReason::Generated,
+            });
+            continue;
+        }
         if wish.is_some_and(|wish| wish.exclude) {
             if column.key.is_some() {
                 refusals.push(Refusal::KeyExcluded { column: column.name.clone() });
@@ -263,23 +170,32 @@ pub fn map_columns(source: &[PgColumn], overrides: &[Column]) -> Result<MappedCo
 }
 
 fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, Refusal> {
-    let mapped = map_type(&column.type_name, column.kind);
-    if column.key.is_some() && !is_unambiguous_key(column, &mapped) {
+    let mapped = map_type(column);
+    if column.key.is_some() && !is_unambiguous_key(column) {
         return Err(Refusal::AmbiguousKey { column: column.name.clone(), pg_type: column.type_name.clone() });
     }
     let may_be_null = column.nullable && column.key.is_none();
+    let asked = wish.and_then(|wish| wish.out_of_range);
     let plain = match wish.and_then(|wish| wish.r#type.as_deref()) {
         Some(given) => overridden(column, &mapped, given, may_be_null)?,
+        None if asked == Some(OutOfRange::Text) && !mapped.array => as_text(mapped.r#type),
         None => mapped.r#type,
     };
     let r#type = if may_be_null { plain.nullable() } else { plain };
-    let out_of_range = match wish.and_then(|wish| wish.out_of_range) {
-        Some(OutOfRange::Null) if !r#type.is_nullable() => {
+    let out_of_range = match asked {
+        Some(OutOfRange::Null | OutOfRange::Clamp) if column.key.is_some() => {
+            return Err(Refusal::OutOfRangeKey { column: column.name.clone() });
+        }
+        Some(OutOfRange::Null) if !r#type.is_nullable() && !matches!(r#type, ChType::Array(_)) => {
             return Err(Refusal::OutOfRangeNull { column: column.name.clone() });
         }
+        Some(OutOfRange::Text) if !is_text(&r#type) => {
+            return Err(Refusal::OutOfRangeText { column: column.name.clone(), given: r#type });
+        }
         Some(chosen) => chosen,
+        None if column.key.is_some() => OutOfRange::DeadLetter,
         None if r#type.is_nullable() => OutOfRange::Null,
-        None => OutOfRange::DeadLetter,
+        None => OutOfRange::Clamp,
     };
     let target = wish.and_then(|wish| wish.target.clone()).unwrap_or_else(|| column.name.clone());
     Ok(ColumnLayout {
@@ -297,104 +213,36 @@ fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, 
     })
 }
 
-/// Whether equal values of a key column always have equal text on the wire (numeric: after
-/// [`canonical_numeric`]).
-fn is_unambiguous_key(column: &PgColumn, mapped: &MappedType) -> bool {
-    if mapped.array || !column.deterministic || column.kind == TypeKind::Other {
+/// The type that holds PostgreSQL's text of every value; types that hold every value stay.
+fn as_text(r#type: ChType) -> ChType {
+    match r#type {
+        ChType::Decimal { .. } | ChType::Date32 | ChType::DateTime64 { .. } => ChType::String,
+        whole => whole,
+    }
+}
+
+/// Whether no value is out of the type's range, or the type is text.
+fn is_text(r#type: &ChType) -> bool {
+    let plain = r#type.clone().without_null();
+    !matches!(plain, ChType::Array(_)) && as_text(plain.clone()) == plain
+}
+
+/// Whether equal values of a key column always have equal bytes in their column.
+fn is_unambiguous_key(column: &PgColumn) -> bool {
+    if pg_types::element(&column.type_name).is_some() || !column.deterministic {
         return false;
     }
-    match mapped.wire {
-        Wire::Float | Wire::Json => false,
-        Wire::Text => column.kind == TypeKind::Enum || is_plain_text(&column.type_name),
-        _ => true,
+    if column.kind == TypeKind::Enum {
+        return pg_types::ENUM.key;
     }
+    pg_types::find(&column.type_name).key && pg_types::scalar(&column.type_name).0 != Wire::Unstreamed
 }
 
-fn is_plain_text(type_name: &str) -> bool {
-    let (name, _) = split_modifier(type_name);
+fn is_integer(r#type: &ChType) -> bool {
     matches!(
-        name.as_ref(),
-        "text"
-            | "character varying"
-            | "character"
-            | "name"
-            | "\"char\""
-            | "inet"
-            | "cidr"
-            | "macaddr"
-            | "macaddr8"
-            | "time with time zone"
-            | "bit"
-            | "bit varying"
-            | "pg_lsn"
+        r#type,
+        ChType::Int16 | ChType::Int32 | ChType::Int64 | ChType::UInt8 | ChType::UInt32 | ChType::UInt64
     )
-}
-
-fn overridden(
-    column: &PgColumn,
-    mapped: &MappedType,
-    given: &str,
-    may_be_null: bool,
-) -> Result<ChType, Refusal> {
-    let unknown = || Refusal::UnknownType { column: column.name.clone(), given: given.to_owned() };
-    let parsed: ChType = given.parse().map_err(|_| unknown())?;
-    if parsed.is_nullable() && !may_be_null {
-        return Err(Refusal::NeverNull { column: column.name.clone(), given: parsed });
-    }
-    let plain = parsed.without_null();
-    let element = match (&plain, mapped.array) {
-        (ChType::Array(element), true) => Some(element.as_ref().clone().without_null()),
-        (ChType::Array(_), false) | (_, true) => None,
-        (scalar, false) => Some(scalar.clone()),
-    };
-    if !element.is_some_and(|element| can_hold(mapped.wire, &element)) {
-        return Err(Refusal::UnsuitableType {
-            column: column.name.clone(),
-            given: plain,
-            pg_type: column.type_name.clone(),
-            allowed: suitable(mapped.wire),
-        });
-    }
-    // An array's elements can be NULL at the source whatever the column says.
-    Ok(match plain {
-        ChType::Array(element) => ChType::Array(Box::new(element.nullable())),
-        scalar => scalar,
-    })
-}
-
-/// Whether the sink can write values of `wire` into a column of the (not nullable) type.
-pub fn can_hold(wire: Wire, r#type: &ChType) -> bool {
-    match r#type {
-        ChType::LowCardinality(inner) => **inner == ChType::String && wire == Wire::Text,
-        ChType::String => {
-            matches!(wire, Wire::Text | Wire::Json | Wire::Base64 | Wire::Decimal | Wire::Uuid)
-        }
-        ChType::Bool => wire == Wire::Bool,
-        ChType::Int16 | ChType::Int32 | ChType::UInt8 | ChType::UInt32 | ChType::UInt64 => wire == Wire::Int,
-        ChType::Int64 => matches!(wire, Wire::Int | Wire::Micros),
-        ChType::Float32 | ChType::Float64 => wire == Wire::Float,
-        ChType::Decimal { .. } => matches!(wire, Wire::Decimal | Wire::Int),
-        ChType::Uuid => wire == Wire::Uuid,
-        ChType::Date32 => wire == Wire::Date,
-        ChType::DateTime64 { .. } => matches!(wire, Wire::Timestamp | Wire::ZonedTimestamp),
-        ChType::UInt128 | ChType::Array(_) | ChType::Nullable(_) => false,
-    }
-}
-
-fn suitable(wire: Wire) -> &'static str {
-    match wire {
-        Wire::Bool => "Bool",
-        Wire::Int => "Int16, Int32, Int64, UInt8, UInt32, UInt64 or Decimal(p, s)",
-        Wire::Float => "Float32 or Float64",
-        Wire::Decimal => "Decimal(p, s) or String",
-        Wire::Text => "String or LowCardinality(String)",
-        Wire::Base64 | Wire::Json => "String",
-        Wire::Uuid => "UUID or String",
-        Wire::Date => "Date32",
-        Wire::Timestamp | Wire::ZonedTimestamp => "DateTime64(p, 'UTC')",
-        Wire::Micros => "Int64",
-        Wire::Unstreamed => "String",
-    }
 }
 
 fn target_conflicts(columns: &[ColumnLayout]) -> Vec<Refusal> {

@@ -102,16 +102,6 @@ impl Topics<'_> {
         format!("__debezium-heartbeat.{}", self.prefix)
     }
 
-    /// Topic through which signals reach the connector.
-    pub fn signal(&self) -> String {
-        format!("{}.signal", self.prefix)
-    }
-
-    /// Topic of the connector's notifications.
-    pub fn notification(&self) -> String {
-        format!("{}.notification", self.prefix)
-    }
-
     /// Topic of logical messages; without it the connector stops at the first one that it is sent.
     pub fn message(&self) -> String {
         format!("{}.message", self.prefix)

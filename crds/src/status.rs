@@ -49,9 +49,9 @@ pub struct AnalyticsPipelineStatus {
 pub struct TablesStatus {
     /// Tables of the spec.
     pub total: i32,
-    /// Tables whose changes stream.
+    /// Tables that were read and whose changes every living sink applies.
     pub streaming: i32,
-    /// Tables that do not, at most 20.
+    /// Tables that are not as they should be, the worst first, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<DegradedTable>,
 }
@@ -62,7 +62,7 @@ pub struct TablesStatus {
 pub struct DegradedTable {
     /// Its name in the spec.
     pub name: String,
-    /// `Pending`, `Snapshotting`, `Degraded` or `Refused`.
+    /// `Pending`, `Reading`, `Held`, `Retrying`, `Stopped`, `Degraded` or `Refused`.
     pub state: String,
     /// Why, from the closed set of reasons.
     pub reason: String,

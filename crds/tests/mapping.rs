@@ -1,9 +1,10 @@
 //! The mapping from PostgreSQL's types: the table of the design, overrides and refusals.
 
 use proptest::prelude::*;
-use tidemark_crds::layout::{ColumnLayout, OutOfRange, Wire};
+use tidemark_crds::layout::{ColumnLayout, LeftOut, LeftOutReason, OutOfRange, Wire};
 use tidemark_crds::mapping::{
-    PgColumn, Refusal, TypeKind, can_hold, canonical_numeric, map_columns, map_type,
+    PgColumn, Refusal, TypeKind, canonical_numeric, exact_default, is_narrowed, map_columns, map_type,
+    read_expression,
 };
 use tidemark_crds::pipeline::Column;
 use tidemark_crds::types::ChType;
@@ -14,6 +15,9 @@ fn source(name: &str, type_name: &str) -> PgColumn {
         attnum: 2,
         type_name: type_name.into(),
         kind: TypeKind::Base,
+        dimensions: i32::from(type_name.ends_with("[]")),
+        domain: false,
+        generated: false,
         nullable: false,
         key: None,
         deterministic: true,
@@ -35,68 +39,155 @@ fn map_one(column: PgColumn, wishes: &[Column]) -> Result<ColumnLayout, Vec<Refu
         .map(|mapped| mapped.columns.into_iter().nth(1).unwrap())
 }
 
-#[test]
-fn the_table_of_types() {
-    for (pg, wire, ch) in [
-        ("smallint", Wire::Int, "Int16"),
-        ("integer", Wire::Int, "Int32"),
-        ("bigint", Wire::Int, "Int64"),
-        ("oid", Wire::Int, "UInt32"),
-        ("real", Wire::Float, "Float32"),
-        ("double precision", Wire::Float, "Float64"),
-        ("numeric(12,2)", Wire::Decimal, "Decimal(12, 2)"),
-        ("numeric(76,0)", Wire::Decimal, "Decimal(76, 0)"),
-        ("numeric(77,0)", Wire::Decimal, "String"),
-        ("numeric(3,-2)", Wire::Decimal, "String"),
-        ("numeric(2,4)", Wire::Decimal, "String"),
-        ("numeric", Wire::Decimal, "String"),
-        ("boolean", Wire::Bool, "Bool"),
-        ("text", Wire::Text, "String"),
-        ("character varying(20)", Wire::Text, "String"),
-        ("character(3)", Wire::Text, "String"),
-        ("citext", Wire::Text, "String"),
-        ("uuid", Wire::Uuid, "UUID"),
-        ("inet", Wire::Text, "String"),
-        ("date", Wire::Date, "Date32"),
-        ("timestamp without time zone", Wire::Timestamp, "DateTime64(6, 'UTC')"),
-        ("timestamp(3) without time zone", Wire::Timestamp, "DateTime64(6, 'UTC')"),
-        ("timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
-        ("timestamp(0) with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')"),
-        ("time without time zone", Wire::Micros, "Int64"),
-        ("time(3) without time zone", Wire::Micros, "Int64"),
-        ("time with time zone", Wire::Text, "String"),
-        ("interval", Wire::Micros, "Int64"),
-        ("interval day to second(3)", Wire::Micros, "Int64"),
-        ("json", Wire::Json, "String"),
-        ("jsonb", Wire::Json, "String"),
-        ("bytea", Wire::Base64, "String"),
-        ("int4range", Wire::Text, "String"),
-        ("point", Wire::Text, "String"),
-    ] {
-        let mapped = map_type(pg, TypeKind::Base);
-        assert_eq!(
-            (mapped.wire, mapped.r#type.to_string(), mapped.array),
-            (wire, ch.to_owned(), false),
-            "{pg}"
-        );
-    }
-    let status = map_type("order_status", TypeKind::Enum);
-    assert_eq!((status.wire, status.r#type.to_string()), (Wire::Text, "LowCardinality(String)".to_owned()));
-    assert_eq!(map_type("numeric(3,1)", TypeKind::Other).r#type, ChType::String);
+/// Wire and type of a column, both as text.
+fn mapped(column: &PgColumn) -> (Wire, String) {
+    let mapped = map_type(column);
+    (mapped.wire, mapped.r#type.to_string())
 }
 
 #[test]
-fn arrays_hold_nullable_elements_and_are_never_nullable() {
-    let array = map_type("numeric(10,2)[]", TypeKind::Base);
-    assert_eq!(
-        (array.wire, array.array, array.r#type.to_string().as_str()),
-        (Wire::Decimal, true, "Array(Nullable(Decimal(10, 2)))")
-    );
-    let statuses = map_type("order_status[]", TypeKind::Enum);
-    assert_eq!(statuses.r#type.to_string(), "Array(LowCardinality(Nullable(String)))");
+fn kinds_and_domains_choose_the_row_of_the_table() {
+    let of = |type_name: &str, kind: TypeKind| mapped(&PgColumn { kind, ..source("a", type_name) });
+    assert_eq!(of("order_status", TypeKind::Enum), (Wire::Text, "LowCardinality(String)".to_owned()));
+    // A domain is asked for by its base type's name.
+    assert_eq!(of("numeric(10,2)", TypeKind::Domain), (Wire::Decimal, "Decimal(10, 2)".to_owned()));
+    assert_eq!(of("int4range", TypeKind::Other), (Wire::Text, "String".to_owned()));
+    assert_eq!(of("shop.address", TypeKind::Other), (Wire::EncodedText, "String".to_owned()));
+    assert_eq!(of("cube", TypeKind::Base), (Wire::EncodedText, "String".to_owned()));
+}
+
+#[test]
+fn arrays_are_typed_where_they_are_never_null_and_in_events() {
+    let required = |type_name: &str| mapped(&source("a", type_name));
+    let nullable = |type_name: &str| mapped(&PgColumn { nullable: true, ..source("a", type_name) });
+    let unstreamed = (Wire::Unstreamed, "String".to_owned());
+    assert_eq!(required("integer[]"), (Wire::Int, "Array(Nullable(Int32))".to_owned()));
+    assert_eq!(required("bytea[]"), (Wire::Base64, "Array(Nullable(String))".to_owned()));
+    assert_eq!(required("character varying(20)[]"), (Wire::Text, "Array(Nullable(String))".to_owned()));
+    assert_eq!(nullable("integer[]"), (Wire::Int, "String".to_owned()));
+    for type_name in [
+        "numeric(10,2)[]",
+        "boolean[]",
+        "date[]",
+        "time with time zone[]",
+        "interval[]",
+        "address[]",
+        "box[]",
+    ] {
+        assert_eq!(required(type_name), unstreamed, "{type_name}");
+        assert_eq!(nullable(type_name), unstreamed, "{type_name}");
+    }
+    let grid = PgColumn { dimensions: 2, ..source("a", "integer[]") };
+    let domain = PgColumn { domain: true, ..source("a", "integer[]") };
+    let of_enum = PgColumn { kind: TypeKind::Enum, ..source("a", "order_status[]") };
+    let of_domain = PgColumn { kind: TypeKind::Domain, ..source("a", "positive[]") };
+    for column in [grid, domain, of_enum, of_domain] {
+        assert_eq!(mapped(&column), unstreamed, "{column:?}");
+    }
     let column = map_one(PgColumn { nullable: true, ..source("tags", "text[]") }, &[]).unwrap();
-    assert_eq!(column.r#type.to_string(), "Array(Nullable(String))");
-    assert_eq!(column.out_of_range, OutOfRange::DeadLetter);
+    assert_eq!((column.r#type.to_string().as_str(), column.array), ("Nullable(String)", true));
+}
+
+#[test]
+fn arrays_take_the_type_that_is_asked_for() {
+    let typed = |column: PgColumn, r#type: &str| {
+        map_one(column, &[Column { r#type: Some(r#type.into()), ..wish("a") }]).map(|c| c.r#type.to_string())
+    };
+    let nullable = |type_name: &str| PgColumn { nullable: true, ..source("a", type_name) };
+    assert_eq!(typed(nullable("text[]"), "Array(String)"), Ok("Array(Nullable(String))".to_owned()));
+    assert_eq!(typed(nullable("date[]"), "Array(Date32)"), Ok("Array(Nullable(Date32))".to_owned()));
+    assert_eq!(typed(source("a", "text[]"), "String"), Ok("String".to_owned()));
+    assert_eq!(typed(source("a", "vector(3)"), "Array(Float32)"), Ok("Array(Float32)".to_owned()));
+    assert!(typed(source("a", "text[]"), "Array(Int32)").is_err());
+    assert!(typed(PgColumn { dimensions: 2, ..source("a", "text[]") }, "Array(String)").is_err());
+    assert!(typed(source("a", "text"), "Array(String)").is_err());
+}
+
+#[test]
+fn generated_columns_are_left_out_and_no_key() {
+    let area = PgColumn { generated: true, attnum: 3, ..source("area", "integer") };
+    let found = map_columns(&[key("id", "bigint"), area], &[]).unwrap();
+    assert_eq!(found.columns.len(), 1);
+    assert_eq!(found.left_out, [LeftOut { source: "area".into(), attnum: 3, why: LeftOutReason::Generated }]);
+    let refused = map_columns(&[PgColumn { generated: true, ..key("id", "bigint") }], &[]).unwrap_err();
+    assert_eq!(refused[0], Refusal::GeneratedKey { column: "id".into() });
+}
+
+#[test]
+fn what_is_out_of_range_has_an_answer_that_streams() {
+    let answer = |column: PgColumn, chosen: Option<OutOfRange>| {
+        let wishes = chosen.map(|chosen| Column { out_of_range: Some(chosen), ..wish(&column.name) });
+        map_columns(&[key("id", "date"), column], wishes.as_slice())
+            .map(|found| (found.columns[1].r#type.to_string(), found.columns[1].out_of_range))
+    };
+    let nullable = PgColumn { nullable: true, ..source("a", "date") };
+    assert_eq!(answer(source("a", "date"), None), Ok(("Date32".to_owned(), OutOfRange::Clamp)));
+    assert_eq!(answer(nullable.clone(), None), Ok(("Nullable(Date32)".to_owned(), OutOfRange::Null)));
+    let text = Some(OutOfRange::Text);
+    assert_eq!(answer(source("a", "date"), text), Ok(("String".to_owned(), OutOfRange::Text)));
+    assert_eq!(answer(nullable, text), Ok(("Nullable(String)".to_owned(), OutOfRange::Text)));
+    assert_eq!(answer(source("a", "integer"), text), Ok(("Int32".to_owned(), OutOfRange::Text)));
+    // A key is never changed.
+    let of_key = |chosen: Option<OutOfRange>| {
+        let wishes = chosen.map(|chosen| Column { out_of_range: Some(chosen), ..wish("id") });
+        map_columns(&[key("id", "date")], wishes.as_slice())
+            .map(|found| (found.columns[0].r#type.to_string(), found.columns[0].out_of_range))
+    };
+    assert_eq!(of_key(None), Ok(("Date32".to_owned(), OutOfRange::DeadLetter)));
+    assert_eq!(of_key(text), Ok(("String".to_owned(), OutOfRange::Text)));
+    assert_eq!(of_key(Some(OutOfRange::Clamp)), Err(vec![Refusal::OutOfRangeKey { column: "id".into() }]));
+}
+
+#[test]
+fn a_type_that_holds_less_than_the_sources_is_known() {
+    for (pg_type, given, narrowed) in [
+        ("numeric", "Decimal(38, 6)", true),
+        ("numeric(10,2)", "Decimal(10, 2)", false),
+        ("numeric(10,2)", "Decimal(8, 2)", true),
+        ("bigint", "Int32", true),
+        ("integer", "Int64", false),
+        ("date", "String", false),
+    ] {
+        let column = map_one(source("a", pg_type), &[Column { r#type: Some(given.into()), ..wish("a") }]);
+        assert_eq!(is_narrowed(&column.unwrap()), narrowed, "{pg_type} as {given}");
+    }
+}
+
+#[test]
+fn money_is_read_as_a_number_and_names_are_quoted() {
+    let expression = |name: &str, type_name: &str| {
+        let column = PgColumn { name: name.into(), ..source("a", type_name) };
+        read_expression(&map_one(column, &[]).unwrap())
+    };
+    assert_eq!(expression("Total \"net\"", "money"), "\"Total \"\"net\"\"\"::numeric");
+    assert_eq!(expression("a", "date"), "\"a\"");
+    assert_eq!(expression("a", "money[]"), "\"a\"");
+}
+
+#[test]
+fn the_default_of_old_rows_is_exact_or_not_given() {
+    let default = |type_name: &str, missing: &str| {
+        exact_default(
+            &map_one(PgColumn { missing: Some(missing.into()), ..source("a", type_name) }, &[]).unwrap(),
+        )
+    };
+    for (type_name, missing, expected) in [
+        ("integer", "-5", Some("CAST('-5' AS Int32)")),
+        ("boolean", "t", Some("CAST(true AS Bool)")),
+        ("text", "it's", Some("CAST('it\\'s' AS String)")),
+        ("numeric(10,2)", "1.50", Some("CAST('1.50' AS Decimal(10, 2))")),
+        ("numeric(10,2)", "NaN", None),
+        ("date", "2024-02-29", Some("CAST('2024-02-29' AS Date32)")),
+        ("date", "9999-12-31", None),
+        ("date", "infinity", None),
+        ("date", "0044-03-15 BC", None),
+        ("bytea", "\\x00", None),
+        ("double precision", "0.1", None),
+        ("time without time zone", "10:00:00", None),
+        ("integer[]", "{1}", None),
+    ] {
+        assert_eq!(default(type_name, missing).as_deref(), expected, "{type_name} {missing}");
+    }
 }
 
 #[test]
@@ -107,7 +198,7 @@ fn null_is_possible_only_where_the_source_has_it_and_never_in_a_key() {
         ("Nullable(String)", OutOfRange::Null)
     );
     let required = map_one(source("note", "text"), &[]).unwrap();
-    assert_eq!((required.r#type, required.out_of_range), (ChType::String, OutOfRange::DeadLetter));
+    assert_eq!((required.r#type, required.out_of_range), (ChType::String, OutOfRange::Clamp));
     let keyed = map_columns(&[PgColumn { nullable: true, ..key("id", "bigint") }], &[]).unwrap();
     assert_eq!(keyed.columns[0].r#type, ChType::Int64);
 }
@@ -160,7 +251,14 @@ fn what_cannot_be_stored_is_refused_by_name() {
         (refusals(source("a", "text"), typed("a", "Varchar")), "columns[a].type \"Varchar\" is not a type"),
         (refusals(source("a", "text"), typed("a", "Int32")), "String or LowCardinality(String) can"),
         (refusals(source("a", "bigint"), typed("a", "Nullable(Int64)")), "leave Nullable out"),
-        (refusals(source("a", "text[]"), typed("a", "String")), "cannot hold PostgreSQL's text[]"),
+        (refusals(source("a", "text[]"), typed("a", "UUID")), "cannot hold PostgreSQL's text[]"),
+        (
+            refusals(
+                source("a", "date"),
+                Column { out_of_range: Some(OutOfRange::Text), ..typed("a", "Date32") },
+            ),
+            "Date32 is no text",
+        ),
         (refusals(source("a", "text"), typed("a", "Array(String)")), "cannot hold PostgreSQL's text"),
         (
             refusals(source("a", "date"), Column { out_of_range: Some(OutOfRange::Null), ..wish("a") }),
@@ -186,6 +284,12 @@ fn a_key_whose_equal_values_differ_in_text_is_refused() {
         ("jsonb", TypeKind::Base),
         ("integer[]", TypeKind::Base),
         ("numrange", TypeKind::Other),
+        ("interval", TypeKind::Base),
+        ("time with time zone", TypeKind::Base),
+        ("bit varying", TypeKind::Base),
+        ("bit(200)", TypeKind::Base),
+        ("money", TypeKind::Base),
+        ("shop.address", TypeKind::Other),
     ] {
         let refused = map_columns(&[PgColumn { kind, ..key("id", type_name) }], &[]).unwrap_err();
         assert!(matches!(&refused[..], [Refusal::AmbiguousKey { .. }]), "{type_name}: {refused:?}");
@@ -239,15 +343,10 @@ fn type_name() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_is_mapped_can_be_written_by_the_sink(name in type_name(), nullable in any::<bool>()) {
-        let mapped = map_type(&name, TypeKind::Base);
-        let element = match mapped.r#type.clone() {
-            ChType::Array(element) => element.without_null(),
-            scalar => scalar,
-        };
-        prop_assert!(can_hold(mapped.wire, &element), "{name}: {:?} into {element}", mapped.wire);
+    fn whatever_is_mapped_holds_every_value(name in type_name(), nullable in any::<bool>()) {
         let column = map_one(PgColumn { nullable, ..source("a", &name) }, &[]).unwrap();
-        prop_assert_eq!(column.r#type.is_nullable(), nullable && !mapped.array);
+        prop_assert_eq!(column.r#type.is_nullable(), nullable);
+        prop_assert!(!is_narrowed(&column), "{name} as {}", column.r#type);
         prop_assert_eq!(column.r#type.to_string().parse::<ChType>(), Ok(column.r#type.clone()));
     }
 

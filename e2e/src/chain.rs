@@ -211,6 +211,29 @@ impl<'a> Chain<'a> {
         Ok(text)
     }
 
+    /// Runs `tidemark-sink dead-letters` with some words, and returns what it printed.
+    pub async fn dead_letters(&self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = tokio::process::Command::new(program("tidemark-sink")?);
+        command.args(["dead-letters", "--config"]).arg(self.folder.join("out/sink.json"));
+        let output = command.args(words).kill_on_drop(true).output();
+        let output = tokio::time::timeout(ONCE, output).await.context("tidemark-sink did not end")??;
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        anyhow::ensure!(
+            output.status.success(),
+            "dead-letters {words:?}: {}:\n{}",
+            output.status,
+            text.concat()
+        );
+        Ok(text.concat())
+    }
+
+    /// The consumer group of the sinks, as their configuration names it.
+    pub fn consumer_group(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.folder.join("out/sink.json"))?;
+        let config: Value = serde_json::from_str(&text).context("reading sink.json")?;
+        config["kafka"]["groupId"].as_str().map(str::to_owned).context("sink.json has a kafka.groupId")
+    }
+
     /// Folder of the manifests that a cluster would have as objects.
     pub fn manifests(&self) -> PathBuf {
         self.folder.join("out/manifests")

@@ -1,6 +1,7 @@
 //! Integration and end-to-end tests of Tidemark: the real components they run on, the demo and the benchmarks.
 
 pub mod bench;
+pub mod cases;
 pub mod chain;
 pub mod cluster;
 pub mod grafana;

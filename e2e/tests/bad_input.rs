@@ -176,7 +176,47 @@ async fn a_malformed_event_goes_to_the_dead_letters_and_its_table_says_so() -> a
     assert_eq!(letters[0].payload(), Some(garbage), "the dead letter is the record as it came");
     let message = chain.wait_condition("TablesInSync", "False", "DeadLetters", NOTICED).await?;
     assert!(message.contains("payments") && message.contains("bad_event.dead-letter"), "{message}");
-    Ok(())
+
+    let listed = chain.dead_letters(&["list"]).await?;
+    assert!(listed.contains("payments"), "{listed}");
+    // Nothing can make a record of it: it is left, and the table is whole without it.
+    chain.dead_letters(&["skip", "--table", "payments"]).await?;
+    chain.wait_condition("TablesInSync", "True", "", PATIENCE).await?;
+    rows(stack, "bad_event.payments_current", 3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_clickhouse_refuses_is_named_the_others_go_on_and_a_replay_heals() -> anyhow::Result<()> {
+    const NAME: &str = "bad_row";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments"])))?;
+    chain.start().await?;
+    chain.wait_ready(PATIENCE).await?;
+    rows(stack, "bad_row.payments_current", 2).await?;
+
+    let clickhouse = stack.clickhouse();
+    clickhouse.query("ALTER TABLE bad_row.payments ADD CONSTRAINT small CHECK amount < 100").await?;
+    let orders =
+        "INSERT INTO payments SELECT g, CASE g WHEN 57 THEN 5000 ELSE 1 END FROM generate_series(10, 109) g";
+    stack.postgres().execute(Role::Shop, NAME, orders).await?;
+    rows(stack, "bad_row.payments_current", 101).await?;
+    let message = chain.wait_condition("TablesInSync", "False", "DeadLetters", PATIENCE).await?;
+    assert!(message.contains("payments"), "{message}");
+    let shown = chain.dead_letters(&["show", "--table", "payments"]).await?;
+    assert!(
+        shown.contains("469") && shown.contains("57"),
+        "the letter has the server's code and its key: {shown}"
+    );
+    stack.postgres().execute(Role::Shop, NAME, "INSERT INTO payments VALUES (200, 2)").await?;
+    rows(stack, "bad_row.payments_current", 102).await?;
+
+    clickhouse.query("ALTER TABLE bad_row.payments DROP CONSTRAINT small").await?;
+    chain.dead_letters(&["replay", "--table", "payments"]).await?;
+    rows(stack, "bad_row.payments_current", 103).await?;
+    chain.wait_condition("TablesInSync", "True", "", PATIENCE).await?;
+    assert_eq!(chain.dead_letters(&["list"]).await?.trim(), "no open dead letters");
+    chain.wait_ready(PATIENCE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

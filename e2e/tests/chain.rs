@@ -120,32 +120,38 @@ async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_snapshot_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
+async fn a_read_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     const NAME: &str = "cut_short";
     let stack = Stack::start(Part::CHAIN).await?;
     stack.postgres().create_database(NAME).await?;
     let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
     sql(SCHEMA).await?;
     sql(SEED).await?;
-    // Enough that Connect dies in the middle of it.
+    // Enough that the sink dies in the middle of it.
     sql("INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
-         FROM generate_series(1, 200000) AS i")
+         FROM generate_series(1, 1500000) AS i")
     .await?;
     let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
-    let rows = || async {
+    wait_until(PATIENCE, "the first rows of the read", || async {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;
-        anyhow::Ok(answer.trim().parse::<u64>()?)
-    };
-    let at_the_kill = wait_until(PATIENCE, "the first rows of the snapshot", || async {
-        let rows: u64 = rows().await?;
-        Ok((rows > 0).then_some(rows))
+        Ok((answer.trim().parse::<u64>()? > 0).then_some(()))
     })
     .await?;
-    stack.connect().kill().await?;
-    assert!(at_the_kill < 200_000, "the snapshot was over before Connect was killed: {at_the_kill} rows");
+    chain.sink().kill().await?;
+    let state = format!(
+        "SELECT argMax(state, beat), argMax(request, beat) FROM {NAME}._tidemark_reads WHERE table = 'customers'"
+    );
+    let at_the_kill = stack.clickhouse().query(&state).await?;
+    assert!(
+        at_the_kill.starts_with("reading"),
+        "the read was over before the sink was killed: {at_the_kill}"
+    );
     sql("DELETE FROM customers WHERE id % 2 = 0 AND id NOT IN (SELECT customer_id FROM orders)").await?;
-    stack.connect().start().await?;
+    chain.start_sink().await?;
     chain.wait_ready(Duration::from_secs(180)).await?;
-    chain.oracle().await?.wait_equal(PATIENCE).await
+    chain.oracle().await?.wait_equal(PATIENCE).await?;
+    let at_the_end = stack.clickhouse().query(&state).await?;
+    assert_eq!(at_the_end.trim(), at_the_kill.trim().replace("reading", "read"), "it was asked for once");
+    Ok(())
 }

@@ -116,14 +116,13 @@ async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
     stack.postgres().execute(Role::Shop, name, make).await
 }
 
-/// Waits for the last that can happen without a sink: the end of the snapshot is known, and waits to be applied.
-async fn snapshot_is_complete(stack: &Stack, database: &str) -> anyhow::Result<()> {
-    let complete = format!(
-        "SELECT count() FROM {database}._tidemark_ledger FINAL WHERE kind = 'snapshot' AND value LIKE '%Applying%' \
-         AND value LIKE '%endOffsets%'"
+/// Waits for the last that can happen without a sink: the table's read is asked for.
+async fn read_is_asked_for(stack: &Stack, database: &str) -> anyhow::Result<()> {
+    let asked = format!(
+        "SELECT count() FROM {database}._tidemark_ledger FINAL WHERE kind = 'read' AND value LIKE '%first load%'"
     );
-    wait_until(PATIENCE, "the snapshot to be complete at the source", || async {
-        Ok((stack.clickhouse().query(&complete).await?.trim() == "1").then_some(()))
+    wait_until(PATIENCE, "the table's read to be asked for", || async {
+        Ok((stack.clickhouse().query(&asked).await?.trim() == "1").then_some(()))
     })
     .await
 }
@@ -169,7 +168,7 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
         Ok(Some(()))
     })
     .await?;
-    snapshot_is_complete(stack, NAME).await?;
+    read_is_asked_for(stack, NAME).await?;
     operator.rest().await?;
     operator.stop().await?;
 

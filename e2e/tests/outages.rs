@@ -187,8 +187,7 @@ async fn connector(stack: &Stack, name: &str) -> anyhow::Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rows_that_were_lost_in_clickhouse_come_back_with_a_snapshot_that_is_asked_for() -> anyhow::Result<()>
-{
+async fn rows_that_were_lost_in_clickhouse_come_back_with_a_read_that_is_asked_for() -> anyhow::Result<()> {
     const NAME: &str = "resnapshot";
     let stack = shared().await?;
     let mut generator = open_shop(stack, NAME).await?;

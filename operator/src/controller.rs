@@ -20,7 +20,7 @@ use crate::desired::grafana::REVERT;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Input, Report};
 use crate::error::Error;
-use crate::events::{Note, changes};
+use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
 use crate::objects::{DEADLINE, ObjectStore};
 use crate::reconcile::Mode;
@@ -35,7 +35,7 @@ pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
 const FOLLOW: Duration = Duration::from_secs(2);
 /// Pause while something is under way.
 const FAST: Duration = Duration::from_millis(1500);
-/// Pause in steady state: new columns and demands are found within it.
+/// Pause in steady state: a change of the catalogue, and a sink that waits for one, are found within it.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Reconciles one resource.
@@ -141,7 +141,9 @@ async fn reconcile_pipeline(
     };
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
     let reference = pipeline.object_ref(&());
-    for note in changes(&before.conditions, &report.status.conditions) {
+    let tables = |status: &AnalyticsPipelineStatus| status.tables.clone().unwrap_or_default();
+    let notes = changes(&before.conditions, &report.status.conditions);
+    for note in notes.into_iter().chain(table_changes(&tables(&before), &tables(&report.status))) {
         context.events.publish(&reference, &note).await;
     }
     for done in report.outcome.done.iter().filter(|done| done.starts_with(REVERT)) {

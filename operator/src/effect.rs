@@ -31,7 +31,7 @@ pub enum Effect {
         table: String,
         /// First visible version.
         version: Version,
-        /// `seed`, `snapshot`, `truncate`.
+        /// `seed`; the sinks write others.
         reason: &'static str,
     },
     /// A statement for PostgreSQL; no secrets.
@@ -39,7 +39,7 @@ pub enum Effect {
         /// The statement.
         sql: String,
     },
-    /// A call of Kafka's admin interface, or a signal record.
+    /// A call of Kafka's admin interface.
     Kafka(KafkaEffect),
     /// A call of Connect's REST interface.
     Connect(ConnectEffect),
@@ -120,15 +120,6 @@ pub enum KafkaEffect {
     DeleteGroup {
         /// Its id.
         id: String,
-    },
-    /// Sends a signal to the connector through its signal topic.
-    Signal {
-        /// The signal topic.
-        topic: String,
-        /// Key: the connector's `topic.prefix`.
-        key: String,
-        /// JSON: id, type, data.
-        value: serde_json::Value,
     },
 }
 

@@ -87,6 +87,7 @@ impl Engine {
     pub fn forget(&self, pipeline: &str) {
         self.memory.forget(pipeline);
         self.handles.forget(pipeline);
+        self.metrics.forget(pipeline);
     }
 
     /// Reconciles once.
@@ -145,9 +146,13 @@ impl Engine {
             views: &outcome.desired.views,
             kept: &outcome.desired.kept,
             panels_open: outcome.desired.panels_open,
+            unstable: self.restarts.is_unstable(&key, now),
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));
+        if let Some(tables) = &status.tables {
+            self.metrics.set_tables(&key, tables);
+        }
         let clean = input.mode == Mode::Delete
             && finalize::is_clean(input.spec, outcome.plan.steps(), &outcome.observed);
         let left_behind = match input.mode {

@@ -3,8 +3,11 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use tidemark_crds::status::TablesStatus;
 
 use crate::objects::DEADLINE;
+use crate::status::cut;
+use crate::table_status::{MOST_DEGRADED, TroubleState};
 
 /// Longest note of an event, characters.
 const LONGEST_NOTE: usize = 1000;
@@ -50,10 +53,8 @@ pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Note> {
                 return None;
             }
             // Work under way is no reason to look.
-            let passing = matches!(
-                condition.reason.as_str(),
-                "InProgress" | "Snapshotting" | "Waiting" | "NotObserved"
-            );
+            let passing =
+                matches!(condition.reason.as_str(), "InProgress" | "Reading" | "Waiting" | "NotObserved");
             let text = if condition.message.is_empty() {
                 format!("{} is {}", condition.type_, condition.status)
             } else {
@@ -62,6 +63,36 @@ pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Note> {
             Some(Note { warning: !fine && !passing, reason: condition.reason.clone(), text })
         })
         .collect()
+}
+
+/// Finds what is worth an event among tables: one whose state or reason changed, and one that streams again.
+pub fn table_changes(before: &TablesStatus, after: &TablesStatus) -> Vec<Note> {
+    let passing = |state: &str, reason: &str| {
+        [TroubleState::Reading, TroubleState::Pending].iter().any(|quiet| quiet.as_str() == state)
+            && reason != "ReadFailed"
+    };
+    let was = |name: &str| before.degraded.iter().find(|table| table.name == name);
+    let worse = after.degraded.iter().filter(|table| {
+        was(&table.name).is_none_or(|old| (&old.state, &old.reason) != (&table.state, &table.reason))
+    });
+    let mut notes: Vec<Note> = worse
+        .map(|table| Note {
+            warning: !passing(&table.state, &table.reason),
+            reason: table.reason.clone(),
+            text: format!("table {} is {}: {}", table.name, table.state, table.message),
+        })
+        .collect();
+    // Of a list that was cut nobody knows what is missing, and of a table that was taken out of the spec nobody asks.
+    if after.degraded.len() < MOST_DEGRADED && before.total <= after.total {
+        let better =
+            before.degraded.iter().filter(|old| !after.degraded.iter().any(|table| table.name == old.name));
+        notes.extend(better.map(|old| Note {
+            warning: false,
+            reason: "AsDesired".into(),
+            text: format!("table {} is as it should be again: it was {}", old.name, old.state),
+        }));
+    }
+    notes
 }
 
 impl Events {
@@ -77,7 +108,7 @@ impl Events {
         let event = Event {
             type_: if note.warning { EventType::Warning } else { EventType::Normal },
             reason: note.reason.clone(),
-            note: Some(note.text.chars().take(LONGEST_NOTE).collect()),
+            note: Some(cut(&note.text, LONGEST_NOTE)),
             action: "Reconcile".into(),
             secondary: None,
         };
@@ -116,5 +147,34 @@ mod tests {
         assert_eq!(notes.len(), 1);
         assert!(notes[0].warning && notes[0].reason == "SlotLost");
         assert!(changes(&after, &after).is_empty());
+    }
+
+    #[test]
+    fn a_table_that_changes_its_state_is_named_once_each_way() {
+        use tidemark_crds::status::DegradedTable;
+        let of = |state: &str, reason: &str| TablesStatus {
+            total: 2,
+            degraded: vec![DegradedTable {
+                name: "public.orders".into(),
+                state: state.into(),
+                reason: reason.into(),
+                message: "why".into(),
+            }],
+            ..TablesStatus::default()
+        };
+        let fine = TablesStatus { total: 2, ..TablesStatus::default() };
+        let told = |before: &TablesStatus, after: &TablesStatus| {
+            let notes = table_changes(before, after);
+            notes.into_iter().map(|note| (note.warning, note.reason, note.text)).collect::<Vec<_>>()
+        };
+        let (stopped, reading) = (of("Stopped", "TableStopped"), of("Reading", "Reading"));
+        let warning = (true, "TableStopped".into(), "table public.orders is Stopped: why".into());
+        assert_eq!(told(&fine, &stopped), [warning]);
+        assert_eq!(told(&stopped, &stopped), []);
+        assert!(!told(&stopped, &reading)[0].0, "work under way");
+        assert!(told(&reading, &of("Reading", "ReadFailed"))[0].0);
+        let again = "table public.orders is as it should be again: it was Stopped";
+        assert_eq!(told(&stopped, &fine), [(false, "AsDesired".into(), again.into())]);
+        assert_eq!(told(&stopped, &TablesStatus::default()), [], "it is no longer asked for");
     }
 }

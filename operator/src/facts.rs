@@ -4,8 +4,11 @@ mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tidemark_crds::history::Position;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::{ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SinkState, SnapshotRecord};
+use tidemark_crds::ledger::{
+    Confirmed, ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SeenStorage, SinkState,
+};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
@@ -79,6 +82,17 @@ pub struct Observed {
     pub reader: Observation<ReaderFacts>,
     /// Our objects in Kubernetes (in `apply --without-cluster`: in the output folder).
     pub kubernetes: Observation<KubernetesFacts>,
+    /// What earlier looks saw of each target's source, as far as it is remembered.
+    pub seen: BTreeMap<String, SeenCatalogue>,
+}
+
+/// Up to where a table's catalogue was seen to be that of its newest layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenCatalogue {
+    /// Version of the layout.
+    pub layout: u64,
+    /// Position of the log.
+    pub at: Position,
 }
 
 /// Kafka as the operator's admin client sees it.
@@ -88,7 +102,7 @@ pub struct KafkaFacts {
     pub cluster_id: String,
     /// Brokers.
     pub brokers: usize,
-    /// Topics of our prefix (and heartbeat, dead-letter, signal): partitions each.
+    /// Topics of our prefix, and that of the heartbeats: partitions each.
     pub topics: BTreeMap<String, i32>,
     /// End offsets of table topics: topic → partition → offset.
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
@@ -98,23 +112,8 @@ pub struct KafkaFacts {
     pub committed: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Consumer groups that start with our prefix, with their number of members.
     pub groups: BTreeMap<String, usize>,
-    /// Signals in the signal topic: id → milliseconds since it was sent last.
-    pub signals: BTreeMap<String, i64>,
-    /// What the connector said about its snapshots, oldest first.
-    pub notifications: Vec<Notification>,
-}
-
-/// One message of the connector's notification topic about a snapshot.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notification {
-    /// `Initial Snapshot` or `Incremental Snapshot`.
-    pub aggregate: String,
-    /// `STARTED`, `IN_PROGRESS`, `TABLE_SCAN_COMPLETED`, `COMPLETED`, `ABORTED`, `SKIPPED`.
-    pub kind: String,
-    /// For incremental snapshots, the id of the signal that asked for it.
-    pub id: String,
-    /// Epoch header of the message; 0: none.
-    pub epoch: u16,
+    /// Kafka's ids of the table topics, where the brokers tell them.
+    pub topic_ids: BTreeMap<String, String>,
 }
 
 /// Our connector in Kafka Connect; `Absent` when Connect answers 404.
@@ -160,12 +159,8 @@ pub struct TaskFacts {
 /// Where a connector stands at its source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OffsetFacts {
-    /// Whether the initial snapshot is complete (no snapshot mark, or `last_snapshot_record`/`snapshot_completed`).
-    pub snapshot_completed: bool,
     /// Position in bytes of write-ahead log.
     pub lsn: u64,
-    /// Tables that an incremental snapshot still has to read, as Debezium names them.
-    pub incremental_pending: Vec<String>,
 }
 
 /// ClickHouse as the account of the spec sees it.
@@ -185,13 +180,8 @@ pub struct ClickHouseFacts {
     pub ledger: LedgerFacts,
     /// Greatest fence of each target.
     pub fences: BTreeMap<String, Version>,
-    /// Greatest version of phase Snapshot of each target, per current epoch; absent: no such row.
-    pub snapshot_versions: BTreeMap<String, Version>,
-    /// Greatest version of each target whose snapshot is not done (any target, where the ledger has no epoch);
-    /// absent: no row.
-    pub greatest_versions: BTreeMap<String, Version>,
-    /// Fields that the sink met and its layouts do not know: target → fields.
-    pub demands: BTreeMap<String, BTreeSet<String>>,
+    /// Greatest epoch of the rows of each state table; asked for only where the ledger has no epoch.
+    pub greatest_epochs: BTreeMap<String, u16>,
     /// Progress of each target, the worst of its partitions.
     pub progress: BTreeMap<String, ProgressFacts>,
     /// What each living sink replica says of each target: target → replica → state.
@@ -215,6 +205,8 @@ pub struct ClickHouseObject {
     pub columns: Vec<(String, String)>,
     /// `create_table_query` as ClickHouse prints it.
     pub definition: String,
+    /// `system.tables.uuid`: another table of the same name has another one; empty where the database keeps none.
+    pub uuid: String,
 }
 
 /// The ledger's rows of one pipeline.
@@ -224,10 +216,12 @@ pub struct LedgerFacts {
     pub incarnation: Option<String>,
     /// Epoch.
     pub epoch: Option<u16>,
-    /// Newest layout of each target.
-    pub layouts: BTreeMap<String, TableLayout>,
-    /// Snapshot of each target.
-    pub snapshots: BTreeMap<String, SnapshotRecord>,
+    /// History of each target's layouts, in the order of their versions; never empty.
+    pub layouts: BTreeMap<String, Vec<TableLayout>>,
+    /// Up to where the newest layout of each target is known to hold, where a sink asked.
+    pub confirmed: BTreeMap<String, Confirmed>,
+    /// How the source's files were when they last changed without a change of the layout.
+    pub storages: BTreeMap<String, SeenStorage>,
     /// Read that was asked for last of each target: version of its row, which is the request's id, and the request.
     pub reads: BTreeMap<String, (u64, ReadRequest)>,
     /// Remote identities.
@@ -238,28 +232,74 @@ pub struct LedgerFacts {
     pub requests: BTreeMap<String, String>,
     /// Each Grafana that has objects of the pipeline, by a hash of its address.
     pub grafanas: BTreeMap<String, GrafanaRecord>,
+    /// Rows whose value this version of the operator cannot read, by the text of their kind and their key: they are
+    /// there, and what they say is not known.
+    pub unreadable: BTreeSet<(String, String)>,
     /// Version of each row, whatever its value, by the text of its kind and its key.
     pub versions: BTreeMap<(String, String), u64>,
 }
 
 impl LedgerFacts {
+    /// The history of a target's layouts; empty where it has none.
+    pub fn history(&self, target: &str) -> &[TableLayout] {
+        self.layouts.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    /// The newest layout of a target.
+    pub fn newest(&self, target: &str) -> Option<&TableLayout> {
+        self.history(target).last()
+    }
+
+    /// A row of a target that cannot be read, for people.
+    pub fn unreadable_of(&self, target: &str) -> Option<String> {
+        self.unreadable
+            .iter()
+            .find(|(kind, key)| target_of(kind, key) == Some(target))
+            .map(|(kind, key)| format!("{kind} {key}"))
+    }
+
+    /// A row of the pipeline, and of no single table, that cannot be read, for people.
+    pub fn unreadable_of_all(&self) -> Option<String> {
+        self.unreadable
+            .iter()
+            .find(|(kind, key)| target_of(kind, key).is_none())
+            .map(|(kind, key)| format!("{kind} {key}").trim_end().to_owned())
+    }
+
     /// Version with which a row replaces the one that is there.
     pub fn next_version(&self, kind: Kind, key: &str) -> u64 {
         self.versions.get(&(kind.as_str().to_owned(), key.to_owned())).map_or(1, |version| version + 1)
     }
 }
 
+/// The target that a row of the ledger is about; `None`: it is about the whole pipeline.
+fn target_of<'a>(kind: &str, key: &'a str) -> Option<&'a str> {
+    if kind == Kind::Layout.as_str() {
+        return Some(key.rsplit_once('@').map_or(key, |(target, _)| target));
+    }
+    [Kind::Read, Kind::Confirmed, Kind::Storage].iter().any(|one| one.as_str() == kind).then_some(key)
+}
+
 /// How far one target is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProgressFacts {
-    /// Milliseconds since 1970 up to which the target is complete (its worst partition).
+    /// Its partitions that a sink has reported.
+    pub partitions: BTreeMap<i32, PartitionProgress>,
+}
+
+/// How far one partition is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PartitionProgress {
+    /// Applied offset, exclusive.
+    pub next_offset: i64,
+    /// Milliseconds since 1970 up to which it is complete.
     pub fresh_to_ms: i64,
     /// Milliseconds since 1970 of the newest progress row.
     pub applied_at_ms: i64,
-    /// Records sent to the dead letters since the replicas started.
+    /// Dead letters that are not dealt with.
     pub dead_letters: u64,
-    /// Applied offset of each partition, exclusive.
-    pub next_offsets: BTreeMap<i32, i64>,
+    /// Epoch and log position at or behind the last of them.
+    pub dead_at: (u16, u64),
 }
 
 /// How far the read of one target has come, as the sink that reads it says.

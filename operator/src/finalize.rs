@@ -176,7 +176,8 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
     let own = [
         ledger::FENCES_TABLE,
         ledger::PROGRESS_TABLE,
-        ledger::DEMANDS_TABLE,
+        ledger::STATES_TABLE,
+        ledger::READS_TABLE,
         ledger::CONNECTOR_TABLE,
         ledger::LEDGER_TABLE,
     ];

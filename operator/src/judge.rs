@@ -2,13 +2,14 @@
 
 use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
 use tidemark_crds::pipeline::{ConnectorState, GrafanaMode, Preset};
-use tidemark_crds::status::TablesStatus;
+use tidemark_crds::status::{DegradedTable, TablesStatus};
 
-use crate::facts::{Failure, FailureClass, Observation};
+use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
+use crate::freshness::Freshness;
 use crate::problem::Problem;
-use crate::status::Situation;
+use crate::status::{Situation, cut};
 use crate::step::{Lane, Stage};
-use crate::table_status::Freshness;
+use crate::table_status::TroubleState;
 
 /// Longest message of a condition, characters.
 const LONGEST_MESSAGE: usize = 1024;
@@ -31,11 +32,9 @@ pub fn judge(
     ];
     let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
-    all.push(fresh(situation, freshness));
+    all.push(fresh(freshness));
     for judgement in &mut all {
-        if judgement.message.chars().count() > LONGEST_MESSAGE {
-            judgement.message = judgement.message.chars().take(LONGEST_MESSAGE - 1).chain(['…']).collect();
-        }
+        judgement.message = cut(&judgement.message, LONGEST_MESSAGE);
     }
     all
 }
@@ -84,8 +83,8 @@ fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
             format!("to do: {}{more}", waiting.join(", ")),
         );
     }
-    if tables.degraded.iter().any(|table| table.state == "Snapshotting") {
-        return judgement(Reconciling, Status::True, Reason::Snapshotting, "a snapshot is under way");
+    if tables.degraded.iter().any(|table| table.state == TroubleState::Reading.as_str()) {
+        return judgement(Reconciling, Status::True, Reason::Reading, "tables are being read at the source");
     }
     judgement(Reconciling, Status::False, Reason::AsDesired, "")
 }
@@ -197,7 +196,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
     let kafka = format!("kafka {}", spec.kafka.bootstrap_servers);
     let connect = format!("kafka connect {}", spec.source.connect.url);
     let topic = |stage| stage == Stage::Topic;
-    let own = |stage| matches!(stage, Stage::Connector | Stage::Snapshot | Stage::StopConnector);
+    let own = |stage| matches!(stage, Stage::Connector | Stage::Read | Stage::StopConnector);
     let found = trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka, topic)
         .or_else(|| {
             trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect, own)
@@ -217,14 +216,8 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         let message = format!("spec.source.connect.state is {:?}", spec.source.connect.state);
         return judgement(ConnectorRunning, Status::True, Reason::ConnectorPaused, message);
     }
-    let broken = live.tasks.iter().find(|task| task.state == "FAILED");
-    if let Some(task) = broken {
-        let error = task.error.as_deref().unwrap_or("no trace");
-        let message = format!(
-            "task {} of the connector failed: {error}: mend the cause; it is restarted with growing pauses",
-            task.id
-        );
-        return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
+    if let Some(task) = live.tasks.iter().find(|task| task.state == "FAILED") {
+        return failed_task(situation, task);
     }
     if live.state == "FAILED" {
         let message =
@@ -232,15 +225,51 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
     }
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
+    if running && situation.unstable {
+        let message = "the connector failed and was restarted: it counts as running once it has run for as long as the next \
+                       pause would be; the events of this resource and connector_history say why it failed";
+        return judgement(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message);
+    }
     if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
         return as_desired(ConnectorRunning);
     }
-    judgement(ConnectorRunning, Status::False, Reason::InProgress, "the connector is starting")
+    let blocking = situation.observed.postgres.known().and_then(|facts| facts.blocking.as_deref());
+    let message = match blocking {
+        Some(blocking) => format!("the connector is starting: its replication slot waits for {blocking}"),
+        None => "the connector is starting".to_owned(),
+    };
+    judgement(ConnectorRunning, Status::False, Reason::InProgress, message)
+}
+
+fn failed_task(situation: &Situation<'_>, task: &TaskFacts) -> Judgement {
+    use ConditionType::ConnectorRunning;
+    let error = task.error.as_deref().unwrap_or("no trace");
+    let lower = error.to_lowercase();
+    let too_large = [
+        "recordtoolarge",
+        "max.request.size",
+        "message larger than",
+        "message.max.bytes",
+        "max.message.bytes",
+    ];
+    if too_large.iter().any(|word| lower.contains(word)) {
+        let message = format!(
+            "task {} of the connector failed, for a row is larger than a record may be: raise spec.kafka.maxMessageBytes \
+             ({}), or leave its large column out with spec.tables[].columns[].exclude: {error}",
+            task.id, situation.spec.kafka.max_message_bytes
+        );
+        return judgement(ConnectorRunning, Status::False, Reason::RecordTooLarge, message);
+    }
+    let message = format!(
+        "task {} of the connector failed: mend the cause; it is restarted with growing pauses: {error}",
+        task.id
+    );
+    judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message)
 }
 
 fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
     use ConditionType::TablesInSync;
-    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Snapshot;
+    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Read;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
     if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation, stages) {
@@ -252,20 +281,32 @@ fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement
     if let Some(step) = situation.plan.steps().iter().find(|step| step.stage <= Stage::CurrentView) {
         return judgement(TablesInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
-    let of = |state: &str| -> Vec<&str> {
-        tables.degraded.iter().filter(|table| table.state == state).map(|table| table.name.as_str()).collect()
-    };
-    for (state, reason) in [("Pending", Reason::InProgress), ("Snapshotting", Reason::Snapshotting)] {
-        let names = of(state);
-        if !names.is_empty() {
-            let message = format!("{}: {}", state.to_lowercase(), names.join(", "));
-            return judgement(TablesInSync, Status::False, reason, message);
+    table_trouble(tables)
+}
+
+/// What the worst of the tables makes of the condition.
+fn table_trouble(tables: &TablesStatus) -> Judgement {
+    use ConditionType::TablesInSync;
+    let silent = |table: &&DegradedTable| table.reason == Reason::NotObserved.as_str();
+    for state in TroubleState::ALL {
+        let mut of_state = tables.degraded.iter().filter(|table| table.state == state.as_str());
+        let Some(first) = of_state.next() else {
+            continue;
+        };
+        // That a view is broken is told by its own condition.
+        let Some(reason) = Reason::parse(&first.reason) else {
+            continue;
+        };
+        if state == TroubleState::Degraded && reason != Reason::DeadLetters {
+            continue;
         }
+        let others: Vec<&str> = of_state.map(|table| table.name.as_str()).collect();
+        let also = if others.is_empty() { String::new() } else { format!("; also: {}", others.join(", ")) };
+        let status =
+            if tables.degraded.iter().all(|table| silent(&table)) { Status::Unknown } else { Status::False };
+        return judgement(TablesInSync, status, reason, format!("{}{also}", first.message));
     }
-    match tables.degraded.iter().find(|table| table.reason == Reason::DeadLetters.as_str()) {
-        Some(table) => judgement(TablesInSync, Status::False, Reason::DeadLetters, &table.message),
-        None => as_desired(TablesInSync),
-    }
+    as_desired(TablesInSync)
 }
 
 fn views_in_sync(situation: &Situation<'_>) -> Judgement {
@@ -413,17 +454,15 @@ fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
     Some(judgement(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))
 }
 
-fn fresh(situation: &Situation<'_>, freshness: Option<&Freshness>) -> Judgement {
+fn fresh(freshness: Option<&Freshness>) -> Judgement {
     use ConditionType::Fresh;
     match freshness {
         None => {
             judgement(Fresh, Status::Unknown, Reason::NotObserved, "no sink has reported progress lately")
         }
-        Some(Freshness { met: true, .. }) => as_desired(Fresh),
-        Some(Freshness { met: false, .. }) => {
-            let objective = &situation.spec.freshness.rows;
-            let message = format!("rows are older than spec.freshness.rows ({objective})");
-            judgement(Fresh, Status::False, Reason::Stale, message)
+        Some(Freshness { missed: None, .. }) => as_desired(Fresh),
+        Some(Freshness { missed: Some((reason, message)), .. }) => {
+            judgement(Fresh, Status::False, *reason, message)
         }
     }
 }

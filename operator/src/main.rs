@@ -35,7 +35,9 @@ async fn run_command(cli: Cli) -> anyhow::Result<()> {
         },
         Command::Apply(args) => Box::pin(local::apply(&args)).await,
         Command::Delete(args) => Box::pin(local::delete(&args)).await,
-        Command::Status { name, namespace } => cluster::status(&name, namespace.as_deref()).await,
+        Command::Status { name, namespace, clickhouse } => {
+            Box::pin(cluster::status(&name, namespace.as_deref(), clickhouse)).await
+        }
         Command::Crd => crd(),
     }
 }

@@ -6,8 +6,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tidemark_crds::status::TablesStatus;
 
 use crate::step::Lane;
+use crate::table_status::TroubleState;
 
 /// Label of the system that was written to or looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,6 +34,15 @@ pub struct LeftBehindLabel {
     pub system: &'static str,
 }
 
+/// Labels of a number of tables.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TablesLabel {
+    /// Namespace and name of the pipeline.
+    pub pipeline: String,
+    /// `Streaming`, or a state of `status.tables.degraded`.
+    pub state: &'static str,
+}
+
 /// All metrics of the operator.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -41,6 +52,7 @@ pub struct Metrics {
     left_behind: Family<LeftBehindLabel, Counter>,
     seconds: Histogram,
     looks: Family<SystemLabel, Histogram>,
+    tables: Family<TablesLabel, Gauge>,
     active: Gauge,
     leader: Gauge,
     invalid: Gauge,
@@ -55,6 +67,7 @@ impl Default for Metrics {
             left_behind: Family::default(),
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             looks: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
+            tables: Family::default(),
             active: Gauge::default(),
             leader: Gauge::default(),
             invalid: Gauge::default(),
@@ -76,6 +89,7 @@ impl Metrics {
         registry.register("tidemark_look_seconds", "Duration of a look by system", self.looks.clone());
         registry.register("controller_runtime_active_workers", "Reconciles under way", self.active.clone());
         registry.register("leader_election_master_status", "Whether this replica leads", self.leader.clone());
+        registry.register("tidemark_tables", "Tables of a pipeline by state", self.tables.clone());
         registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
         registry.register("tidemark_remote_writes", "Writes by system", self.writes.clone());
         registry.register(
@@ -119,6 +133,25 @@ impl Metrics {
     /// Counts a finished look at a system, and how long it took.
     pub fn looked(&self, system: &'static str, seconds: f64) {
         self.looks.get_or_create(&SystemLabel { system }).observe(seconds);
+    }
+
+    /// Says what the tables of a pipeline do.
+    pub fn set_tables(&self, pipeline: &str, tables: &TablesStatus) {
+        let set = |state: &'static str, count: i64| {
+            self.tables.get_or_create(&TablesLabel { pipeline: pipeline.to_owned(), state }).set(count);
+        };
+        set("Streaming", i64::from(tables.streaming));
+        for state in TroubleState::ALL.map(TroubleState::as_str) {
+            let of_state = tables.degraded.iter().filter(|table| table.state == state);
+            set(state, i64::try_from(of_state.count()).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        for state in TroubleState::ALL.map(TroubleState::as_str).into_iter().chain(["Streaming"]) {
+            self.tables.remove(&TablesLabel { pipeline: pipeline.to_owned(), state });
+        }
     }
 
     /// Says how many reconciles are under way.

@@ -5,16 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::future::join_all;
+use tidemark_crds::layout::TableLayout;
+use tidemark_crds::ledger::SinkState;
 
 use crate::desired::grafana::place;
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
-use crate::facts::{Failure, Observation, Observed};
+use crate::facts::{Failure, Observation, Observed, SeenCatalogue};
 use crate::former::Opener;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
+use crate::position::Positions;
 use crate::step::{Lane, Step};
 use crate::systems::{Access, Systems};
+use crate::table_status::is_read;
 use crate::{apply, finalize, observe, probe};
 
 /// Waves of one reconcile at most.
@@ -39,10 +43,14 @@ pub struct Memory {
 struct Remembered {
     /// Of the ledger: it names the consumer group, so that the first look sees the group's offsets.
     incarnation: Option<String>,
+    /// Up to where the catalogue of each target was seen to be that of its newest layout.
+    seen: BTreeMap<String, SeenCatalogue>,
     /// What ClickHouse said, by the hash of the question.
     answers: BTreeMap<String, Probe>,
     /// Fingerprint of the plan that the last reconcile ended with, and how many in a row did.
     plan: (String, u32),
+    /// How far the source's log was at earlier looks.
+    positions: Positions,
 }
 
 /// What a reconcile may do.
@@ -103,6 +111,10 @@ pub async fn reconcile(
             incarnation.as_deref(),
         ))
         .await;
+        outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
+        if let Observation::Known(postgres) = &mut outcome.observed.postgres {
+            postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
+        }
         let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
         if let Some(ledger) = ledger
             && ledger.incarnation != incarnation
@@ -126,6 +138,7 @@ pub async fn reconcile(
                 Box::pin(desire_with_answers(memory, subject, &systems, &outcome.observed)).await
             }
         };
+        memory.of(&pipeline, |known| known.seen.extend(outcome.desired.seen.clone()));
         let mut lanes = unreachable_lanes(&outcome.observed);
         lanes.extend(&closed);
         let steps = std::mem::take(&mut outcome.desired.steps);
@@ -283,15 +296,27 @@ impl Memory {
 impl Outcome {
     /// Whether something is under way that the next look may find done: worth looking again soon.
     pub fn is_pending(&self) -> bool {
-        !self.plan.is_empty() || self.snapshot_under_way() || self.rollout_under_way()
+        !self.plan.is_empty() || self.read_under_way() || self.rollout_under_way()
     }
 
-    fn snapshot_under_way(&self) -> bool {
-        self.observed.clickhouse.known().is_some_and(|facts| {
-            self.desired.tables.iter().any(|(_, target)| {
-                (facts.ledger.snapshots.get(target))
-                    .is_none_or(|record| record.state != tidemark_crds::ledger::SnapshotState::Done)
-            })
+    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend is not
+    /// looked at more often for it.
+    fn read_under_way(&self) -> bool {
+        let Some(facts) = self.observed.clickhouse.known() else {
+            return false;
+        };
+        let refused =
+            |name: &str| self.desired.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
+        let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
+        let asked_for =
+            |target: &str| facts.ledger.reads.get(target).map_or(0, |(_, request)| request.layout);
+        self.desired.tables.iter().filter(|(source, _)| !refused(&source.to_string())).any(|(_, target)| {
+            let history = facts.ledger.history(target);
+            let changed =
+                |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for(target);
+            (!history.is_empty() && !is_read(facts, target))
+                || history.iter().any(changed)
+                || facts.states.get(target).is_some_and(|states| states.values().any(waits))
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Pause before the first restart of a series.
 const FIRST: Duration = Duration::from_secs(5);
@@ -18,6 +18,14 @@ const QUIET: Duration = Duration::from_mins(10);
 struct Series {
     restarts: u32,
     last: Timestamp,
+}
+
+impl Series {
+    /// Pause before the next restart.
+    fn pause(&self) -> SignedDuration {
+        let pause = FIRST.saturating_mul(1 << self.restarts.min(16)).min(LONGEST);
+        SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)
+    }
 }
 
 /// Restarts of each pipeline's connector.
@@ -40,9 +48,15 @@ impl Restarts {
             all.insert(pipeline.to_owned(), Series { restarts: 0, last: now });
             return false;
         };
-        let pause = FIRST.saturating_mul(1 << series.restarts.min(16)).min(LONGEST);
-        now.duration_since(series.last)
-            >= jiff::SignedDuration::try_from(pause).unwrap_or(jiff::SignedDuration::MAX)
+        now.duration_since(series.last) >= series.pause()
+    }
+
+    /// Whether the last restart was so lately that it proves nothing: what fails again and again runs for a moment
+    /// each time. A task has to run for as long as the next pause.
+    pub fn is_unstable(&self, pipeline: &str, now: Timestamp) -> bool {
+        let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let restarted = all.get(pipeline).filter(|series| series.restarts > 0);
+        restarted.is_some_and(|series| now.duration_since(series.last) < series.pause())
     }
 
     /// Remembers that a restart was sent.
@@ -73,5 +87,18 @@ mod tests {
         restarts.restarted("a", at(15));
         assert!(!restarts.is_due("a", false, at(700)), "nothing failed");
         assert!(!restarts.is_due("a", true, at(701)), "a new series starts with its first pause");
+    }
+
+    #[test]
+    fn a_task_between_two_failures_is_unstable_until_it_has_run_for_a_while() {
+        let restarts = Restarts::default();
+        assert!(!restarts.is_due("a", true, at(0)));
+        assert!(!restarts.is_unstable("a", at(1)), "the failure itself is shown");
+        restarts.restarted("a", at(5));
+        assert!(restarts.is_unstable("a", at(6)) && restarts.is_unstable("a", at(14)));
+        assert!(!restarts.is_unstable("a", at(15)));
+        restarts.restarted("a", at(15));
+        assert!(restarts.is_unstable("a", at(34)), "the longer, the more often it failed");
+        assert!(!restarts.is_unstable("a", at(35)) && !restarts.is_unstable("b", at(16)));
     }
 }

@@ -11,11 +11,12 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::desired::selector_text;
 use crate::facts::{Failure, Observed};
+use crate::freshness::freshness;
 use crate::judge::judge;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::step::Lane;
-use crate::table_status::{freshness, tables};
+use crate::table_status::tables;
 
 /// Everything that the status is judged from.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Situation<'a> {
     pub kept: &'a [String],
     /// Whether panels were not asked yet.
     pub panels_open: bool,
+    /// Whether the connector failed so lately that running is no proof yet.
+    pub unstable: bool,
     /// Milliseconds since 1970.
     pub now_ms: i64,
 }
@@ -75,7 +78,7 @@ pub fn status(
         conditions: conditions::merge(&before.conditions, &judgements, situation.generation, now),
         epoch: ledger.and_then(|ledger| ledger.epoch).map(i32::from).or(before.epoch),
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
-        freshness: Some(freshness.map_or("Unknown", |freshness| freshness.bucket).to_owned()),
+        freshness: Some(freshness.as_ref().map_or("Unknown", |freshness| freshness.bucket).to_owned()),
         tables: Some(tables),
         handled_requests: match ledger {
             Some(ledger) => ledger.requests.clone(),
@@ -87,6 +90,18 @@ pub fn status(
         },
         selector: Some(selector_text(situation.name)),
     }
+}
+
+/// Shortens a text in its middle: what it is about stands at its beginning, and the cause at its end.
+pub fn cut(text: &str, limit: usize) -> String {
+    let length = text.chars().count();
+    if length <= limit {
+        return text.to_owned();
+    }
+    let head = limit / 2;
+    let tail = length - (limit - head - 3);
+    let (first, last) = (text.chars().take(head), text.chars().skip(tail));
+    first.chain(" … ".chars()).chain(last).collect()
 }
 
 /// Whether two statuses say the same, times apart.

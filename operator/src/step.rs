@@ -9,7 +9,7 @@ pub enum Lane {
     ClickHouse,
     /// Publication and slot.
     Postgres,
-    /// Topics, groups, signals.
+    /// Topics, groups.
     Kafka,
     /// The connector.
     Connect,
@@ -39,7 +39,7 @@ pub enum StepKind {
 pub enum Stage {
     /// The target database.
     Database,
-    /// Ledger, fences, progress and demands tables.
+    /// Ledger, fences, progress, states and reads.
     Bookkeeping,
     /// Incarnation, epoch, identities and intents in the ledger.
     Ledger,
@@ -61,8 +61,8 @@ pub enum Stage {
     Sink,
     /// The connector: configuration and state.
     Connector,
-    /// Signals, snapshot records and fences of snapshots.
-    Snapshot,
+    /// Requests that tables are read.
+    Read,
     /// Grafana's folder.
     Folder,
     /// Grafana's data source.
@@ -106,7 +106,7 @@ pub enum Stage {
 pub enum Fact {
     /// The target database exists.
     Database,
-    /// Ledger, fences, progress and demands exist.
+    /// Ledger, fences, progress, states and reads exist.
     Bookkeeping,
     /// The ledger has an incarnation and an epoch.
     Incarnation,

@@ -1,117 +1,250 @@
-//! Tables and what is wrong with them, and how old their data is. Pure.
+//! Tables and what is wrong with them: what the sinks say of each, how far its read is, what was refused. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::duration;
-use tidemark_crds::ledger::SnapshotState;
+use tidemark_crds::ledger::{SinkState, TableState};
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
 use crate::desired::pipeline::dead_letter_topic;
+use crate::facts::{ClickHouseFacts, ProgressFacts};
 use crate::problem::Problem;
-use crate::status::Situation;
+use crate::status::{Situation, cut};
 
 /// Entries of `status.tables.degraded` at most.
-const MOST_DEGRADED: usize = 20;
+pub const MOST_DEGRADED: usize = 20;
 
-/// Counts tables and names those that do not stream.
+/// Longest message of an entry, characters.
+const LONGEST_MESSAGE: usize = 512;
+
+/// What is the matter with a table, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleState {
+    /// The operator does not follow it.
+    Refused,
+    /// A sink applies nothing until a person mends the cause.
+    Stopped,
+    /// A sink's insert fails and is tried again.
+    Retrying,
+    /// A sink keeps its records back until their layout is known.
+    Held,
+    /// It streams, and something of it is missing.
+    Degraded,
+    /// It is being read at the source.
+    Reading,
+    /// Nothing was begun yet, or no sink speaks of it.
+    Pending,
+}
+
+impl TroubleState {
+    /// All, the worst first.
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::Stopped,
+        Self::Retrying,
+        Self::Held,
+        Self::Degraded,
+        Self::Reading,
+        Self::Pending,
+    ];
+
+    /// Text of `status.tables.degraded[].state`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "Refused",
+            Self::Stopped => "Stopped",
+            Self::Retrying => "Retrying",
+            Self::Held => "Held",
+            Self::Degraded => "Degraded",
+            Self::Reading => "Reading",
+            Self::Pending => "Pending",
+        }
+    }
+
+    /// Whether its changes are applied all the same.
+    fn streams(self) -> bool {
+        self == Self::Degraded
+    }
+}
+
+/// What is the matter with one table.
+struct Trouble {
+    state: TroubleState,
+    reason: Reason,
+    message: String,
+}
+
+fn trouble(state: TroubleState, reason: Reason, message: impl Into<String>) -> Trouble {
+    Trouble { state, reason, message: message.into() }
+}
+
+/// Counts tables and names those that are not as they should be, the worst first.
 pub fn tables(situation: &Situation<'_>) -> TablesStatus {
-    let mut degraded = Vec::new();
-    let known = situation.observed.clickhouse.known();
     let by_object: BTreeMap<&str, &Problem> = situation
         .problems
         .iter()
         .rev()
         .filter_map(|problem| Some((problem.object.as_deref()?, problem)))
         .collect();
+    let mut degraded = Vec::new();
     let mut streaming = 0;
     for (source, target) in situation.tables {
         let name = source.to_string();
-        let entry = |state: &str, reason: Reason, message: &str| DegradedTable {
-            name: name.clone(),
-            state: state.to_owned(),
-            reason: reason.as_str(),
-            message: message.to_owned(),
+        let found = match by_object.get(name.as_str()) {
+            Some(problem) => Some(trouble(TroubleState::Refused, problem.reason, &problem.message)),
+            None => of_table(situation, &name, target),
         };
-        if let Some(problem) = by_object.get(name.as_str()) {
-            degraded.push(entry("Refused", problem.reason, &problem.message));
-            continue;
-        }
-        let snapshot = known.and_then(|facts| facts.ledger.snapshots.get(target)).map(|record| record.state);
-        match snapshot {
-            None => degraded.push(entry("Pending", Reason::InProgress, "no snapshot was taken yet")),
-            Some(SnapshotState::Requested | SnapshotState::Applying) => {
-                degraded.push(entry("Snapshotting", Reason::Snapshotting, "its snapshot is under way"));
-            }
-            Some(SnapshotState::Done) => {
-                let lost =
-                    known.and_then(|facts| facts.progress.get(target)).is_some_and(|p| p.dead_letters > 0);
-                if lost {
-                    let message = format!(
-                        "{name}: records could not be applied and went to the topic {}: read their headers, mend the \
-                         cause, then set the annotation tidemark.dev/resnapshot to a new token",
-                        dead_letter_topic(situation.spec)
-                    );
-                    degraded.push(entry("Degraded", Reason::DeadLetters, &message));
-                }
-                streaming += 1;
-            }
-        }
+        streaming += i32::from(found.as_ref().is_none_or(|trouble| trouble.state.streams()));
+        degraded.extend(found.map(|trouble| (name, trouble)));
     }
     let views = situation.views.iter().map(String::as_str);
     let extra = situation.spec.views.extra.iter().map(|view| view.name.as_str());
     for name in views.chain(extra).collect::<BTreeSet<_>>() {
         if let Some(problem) = by_object.get(name) {
-            degraded.push(DegradedTable {
-                name: name.to_owned(),
-                state: "Degraded".into(),
-                reason: problem.reason.as_str(),
-                message: problem.message.clone(),
-            });
+            degraded
+                .push((name.to_owned(), trouble(TroubleState::Degraded, problem.reason, &problem.message)));
         }
     }
+    degraded.sort_by_key(|(_, trouble)| trouble.state);
     degraded.truncate(MOST_DEGRADED);
-    TablesStatus { total: i32::try_from(situation.tables.len()).unwrap_or(i32::MAX), streaming, degraded }
-}
-
-/// Milliseconds without a progress row after which the sinks are taken for silent.
-const SILENT_MS: i64 = 10_000;
-const BUCKETS: [(&str, i64); 4] = [("<1s", 1_000), ("<10s", 10_000), ("<1m", 60_000), (">1m", i64::MAX)];
-
-/// How old the oldest table's data is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Freshness {
-    /// `<1s`, `<10s`, `<1m` or `>1m`.
-    pub bucket: &'static str,
-    /// Whether the objective is met.
-    pub met: bool,
-}
-
-/// Judges the oldest table's age; `None` where nothing is known. `before` is the bucket that is shown now.
-pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Freshness> {
-    let progress = &situation.observed.clickhouse.known()?.progress;
-    let ages: Vec<i64> = situation
-        .tables
-        .iter()
-        .map(|(_, target)| {
-            let progress = progress.get(target)?;
-            // How late it was when it was written; once nothing is written any more, the time since counts.
-            let silent = situation.now_ms - progress.applied_at_ms > SILENT_MS;
-            let until = if silent { situation.now_ms } else { progress.applied_at_ms };
-            Some((until - progress.fresh_to_ms).max(0))
-        })
-        .collect::<Option<_>>()?;
-    let age = ages.into_iter().max()?;
-    let objective = duration::milliseconds(&situation.spec.freshness.rows).ok()?;
-    let met = u64::try_from(age).unwrap_or(0) <= objective;
-    // A value near a bound would flip the status at each look: the old bucket holds while it is nearly right.
-    let old = BUCKETS.iter().position(|(name, _)| Some(*name) == before);
-    if let Some(index) = old {
-        let above = age < BUCKETS[index].1.saturating_mul(2);
-        let below = index == 0 || age * 2 > BUCKETS[index - 1].1;
-        if above && below {
-            return Some(Freshness { bucket: BUCKETS[index].0, met });
-        }
+    let entry = |(name, trouble): (String, Trouble)| DegradedTable {
+        name,
+        state: trouble.state.as_str().to_owned(),
+        reason: trouble.reason.as_str(),
+        message: cut(&trouble.message, LONGEST_MESSAGE),
+    };
+    TablesStatus {
+        total: i32::try_from(situation.tables.len()).unwrap_or(i32::MAX),
+        streaming,
+        degraded: degraded.into_iter().map(entry).collect(),
     }
-    BUCKETS.iter().find(|(_, bound)| age < *bound).map(|(name, _)| Freshness { bucket: name, met })
+}
+
+fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Trouble> {
+    let Some(facts) = situation.observed.clickhouse.known() else {
+        return Some(trouble(TroubleState::Pending, Reason::NotObserved, "clickhouse gives no answer"));
+    };
+    let states = facts.states.get(target);
+    let loudest = states.into_iter().flatten().map(|(_, state)| state).max_by_key(|state| rank(state.state));
+    if let Some(found) = loudest.and_then(|state| said(name, state)).filter(|found| {
+        // Before there is a read, a sink that knows no layout yet has nothing to complain of.
+        found.state != TroubleState::Held || facts.ledger.reads.contains_key(target)
+    }) {
+        return Some(found);
+    }
+    if let Some(found) = unread(facts, name, target) {
+        return Some(found);
+    }
+    if loudest.is_none() {
+        let (reason, message) = if situation.spec.sink.replicas == 0 {
+            (Reason::NotConfigured, "spec.sink.replicas is 0: nothing is applied")
+        } else {
+            (Reason::NotObserved, "no sink has said lately that it applies changes: look at the sink's pods")
+        };
+        return Some(trouble(TroubleState::Pending, reason, format!("{name}: {message}")));
+    }
+    (open_letters(facts, target) > 0).then(|| {
+        let message = format!(
+            "{name}: records could not be applied and went to the topic {topic}: `tidemark-sink dead-letters list` says \
+             why; mend the cause, then replay or skip them, or have the table read again by a new token in the annotation \
+             tidemark.dev/resnapshot",
+            topic = dead_letter_topic(situation.spec)
+        );
+        trouble(TroubleState::Degraded, Reason::DeadLetters, message)
+    })
+}
+
+/// How much a sink's word counts against those of the others.
+fn rank(state: TableState) -> u8 {
+    match state {
+        TableState::Streaming => 0,
+        TableState::Held => 1,
+        TableState::Retrying => 2,
+        TableState::Stopped => 3,
+    }
+}
+
+/// What a sink says of a table, where it is not well.
+fn said(name: &str, sink: &SinkState) -> Option<Trouble> {
+    let (state, reason, otherwise) = match sink.state {
+        TableState::Streaming => return None,
+        TableState::Held => (
+            TroubleState::Held,
+            Reason::TableHeld,
+            "records wait until the operator has seen the source's catalogue behind them",
+        ),
+        TableState::Retrying => (
+            TroubleState::Retrying,
+            Reason::InsertFailing,
+            "clickhouse refuses its rows, which are tried again",
+        ),
+        TableState::Stopped => (
+            TroubleState::Stopped,
+            if sink.reason.to_lowercase().contains("letter") {
+                Reason::TooManyDeadLetters
+            } else {
+                Reason::TableStopped
+            },
+            "nothing is applied until the cause is mended: look at the sink's log",
+        ),
+    };
+    let message = if sink.message.is_empty() { otherwise } else { &sink.message };
+    let class = if sink.error_class.is_empty() { String::new() } else { format!(" ({})", sink.error_class) };
+    let text = if message.contains(name) {
+        format!("{message}{class}")
+    } else {
+        format!("{name}: {message}{class}")
+    };
+    Some(trouble(state, reason, text))
+}
+
+/// Whether the read that was asked for last is done, in this epoch.
+pub fn is_read(facts: &ClickHouseFacts, target: &str) -> bool {
+    let ledger = &facts.ledger;
+    let (Some((id, request)), Some(read)) = (ledger.reads.get(target), facts.reads.get(target)) else {
+        return false;
+    };
+    let of_now = ledger.epoch == Some(request.epoch) && read.request == *id && read.epoch == request.epoch;
+    of_now && read.state == "read"
+}
+
+fn unread(facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> {
+    if is_read(facts, target) {
+        return None;
+    }
+    let Some((id, request)) =
+        facts.ledger.reads.get(target).filter(|(_, request)| facts.ledger.epoch == Some(request.epoch))
+    else {
+        let message = format!("{name}: it is read once the connector streams its changes for certain");
+        return Some(trouble(TroubleState::Pending, Reason::InProgress, message));
+    };
+    let read = facts.reads.get(target).filter(|read| read.request == *id);
+    Some(match read {
+        Some(read) if read.state == "failed" || !read.error.is_empty() => {
+            let message = format!("{name}: its read fails and is tried again: {}", read.error);
+            trouble(TroubleState::Reading, Reason::ReadFailed, message)
+        }
+        Some(_) => trouble(
+            TroubleState::Reading,
+            Reason::Reading,
+            format!("{name}: it is being read at the source: {}", request.reason),
+        ),
+        None => {
+            let message = format!("{name}: a sink is going to read it at the source: {}", request.reason);
+            trouble(TroubleState::Reading, Reason::Reading, message)
+        }
+    })
+}
+
+/// Dead letters of a target that nothing has made up for: of this epoch, and behind the barrier of its last read.
+pub fn open_letters(facts: &ClickHouseFacts, target: &str) -> u64 {
+    let Some(ProgressFacts { partitions }) = facts.progress.get(target) else {
+        return 0;
+    };
+    let read = facts.reads.get(target).filter(|read| read.state == "read");
+    let barrier = read.map_or((0, 0), |read| (read.epoch, read.barrier));
+    let epoch = facts.ledger.epoch.unwrap_or(0);
+    let open =
+        partitions.values().filter(|partition| partition.dead_at.0 >= epoch && partition.dead_at > barrier);
+    open.map(|partition| partition.dead_letters).sum()
 }

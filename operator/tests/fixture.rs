@@ -82,6 +82,7 @@ impl Fixture {
             ..ConnectorFacts::default()
         };
         Observed {
+            seen: BTreeMap::new(),
             grafana: Observation::NotAsked,
             former_grafana: Observation::NotAsked,
             reader: Observation::NotAsked,

@@ -2,13 +2,20 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidemark_crds::conditions::{ConditionType, Reason};
+use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
-use tidemark_operator::facts::{Failure, FailureClass, Observation, Observed, ProgressFacts};
+use tidemark_operator::facts::{
+    ClickHouseFacts, Failure, FailureClass, Observation, Observed, PartitionProgress, ProgressFacts,
+    ReadFacts,
+};
 use tidemark_operator::plan::Plan;
+use tidemark_operator::position::ReadTo;
 use tidemark_operator::problem::Problem;
 use tidemark_operator::status::{Situation, same, status};
 
 use crate::fixture::{Fixture, fixture, unreachable};
+
+const NOW: i64 = 1_800_000_000_000;
 
 struct Case {
     observed: Observed,
@@ -16,10 +23,18 @@ struct Case {
     missing: Vec<String>,
     invalid: Option<&'static str>,
     no_progress: bool,
+    unstable: bool,
 }
 
 fn case(fixture: &Fixture) -> Case {
-    Case { observed: fixture.running(), problems: vec![], missing: vec![], invalid: None, no_progress: false }
+    Case {
+        observed: fixture.running(),
+        problems: vec![],
+        missing: vec![],
+        invalid: None,
+        no_progress: false,
+        unstable: false,
+    }
 }
 
 fn judged_after(
@@ -32,6 +47,7 @@ fn judged_after(
     let situation = Situation {
         kept: &[],
         panels_open: false,
+        unstable: case.unstable,
         name: &fixture.name,
         generation: 7,
         spec: &fixture.spec,
@@ -45,7 +61,7 @@ fn judged_after(
         deleting: false,
         tables: &tables,
         views: &[],
-        now_ms: 1_800_000_000_000,
+        now_ms: NOW,
     };
     status(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))
 }
@@ -135,17 +151,221 @@ fn a_status_that_says_the_same_later_is_the_same_and_keeps_its_times() {
     assert_eq!(first.conditions, later.conditions, "nothing flipped, so no time moved");
 }
 
+fn progress(ages: &[i64]) -> ProgressFacts {
+    let partition = |age: &i64| PartitionProgress {
+        fresh_to_ms: NOW - age,
+        applied_at_ms: NOW,
+        ..PartitionProgress::default()
+    };
+    ProgressFacts { partitions: (0..).zip(ages.iter().map(partition)).collect() }
+}
+
+fn sink(state: TableState, reason: &str, message: &str) -> SinkState {
+    SinkState { state, reason: reason.into(), message: message.into(), ..SinkState::default() }
+}
+
+fn known<T>(observation: &mut Observation<T>) -> &mut T {
+    match observation {
+        Observation::Known(facts) => facts,
+        _ => panic!("the fixture knows everything"),
+    }
+}
+
+/// A pipeline whose only table was read and streams.
+fn streaming(fixture: &Fixture) -> Case {
+    let mut case = case(fixture);
+    let facts = known(&mut case.observed.clickhouse);
+    facts.ledger.epoch = Some(2);
+    let request = ReadRequest {
+        epoch: 2,
+        layout: 1,
+        reason: "first load".into(),
+        token: None,
+        state_table: None,
+        topic_id: None,
+    };
+    facts.ledger.reads.insert("orders".into(), (7, request));
+    let read = ReadFacts { request: 7, epoch: 2, state: "read".into(), barrier: 500, ..ReadFacts::default() };
+    facts.reads.insert("orders".into(), read);
+    let two = [("a".to_owned(), SinkState::default()), ("b".to_owned(), SinkState::default())];
+    facts.states.insert("orders".into(), two.into());
+    facts.progress.insert("orders".into(), progress(&[900, 400]));
+    let topics = [("shop.public.orders".to_owned(), 2)];
+    known(&mut case.observed.kafka).topics.extend(topics);
+    case
+}
+
+/// Changes the facts of ClickHouse.
+type Change = fn(&mut ClickHouseFacts);
+
+fn say(facts: &mut ClickHouseFacts, replica: &str, state: SinkState) {
+    facts.states.entry("orders".into()).or_default().insert(replica.into(), state);
+}
+
+fn letters(facts: &mut ClickHouseFacts, count: u64, at: (u16, u64)) {
+    let partitions = &mut facts.progress.get_mut("orders").unwrap().partitions;
+    let partition = partitions.get_mut(&1).unwrap();
+    (partition.dead_letters, partition.dead_at) = (count, at);
+}
+
+#[test]
+fn what_a_table_does_is_what_its_status_says() {
+    // What happened; the entry's state and reason; whether it counts as streaming; TablesInSync.
+    let situations: &[(&str, Change, &str, i32, &str)] = &[
+        ("read, and every sink streams", |_| {}, "", 1, "True AsDesired"),
+        (
+            "no read was asked for",
+            |facts| facts.ledger.reads.clear(),
+            "Pending InProgress",
+            0,
+            "False InProgress",
+        ),
+        (
+            "the request is of an epoch before",
+            |facts| facts.ledger.epoch = Some(3),
+            "Pending InProgress",
+            0,
+            "False InProgress",
+        ),
+        ("no sink took the request yet", |facts| facts.reads.clear(), "Reading Reading", 0, "False Reading"),
+        (
+            "it is being read",
+            |facts| facts.reads.get_mut("orders").unwrap().state = "reading".into(),
+            "Reading Reading",
+            0,
+            "False Reading",
+        ),
+        (
+            "an earlier request was answered",
+            |facts| facts.reads.get_mut("orders").unwrap().request = 6,
+            "Reading Reading",
+            0,
+            "False Reading",
+        ),
+        (
+            "the read fails",
+            |facts| {
+                let read = facts.reads.get_mut("orders").unwrap();
+                (read.state, read.error) = ("failed".into(), "permission denied for orders".into());
+            },
+            "Reading ReadFailed",
+            0,
+            "False ReadFailed",
+        ),
+        (
+            "one of two replicas holds it",
+            |facts| {
+                say(
+                    facts,
+                    "b",
+                    sink(TableState::Held, "layout", "public.orders: a value is wider than its column"),
+                )
+            },
+            "Held TableHeld",
+            0,
+            "False TableHeld",
+        ),
+        (
+            "one retries while the other holds",
+            |facts| {
+                say(facts, "a", sink(TableState::Held, "layout", ""));
+                say(facts, "b", sink(TableState::Retrying, "insert", "code 252: too many parts"));
+            },
+            "Retrying InsertFailing",
+            0,
+            "False InsertFailing",
+        ),
+        (
+            "a stopped one is the worst",
+            |facts| {
+                say(facts, "a", sink(TableState::Stopped, "view", "code 395: thrown by a view"));
+                say(facts, "b", sink(TableState::Retrying, "insert", ""));
+            },
+            "Stopped TableStopped",
+            0,
+            "False TableStopped",
+        ),
+        (
+            "too many dead letters",
+            |facts| say(facts, "a", sink(TableState::Stopped, "dead-letters", "")),
+            "Stopped TooManyDeadLetters",
+            0,
+            "False TooManyDeadLetters",
+        ),
+        (
+            "it cannot be written while it is read",
+            |facts| {
+                facts.reads.get_mut("orders").unwrap().state = "reading".into();
+                say(facts, "a", sink(TableState::Stopped, "disk", "code 243"));
+            },
+            "Stopped TableStopped",
+            0,
+            "False TableStopped",
+        ),
+        (
+            "a sink that knows no layout before the first read",
+            |facts| {
+                facts.ledger.reads.clear();
+                say(facts, "a", sink(TableState::Held, "layout", "no layout yet"));
+            },
+            "Pending InProgress",
+            0,
+            "False InProgress",
+        ),
+        ("no replica lives", |facts| facts.states.clear(), "Pending NotObserved", 0, "Unknown NotObserved"),
+        (
+            "letters since its read",
+            |facts| letters(facts, 3, (2, 501)),
+            "Degraded DeadLetters",
+            1,
+            "False DeadLetters",
+        ),
+        (
+            "all letters were replayed or skipped",
+            |facts| letters(facts, 0, (2, 501)),
+            "",
+            1,
+            "True AsDesired",
+        ),
+        ("letters from before its read", |facts| letters(facts, 3, (2, 500)), "", 1, "True AsDesired"),
+        ("letters of an epoch before", |facts| letters(facts, 3, (1, 900)), "", 1, "True AsDesired"),
+    ];
+    let fixture = fixture();
+    for (what, change, entry, streams, in_sync) in situations {
+        let mut case = streaming(&fixture);
+        change(known(&mut case.observed.clickhouse));
+        let status = judged(&fixture, &case);
+        let tables = status.tables.as_ref().unwrap();
+        let shown: Vec<String> =
+            tables.degraded.iter().map(|table| format!("{} {}", table.state, table.reason)).collect();
+        assert_eq!(shown.join(", "), *entry, "{what}");
+        assert_eq!(tables.streaming, *streams, "{what}");
+        let (is, reason, message) = condition(&status, ConditionType::TablesInSync);
+        assert_eq!(format!("{is} {reason}"), *in_sync, "{what}");
+        assert!(entry.is_empty() || message.starts_with("public.orders: "), "{what}: {message}");
+        assert_eq!(condition(&status, ConditionType::Ready).0, is, "{what}");
+    }
+}
+
+#[test]
+fn what_a_sink_says_is_shown_with_the_servers_class_and_its_end() {
+    let fixture = fixture();
+    let mut case = streaming(&fixture);
+    let long = format!("a constraint {} refused it", "of many words ".repeat(100));
+    let said = SinkState { error_class: "Permanent".into(), ..sink(TableState::Stopped, "insert", &long) };
+    say(known(&mut case.observed.clickhouse), "a", said);
+    let status = judged(&fixture, &case);
+    let message = &status.tables.unwrap().degraded[0].message;
+    assert!(message.starts_with("public.orders: a constraint"), "{message}");
+    assert!(message.ends_with("refused it (Permanent)") && message.chars().count() <= 512, "{message}");
+}
+
 #[test]
 fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
     let fixture = fixture();
     let aged = |age: i64, before: Option<&str>| {
-        let mut case = case(&fixture);
-        if let Observation::Known(facts) = &mut case.observed.clickhouse {
-            let applied_at_ms = 1_800_000_000_000;
-            let progress =
-                ProgressFacts { fresh_to_ms: applied_at_ms - age, applied_at_ms, ..ProgressFacts::default() };
-            facts.progress.insert("orders".into(), progress);
-        }
+        let mut case = streaming(&fixture);
+        known(&mut case.observed.clickhouse).progress.insert("orders".into(), progress(&[age, 0]));
         let before = AnalyticsPipelineStatus { freshness: before.map(str::to_owned), ..Default::default() };
         judged_after(&fixture, &case, &before, 0)
     };
@@ -158,4 +378,139 @@ fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
     assert_eq!(bucket(400, Some("<10s")), "<1s");
     assert_eq!(condition(&aged(8_000, None), ConditionType::Fresh).1, "Stale");
     assert_eq!(condition(&judged(&fixture, &case(&fixture)), ConditionType::Fresh).0, "Unknown");
+}
+
+#[test]
+fn each_cause_of_old_data_has_its_own_reason() {
+    let read_to = |at_ms: Option<i64>, lag_ms| Some(ReadTo { at_ms, first_ms: NOW - 700_000, lag_ms });
+    let late = read_to(Some(NOW - 70_000), 70_000);
+    let looking = read_to(Some(NOW - 20_000), 20_000);
+    // What happened; Fresh; the printer column.
+    let situations: &[(&str, Box<dyn Fn(&mut Observed)>, &str, &str)] = &[
+        ("an idle source whose heartbeats are applied", Box::new(|_| {}), "True AsDesired", "<1s"),
+        (
+            "a stuck partition",
+            Box::new(|all| {
+                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 90_000]));
+            }),
+            "False Stale",
+            ">1m",
+        ),
+        (
+            "a partition that nobody has reported",
+            Box::new(|all| {
+                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100]));
+            }),
+            "False NotObserved",
+            "Unknown",
+        ),
+        (
+            "a row of a partition that the topic no longer has",
+            Box::new(|all| {
+                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 100, 900_000]));
+            }),
+            "True AsDesired",
+            "<1s",
+        ),
+        (
+            "a held table",
+            Box::new(|all| {
+                let facts = known(&mut all.clickhouse);
+                facts.progress.insert("orders".into(), progress(&[90_000, 100]));
+                say(facts, "a", sink(TableState::Held, "layout", ""));
+            }),
+            "False TableHeld",
+            ">1m",
+        ),
+        (
+            "a stopped table",
+            Box::new(|all| {
+                let facts = known(&mut all.clickhouse);
+                facts.progress.insert("orders".into(), progress(&[90_000, 100]));
+                say(facts, "a", sink(TableState::Stopped, "insert", ""));
+            }),
+            "False TableStopped",
+            ">1m",
+        ),
+        (
+            "a connector that reads late, whatever its heartbeats say",
+            Box::new(move |all| known(&mut all.postgres).read_to = late),
+            "False ConnectorBehind",
+            ">1m",
+        ),
+        (
+            "a look is no lag",
+            Box::new(move |all| known(&mut all.postgres).read_to = looking),
+            "True AsDesired",
+            "<1s",
+        ),
+        (
+            "a connector that failed",
+            Box::new(|all| {
+                known(&mut all.connect).connector.as_mut().unwrap().tasks[0].state = "FAILED".into();
+            }),
+            "False ConnectorFailed",
+            "<1s",
+        ),
+        (
+            "clickhouse is away",
+            Box::new(|all| all.clickhouse = unreachable()),
+            "Unknown NotObserved",
+            "Unknown",
+        ),
+    ];
+    let fixture = fixture();
+    for (what, change, fresh, bucket) in situations {
+        let mut case = streaming(&fixture);
+        change(&mut case.observed);
+        let status = judged(&fixture, &case);
+        let (is, reason, _) = condition(&status, ConditionType::Fresh);
+        assert_eq!(format!("{is} {reason}"), *fresh, "{what}");
+        assert_eq!(status.freshness.as_deref(), Some(*bucket), "{what}");
+    }
+}
+
+#[test]
+fn what_keeps_the_connector_from_running_is_named() {
+    let failing = |error: &str| {
+        let error = error.to_owned();
+        move |all: &mut Observed| {
+            let task = &mut known(&mut all.connect).connector.as_mut().unwrap().tasks[0];
+            (task.state, task.error) = ("FAILED".into(), Some(error.clone()));
+        }
+    };
+    let starting = |blocking: Option<&str>| {
+        let blocking = blocking.map(str::to_owned);
+        move |all: &mut Observed| {
+            known(&mut all.connect).connector.as_mut().unwrap().tasks.clear();
+            known(&mut all.postgres).blocking.clone_from(&blocking);
+        }
+    };
+    let fixture = fixture();
+    let judge = |change: &dyn Fn(&mut Observed), unstable| {
+        let mut case = Case { unstable, ..streaming(&fixture) };
+        change(&mut case.observed);
+        let status = judged(&fixture, &case);
+        let (is, reason, message) = condition(&status, ConditionType::ConnectorRunning);
+        (format!("{is} {reason}"), message, condition(&status, ConditionType::Ready).0)
+    };
+    let large = "Unrecoverable exception: The message is 70000000 bytes when serialized which is larger than 67108864, \
+                 which is the value of the max.request.size configuration.";
+    let (is, message, _) = judge(&failing(large), false);
+    assert_eq!(is, "False RecordTooLarge");
+    assert!(
+        message.contains("spec.kafka.maxMessageBytes (64Mi)") && message.contains("70000000"),
+        "{message}"
+    );
+    let long = format!("Failed {}: the slot is gone", "again and ".repeat(200));
+    let (is, message, _) = judge(&failing(&long), false);
+    assert_eq!(is, "False ConnectorFailed");
+    assert!(message.ends_with("the slot is gone"), "{message}");
+    let (is, message, _) = judge(&starting(Some("transaction 77 of pid 12 (bob, since 09:00)")), false);
+    assert_eq!(is, "False InProgress");
+    assert!(message.contains("waits for transaction 77 of pid 12"), "{message}");
+    assert_eq!(judge(&starting(None), false).1, "the connector is starting");
+    let (is, _, ready) = judge(&|_| {}, true);
+    assert_eq!((is.as_str(), ready.as_str()), ("False ConnectorUnstable", "False"), "between two failures");
+    assert_eq!(judge(&|_| {}, false).0, "True AsDesired");
 }

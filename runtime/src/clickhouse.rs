@@ -170,8 +170,19 @@ impl ClickHouse {
 
     /// Runs a SELECT and returns its answer in the named format, as bytes.
     pub async fn query_bytes(&self, sql: &str, format: &str) -> Result<Bytes, Error> {
-        let settings = [("default_format", format)];
-        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &settings).await.map(|(body, _)| body)
+        self.query_bytes_with_settings(sql, format, &[]).await
+    }
+
+    /// As [`query_bytes`](Self::query_bytes), under the given settings.
+    pub async fn query_bytes_with_settings(
+        &self,
+        sql: &str,
+        format: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Bytes, Error> {
+        let mut all = vec![("default_format", format)];
+        all.extend_from_slice(settings);
+        self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &all).await.map(|(body, _)| body)
     }
 
     /// Inserts one block in Native format, wrapped in ClickHouse's compressed frames.

@@ -1,5 +1,5 @@
-//! What both Tidemark programs do at run time: the ClickHouse and Kafka clients, credentials that are
-//! re-read, and the shell of a process (logs, probes, metrics, signals).
+//! What both Tidemark programs do at run time: the ClickHouse, Kafka and PostgreSQL clients, credentials that
+//! are re-read, and the shell of a process (logs, probes, metrics, signals).
 //!
 //! I/O lives here; decisions live in the programs.
 
@@ -7,4 +7,6 @@ pub mod clickhouse;
 pub mod clickhouse_error;
 pub mod credentials;
 pub mod kafka;
+pub mod postgres;
+mod postgres_tls;
 pub mod shell;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -99,10 +100,14 @@ impl Shutdown {
     }
 }
 
+/// How long the main loop of a process may be silent.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
 /// What must be so before the process counts as ready; clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Readiness {
     gates: Arc<Mutex<BTreeMap<String, Result<(), String>>>>,
+    beat: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Readiness {
@@ -114,6 +119,18 @@ impl Readiness {
     /// Opens a gate.
     pub fn open(&self, gate: &str) {
         self.set(gate, Ok(()));
+    }
+
+    /// Says that the process's main loop goes round. Once it was said it has to be said again and again: a process
+    /// that is silent for longer than [`SILENCE`] counts as dead.
+    pub fn beat(&self) {
+        *self.beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// For how long the main loop has been silent, if it is too long.
+    pub fn silence(&self) -> Option<Duration> {
+        let beat = *self.beat.lock().unwrap_or_else(PoisonError::into_inner);
+        beat.map(|beat| beat.elapsed()).filter(|silence| *silence > SILENCE)
     }
 
     /// Returns what is still waited for, a line a closed gate; `None` when ready.
@@ -155,7 +172,7 @@ impl ProbeServer {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let app = Router::new()
-            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/healthz", get(alive))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .with_state(Probes { registry, readiness });
@@ -178,6 +195,16 @@ impl ProbeServer {
     /// Waits until the server has ended, which it does after `shutdown`.
     pub async fn join(self) {
         let _ = self.task.await;
+    }
+}
+
+async fn alive(State(probes): State<Probes>) -> (StatusCode, String) {
+    match probes.readiness.silence() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(silence) => {
+            let text = format!("the main loop has been silent for {} s\n", silence.as_secs());
+            (StatusCode::SERVICE_UNAVAILABLE, text)
+        }
     }
 }
 

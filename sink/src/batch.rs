@@ -1,10 +1,9 @@
-//! A table's batch under construction, and when to send it. Pure.
+//! A table's batch under construction. Pure.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
+use tidemark_crds::history::Position;
 use tidemark_crds::layout::{COMMITTED_AT_COLUMN, DELETED_COLUMN, VERSION_COLUMN};
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
@@ -14,21 +13,67 @@ use crate::native::{BlockColumn, Column, Corrupt, UnsupportedType, encode_block}
 use crate::offsets::OffsetRange;
 use crate::plan::TablePlan;
 
-/// A row that waits for values which are only in its table.
-#[derive(Debug, Clone)]
+/// Where a record is; rows that were read at the source come from none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Partition of the table's topic.
+    pub partition: i32,
+    /// Offset there.
+    pub offset: i64,
+}
+
+/// A row that lacks values which are only in its table, or only at the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferred {
     /// Key of the row, in RowBinary.
     pub key: Vec<u8>,
     /// Columns whose value is missing.
-    pub unavailable: Vec<usize>,
+    pub lacking: Vec<usize>,
+    /// Whether one of them is never in an event.
+    pub unstreamed: bool,
+    /// Key that the row had before, where the change moved it.
+    pub old_key: Option<Vec<u8>>,
     /// All values in RowBinary, in column order, defaults where they are missing.
     pub values: Vec<Vec<u8>>,
     /// Version of the row.
     pub version: Version,
     /// Commit time at the source, milliseconds since 1970-01-01.
     pub committed_at: i64,
-    /// Place of its record in [`Batch::deferred_records`].
-    pub record: usize,
+    /// Where its record is.
+    pub place: Place,
+}
+
+impl Place {
+    /// That of a row which was read at the source behind a barrier.
+    pub fn source(barrier: u64) -> Self {
+        Self { partition: -1, offset: i64::try_from(barrier).unwrap_or(i64::MAX) }
+    }
+}
+
+impl Deferred {
+    fn bytes(&self) -> usize {
+        let values: usize = self.values.iter().map(|value| 24 + value.capacity()).sum();
+        128 + self.key.len() + 8 * self.lacking.len() + values
+    }
+}
+
+/// Why a table has to be read again, and up to where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// For people.
+    pub why: String,
+    /// A read with a later barrier ends it.
+    pub at: Position,
+}
+
+impl Doubt {
+    /// Adds another one: the first reason stays, the later position counts.
+    pub fn join(into: &mut Option<Self>, other: Self) {
+        match into {
+            Some(doubt) => doubt.at = doubt.at.max(other.at),
+            None => *into = Some(other),
+        }
+    }
 }
 
 /// Rows of one table that are inserted together, and everything that must be done before their offsets
@@ -41,46 +86,81 @@ pub struct Batch {
     version: Column,
     deleted: Column,
     committed_at: Column,
-    versions: Vec<Version>,
-    index: Option<HashMap<Vec<u8>, usize>>,
-    indexed: usize,
+    rows: usize,
+    /// Where records of rows are: a row and the place of its record, wherever it does not follow from the one before.
+    places: Vec<(usize, Place)>,
     deferred: Vec<Deferred>,
+    deferred_bytes: usize,
     fence: Option<Version>,
     /// Records that could not be applied.
     pub dead: Vec<DeadLetter>,
-    /// Records of the deferred rows, for the dead letters.
-    pub deferred_records: Vec<DeadLetter>,
-    /// Offsets that the batch covers, by partition.
-    pub offsets: BTreeMap<i32, OffsetRange>,
+    dead_bytes: usize,
+    /// What was passed over.
+    pub doubt: Option<Doubt>,
+    /// Values that are not as they came, by column.
+    changed: Vec<u64>,
+    offsets: Vec<(i32, OffsetRange)>,
+    last: usize,
+    /// Epoch of its last record.
+    pub epoch: u16,
+    /// Rows up to this position are not taken for the values that an event lacks.
+    pub floor: Position,
 }
 
 /// A state of a batch to go back to.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
     rows: usize,
-    deferred: usize,
+    places: usize,
 }
 
 impl Batch {
     /// Builds an empty batch for a layout.
     pub fn new(plan: Arc<TablePlan>) -> Result<Self, UnsupportedType> {
-        let columns: Result<_, _> =
+        let columns: Result<Vec<_>, _> =
             plan.layout.columns.iter().map(|column| Column::new(&column.r#type)).collect();
+        let columns = columns?;
         Ok(Self {
-            columns: columns?,
+            changed: vec![0; columns.len()],
+            columns,
             version: Column::new(&ChType::UInt128)?,
             deleted: Column::new(&ChType::UInt8)?,
             committed_at: Column::new(&ChType::DateTime64 { precision: 3 })?,
-            versions: Vec::new(),
-            index: None,
-            indexed: 0,
+            rows: 0,
+            places: Vec::new(),
             deferred: Vec::new(),
+            deferred_bytes: 0,
             fence: None,
             dead: Vec::new(),
-            deferred_records: Vec::new(),
-            offsets: BTreeMap::new(),
+            dead_bytes: 0,
+            doubt: None,
+            offsets: Vec::new(),
+            last: 0,
+            epoch: 0,
+            floor: (0, 0),
             plan,
         })
+    }
+
+    /// Drops everything and keeps the room that it took.
+    pub fn clear(&mut self) {
+        self.columns.iter_mut().for_each(Column::clear);
+        for column in [&mut self.version, &mut self.deleted, &mut self.committed_at] {
+            column.clear();
+        }
+        self.rows = 0;
+        self.places.clear();
+        self.deferred.clear();
+        self.deferred_bytes = 0;
+        self.fence = None;
+        self.dead.clear();
+        self.dead_bytes = 0;
+        self.doubt = None;
+        self.changed.fill(0);
+        self.offsets.clear();
+        self.last = 0;
+        self.epoch = 0;
+        self.floor = (0, 0);
     }
 
     /// Returns the layout that the batch was built for.
@@ -90,19 +170,18 @@ impl Batch {
 
     /// Number of complete rows.
     pub fn rows(&self) -> usize {
-        self.versions.len()
+        self.rows
     }
 
-    /// Bytes that the rows take in memory, without spare capacity.
+    /// Bytes of the rows and records in it.
     pub fn bytes(&self) -> usize {
         let values: usize = self.columns.iter().map(Column::bytes).sum();
-        let deferred: usize = self.deferred_records.iter().chain(&self.dead).map(DeadLetter::bytes).sum();
-        values + deferred + self.rows() * 41
+        values + self.deferred_bytes + self.dead_bytes + self.rows * 25
     }
 
     /// Whether nothing at all was read into it.
     pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.offsets.is_empty() && self.rows == 0
     }
 
     /// Greatest version of a truncate in the batch.
@@ -115,79 +194,106 @@ impl Batch {
         self.fence = self.fence.max(Some(version));
     }
 
+    /// Counts a value that is not as it came.
+    pub fn count_changed(&mut self, column: usize) {
+        self.changed[column] += 1;
+    }
+
+    /// Values that are not as they came, by place of their column.
+    pub fn changed(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.changed.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+
+    /// Keeps a record for the dead letters.
+    pub fn bury(&mut self, letter: DeadLetter) {
+        self.dead_bytes += letter.bytes();
+        self.dead.push(letter);
+    }
+
+    /// What the batch covers of a partition.
+    #[inline]
+    pub fn range(&mut self, partition: i32) -> &mut OffsetRange {
+        if self.offsets.get(self.last).is_none_or(|(last, _)| *last != partition) {
+            self.last = self.offsets.iter().position(|(known, _)| *known == partition).unwrap_or_else(|| {
+                self.offsets.push((partition, OffsetRange::default()));
+                self.offsets.len() - 1
+            });
+        }
+        &mut self.offsets[self.last].1
+    }
+
+    /// Offsets that the batch covers, by partition.
+    pub fn offsets(&self) -> &[(i32, OffsetRange)] {
+        &self.offsets
+    }
+
     /// Remembers the present state.
     pub fn mark(&self) -> Mark {
-        Mark { rows: self.rows(), deferred: self.deferred.len() }
+        Mark { rows: self.rows, places: self.places.len() }
     }
 
     /// Goes back to a state, also out of the middle of a row.
     pub fn roll_back(&mut self, mark: Mark) {
-        self.versions.truncate(mark.rows);
-        self.deferred.truncate(mark.deferred);
+        self.rows = mark.rows;
+        self.places.truncate(mark.places);
         for column in [&mut self.version, &mut self.deleted, &mut self.committed_at] {
             column.truncate(mark.rows);
         }
         self.roll_back_row();
-        if self.indexed > mark.rows {
-            self.index = None;
-            self.indexed = 0;
-        }
     }
 
     /// Drops the values of a row that was not ended.
     pub fn roll_back_row(&mut self) {
-        let rows = self.rows();
+        let rows = self.rows;
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
     }
 
     /// Ends a row whose columns all have a value.
-    pub fn end_row(&mut self, version: Version, deleted: bool, committed_at: i64) {
-        debug_assert!(self.columns.iter().all(|column| column.len() == self.rows() + 1), "the row is whole");
+    #[inline]
+    pub fn end_row(&mut self, version: Version, deleted: bool, committed_at: i64, place: Place) {
+        debug_assert!(self.columns.iter().all(|column| column.len() == self.rows + 1), "the row is whole");
         self.version.push_fixed(&version.0.to_le_bytes());
         self.deleted.push_fixed(&[u8::from(deleted)]);
         self.committed_at.push_fixed(&committed_at.to_le_bytes());
-        self.versions.push(version);
+        if self.place_after(self.rows) != Some(place) {
+            self.places.push((self.rows, place));
+        }
+        self.rows += 1;
     }
 
     /// Takes the row that was not ended out of the columns and keeps it until its values are known.
     pub fn defer_row(&mut self, mut deferred: Deferred) {
-        let row = self.rows();
+        let row = self.rows;
         let value = |column: &Column| {
             let mut value = Vec::new();
             column.row_binary(row, &mut value);
             value
         };
         deferred.values = self.columns.iter().map(value).collect();
-        self.roll_back_row();
+        self.columns.iter_mut().for_each(|column| column.truncate(row));
+        self.deferred_bytes += deferred.bytes();
         self.deferred.push(deferred);
     }
 
-    /// Number of rows that wait for values.
-    pub fn deferred(&self) -> usize {
-        self.deferred.len()
-    }
-
-    /// Attaches the record of a row that was just deferred.
-    pub fn keep_deferred_record(&mut self, record: DeadLetter) {
-        let place = self.deferred_records.len();
-        self.deferred_records.push(record);
-        if let Some(deferred) = self.deferred.last_mut() {
-            deferred.record = place;
-        }
+    /// Rows that wait for values, in the order in which they came.
+    pub fn deferred(&self) -> &[Deferred] {
+        &self.deferred
     }
 
     /// Takes the rows that wait for values.
     pub fn take_deferred(&mut self) -> Vec<Deferred> {
+        self.deferred_bytes = 0;
         std::mem::take(&mut self.deferred)
     }
 
-    /// Whether a row of this key waits for values.
-    pub fn has_deferred(&self, key: &[u8]) -> bool {
-        self.deferred.iter().any(|deferred| deferred.key == key)
-    }
-
-    /// Appends a deferred row whose values are all known now.
-    pub fn append(&mut self, deferred: &Deferred, values: &[Vec<u8>]) -> Result<(), Corrupt> {
+    /// Appends a row whose values are all known.
+    pub fn append(
+        &mut self,
+        values: &[Vec<u8>],
+        version: Version,
+        committed_at: i64,
+        place: Place,
+    ) -> Result<(), Corrupt> {
         let mark = self.mark();
         for (column, value) in self.columns.iter_mut().zip(values) {
             if let Err(error) = column.push_row_binary(&mut value.as_slice()) {
@@ -195,41 +301,52 @@ impl Batch {
                 return Err(error);
             }
         }
-        self.end_row(deferred.version, false, deferred.committed_at);
+        self.end_row(version, false, committed_at, place);
         Ok(())
     }
 
     /// Key of a row in RowBinary; the row need not be ended yet.
     pub fn key_of(&self, key: &[usize], row: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for place in key {
-            self.columns[*place].row_binary(row, &mut bytes);
-        }
+        self.write_key(key, row, &mut bytes);
         bytes
     }
 
-    /// Returns the row with the greatest version among the complete rows of a key.
-    ///
-    /// The index is built when a table first needs it: most never do.
-    pub fn newest(&mut self, key: &[usize], wanted: &[u8]) -> Option<usize> {
-        let mut index = self.index.take().unwrap_or_default();
-        for row in self.indexed..self.rows() {
-            let place = index.entry(self.key_of(key, row)).or_insert(row);
-            if self.versions[row] >= self.versions[*place] {
-                *place = row;
-            }
+    /// Writes the key of a row in RowBinary to `out`.
+    pub fn write_key(&self, key: &[usize], row: usize, out: &mut Vec<u8>) {
+        for place in key {
+            self.columns[*place].row_binary(row, out);
         }
-        self.indexed = self.rows();
-        let found = index.get(wanted).copied();
-        self.index = Some(index);
-        found
+    }
+
+    /// Values of a row in RowBinary, in column order.
+    pub fn values_of(&self, row: usize) -> Vec<Vec<u8>> {
+        let value = |column: &Column| {
+            let mut value = Vec::new();
+            column.row_binary(row, &mut value);
+            value
+        };
+        self.columns.iter().map(value).collect()
     }
 
     /// Version of a row, and whether it is a tombstone.
     pub fn version_of(&self, row: usize) -> (Version, bool) {
-        let mut deleted = Vec::new();
-        self.deleted.row_binary(row, &mut deleted);
-        (self.versions[row], deleted == [1])
+        let version =
+            self.version.fixed(row).first_chunk::<16>().map_or(0, |bytes| u128::from_le_bytes(*bytes));
+        (Version(version), self.deleted.fixed(row) == [1])
+    }
+
+    /// Where the record of a row is.
+    pub fn place_of(&self, row: usize) -> Option<Place> {
+        let run = self.places.partition_point(|(first, _)| *first <= row).checked_sub(1)?;
+        let (first, place) = self.places[run];
+        Some(Place { offset: place.offset + i64::try_from(row - first).unwrap_or(0), ..place })
+    }
+
+    /// Where the record of a row is if it follows on that of the row before it.
+    fn place_after(&self, row: usize) -> Option<Place> {
+        let (first, place) = *self.places.last()?;
+        Some(Place { offset: place.offset + i64::try_from(row - first).unwrap_or(0), ..place })
     }
 
     /// Commit times of all rows, milliseconds since 1970-01-01.
@@ -237,147 +354,14 @@ impl Batch {
         self.committed_at.int64_values()
     }
 
-    /// Encodes some rows as a compressed Native block without the columns that the table does not have; also
-    /// returns its size before compression.
-    pub fn encode(&self, rows: &Range<usize>, absent: &BTreeSet<String>) -> (Vec<u8>, u64) {
+    /// Encodes some rows as a compressed Native block; also returns its size before compression.
+    pub fn encode(&self, rows: &Range<usize>) -> (Vec<u8>, u64) {
         let layout = self.plan.layout.columns.iter().zip(&self.columns);
-        let mut columns: Vec<BlockColumn<'_>> = layout
-            .filter(|(layout, _)| !absent.contains(&layout.target))
-            .map(|(layout, column)| BlockColumn { name: &layout.target, column })
-            .collect();
+        let mut columns: Vec<BlockColumn<'_>> =
+            layout.map(|(layout, column)| BlockColumn { name: &layout.stored, column }).collect();
         columns.push(BlockColumn { name: VERSION_COLUMN, column: &self.version });
         columns.push(BlockColumn { name: DELETED_COLUMN, column: &self.deleted });
         columns.push(BlockColumn { name: COMMITTED_AT_COLUMN, column: &self.committed_at });
         encode_block(&columns, rows)
-    }
-}
-
-/// Limits at which a batch is sealed or sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Rows.
-    pub rows: usize,
-    /// Bytes in memory.
-    pub bytes: usize,
-    /// How long to gather rows after the first one when nothing is in flight.
-    pub linger: Duration,
-    /// How long to gather rows while records come without a pause: a backlog is better moved in large pieces.
-    pub age: Duration,
-}
-
-/// Why a batch is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FlushCause {
-    /// It has all the rows that one may have.
-    Rows,
-    /// It has all the bytes that one may have.
-    Bytes,
-    /// Its rows have waited long enough.
-    Age,
-    /// The layout changed, or the process ends.
-    Drain,
-}
-
-impl FlushCause {
-    /// Name for metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::Bytes => "bytes",
-            Self::Age => "age",
-            Self::Drain => "drain",
-        }
-    }
-}
-
-/// What decides whether a batch with nothing of its table in flight is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// Time since its first record came.
-    pub age: Duration,
-    /// Whether reading has waited for a record since then.
-    pub caught_up: bool,
-    /// Whether it must go.
-    pub drain: bool,
-}
-
-/// Says whether a batch is to be sent now, and why.
-pub fn due(limits: &Limits, rows: usize, bytes: usize, moment: Moment) -> Option<FlushCause> {
-    let wait = if moment.caught_up { limits.linger } else { limits.age.max(limits.linger) };
-    if rows >= limits.rows {
-        Some(FlushCause::Rows)
-    } else if bytes >= limits.bytes {
-        Some(FlushCause::Bytes)
-    } else if moment.drain {
-        Some(FlushCause::Drain)
-    } else {
-        (moment.age >= wait).then_some(FlushCause::Age)
-    }
-}
-
-/// Spreads inserts over time: a bucket that fills at the allowed rate and holds a short burst.
-#[derive(Debug, Clone)]
-pub struct InsertBudget {
-    per_second: f64,
-    tokens: f64,
-}
-
-impl InsertBudget {
-    /// Builds the budget of one replica.
-    pub fn new(inserts_per_second: u32, replicas: u32) -> Self {
-        let per_second = f64::from(inserts_per_second.max(1)) / f64::from(replicas.max(1));
-        Self { per_second, tokens: 1.0 }
-    }
-
-    /// Adds what has become free since the last call.
-    pub fn refill(&mut self, elapsed: Duration) {
-        // A burst of a quarter second lets a transaction over several tables out at once; one more keeps the
-        // fraction that has gathered beside a whole one.
-        let most = (self.per_second / 4.0).max(1.0) + 1.0;
-        self.tokens = (self.tokens + elapsed.as_secs_f64() * self.per_second).min(most);
-    }
-
-    /// Takes one insert, if there is one.
-    pub fn take(&mut self) -> bool {
-        let free = self.tokens >= 1.0;
-        if free {
-            self.tokens -= 1.0;
-        }
-        free
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits =
-        Limits { rows: 100, bytes: 1000, linger: Duration::from_millis(20), age: Duration::from_millis(300) };
-
-    #[test]
-    fn a_batch_goes_out_when_full_or_after_its_linger_and_later_in_a_backlog() {
-        let moment = |ms, caught_up| Moment { age: Duration::from_millis(ms), caught_up, drain: false };
-        let after = |rows, bytes, ms| due(&LIMITS, rows, bytes, moment(ms, true));
-        assert_eq!(after(1, 10, 5), None);
-        assert_eq!(after(1, 10, 20), Some(FlushCause::Age));
-        assert_eq!(after(100, 10, 0), Some(FlushCause::Rows));
-        assert_eq!(after(1, 1000, 0), Some(FlushCause::Bytes));
-        assert_eq!(due(&LIMITS, 1, 1, moment(299, false)), None);
-        assert_eq!(due(&LIMITS, 1, 1, moment(300, false)), Some(FlushCause::Age));
-        let drain = Moment { drain: true, ..moment(0, false) };
-        assert_eq!(due(&LIMITS, 1, 1, drain), Some(FlushCause::Drain));
-    }
-
-    #[test]
-    fn the_budget_is_shared_by_the_replicas_and_never_piles_up() {
-        let mut budget = InsertBudget::new(8, 2);
-        budget.refill(Duration::from_hours(1));
-        assert!(budget.take() && budget.take() && !budget.take());
-        let mut taken = 0;
-        for _ in 0..100 {
-            budget.refill(Duration::from_millis(100));
-            taken += usize::from(budget.take());
-        }
-        assert!((39..=41).contains(&taken), "{taken} inserts in 10 s at 4 a second");
     }
 }

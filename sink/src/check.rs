@@ -6,7 +6,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 
-use crate::layouts::Layouts;
+use crate::board::{Board, Poller};
+use crate::plan::Encoding;
+use crate::read::Source;
 use crate::run::clickhouse;
 
 /// Deadline of one question.
@@ -27,25 +29,30 @@ impl Finding {
     }
 }
 
-/// Looks at ClickHouse, the layouts in its ledger, Kafka and the topics.
+/// Looks at ClickHouse, the layouts in its ledger, PostgreSQL, Kafka and the topics.
 pub async fn check(config: &SinkConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     match clickhouse(config) {
         Err(error) => findings.push(Finding::new::<()>("clickhouse", Err(error.to_string()))),
         Ok(client) => {
             findings.push(Finding::new("clickhouse", client.ping().await.map_err(|e| e.to_string())));
-            let layouts = Layouts::new(client, &config.pipeline).all().await;
+            let poller = Poller::new(&client, &config.pipeline, Encoding::Contract);
+            let board =
+                poller.look("").await.map(|rows| Board::new(&rows, Encoding::Contract, &Board::default()));
             for table in &config.tables {
-                let result = match &layouts {
+                let result = match &board {
                     Err(error) => Err(error.to_string()),
-                    Ok(layouts) => layouts.get(&table.target).map(|_| ()).ok_or_else(|| {
-                        "the ledger has no layout; the operator writes it with the table".to_owned()
-                    }),
+                    Ok(board) => match board.histories.get(&table.target) {
+                        None => Err("the ledger has none; the operator writes it with the table".to_owned()),
+                        Some(history) => history.trouble().map_or(Ok(()), Err),
+                    },
                 };
                 findings.push(Finding::new(format!("layout of {}", table.target), result));
             }
         }
     }
+    let source = Source::new(&config.postgres, &config.pipeline);
+    findings.push(Finding::new("postgresql", Box::pin(source.ping()).await));
     let kafka = config.clone();
     let topics = tokio::task::spawn_blocking(move || kafka_topics(&kafka)).await;
     match topics.unwrap_or_else(|error| Err(error.to_string())) {

@@ -67,11 +67,17 @@ pub fn parse(text: &str) -> Result<SinkConfig, ConfigError> {
     Ok(config)
 }
 
+/// A configuration for tests of other modules.
+#[cfg(test)]
+pub(crate) fn example() -> SinkConfig {
+    parse(tests::TEXT).expect("a good file")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TEXT: &str = r#"{
+    pub(super) const TEXT: &str = r#"{
         "version": 2, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tidemark_runtime::shell::Readiness;
 
 use crate::consume::Event;
 use crate::decode::json::{Cursor, Raw};
 use crate::group::{Context, Owned, lock};
+use crate::letters::Notice;
 use crate::offsets::Partition;
 
 /// Deadline of one question to the brokers.
@@ -37,6 +38,8 @@ pub struct Watch {
     pub topics: Vec<String>,
     /// Topic of the heartbeats.
     pub heartbeat_topic: String,
+    /// Topic of the dead letters: what is there beside them says which are open.
+    pub dead_letter_topic: String,
     /// Opened when the brokers have answered.
     pub readiness: Readiness,
     /// Ends the watch.
@@ -58,31 +61,49 @@ impl Watch {
         let questions: BaseConsumer = config.create()?;
         let (mut subscribed, mut asked) = (false, None);
         let mut started: BTreeSet<Partition> = BTreeSet::new();
-        while !self.stop.load(std::sync::atomic::Ordering::Acquire) {
+        while !self.stopped() {
             if !subscribed && asked.is_none_or(|asked: Instant| asked.elapsed() >= PAUSE) {
                 asked = Some(Instant::now());
-                subscribed = self.assign_heartbeats(&reader);
+                subscribed = self.assign_heartbeats(&questions, &reader);
+            }
+            if self.stopped() {
+                break;
             }
             self.find_starts(&questions, &mut started);
+            if self.stopped() {
+                break;
+            }
             let Some(Ok(message)) = reader.poll(Duration::from_millis(200)) else {
                 continue;
             };
-            let Some(mut instant) = message.payload().and_then(instant_of) else {
-                continue;
-            };
+            let mut instant = self.instant(&message);
             // Only the newest of a row of heartbeats is worth the questions.
             while let Some(Ok(message)) = reader.poll(Duration::ZERO) {
-                instant = message.payload().and_then(instant_of).unwrap_or(instant);
+                instant = self.instant(&message).or(instant);
             }
+            let Some(instant) = instant else {
+                continue;
+            };
             let ends = self.ends(&questions);
             let _ = self.events.send(Event::Heartbeat(instant, ends));
         }
         Ok(())
     }
 
-    /// Reads all partitions of the topic from their ends on; false if there is none yet.
-    fn assign_heartbeats(&self, reader: &BaseConsumer) -> bool {
-        let metadata = match reader.fetch_metadata(Some(&self.heartbeat_topic), DEADLINE) {
+    /// Instant of a heartbeat; a dead letter is handed on.
+    fn instant(&self, message: &BorrowedMessage<'_>) -> Option<i64> {
+        if message.topic() == self.dead_letter_topic {
+            if let Some(notice) = Notice::of(message) {
+                let _ = self.events.send(Event::Letter(notice));
+            }
+            return None;
+        }
+        message.payload().and_then(instant_of)
+    }
+
+    /// Reads all partitions of the topic from their ends on, and the dead letters; false if there is none yet.
+    fn assign_heartbeats(&self, questions: &BaseConsumer, reader: &BaseConsumer) -> bool {
+        let metadata = match questions.fetch_metadata(Some(&self.heartbeat_topic), DEADLINE) {
             Ok(metadata) => metadata,
             Err(error) => {
                 tracing::debug!(%error, "the brokers do not answer yet");
@@ -97,7 +118,23 @@ impl Watch {
                 let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::OffsetTail(1));
             }
         }
-        list.count() > 0 && reader.assign(&list).is_ok()
+        if list.count() == 0 {
+            return false;
+        }
+        match questions.fetch_metadata(Some(&self.dead_letter_topic), DEADLINE) {
+            Ok(metadata) => {
+                for topic in metadata.topics().iter().filter(|topic| topic.error().is_none()) {
+                    for partition in topic.partitions() {
+                        let _ = list.add_partition_offset(topic.name(), partition.id(), Offset::Beginning);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the dead letters cannot be read yet");
+                return false;
+            }
+        }
+        reader.assign(&list).is_ok()
     }
 
     /// Finds where new partitions start: at the committed offset, or at the first one there is.
@@ -112,42 +149,58 @@ impl Watch {
         for (table, partition) in &new {
             list.add_partition(&self.topics[*table], *partition);
         }
-        let Ok(committed) = self.consumer.committed_offsets(list, DEADLINE) else {
+        let Ok(committed) = self.consumer.committed_offsets(list.clone(), DEADLINE) else {
             return;
         };
-        for partition in new {
-            let topic = &self.topics[partition.0];
-            let found = committed.find_partition(topic, partition.1).map(|element| element.offset());
-            let start = match found {
-                Some(Offset::Offset(offset)) => Some(offset),
-                _ => questions.fetch_watermarks(topic, partition.1, DEADLINE).ok().map(|(low, _)| low),
-            };
-            if let Some(start) = start {
-                started.insert(partition);
-                let _ = self.events.send(Event::Start(partition, start));
-            }
+        let committed_of = |partition: Partition| match self.found(&committed, partition) {
+            Some(Offset::Offset(offset)) => Some(offset),
+            _ => None,
+        };
+        let unread: Vec<Partition> =
+            new.iter().copied().filter(|partition| committed_of(*partition).is_none()).collect();
+        // In place of an instant: the first offset that is still there.
+        let firsts = if unread.is_empty() || self.stopped() {
+            Vec::new()
+        } else {
+            self.at(questions, &unread, Offset::Beginning)
+        };
+        let starts = new.iter().filter_map(|partition| Some((*partition, committed_of(*partition)?)));
+        for (partition, start) in starts.chain(firsts) {
+            started.insert(partition);
+            let _ = self.events.send(Event::Start(partition, start));
         }
     }
 
-    /// End offsets of the partitions that this replica owns: one request a broker, however many they are.
+    /// End offsets of the partitions that this replica owns.
     fn ends(&self, questions: &BaseConsumer) -> Vec<(Partition, i64)> {
-        let owned = lock(&self.owned).clone();
+        let owned: Vec<Partition> = lock(&self.owned).iter().copied().collect();
+        // In place of an instant: the offset after the last record.
+        self.at(questions, &owned, Offset::End)
+    }
+
+    /// Offsets at one end of partitions: one request a broker, however many they are.
+    fn at(&self, questions: &BaseConsumer, partitions: &[Partition], end: Offset) -> Vec<(Partition, i64)> {
         let mut list = TopicPartitionList::new();
-        for (table, partition) in &owned {
-            // In place of an instant: the offset after the last record.
-            let _ = list.add_partition_offset(&self.topics[*table], *partition, Offset::End);
+        for (table, partition) in partitions {
+            let _ = list.add_partition_offset(&self.topics[*table], *partition, end);
         }
-        let Ok(ends) = questions.offsets_for_times(list, DEADLINE) else {
+        let Ok(offsets) = questions.offsets_for_times(list, DEADLINE) else {
             return Vec::new();
         };
-        let end = |(table, partition): Partition| {
-            let found = ends.find_partition(&self.topics[table], partition)?;
-            match found.offset() {
-                Offset::Offset(end) if found.error().is_ok() => Some(((table, partition), end)),
-                _ => None,
-            }
+        let offset = |partition: Partition| match self.found(&offsets, partition)? {
+            Offset::Offset(offset) => Some((partition, offset)),
+            _ => None,
         };
-        owned.into_iter().filter_map(end).collect()
+        partitions.iter().copied().filter_map(offset).collect()
+    }
+
+    fn found(&self, list: &TopicPartitionList, (table, partition): Partition) -> Option<Offset> {
+        let found = list.find_partition(&self.topics[table], partition)?;
+        found.error().is_ok().then(|| found.offset())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(std::sync::atomic::Ordering::Acquire)
     }
 }
 

@@ -7,10 +7,16 @@
 //! ```
 //!
 //! State is idempotent: the row with the greatest version wins, so delivery is at least once and no
-//! transaction between Kafka and ClickHouse is needed. Pure: `decode`, `native`, `plan`, `value`, `row`,
-//! `batch`, `offsets`, `table`. I/O: `consume`, `group`, `heartbeat`, `write`, `layouts`, `progress`, `dead_letter`, `run`.
+//! transaction between Kafka and ClickHouse is needed.
+//!
+//! Pure: `decode`, `native`, `plan`, `value`, `row`, `history`, `table` (which layout a record has), `batch`,
+//! `overlay` (values that events lack), `outcome` (what a failed insert becomes), `limits`, `memory`, `router`,
+//! `offsets`. I/O: `session` (the thread that reads), `group`, `assignment`, `board` (the operator's word), `write`,
+//! `stored`, `read` (rows straight from PostgreSQL), `progress`, `state`, `heartbeat`, `dead_letter`, `letters`, `run`.
 
+pub mod assignment;
 pub mod batch;
+pub mod board;
 pub mod check;
 pub mod config;
 pub mod consume;
@@ -18,14 +24,27 @@ pub mod dead_letter;
 pub mod decode;
 pub mod group;
 pub mod heartbeat;
-pub mod layouts;
+pub mod history;
+pub mod letters;
+pub mod letters_command;
+pub mod limits;
+pub mod memory;
 pub mod metrics;
 pub mod native;
 pub mod offsets;
+pub mod outcome;
+pub mod overlay;
 pub mod plan;
 pub mod progress;
+pub mod read;
+pub mod router;
 pub mod row;
 pub mod run;
+pub mod session;
+pub mod state;
+pub mod stored;
 pub mod table;
+#[cfg(test)]
+mod testing;
 pub mod value;
 pub mod write;

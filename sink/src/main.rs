@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use tidemark_runtime::shell::{LogFormat, Shutdown, start_logging};
+use tidemark_sink::letters_command::{self, LettersCommand};
 use tidemark_sink::plan::Encoding;
 use tidemark_sink::run::{RunOptions, run};
 use tidemark_sink::{check, config};
@@ -50,6 +51,22 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value = "20")]
         drain: u64,
     },
+    /// Looks at records that could not be applied, applies them again, or leaves them.
+    ///
+    /// They are in the dead-letter topic with the reason. A table of which too many die stops; once all of its letters
+    /// are replayed or skipped it goes on, and status counts them no more.
+    DeadLetters {
+        /// Configuration file (JSON), as the operator writes it.
+        #[arg(
+            long,
+            value_name = "FILE",
+            env = "TIDEMARK_CONFIG",
+            default_value = "/etc/tidemark/config.json"
+        )]
+        config: PathBuf,
+        #[command(subcommand)]
+        command: LettersCommand,
+    },
     /// Checks the configuration file and every connection that it names; changes nothing.
     Check {
         /// Configuration file (JSON), as the operator writes it.
@@ -68,6 +85,7 @@ enum EncodingArgument {
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     start_logging(arguments.log_format, &arguments.log);
+    end_with_a_panic();
     match arguments.command {
         Command::Run { config, listen, replica, encoding, drain } => {
             let shutdown = Shutdown::on_signals().context("listening for signals")?;
@@ -77,6 +95,10 @@ async fn main() -> anyhow::Result<()> {
             };
             let options = RunOptions { listen, replica, encoding, drain: Duration::from_secs(drain) };
             Box::pin(run(config, options, shutdown)).await.context("running the sink")
+        }
+        Command::DeadLetters { config, command } => {
+            let config = config::load(&config)?;
+            Box::pin(letters_command::run(&config, &command, &mut std::io::stdout())).await
         }
         Command::Check { config } => {
             let config = config::load(&config)?;
@@ -92,4 +114,14 @@ async fn main() -> anyhow::Result<()> {
             Ok(())
         }
     }
+}
+
+/// A part that is broken must not leave the rest standing: the process ends, and is started again.
+fn end_with_a_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        tracing::error!(%panic, "a part of the sink panicked: the process ends");
+        std::process::abort();
+    }));
 }

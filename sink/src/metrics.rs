@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::read::ReadMetrics;
+
 /// Label of a state table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TableLabel {
@@ -25,6 +27,15 @@ pub struct CauseLabel {
     pub table: String,
     /// Why, or of which class.
     pub cause: &'static str,
+}
+
+/// Label of a column of a state table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ColumnLabel {
+    /// State table.
+    pub table: String,
+    /// Column as readers see it.
+    pub column: String,
 }
 
 /// Upper bounds of the freshness histogram, in milliseconds.
@@ -102,12 +113,18 @@ pub struct Metrics {
     pub held: Family<TableLabel, Gauge>,
     /// 1 while a table is stopped because too many of its records die.
     pub stopped: Family<TableLabel, Gauge>,
+    /// 1 while a table has to be read again.
+    pub doubt: Family<TableLabel, Gauge>,
+    /// Values that are in the table as another one, since the type cannot hold them.
+    pub changed_values: Family<ColumnLabel, Counter>,
     /// Commits of offsets that failed.
     pub commit_failures: Counter,
     /// Time from commit at the source to ClickHouse's acknowledgement.
     pub freshness: Family<TableLabel, DurationHistogram>,
     /// Time of one insert, from request to acknowledgement.
     pub insert_time: DurationHistogram,
+    /// What is read at the source.
+    pub reads: ReadMetrics,
 }
 
 impl Metrics {
@@ -124,6 +141,12 @@ impl Metrics {
         r.register("queued_bytes", "Bytes of rows in memory", self.queued_bytes.clone());
         r.register("table_held", "1 while a table waits for a newer layout", self.held.clone());
         r.register("table_stopped", "1 while a table is stopped by dead letters", self.stopped.clone());
+        r.register("table_in_doubt", "1 while a table has to be read again", self.doubt.clone());
+        r.register(
+            "changed_values",
+            "Values stored as NULL or as the nearest one that the type can hold",
+            self.changed_values.clone(),
+        );
         r.register("commit_failures", "Failed commits of offsets", self.commit_failures.clone());
         r.register_with_unit(
             "freshness",
@@ -132,6 +155,7 @@ impl Metrics {
             self.freshness.clone(),
         );
         r.register_with_unit("insert", "Duration of an insert", Unit::Seconds, self.insert_time.clone());
+        self.reads.register(r);
         registry.register_collector(Box::new(ProcessCollector));
     }
 }
@@ -196,6 +220,7 @@ mod tests {
             metrics.freshness.get_or_create(&table).observe_ms(ms);
         }
         metrics.events.get_or_create(&table).inc();
+        metrics.reads.rows.get_or_create(&table).inc_by(3);
         let mut page = String::new();
         prometheus_client::encoding::text::encode(&mut page, &registry).unwrap();
         for line in [
@@ -204,6 +229,7 @@ mod tests {
             "tidemark_sink_freshness_seconds_bucket{le=\"+Inf\",table=\"orders\"} 5",
             "tidemark_sink_freshness_seconds_count{table=\"orders\"} 5",
             "tidemark_sink_events_total{table=\"orders\"} 1",
+            "tidemark_sink_read_rows_total{table=\"orders\"} 3",
             "process_resident_memory_bytes",
             "process_cpu_seconds_total",
         ] {

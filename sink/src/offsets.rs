@@ -1,6 +1,14 @@
-//! Offsets received, applied and committable. Pure.
+//! Offsets received, applied and committable, and up to which instant of the source that is everything. Pure.
+//!
+//! Two things bound the instant. A heartbeat carries the time at which Debezium sent it, behind everything that it had
+//! sent before: whoever reached the end that a partition had then has all of that. But Debezium itself may read the log
+//! minutes late, so the time says how late it was only together with what it sent next: the first record behind a
+//! heartbeat, in whichever partition, was committed at an instant that Debezium had not reached when it sent it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// Heartbeats of a partition that are kept: beyond them every second one is precise enough.
+const MOST_BEATS: usize = 1024;
 
 /// Offsets of one partition that a batch covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,10 +21,32 @@ pub struct OffsetRange {
     pub rows: u64,
     /// Records that went to the dead letters.
     pub dead: u64,
+    /// Dead letters of earlier that a record says are dealt with.
+    pub resolved: u64,
+    /// Epoch of the last record.
+    pub epoch: u16,
     /// Greatest log position.
     pub lsn: u64,
+    /// Oldest commit time at the source, milliseconds since 1970-01-01.
+    pub oldest: Option<i64>,
     /// Newest commit time at the source, milliseconds since 1970-01-01.
     pub committed_at: Option<i64>,
+}
+
+impl OffsetRange {
+    /// Takes in a record; `lsn` and `committed_at` of one that is no change are 0 and absent.
+    #[inline]
+    pub fn cover(&mut self, offset: i64, epoch: u16, lsn: u64, committed_at: Option<i64>) {
+        self.next = offset + 1;
+        self.records += 1;
+        self.epoch = epoch;
+        self.lsn = self.lsn.max(lsn);
+        self.committed_at = self.committed_at.max(committed_at);
+        self.oldest = match (self.oldest, committed_at) {
+            (Some(before), Some(now)) => Some(before.min(now)),
+            (before, now) => before.or(now),
+        };
+    }
 }
 
 /// A partition of a table's topic.
@@ -30,8 +60,10 @@ pub struct Applied {
     pub next: Option<i64>,
     /// Rows applied.
     pub rows: u64,
-    /// Dead letters.
+    /// Dead letters of the epoch in `dead_at` that are not dealt with.
     pub dead: u64,
+    /// Epoch and log position at or behind the last dead letter: a read of the table behind it makes up for them.
+    pub dead_at: (u16, u64),
     /// Greatest log position applied.
     pub lsn: u64,
     /// Newest commit time applied.
@@ -44,8 +76,10 @@ pub struct Applied {
 #[derive(Debug, Default)]
 pub struct Offsets {
     partitions: BTreeMap<Partition, Applied>,
-    /// Heartbeats that are not reached yet: instant and end offset, oldest first.
-    heartbeats: HashMap<Partition, Vec<(i64, i64)>>,
+    /// The newest heartbeat that is reached, and those that are not: instant and end offset, oldest first.
+    beats: HashMap<Partition, VecDeque<(i64, i64)>>,
+    /// Commit time of the first record behind each heartbeat, as far as one is known, by the heartbeat's instant.
+    limits: BTreeMap<i64, i64>,
     changed: BTreeMap<Partition, i64>,
 }
 
@@ -58,7 +92,7 @@ impl Offsets {
     /// Gives up a partition.
     pub fn revoke(&mut self, partition: Partition) {
         self.partitions.remove(&partition);
-        self.heartbeats.remove(&partition);
+        self.beats.remove(&partition);
         self.changed.remove(&partition);
     }
 
@@ -73,7 +107,7 @@ impl Offsets {
             && applied.next.is_none()
         {
             applied.next = Some(next);
-            self.freshen(partition);
+            self.drop_passed(partition);
         }
     }
 
@@ -83,16 +117,26 @@ impl Offsets {
     }
 
     /// Partitions and how far they have come.
-    pub fn all(&self) -> impl Iterator<Item = (Partition, &Applied)> {
-        self.partitions.iter().map(|(partition, applied)| (*partition, applied))
+    pub fn all(&self) -> impl Iterator<Item = (Partition, Applied)> {
+        self.partitions.iter().map(|(partition, applied)| {
+            let fresh_to = self.fresh_to(*partition).unwrap_or(applied.fresh_to);
+            (*partition, Applied { fresh_to, ..*applied })
+        })
     }
 
-    /// Adds counters that an earlier owner of the partition recorded.
-    pub fn resume(&mut self, partition: Partition, rows: u64, dead: u64, fresh_to: i64) {
-        if let Some(applied) = self.partitions.get_mut(&partition) {
-            applied.rows += rows;
-            applied.dead += dead;
-            applied.fresh_to = applied.fresh_to.max(fresh_to);
+    /// Goes on from the counters that an earlier owner of the partition recorded.
+    pub fn resume(&mut self, partition: Partition, earlier: &Applied) {
+        let Some(applied) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        applied.rows += earlier.rows;
+        applied.fresh_to = applied.fresh_to.max(earlier.fresh_to);
+        applied.lsn = applied.lsn.max(earlier.lsn);
+        applied.last_change_at = applied.last_change_at.max(earlier.last_change_at);
+        if applied.dead == 0 || earlier.dead_at.0 > applied.dead_at.0 {
+            (applied.dead, applied.dead_at) = (earlier.dead, earlier.dead_at);
+        } else if earlier.dead_at.0 == applied.dead_at.0 {
+            applied.dead += earlier.dead;
         }
     }
 
@@ -107,11 +151,40 @@ impl Offsets {
         }
         applied.next = Some(range.next);
         applied.rows += range.rows;
-        applied.dead += range.dead;
         applied.lsn = applied.lsn.max(range.lsn);
         applied.last_change_at = applied.last_change_at.max(range.committed_at);
+        if range.dead > 0 {
+            if range.epoch > applied.dead_at.0 {
+                // A new epoch reads every row again.
+                applied.dead = 0;
+            }
+            applied.dead += range.dead;
+            applied.dead_at = applied.dead_at.max((range.epoch, applied.lsn));
+        }
+        applied.dead = applied.dead.saturating_sub(range.resolved);
         self.changed.insert(partition, range.next);
-        self.freshen(partition);
+        if let Some(oldest) = range.oldest {
+            // Some record of the range is behind each of these; the oldest of all is no later than the first of them.
+            let passed = self.beats.get(&partition).into_iter().flatten();
+            for (at, _) in passed.take_while(|(_, end)| *end < range.next) {
+                let limit = self.limits.entry(*at).or_insert(oldest);
+                *limit = oldest.min(*limit);
+            }
+        }
+        self.drop_passed(partition);
+    }
+
+    /// Notes that reading has come to `position`, and that every record before it is applied: what lies between the
+    /// last record and it are marks of Kafka's own, such as the ends of transactions.
+    pub fn reached(&mut self, partition: Partition, position: i64) {
+        let Some(applied) = self.partitions.get_mut(&partition) else {
+            return;
+        };
+        if applied.next.is_some_and(|next| next < position) {
+            applied.next = Some(position);
+            self.changed.insert(partition, position);
+            self.drop_passed(partition);
+        }
     }
 
     /// Notes a heartbeat from instant `at`, with the partition's end offset when it was seen.
@@ -119,19 +192,28 @@ impl Offsets {
         if !self.has(partition) {
             return;
         }
-        let waiting = self.heartbeats.entry(partition).or_default();
+        let next = self.next(partition);
+        let beats = self.beats.entry(partition).or_default();
         // Those that a later one with the same end overtakes say nothing more.
-        waiting.retain(|(_, waiting_end)| *waiting_end < end);
-        waiting.push((at, end));
-        if waiting.len() > 1024 {
-            // Far behind: every second one is precise enough.
+        while beats
+            .back()
+            .is_some_and(|(_, waiting)| *waiting >= end && next.is_none_or(|next| *waiting > next))
+        {
+            beats.pop_back();
+        }
+        beats.push_back((at, end));
+        if beats.len() > MOST_BEATS {
             let mut keep = false;
-            waiting.retain(|_| {
+            beats.retain(|_| {
                 keep = !keep;
                 keep
             });
         }
-        self.freshen(partition);
+        self.drop_passed(partition);
+        if self.limits.len() > 2 * MOST_BEATS {
+            let oldest = self.beats.values().filter_map(|beats| Some(beats.front()?.0)).min();
+            self.limits.retain(|at, _| oldest.is_some_and(|oldest| *at >= oldest));
+        }
     }
 
     /// Takes the offsets to commit since the last call.
@@ -148,70 +230,23 @@ impl Offsets {
         }
     }
 
-    fn freshen(&mut self, partition: Partition) {
-        let (Some(applied), Some(waiting)) =
-            (self.partitions.get_mut(&partition), self.heartbeats.get_mut(&partition))
-        else {
+    /// Instant up to which a partition is complete, by the newest heartbeat that it reached.
+    fn fresh_to(&self, partition: Partition) -> Option<i64> {
+        let next = self.next(partition)?;
+        let (at, _) = self.beats.get(&partition)?.front().filter(|(_, end)| *end <= next)?;
+        Some(self.limits.get(at).map_or(*at, |limit| *at.min(limit)))
+    }
+
+    /// Drops the heartbeats before the newest one that is reached.
+    fn drop_passed(&mut self, partition: Partition) {
+        let (Some(next), Some(beats)) = (self.next(partition), self.beats.get_mut(&partition)) else {
             return;
         };
-        let Some(next) = applied.next else { return };
-        let reached = waiting.iter().take_while(|(_, end)| *end <= next).count();
-        if let Some((at, _)) = waiting[..reached].last() {
-            applied.fresh_to = applied.fresh_to.max(*at);
-        }
-        waiting.drain(..reached);
+        let reached = beats.iter().take_while(|(_, end)| *end <= next).count();
+        beats.drain(..reached.saturating_sub(1));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const P: Partition = (0, 3);
-
-    fn range(next: i64) -> OffsetRange {
-        OffsetRange { next, records: 1, rows: 1, ..OffsetRange::default() }
-    }
-
-    fn state(offsets: &Offsets) -> Applied {
-        *offsets.all().next().unwrap().1
-    }
-
-    #[test]
-    fn only_what_is_applied_is_committed() {
-        let mut offsets = Offsets::default();
-        offsets.assign(P, Some(0));
-        assert!(offsets.take_committable().is_empty());
-        offsets.apply(P, &range(5));
-        assert_eq!(offsets.take_committable(), [(P, 5)].into());
-        assert!(offsets.take_committable().is_empty());
-        offsets.put_back([(P, 5)].into());
-        assert_eq!(offsets.take_committable(), [(P, 5)].into());
-    }
-
-    #[test]
-    fn a_late_acknowledgement_neither_moves_back_nor_revives_a_partition() {
-        let mut offsets = Offsets::default();
-        offsets.apply(P, &range(5));
-        assert!(offsets.take_committable().is_empty());
-        offsets.assign(P, Some(9));
-        offsets.apply(P, &range(5));
-        assert!(offsets.take_committable().is_empty());
-        assert_eq!(state(&offsets).next, Some(9));
-    }
-
-    #[test]
-    fn an_idle_partition_is_fresh_and_one_with_a_backlog_is_not() {
-        let mut offsets = Offsets::default();
-        offsets.assign(P, Some(7));
-        offsets.heartbeat(P, 1000, 7);
-        assert_eq!(state(&offsets).fresh_to, 1000);
-        offsets.heartbeat(P, 2000, 9);
-        offsets.heartbeat(P, 3000, 12);
-        assert_eq!(state(&offsets).fresh_to, 1000);
-        offsets.apply(P, &range(9));
-        assert_eq!(state(&offsets).fresh_to, 2000);
-        offsets.apply(P, &range(12));
-        assert_eq!(state(&offsets).fresh_to, 3000);
-    }
-}
+#[path = "offsets_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! A table's layout, compiled for decoding: which field goes to which column, and how. Pure.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_crds::layout::{
@@ -10,6 +10,7 @@ use tidemark_crds::quote;
 use tidemark_crds::types::ChType;
 
 use crate::native::{Column, UnsupportedType};
+use crate::value::Form;
 
 /// How a connector that is not ours writes what its settings leave open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,12 +78,18 @@ pub struct ColumnPlan {
     pub source: String,
     /// How the event has it.
     pub wire: Wire,
-    /// Whether it is an array of such values.
+    /// What its PostgreSQL type says about the text of its values, or of its elements.
+    pub form: Form,
+    /// Whether its values are arrays at the source.
+    pub elements: bool,
+    /// Whether the column is an array too; arrays of other columns are PostgreSQL's text.
     pub array: bool,
-    /// What it becomes.
+    /// What it becomes; of an array column, its elements.
     pub target: Target,
-    /// Whether NULL is a value of the column, or of the array's elements.
+    /// Whether NULL is a value of the column.
     pub nullable: bool,
+    /// Whether NULL is a value of the elements of an array column.
+    pub null_elements: bool,
     /// What becomes of a value that does not fit.
     pub out_of_range: OutOfRange,
     /// Whether PostgreSQL may keep the value out of line, so that an event can lack it.
@@ -101,7 +108,7 @@ pub enum PlanError {
     Column {
         /// Target table.
         table: String,
-        /// Target column.
+        /// Column of the state table.
         column: String,
         /// What is wrong.
         reason: String,
@@ -122,38 +129,52 @@ pub struct TablePlan {
     pub key: Vec<usize>,
     /// How the connector writes what its settings leave open.
     pub encoding: Encoding,
-    slots: HashMap<Vec<u8>, Slot>,
+    /// Fields that an event may have, in order: name, whether it must be there, where it goes.
+    fields: Vec<(String, bool, Slot)>,
+}
+
+/// Where the fields of an event of one shape go.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mapping {
+    /// By the field's place in the event.
+    pub slots: Vec<Slot>,
+    /// Columns that no field goes to.
+    pub absent: Vec<usize>,
 }
 
 impl TablePlan {
     /// Compiles a layout.
     pub fn new(layout: Arc<TableLayout>, encoding: Encoding) -> Result<Self, PlanError> {
         let mut columns = Vec::with_capacity(layout.columns.len());
-        let mut slots = HashMap::new();
-        for column in &layout.left_out {
-            slots.insert(column.source.clone().into_bytes(), Slot::Ignored);
-        }
+        let mut slots = BTreeMap::new();
         for (place, column) in layout.columns.iter().enumerate() {
             let refused = |reason: String| PlanError::Column {
                 table: layout.target.clone(),
-                column: column.target.clone(),
+                column: column.stored.clone(),
                 reason,
             };
             Column::new(&column.r#type).map_err(|error: UnsupportedType| refused(error.to_string()))?;
-            let (target, nullable) = target_of(&column.r#type)
+            let (target, may_be_null) = target_of(&column.r#type)
                 .ok_or_else(|| refused(format!("values cannot become {}", column.r#type)))?;
-            if column.array != matches!(column.r#type, ChType::Array(_)) {
+            let form = Form::of(column);
+            let array = matches!(column.r#type, ChType::Array(_));
+            let fits =
+                if array { column.array || form.vector } else { !column.array || target == Target::Text };
+            if !fits {
                 return Err(refused(format!("an array and the type {} do not go together", column.r#type)));
             }
-            slots.insert(column.source.clone().into_bytes(), Slot::Column(place));
+            slots.insert(column.source.as_str(), Slot::Column(place));
             columns.push(ColumnPlan {
                 source: column.source.clone(),
                 wire: column.wire,
-                array: column.array,
+                form,
+                elements: column.array,
+                array,
                 target,
-                nullable,
+                nullable: may_be_null && !array,
+                null_elements: may_be_null && array,
                 out_of_range: column.out_of_range,
-                toastable: column.array || toastable(column.wire, &column.pg_type),
+                toastable: column.array || toastable(column.wire),
                 millis: encoding == Encoding::DebeziumDefaults && coarse_time(&column.pg_type),
                 missing: column.missing.clone(),
             });
@@ -164,19 +185,38 @@ impl TablePlan {
         if key.is_empty() {
             return Err(PlanError::NoKey(layout.target.clone()));
         }
-        Ok(Self { layout, columns, key, encoding, slots })
+        let field = |(name, required): (&str, bool)| {
+            (name.to_owned(), required, slots.get(name).copied().unwrap_or(Slot::Ignored))
+        };
+        let fields = layout.shape().into_iter().map(field).collect();
+        drop(slots);
+        Ok(Self { layout, columns, key, encoding, fields })
     }
 
-    /// Returns where a field goes; `None` for a field that the layout does not know.
-    pub fn slot(&self, field: &[u8]) -> Option<Slot> {
-        self.slots.get(field).copied()
+    /// Returns where the fields of an event go; `None` where the event is not of the layout's shape.
+    pub fn map(&self, fields: &[String]) -> Option<Mapping> {
+        let mut mapping = Mapping::default();
+        let mut absent: Vec<bool> = vec![true; self.columns.len()];
+        let mut rest = fields.iter().peekable();
+        for (name, required, slot) in &self.fields {
+            if rest.next_if(|field| *field == name).is_none() {
+                if *required {
+                    return None;
+                }
+                continue;
+            }
+            mapping.slots.push(*slot);
+            if let Slot::Column(place) = slot {
+                absent[*place] = false;
+            }
+        }
+        mapping.absent = (0..absent.len()).filter(|place| absent[*place]).collect();
+        rest.next().is_none().then_some(mapping)
     }
 
-    /// Returns the insert statement up to and including its column list, which leaves out columns that the
-    /// table does not have.
-    pub fn insert_without(&self, absent: &BTreeSet<String>) -> String {
-        let names = self.layout.columns.iter().map(|column| &column.target);
-        let names = names.filter(|name| !absent.contains(*name)).map(String::as_str);
+    /// Returns the insert statement up to and including its column list.
+    pub fn insert(&self) -> String {
+        let names = self.layout.columns.iter().map(|column| column.stored.as_str());
         let names = quote::ident_list(names.chain([VERSION_COLUMN, DELETED_COLUMN, COMMITTED_AT_COLUMN]));
         format!("INSERT INTO {} ({names})", quote::ident(&self.layout.target))
     }
@@ -207,13 +247,17 @@ fn target_of(ch_type: &ChType) -> Option<(Target, bool)> {
     Some((target, false))
 }
 
-fn toastable(wire: Wire, pg_type: &str) -> bool {
-    match wire {
-        Wire::Text | Wire::Base64 | Wire::Json => true,
-        // Only a numeric without limits can grow large enough.
-        Wire::Decimal => !pg_type.contains('('),
-        _ => false,
-    }
+fn toastable(wire: Wire) -> bool {
+    matches!(
+        wire,
+        Wire::Text
+            | Wire::Base64
+            | Wire::Json
+            | Wire::Decimal
+            | Wire::EncodedText
+            | Wire::Hstore
+            | Wire::Geometric
+    )
 }
 
 /// Whether Debezium's adaptive precision writes the type in milliseconds.

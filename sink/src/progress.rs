@@ -1,7 +1,8 @@
 //! Rows of the progress table: how far each partition has come. I/O.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tidemark_crds::ledger::PROGRESS_TABLE;
@@ -20,15 +21,72 @@ pub struct Recorded {
     pub table: String,
     /// Partition of its topic.
     pub partition: i32,
+    /// Offset up to which everything is applied, exclusive.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub next_offset: i64,
     /// Rows applied.
     #[serde(deserialize_with = "number::deserialize")]
     pub rows: u64,
     /// Dead letters.
     #[serde(deserialize_with = "number::deserialize")]
     pub dead_letters: u64,
+    /// Epoch of the last dead letter.
+    pub dead_epoch: u16,
+    /// Log position at or behind it.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub dead_lsn: u64,
+    /// Greatest log position applied.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub applied_lsn: u64,
+    /// Newest commit time applied, milliseconds since 1970-01-01; 0: none.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub last_change_ms: i64,
     /// Instant up to which everything was applied, milliseconds since 1970-01-01.
     #[serde(deserialize_with = "number::deserialize")]
     pub fresh_to_ms: i64,
+}
+
+impl Recorded {
+    /// The counters, for a new owner to go on from; where it reads is decided elsewhere.
+    pub fn applied(&self) -> Applied {
+        Applied {
+            next: None,
+            rows: self.rows,
+            dead: self.dead_letters,
+            dead_at: (self.dead_epoch, self.dead_lsn),
+            lsn: self.applied_lsn,
+            last_change_at: Some(self.last_change_ms).filter(|ms| *ms != 0),
+            fresh_to: self.fresh_to_ms,
+        }
+    }
+}
+
+/// The versions of progress rows: they count up whatever the server's clock does.
+///
+/// A beat is milliseconds since 1970 at the server, or one more than the last where that is greater.
+#[derive(Debug, Clone, Copy)]
+struct Beats {
+    /// Greatest beat that is known to be there.
+    last: u64,
+    /// The server's clock, milliseconds, and when it was read.
+    clock: Option<(u64, Instant)>,
+}
+
+impl Beats {
+    /// Takes in what the server says: its clock, and the greatest beat that it has.
+    fn hear(&mut self, clock_ms: u64, greatest: u64, now: Instant) {
+        self.last = self.last.max(greatest);
+        self.clock = Some((clock_ms, now));
+    }
+
+    /// The next one.
+    fn next(&mut self, now: Instant) -> u64 {
+        let clock = self.clock.map_or(0, |(ms, read)| {
+            ms + u64::try_from(now.saturating_duration_since(read).as_millis()).unwrap_or(0)
+        });
+        self.last = clock.max(self.last + 1);
+        self.last
+    }
 }
 
 /// The progress table of one pipeline.
@@ -37,6 +95,15 @@ pub struct Progress {
     clickhouse: ClickHouse,
     pipeline: String,
     replica: String,
+    beats: Arc<Mutex<Beats>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ServerClock {
+    #[serde(deserialize_with = "number::deserialize")]
+    now_ms: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    greatest: u64,
 }
 
 impl Progress {
@@ -46,16 +113,24 @@ impl Progress {
             clickhouse: clickhouse.with_deadline(DEADLINE),
             pipeline: pipeline.into(),
             replica: replica.into(),
+            beats: Arc::new(Mutex::new(Beats { last: 0, clock: None })),
         }
     }
 
-    /// Returns what is recorded of all partitions.
+    /// Returns what is recorded of all partitions; to be asked before the first write.
     pub async fn recorded(&self) -> Result<Vec<Recorded>, Error> {
+        let (table, pipeline) = (quote::ident(PROGRESS_TABLE), quote::literal(&self.pipeline));
+        let clock = format!(
+            "SELECT toUnixTimestamp64Milli(now64(3)) AS now_ms, max(beat) AS greatest FROM {table} \
+             WHERE pipeline = {pipeline}"
+        );
+        if let Some(found) = self.clickhouse.query::<ServerClock>(&clock).await?.into_iter().next() {
+            self.beats().hear(found.now_ms, found.greatest, Instant::now());
+        }
         let sql = format!(
-            "SELECT table, partition, rows, dead_letters, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
-             FROM {} FINAL WHERE pipeline = {}",
-            quote::ident(PROGRESS_TABLE),
-            quote::literal(&self.pipeline),
+            "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, \
+             ifNull(toUnixTimestamp64Milli(last_change_at), 0) AS last_change_ms, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
+             FROM {table} FINAL WHERE pipeline = {pipeline}"
         );
         self.clickhouse.query(&sql).await
     }
@@ -65,29 +140,75 @@ impl Progress {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut sql = format!(
-            "INSERT INTO {} (pipeline, table, partition, replica, rows, dead_letters, next_offset, applied_lsn, \
-             last_change_at, fresh_to, applied_at) VALUES ",
-            quote::ident(PROGRESS_TABLE)
-        );
-        let (pipeline, replica) = (quote::literal(&self.pipeline), quote::literal(&self.replica));
-        for (place, (table, partition, applied)) in rows.iter().enumerate() {
-            let separator = if place == 0 { "" } else { ", " };
-            let last_change_at = applied
-                .last_change_at
-                .map_or_else(|| "NULL".to_owned(), |ms| format!("fromUnixTimestamp64Milli(toInt64({ms}))"));
-            let _ = write!(
-                sql,
-                "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {last_change_at}, \
-                 fromUnixTimestamp64Milli(toInt64({})), now64(3))",
-                quote::literal(table),
-                applied.rows,
-                applied.dead,
-                applied.next.unwrap_or(0),
-                applied.lsn,
-                applied.fresh_to,
-            );
-        }
+        let beat = self.beats().next(Instant::now());
+        let sql = insert(&self.pipeline, &self.replica, beat, rows);
         self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await
+    }
+
+    fn beats(&self) -> std::sync::MutexGuard<'_, Beats> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applied)]) -> String {
+    let mut sql = format!(
+        "INSERT INTO {} (pipeline, table, partition, replica, rows, dead_letters, dead_epoch, dead_lsn, next_offset, \
+         applied_lsn, last_change_at, fresh_to, applied_at, beat) VALUES ",
+        quote::ident(PROGRESS_TABLE)
+    );
+    let (pipeline, replica) = (quote::literal(pipeline), quote::literal(replica));
+    for (place, (table, partition, applied)) in rows.iter().enumerate() {
+        let separator = if place == 0 { "" } else { ", " };
+        let last_change_at = applied
+            .last_change_at
+            .map_or_else(|| "NULL".to_owned(), |ms| format!("fromUnixTimestamp64Milli(toInt64({ms}))"));
+        let _ = write!(
+            sql,
+            "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {}, {}, {last_change_at}, \
+             fromUnixTimestamp64Milli(toInt64({})), now64(3), {beat})",
+            quote::literal(table),
+            applied.rows,
+            applied.dead,
+            applied.dead_at.0,
+            applied.dead_at.1,
+            applied.next.unwrap_or(0),
+            applied.lsn,
+            applied.fresh_to,
+        );
+    }
+    sql
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beats_count_up_while_the_servers_clock_goes_on_or_back() {
+        let start = Instant::now();
+        let mut beats = Beats { last: 0, clock: None };
+        beats.hear(1_000_000, 0, start);
+        assert_eq!(beats.next(start), 1_000_000);
+        assert_eq!(beats.next(start), 1_000_001, "twice within a millisecond");
+        assert_eq!(beats.next(start + Duration::from_secs(2)), 1_002_000);
+        // Another replica starts after the clock was set back by an hour: what is there wins over the clock.
+        let mut other = Beats { last: 0, clock: None };
+        other.hear(400_000, 1_002_000, start);
+        assert_eq!(other.next(start), 1_002_001);
+        assert_eq!(other.next(start + Duration::from_secs(1)), 1_002_002);
+        // And on until it has caught up.
+        assert_eq!(other.next(start + Duration::from_secs(900)), 1_300_000);
+    }
+
+    #[test]
+    fn names_are_quoted_and_a_change_that_never_was_is_null() {
+        let applied = Applied { next: Some(5), dead: 2, dead_at: (3, 70), fresh_to: 9, ..Applied::default() };
+        let sql = insert("a/b", "it's", 11, &[("orders".to_owned(), 0, applied)]);
+        assert!(
+            sql.ends_with(
+                r"('a/b', 'orders', 0, 'it\'s', 0, 2, 3, 70, 5, 0, NULL, fromUnixTimestamp64Milli(toInt64(9)), now64(3), 11)"
+            ),
+            "{sql}"
+        );
     }
 }

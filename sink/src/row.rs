@@ -1,127 +1,77 @@
-//! From a change to rows of a batch: images, tombstones, moves, and values that the event lacks. Pure.
+//! From the fields of a change to rows of a batch: images, tombstones, moves, and values that the event lacks. Pure.
 
 use std::sync::Arc;
 
-use tidemark_crds::layout::{OutOfRange, TableLayout};
-
-use crate::batch::{Batch, Deferred};
+use crate::batch::{Batch, Deferred, Place};
 use crate::decode::connect_schema::{ConnectSchema, Hint};
-use crate::decode::envelope::{Change, Op};
-use crate::decode::json::{Cursor, JsonError, Raw};
-use crate::plan::{Slot, TablePlan};
-use crate::value::{self, ValueError};
+use crate::decode::envelope::Change;
+use crate::decode::fields::Span;
+use crate::decode::json::{Cursor, Raw};
+use crate::plan::{Mapping, Slot, TablePlan};
+use crate::value::{self, Pushed, ValueError};
 
 /// Why a change is not in the batch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// The layout does not know a field, or its column no longer fits the source: the operator is asked for
-    /// a newer one.
-    #[error("field {field}: {why}")]
-    NeedsLayout {
+    /// A value does not fit its column: the column may have changed at the source.
+    #[error("field {field}: {error}")]
+    Unfit {
         /// Field of the event.
         field: String,
         /// What does not fit.
-        why: &'static str,
+        error: ValueError,
     },
     /// The record can never be applied.
     #[error("{0}")]
     Dead(String),
 }
 
-impl From<JsonError> for RowError {
-    fn from(error: JsonError) -> Self {
-        Self::Dead(error.to_string())
+/// One side of a change: the record's bytes, places of its values, and the columns that they go to.
+#[derive(Debug, Clone, Copy)]
+pub struct Image<'a> {
+    /// The record.
+    pub record: &'a [u8],
+    /// Values in the order of their fields.
+    pub values: &'a [Span],
+    /// Where they go.
+    pub mapping: &'a Mapping,
+}
+
+impl<'a> Image<'a> {
+    /// Value of a column, if the event has a field for it.
+    fn value(&self, column: usize) -> Option<Raw<'a>> {
+        let place = self.mapping.slots.iter().position(|slot| *slot == Slot::Column(column))?;
+        Some(self.values[place].raw(self.record))
     }
 }
 
-/// Room that is reused from row to row, and what is remembered of the last one.
-#[derive(Debug, Default)]
-pub struct Scratch<'a> {
-    values: Vec<Option<Raw<'a>>>,
+/// What is known about a change beside its rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The change.
+    pub change: &'a Change,
+    /// Where it is.
+    pub place: Place,
+    /// Whether its position is confirmed: what does not fit will never do.
+    pub confirmed: bool,
+    /// Key of the row before, where the change moved it: text of an object.
+    pub old_key: Option<&'a [u8]>,
 }
 
-/// The order of fields in the events of a table, learned from event to event: Debezium keeps it.
-#[derive(Debug, Default)]
-pub struct FieldOrder {
-    expected: Vec<(Vec<u8>, Slot)>,
-}
-
-impl FieldOrder {
-    /// Expects the fields in the order of the layout.
-    pub fn new(layout: &TableLayout) -> Self {
-        let expect = |(place, column): (usize, &tidemark_crds::layout::ColumnLayout)| {
-            (quoted(column.source.as_bytes()), Slot::Column(place))
-        };
-        Self { expected: layout.columns.iter().enumerate().map(expect).collect() }
-    }
-
-    /// Notes where each value of a row object is; the error names a field that the layout does not know.
-    fn scan<'a>(
-        &mut self,
-        plan: &TablePlan,
-        object: &'a [u8],
-        values: &mut Vec<Option<Raw<'a>>>,
-    ) -> Result<(), RowError> {
-        values.clear();
-        values.resize(plan.columns.len(), None);
-        let mut cursor = Cursor::new(object);
-        cursor.expect(b'{', "expected a row")?;
-        let (mut first, mut place) = (true, 0);
-        while cursor.next_item(&mut first, b'}')? {
-            cursor.peek();
-            let slot = match self.expected.get(place) {
-                Some((key, slot)) if cursor.take_exact(key) => *slot,
-                _ => self.learn(plan, &mut cursor, place)?,
-            };
-            place += 1;
-            let value = cursor.value()?;
-            if let Slot::Column(column) = slot {
-                values[column] = Some(value);
-            }
-        }
-        cursor.finish()?;
-        Ok(())
-    }
-
-    fn learn(&mut self, plan: &TablePlan, cursor: &mut Cursor<'_>, place: usize) -> Result<Slot, RowError> {
-        let key = cursor.key()?;
-        let name = key.unescape()?;
-        let slot = plan.slot(&name).ok_or_else(|| RowError::NeedsLayout {
-            field: String::from_utf8_lossy(&name).into_owned(),
-            why: "the layout does not know it",
-        })?;
-        self.expected.truncate(place);
-        self.expected.push((quoted(key.raw), slot));
-        Ok(slot)
-    }
-}
-
-fn quoted(raw: &[u8]) -> Vec<u8> {
-    [b"\"", raw, b"\":"].concat()
-}
-
-/// Applies changes of one table to a batch.
+/// Applies changes under one layout to a batch.
 #[derive(Debug)]
 pub struct RowWriter {
     plan: Arc<TablePlan>,
-    order: FieldOrder,
     hints: Vec<Hint>,
     hints_of: Option<Arc<ConnectSchema>>,
-    /// Columns for which the operator was asked and had no wider type: their policy applies.
-    settled: Vec<bool>,
+    /// Columns whose value the row lacks; kept for its room.
+    lacking: Vec<usize>,
 }
 
 impl RowWriter {
     /// Starts with a compiled layout.
     pub fn new(plan: Arc<TablePlan>) -> Self {
-        let columns = plan.columns.len();
-        Self {
-            order: FieldOrder::new(&plan.layout),
-            hints: vec![Hint::default(); columns],
-            hints_of: None,
-            settled: vec![false; columns],
-            plan,
-        }
+        Self { hints: vec![Hint::default(); plan.columns.len()], hints_of: None, lacking: Vec::new(), plan }
     }
 
     /// Returns the compiled layout.
@@ -129,35 +79,9 @@ impl RowWriter {
         &self.plan
     }
 
-    /// Stops asking for a wider type of a field: what does not fit is treated by the column's policy.
-    pub fn settle(&mut self, field: &str) {
-        for (column, settled) in self.plan.columns.iter().zip(&mut self.settled) {
-            *settled |= column.source == field;
-        }
-    }
-
-    /// Appends the rows of a change; after an error the batch is as it was.
-    pub fn apply(&mut self, batch: &mut Batch, change: &Change<'_>) -> Result<(), RowError> {
-        self.take_hints(change.schema.as_ref());
-        let mut scratch = Scratch::default();
-        match (change.op, change.before, change.after) {
-            (Op::Insert | Op::Update, before, Some(after)) => {
-                let mark = batch.mark();
-                self.image(batch, change, before, after, &mut scratch).inspect_err(|_| batch.roll_back(mark))
-            }
-            (Op::Delete, Some(before), _) => {
-                let mark = batch.mark();
-                self.tombstone(batch, change, before, &mut scratch).inspect_err(|_| batch.roll_back(mark))
-            }
-            (Op::Truncate, ..) => {
-                batch.raise_fence(change.version);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn take_hints(&mut self, schema: Option<&Arc<ConnectSchema>>) {
+    /// Takes over what the record's schema says about values.
+    #[inline]
+    pub fn take_hints(&mut self, schema: Option<&Arc<ConnectSchema>>) {
         let same = match (schema, &self.hints_of) {
             (None, None) => true,
             (Some(new), Some(old)) => Arc::ptr_eq(new, old),
@@ -172,177 +96,191 @@ impl RowWriter {
         }
     }
 
-    fn image<'a>(
+    /// Appends the row of an insert or update; `before` is its complete former image, if there is one. After an
+    /// error the batch is as it was.
+    pub fn write_image(
         &mut self,
         batch: &mut Batch,
-        change: &Change<'a>,
-        before: Option<&'a [u8]>,
-        after: &'a [u8],
-        scratch: &mut Scratch<'a>,
+        facts: &Facts<'_>,
+        before: Option<&Image<'_>>,
+        after: &Image<'_>,
     ) -> Result<(), RowError> {
-        let full_before = before.filter(|_| self.plan.layout.full_before && change.op == Op::Update);
-        if let Some(before) = full_before {
-            self.move_away(batch, change, before, after, scratch)?;
-        }
-        self.order.scan(&self.plan, after, &mut scratch.values)?;
-        let mut unavailable = Vec::new();
-        for (place, value) in scratch.values.iter().enumerate() {
-            match value {
-                None => value::push_missing(&mut batch.columns[place], &self.plan.columns[place]),
-                Some(value) => {
-                    if self.put(batch, place, *value)? {
-                        continue;
-                    }
-                    unavailable.push(place);
-                }
-            }
-        }
-        if !unavailable.is_empty()
-            && let Some(before) = full_before
+        let mark = batch.mark();
+        self.image(batch, facts, before, after).inspect_err(|_| batch.roll_back(mark))
+    }
+
+    /// Appends the tombstone of a deleted row. After an error the batch is as it was.
+    pub fn write_tombstone(
+        &mut self,
+        batch: &mut Batch,
+        facts: &Facts<'_>,
+        before: &Image<'_>,
+    ) -> Result<(), RowError> {
+        let mark = batch.mark();
+        self.tombstone(batch, facts, before).inspect_err(|_| batch.roll_back(mark))
+    }
+
+    fn image(
+        &mut self,
+        batch: &mut Batch,
+        facts: &Facts<'_>,
+        before: Option<&Image<'_>>,
+        after: &Image<'_>,
+    ) -> Result<(), RowError> {
+        // With complete `before` images a row whose key changed is not split by Debezium when the table has no
+        // primary key of its own: the old place gets a tombstone.
+        if let Some(before) = before
+            && self.plan.key.iter().any(|place| before.value(*place) != after.value(*place))
         {
-            let mut values = Vec::new();
-            self.order.scan(&self.plan, before, &mut values)?;
-            let (mut still, rows) = (Vec::new(), batch.rows());
-            for place in unavailable {
-                batch.columns[place].truncate(rows);
-                if !(match values[place] {
-                    Some(value) => self.put(batch, place, value)?,
-                    None => false,
-                }) {
-                    still.push(place);
-                }
+            self.tombstone(batch, facts, before)?;
+        }
+        self.lacking.clear();
+        for (span, slot) in after.values.iter().zip(&after.mapping.slots) {
+            if let Slot::Column(column) = *slot
+                && !self.put(batch, facts, column, span.raw(after.record))?
+                && !self.put_from(batch, facts, column, before)?
+            {
+                batch.columns[column].push_default();
+                self.lacking.push(column);
             }
-            unavailable = still;
         }
-        if !unavailable.is_empty() {
-            return self.complete(batch, change, &unavailable);
+        for column in &after.mapping.absent {
+            batch.columns[*column].push_default();
+            self.lacking.push(*column);
         }
-        batch.end_row(change.version, false, change.committed_at);
+        if self.lacking.is_empty() {
+            batch.end_row(facts.change.version, false, facts.change.committed_at, facts.place);
+            return Ok(());
+        }
+        if self.lacking.iter().any(|column| self.plan.key.contains(column)) {
+            return Err(RowError::Dead("a key value is not in the event".to_owned()));
+        }
+        let old_key = facts.old_key.and_then(|text| self.key_of_object(batch, text));
+        batch.defer_row(Deferred {
+            key: batch.key_of(&self.plan.key, batch.rows()),
+            lacking: self.lacking.clone(),
+            unstreamed: !after.mapping.absent.is_empty(),
+            old_key,
+            values: Vec::new(),
+            version: facts.change.version,
+            committed_at: facts.change.committed_at,
+            place: facts.place,
+        });
         Ok(())
     }
 
-    /// With complete `before` images a row whose key changed is not split by Debezium when the table has no
-    /// primary key of its own: the old place gets a tombstone.
-    fn move_away<'a>(
-        &mut self,
+    /// Takes a value that the row after lacks from the complete row before.
+    fn put_from(
+        &self,
         batch: &mut Batch,
-        change: &Change<'a>,
-        before: &'a [u8],
-        after: &'a [u8],
-        scratch: &mut Scratch<'a>,
-    ) -> Result<(), RowError> {
-        self.order.scan(&self.plan, after, &mut scratch.values)?;
-        let key: Vec<_> = self.plan.key.iter().map(|place| scratch.values[*place]).collect();
-        self.order.scan(&self.plan, before, &mut scratch.values)?;
-        let old_key = self.plan.key.iter().map(|place| scratch.values[*place]);
-        if key.iter().copied().eq(old_key) {
-            return Ok(());
+        facts: &Facts<'_>,
+        column: usize,
+        before: Option<&Image<'_>>,
+    ) -> Result<bool, RowError> {
+        match before.and_then(|before| before.value(column)) {
+            Some(value) => self.put(batch, facts, column, value),
+            None => Ok(false),
         }
-        self.tombstone(batch, change, before, scratch)
     }
 
     /// Only the key of `before` can be trusted: under the default replica identity the rest is type defaults.
-    fn tombstone<'a>(
-        &mut self,
-        batch: &mut Batch,
-        change: &Change<'a>,
-        before: &'a [u8],
-        scratch: &mut Scratch<'a>,
-    ) -> Result<(), RowError> {
-        self.order.scan(&self.plan, before, &mut scratch.values)?;
-        for (place, value) in scratch.values.iter().enumerate() {
-            if self.plan.layout.columns[place].key.is_none() {
-                batch.columns[place].push_default();
+    fn tombstone(&self, batch: &mut Batch, facts: &Facts<'_>, before: &Image<'_>) -> Result<(), RowError> {
+        for column in 0..self.plan.columns.len() {
+            if self.plan.layout.columns[column].key.is_none() {
+                batch.columns[column].push_default();
                 continue;
             }
-            let named = |why: &str| {
-                RowError::Dead(format!("key field {} of a delete: {why}", self.plan.columns[place].source))
+            let put = match before.value(column) {
+                Some(value) => self.put(batch, facts, column, value)?,
+                None => false,
             };
-            let value = value.ok_or_else(|| named("it is not in the event"))?;
-            if !self.put(batch, place, value)? {
-                return Err(named("it is not in the event"));
+            if !put {
+                let field = &self.plan.columns[column].source;
+                return Err(RowError::Dead(format!("key field {field} of a delete is not in the event")));
             }
         }
-        batch.end_row(change.version, true, change.committed_at);
+        batch.end_row(facts.change.version, true, facts.change.committed_at, facts.place);
         Ok(())
     }
 
-    /// Appends one value. Returns false, with the type's default in its place, where the event lacks it.
-    fn put(&self, batch: &mut Batch, place: usize, value: Raw<'_>) -> Result<bool, RowError> {
-        let plan = &self.plan.columns[place];
-        let column = &mut batch.columns[place];
-        let rows = column.len();
-        let Err(error) = value::push(column, plan, value, self.hints[place], self.plan.encoding) else {
-            return Ok(true);
-        };
-        column.truncate(rows);
-        let dead = |error: ValueError| RowError::Dead(format!("field {}: {error}", plan.source));
-        let ask = !self.settled[place];
-        match error {
-            ValueError::Unavailable => {
-                column.push_default();
-                return Ok(false);
+    /// Key in RowBinary from the text of an object with the key's fields, alone or inside a schema.
+    fn key_of_object(&self, batch: &mut Batch, text: &[u8]) -> Option<Vec<u8>> {
+        let mut values: Vec<Option<Raw<'_>>> = vec![None; self.plan.key.len()];
+        members(text, &self.plan, &mut values)?;
+        let mut key = Vec::new();
+        for (column, value) in self.plan.key.iter().zip(values) {
+            let value = value?;
+            // The value goes behind the row's own and is taken away again.
+            let rows = batch.rows() + 1;
+            let column_plan = &self.plan.columns[*column];
+            let data = &mut batch.columns[*column];
+            let pushed = value::push(data, column_plan, value, self.hints[*column], self.plan.encoding);
+            if pushed == Ok(Pushed::AsIs) {
+                data.row_binary(rows, &mut key);
             }
-            ValueError::TooWide if ask => {
-                return Err(RowError::NeedsLayout {
-                    field: plan.source.clone(),
-                    why: "the value is too wide",
-                });
-            }
-            ValueError::Null if ask => {
-                return Err(RowError::NeedsLayout { field: plan.source.clone(), why: "the value is null" });
-            }
-            ValueError::OutOfRange | ValueError::TooWide
-                if plan.out_of_range == OutOfRange::Null && plan.nullable && !plan.array =>
-            {
-                column.push_default();
-            }
-            error => return Err(dead(error)),
+            data.truncate(rows);
+            pushed.ok()?;
         }
-        Ok(true)
+        Some(key)
     }
 
-    /// Ends a row that lacks values: from the newest row of its key in the batch, or later from the table.
-    fn complete(
+    /// Appends one value. Returns false, with nothing appended, where the event lacks it.
+    #[inline]
+    fn put(
         &self,
         batch: &mut Batch,
-        change: &Change<'_>,
-        unavailable: &[usize],
-    ) -> Result<(), RowError> {
-        if unavailable.iter().any(|place| self.plan.key.contains(place)) {
-            return Err(RowError::Dead("a key value is not in the event".to_owned()));
-        }
-        let rows = batch.rows();
-        let key = batch.key_of(&self.plan.key, rows);
-        match batch.newest(&self.plan.key, &key) {
-            Some(row) if !batch.has_deferred(&key) => {
-                let (version, deleted) = batch.version_of(row);
-                if version >= change.version {
-                    // A replay of something older: the newer row is in the batch already.
-                    batch.roll_back_row();
-                    return Ok(());
-                }
-                if deleted {
-                    return Err(RowError::Dead("an update of a deleted row lacks a value".to_owned()));
-                }
-                for place in unavailable {
-                    batch.columns[*place].truncate(rows);
-                    batch.columns[*place].push_copy(row);
-                }
-                batch.end_row(change.version, false, change.committed_at);
-                Ok(())
+        facts: &Facts<'_>,
+        column: usize,
+        value: Raw<'_>,
+    ) -> Result<bool, RowError> {
+        let plan = &self.plan.columns[column];
+        let push = if facts.confirmed { value::push_settled } else { value::push };
+        match push(&mut batch.columns[column], plan, value, self.hints[column], self.plan.encoding) {
+            Ok(Pushed::AsIs) => Ok(true),
+            Ok(Pushed::Clamped | Pushed::Nulled) => {
+                batch.count_changed(column);
+                Ok(true)
             }
-            _ => {
-                batch.defer_row(Deferred {
-                    key,
-                    unavailable: unavailable.to_vec(),
-                    values: Vec::new(),
-                    version: change.version,
-                    committed_at: change.committed_at,
-                    record: 0,
-                });
-                Ok(())
-            }
+            Err(error) => self.refused(batch, facts, column, error),
         }
     }
+
+    #[cold]
+    fn refused(
+        &self,
+        batch: &mut Batch,
+        facts: &Facts<'_>,
+        column: usize,
+        error: ValueError,
+    ) -> Result<bool, RowError> {
+        let plan = &self.plan.columns[column];
+        let rows = batch.rows();
+        batch.columns[column].truncate(rows);
+        match error {
+            ValueError::Unavailable => Ok(false),
+            ValueError::Malformed | ValueError::TooWide | ValueError::Null if !facts.confirmed => {
+                Err(RowError::Unfit { field: plan.source.clone(), error })
+            }
+            error => Err(RowError::Dead(format!("field {}: {error}", plan.source))),
+        }
+    }
+}
+
+/// Finds the values of the key's fields in an object; `None` where the text is none.
+fn members<'a>(text: &'a [u8], plan: &TablePlan, values: &mut [Option<Raw<'a>>]) -> Option<()> {
+    let mut cursor = Cursor::new(text);
+    cursor.expect(b'{', "expected a key").ok()?;
+    let mut first = true;
+    while cursor.next_item(&mut first, b'}').ok()? {
+        let name = cursor.key().ok()?.unescape().ok()?;
+        let value = cursor.value().ok()?;
+        if let (b"payload", Raw::Object(inside)) = (&*name, value) {
+            members(inside, plan, values)?;
+        }
+        let place = plan.key.iter().position(|column| plan.columns[*column].source.as_bytes() == &*name);
+        if let Some(place) = place {
+            values[place] = Some(value);
+        }
+    }
+    Some(())
 }

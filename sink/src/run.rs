@@ -7,23 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
-use rdkafka::producer::FutureProducer;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Error, Options};
 use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
 use tidemark_runtime::kafka::Connection;
 use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 
+use crate::board::Poller;
 use crate::config;
-use crate::consume::{End, Session, Surroundings};
 use crate::dead_letter::DeadLetterTopic;
-use crate::group::consumer_config;
+use crate::group::{Records, consumer_config};
 use crate::heartbeat::Watch;
-use crate::layouts::Layouts;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
 use crate::progress::Progress;
-use crate::write::Writer;
+use crate::read::{KeyReader, Reader, ReaderContext, ReaderOptions, Source};
+use crate::session::{End, Session, Surroundings};
+use crate::state::States;
+use crate::write::{Writer, WriterParts};
 
 /// Pause before another attempt to set up Kafka's clients.
 const RETRY: Duration = Duration::from_secs(2);
@@ -124,23 +125,50 @@ impl Sink {
         let connection = Connection::read(&config.kafka).map_err(|error| error.to_string())?;
         let client_id = format!("tidemark-sink-{}", self.options.replica);
         let _entered = self.runtime.enter();
-        let producer: FutureProducer =
-            connection.producer_config(&client_id).create().map_err(|error| error.to_string())?;
-        let dead_letters = DeadLetterTopic::new(producer, config.dead_letter.topic.clone());
+        let kafka = consumer_config(&connection, config, &client_id);
+        let dead_letters = DeadLetterTopic::new(
+            connection.producer_config(&client_id),
+            config.dead_letter.topic.clone(),
+            config.kafka.max_message_bytes,
+        );
+        let source = Source::new(&config.postgres, &config.pipeline);
+        let keys = KeyReader::new(source, &config.kafka.topic_prefix, self.metrics.reads.clone());
+        let states = States::new(&client, &config.pipeline, &self.options.replica);
+        let writer = Writer::new(
+            &client,
+            WriterParts {
+                dead_letters,
+                records: Records::new(kafka.clone()),
+                source: Arc::new(keys),
+                states: states.clone(),
+                metrics: self.metrics.clone(),
+                pipeline: config.pipeline.clone(),
+                max_share_per_mille: config.dead_letter.max_share_per_mille,
+            },
+        );
+        let reading = ReaderContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            writer: writer.clone(),
+            metrics: self.metrics.clone(),
+            replica: self.options.replica.clone(),
+            options: ReaderOptions::default(),
+        };
         let around = Surroundings {
             config: Arc::clone(config),
             config_file: self.config_file.clone(),
             encoding: self.options.encoding,
-            writer: Writer::new(&client, dead_letters, self.metrics.clone(), &config.pipeline),
-            layouts: Layouts::new(client.clone(), &config.pipeline),
+            writer,
+            poller: Poller::new(&client, &config.pipeline, self.options.encoding),
+            boards: tokio::sync::watch::Sender::default(),
             progress: Progress::new(&client, &config.pipeline, &self.options.replica),
+            states,
             metrics: self.metrics.clone(),
             runtime: self.runtime.clone(),
             readiness: self.readiness.clone(),
             shutdown: self.shutdown.clone(),
             drain: self.options.drain,
         };
-        let kafka = consumer_config(&connection, config, &client_id);
         let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
         let (consumer, owned, events) = session.shared();
         let stop = Arc::new(AtomicBool::new(false));
@@ -150,6 +178,7 @@ impl Sink {
             events,
             topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
             heartbeat_topic: config.kafka.heartbeat_topic.clone(),
+            dead_letter_topic: config.dead_letter.topic.clone(),
             readiness: self.readiness.clone(),
             stop: Arc::clone(&stop),
         };
@@ -157,7 +186,9 @@ impl Sink {
             .name("heartbeats".to_owned())
             .spawn(move || watch.run(&kafka))
             .map_err(|error| error.to_string())?;
+        let reader = Reader::start(reading);
         let end = session.run();
+        drop(reader);
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}

@@ -1,122 +1,286 @@
-//! From a sealed batch to ClickHouse's acknowledgement: missing values, fence, rows, dead letters. I/O.
-//!
-//! Everything is repeated until it has worked: the caller gives up a batch only by dropping the future, and
-//! then its offsets are not committed.
+//! A batch on its way to ClickHouse: missing values, fence, rows, dead letters, in this order. I/O; what becomes of a
+//! failure is decided in [`outcome`](crate::outcome).
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use bytes::Bytes;
-use tidemark_crds::layout::{DELETED_COLUMN, VERSION_COLUMN};
-use tidemark_crds::ledger::FENCES_TABLE;
+use futures::future::BoxFuture;
+use tidemark_crds::ledger::{FENCES_TABLE, TableState};
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
+use tokio::sync::OnceCell;
 
-use crate::batch::{Batch, Deferred};
-use crate::dead_letter::DeadLetterTopic;
-use crate::metrics::{CauseLabel, Metrics, TableLabel};
-use crate::native::{Column, Corrupt};
+use crate::batch::{Batch, Place};
+use crate::consume::{Event, Failure, Written};
+use crate::dead_letter::{DeadLetter, DeadLetterTopic};
+use crate::group::Records;
+use crate::history::position_of;
+use crate::metrics::{CauseLabel, ColumnLabel, Metrics, TableLabel};
+use crate::outcome::{Backoff, Refused, Verdict, Work, is_too_many_partitions};
+use crate::overlay::Overlay;
 use crate::plan::TablePlan;
+use crate::read::KeyReader;
+use crate::state::States;
+use crate::stored;
 
 /// Deadline of one insert.
-const INSERT_DEADLINE: Duration = Duration::from_mins(1);
-/// Longest pause between two attempts.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Rows below which a batch is not split any more.
-const SMALLEST_SPLIT: usize = 1000;
-/// Why an update without an earlier row is a dead letter.
-const NO_EARLIER_ROW: &str = "the update lacks an unchanged value and the table has no earlier row; \
-                              set REPLICA IDENTITY FULL or snapshot the table again";
-/// Keys of one point read.
-const KEYS_A_READ: usize = 500;
+const INSERT_DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
+/// Keys that are read at the source at once.
+const SOURCE_KEYS: usize = 500;
 
 /// Settings of every insert, so that a server's or a user's profile cannot change what an insert means.
-const INSERT_SETTINGS: [(&str, &str); 10] = [
+const INSERT_SETTINGS: [(&str, &str); 12] = [
     ("async_insert", "0"),
     ("wait_for_async_insert", "1"),
     // State is idempotent; a resent block must never be dropped because an equal one was seen before.
     ("insert_deduplicate", "0"),
     ("input_format_null_as_default", "0"),
     ("input_format_native_allow_types_conversion", "1"),
-    ("throw_on_max_partitions_per_insert_block", "1"),
+    // A first load of years falls into many partitions; a limit would refuse its rows for ever.
+    ("max_partitions_per_insert_block", "0"),
     ("max_insert_block_size", "1048576"),
     // A block goes in as it comes.
     ("min_insert_block_size_rows", "0"),
     ("min_insert_block_size_bytes", "0"),
     ("max_insert_threads", "1"),
+    // Readers merge by version anyway: that of the block alone is work for nothing.
+    ("optimize_on_insert", "0"),
+    ("input_format_parallel_parsing", "0"),
 ];
+
+/// Why rows cannot be read at the source now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceError {
+    /// One word for the table's state.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// Reads rows at the source by their keys.
+pub trait RowSource: Send + Sync + std::fmt::Debug {
+    /// Returns the rows of keys (RowBinary of the plan's key columns), a tombstone for each that the source has not,
+    /// all of one version that is later than every change which the source had made before the call.
+    fn rows<'a>(
+        &'a self,
+        plan: &'a Arc<TablePlan>,
+        epoch: u16,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Batch, SourceError>>;
+}
+
+impl RowSource for KeyReader {
+    fn rows<'a>(
+        &'a self,
+        plan: &'a Arc<TablePlan>,
+        epoch: u16,
+        keys: &'a [Vec<u8>],
+    ) -> BoxFuture<'a, Result<Batch, SourceError>> {
+        let read = async move {
+            let rows = Box::pin(Self::rows(self, plan, epoch, keys)).await;
+            rows.map_err(|error| SourceError { reason: error.class().to_owned(), message: error.to_string() })
+        };
+        Box::pin(read)
+    }
+}
 
 /// Writes batches.
 #[derive(Debug, Clone)]
 pub struct Writer {
     clickhouse: ClickHouse,
     dead_letters: DeadLetterTopic,
+    records: Records,
+    source: Arc<dyn RowSource>,
+    states: States,
     metrics: Metrics,
     pipeline: String,
+    max_share_per_mille: u32,
+    /// Settings that depend on the server's version.
+    more: Arc<OnceCell<Vec<(&'static str, &'static str)>>>,
 }
 
-/// Dead letters that came up while a batch was written, by partition.
-pub type LateDead = std::collections::BTreeMap<i32, u64>;
-
-/// A pause that grows from attempt to attempt and is spread over its whole length.
-#[derive(Debug, Default)]
-struct Backoff {
-    attempt: u32,
+/// Everything that the writer needs beside ClickHouse.
+#[derive(Debug)]
+pub struct WriterParts {
+    /// Where records go that cannot be applied.
+    pub dead_letters: DeadLetterTopic,
+    /// Where the record of a row can be had again.
+    pub records: Records,
+    /// Where rows can be read by key.
+    pub source: Arc<dyn RowSource>,
+    /// States, written before a doubt counts as noted.
+    pub states: States,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// `namespace/name` of the pipeline.
+    pub pipeline: String,
+    /// Share of a table's rows above which refusals stop it.
+    pub max_share_per_mille: u32,
 }
 
-impl Backoff {
-    async fn wait(&mut self) {
-        let most = (Duration::from_millis(50) * 2_u32.saturating_pow(self.attempt)).min(LONGEST_PAUSE);
-        self.attempt = (self.attempt + 1).min(16);
-        tokio::time::sleep(most.mul_f64(rand::random::<f64>())).await;
+/// For whom a batch is written.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// Place of the table.
+    pub table: usize,
+    /// Topic of its records.
+    pub topic: String,
+    /// The newest plan: what the source has is read by it.
+    pub newest: Arc<TablePlan>,
+    /// Where failures are reported.
+    pub events: Sender<Event>,
+}
+
+impl Task {
+    fn failed(&self, state: TableState, reason: &str, class: &str, error: &Error) {
+        let code = error.code.map(|code| format!(" (code {code})")).unwrap_or_default();
+        self.report(Failure {
+            state,
+            reason: reason.to_owned(),
+            class: class.to_owned(),
+            message: format!("{error}{code}"),
+            backpressure: error.class == ErrorClass::MergeBackpressure && !is_too_many_partitions(error),
+        });
+    }
+
+    fn report(&self, failure: Failure) {
+        let _ = self.events.send(Event::Failed(self.table, Box::new(failure)));
     }
 }
 
 impl Writer {
     /// Writes through a client whose default database is the target.
-    pub fn new(
-        clickhouse: &ClickHouse,
-        dead_letters: DeadLetterTopic,
-        metrics: Metrics,
-        pipeline: impl Into<String>,
-    ) -> Self {
+    pub fn new(clickhouse: &ClickHouse, parts: WriterParts) -> Self {
+        let WriterParts { dead_letters, records, source, states, metrics, pipeline, max_share_per_mille } =
+            parts;
+        let clickhouse = clickhouse.with_deadline(INSERT_DEADLINE);
+        let more = Arc::default();
         Self {
-            clickhouse: clickhouse.with_deadline(INSERT_DEADLINE),
+            clickhouse,
             dead_letters,
+            records,
+            source,
+            states,
             metrics,
-            pipeline: pipeline.into(),
+            pipeline,
+            max_share_per_mille,
+            more,
         }
     }
 
     /// Does everything that a batch asks for and returns when all of it is acknowledged.
-    pub async fn write(&self, mut batch: Batch) -> (Batch, LateDead) {
+    pub async fn write(&self, mut batch: Batch, task: &Task) -> Written {
         let table = batch.plan().layout.target.clone();
-        if batch.deferred() > 0 {
-            self.complete_deferred(&table, &mut batch).await;
+        if batch.doubt.is_some() {
+            // Offsets behind what was passed over count only once the doubt outlives this process.
+            self.write_states(&table).await;
+        }
+        let early = std::mem::take(&mut batch.dead);
+        let mut letters = Vec::new();
+        if !batch.deferred().is_empty() {
+            letters = Box::pin(self.complete(&mut batch, task)).await;
         }
         if let Some(version) = batch.fence() {
-            self.raise_fence(&table, version).await;
+            self.raise_fence(&table, version, task).await;
         }
-        if batch.rows() > 0 {
-            self.insert(&table, &mut batch).await;
+        for Refused { row, error } in self.insert(&batch, task).await {
+            let version = batch.version_of(row).0;
+            let place = batch.place_of(row).unwrap_or_default();
+            letters.push(self.letter(&task.topic, place, version, error).await);
         }
-        let mut late = LateDead::new();
-        for letter in std::mem::take(&mut batch.dead) {
-            let mut backoff = Backoff::default();
-            while let Err(error) = self.dead_letters.write(&letter).await {
-                self.retried(&table, "dead_letter");
-                tracing::warn!(table, %error, "a dead letter cannot be written yet");
-                backoff.wait().await;
-            }
-            self.metrics.dead_letters.get_or_create(&TableLabel { table: table.clone() }).inc();
+        for letter in early {
+            self.bury(&table, letter).await;
+        }
+        let mut late: BTreeMap<i32, u64> = BTreeMap::new();
+        let mut position = (0, 0);
+        for letter in letters {
             *late.entry(letter.partition).or_default() += 1;
+            position = position.max((batch.epoch, letter.position));
+            self.bury(&table, letter).await;
         }
-        (batch, late)
+        let label = |column: usize| ColumnLabel {
+            table: table.clone(),
+            column: batch.plan().layout.columns[column].target.clone(),
+        };
+        for (column, count) in batch.changed() {
+            self.metrics.changed_values.get_or_create(&label(column)).inc_by(count);
+        }
+        Written { table: task.table, batch, late, position }
     }
 
-    async fn raise_fence(&self, table: &str, version: Version) {
+    /// Writes rows that were read at the source, with the letters of those that could not be.
+    pub async fn store(&self, mut batch: Batch, topic: &str) {
+        let table = batch.plan().layout.target.clone();
+        let task = Task {
+            table: 0,
+            topic: topic.to_owned(),
+            newest: Arc::clone(batch.plan()),
+            // The read's own row says how it goes.
+            events: std::sync::mpsc::channel().0,
+        };
+        let mut letters = std::mem::take(&mut batch.dead);
+        for Refused { row, error } in self.insert(&batch, &task).await {
+            let (version, _) = batch.version_of(row);
+            let place = batch.place_of(row).unwrap_or_default();
+            letters.push(DeadLetter {
+                topic: task.topic.clone(),
+                partition: place.partition,
+                offset: place.offset,
+                key: Some(batch.key_of(&batch.plan().key, row)),
+                position: position_of(version).1,
+                error: format!("a row read at the source: {error}"),
+                ..DeadLetter::default()
+            });
+        }
+        for letter in letters {
+            self.bury(&table, letter).await;
+        }
+    }
+
+    async fn write_states(&self, table: &str) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.states.write(true).await {
+            tracing::warn!(table, %error, "a doubt cannot be noted yet");
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+    }
+
+    /// The record of a row, as a dead letter.
+    async fn letter(&self, topic: &str, place: Place, version: Version, error: String) -> DeadLetter {
+        let record = self.records.fetch(topic, place).await;
+        let kept = record.unwrap_or_else(|| DeadLetter {
+            topic: topic.to_owned(),
+            partition: place.partition,
+            offset: place.offset,
+            truncated: Some(0),
+            ..DeadLetter::default()
+        });
+        DeadLetter { error, position: position_of(version).1, ..kept }
+    }
+
+    async fn bury(&self, table: &str, letter: DeadLetter) {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.dead_letters.write(letter.clone()).await {
+            self.retried(table, "dead_letter");
+            tracing::warn!(table, %error, "a dead letter cannot be written yet");
+            tokio::time::sleep(backoff.next(rand::random())).await;
+        }
+        tracing::warn!(
+            table,
+            partition = letter.partition,
+            offset = letter.offset,
+            error = letter.error,
+            "a record cannot be applied: it is in the dead letters"
+        );
+        self.metrics.dead_letters.get_or_create(&TableLabel { table: table.to_owned() }).inc();
+    }
+
+    async fn raise_fence(&self, table: &str, version: Version, task: &Task) {
         let sql = format!(
             "INSERT INTO {} (table, version, reason, raised_at) VALUES ({}, {version}, 'truncate', now64(3))",
             quote::ident(FENCES_TABLE),
@@ -125,142 +289,156 @@ impl Writer {
         let mut backoff = Backoff::default();
         while let Err(error) = self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await {
             self.failed(table, &error, "a fence cannot be raised yet");
-            backoff.wait().await;
+            task.failed(TableState::Retrying, "fence", error.class.as_str(), &error);
+            tokio::time::sleep(backoff.next(rand::random())).await;
         }
         tracing::info!(table, %version, "raised the fence of a truncated table");
     }
 
-    /// Inserts all rows, in smaller pieces where the server has no memory for the whole.
-    async fn insert(&self, table: &str, batch: &mut Batch) {
-        let label = TableLabel { table: table.to_owned() };
+    /// Inserts all rows but those that the server refuses by themselves, which are returned.
+    pub async fn insert(&self, batch: &Batch, task: &Task) -> Vec<Refused> {
+        let table = &batch.plan().layout.target;
+        let label = TableLabel { table: table.clone() };
         let comment = format!("tidemark {} {table}", self.pipeline);
-        let mut settings = INSERT_SETTINGS.to_vec();
-        settings.push(("log_comment", &comment));
-        let mut absent = BTreeSet::new();
-        let mut pieces: Vec<Range<usize>> = std::iter::once(0..batch.rows()).collect();
+        let insert = batch.plan().insert();
+        let mut work = Work::new(batch.rows(), self.max_share_per_mille);
         let mut backoff = Backoff::default();
-        while let Some(rows) = pieces.pop() {
-            let insert = batch.plan().insert_without(&absent);
-            let (frames, raw) = encode(batch, &rows, &absent);
-            let frames = Bytes::from(frames);
-            loop {
-                let begin = Instant::now();
-                let Err(error) = self.clickhouse.insert_native(&insert, frames.clone(), &settings).await
-                else {
-                    let ms = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
-                    self.metrics.insert_time.observe_ms(ms);
-                    self.metrics.rows.get_or_create(&label).inc_by(rows.len() as u64);
-                    self.metrics.bytes.get_or_create(&label).inc_by(raw);
-                    backoff = Backoff::default();
-                    break;
-                };
-                self.failed(table, &error, "rows cannot be inserted yet");
-                backoff.wait().await;
-                if error.class == ErrorClass::Resource && rows.len() > SMALLEST_SPLIT {
-                    let middle = rows.start + rows.len() / 2;
-                    pieces.push(middle..rows.end);
-                    pieces.push(rows.start..middle);
-                    break;
+        let mut encoded: Option<(std::ops::Range<usize>, Bytes, u64)> = None;
+        while let Some(rows) = work.piece() {
+            let (frames, raw) = match &encoded {
+                Some((same, frames, raw)) if *same == rows => (frames.clone(), *raw),
+                _ => {
+                    let (frames, raw) = encode(batch, &rows);
+                    (Bytes::from(frames), raw)
                 }
-                if error.class == ErrorClass::Schema
-                    && let Ok(gone) = self.absent_columns(table, batch.plan()).await
-                    && gone != absent
-                {
-                    tracing::warn!(table, columns = ?gone, "leaving out columns that the table has no more");
-                    absent = gone;
-                    pieces.push(rows.clone());
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Columns of the layout that the table does not have; the operator may have dropped them meanwhile.
-    async fn absent_columns(&self, table: &str, plan: &TablePlan) -> Result<BTreeSet<String>, Error> {
-        #[derive(serde::Deserialize)]
-        struct Row {
-            name: String,
-        }
-        let sql = format!(
-            "SELECT name FROM system.columns WHERE database = currentDatabase() AND table = {}",
-            quote::literal(table)
-        );
-        let there: BTreeSet<String> =
-            self.clickhouse.query::<Row>(&sql).await?.into_iter().map(|row| row.name).collect();
-        let gone = |column: &&tidemark_crds::layout::ColumnLayout| {
-            // A table that is not there at all is waited for; a key is never left out.
-            !there.is_empty() && !there.contains(&column.target) && column.key.is_none()
-        };
-        Ok(plan.layout.columns.iter().filter(gone).map(|column| column.target.clone()).collect())
-    }
-
-    /// Finds the values that updates lack: in earlier rows of their key, or in the table.
-    async fn complete_deferred(&self, table: &str, batch: &mut Batch) {
-        let deferred = batch.take_deferred();
-        let stored = self.read_stored(table, batch.plan(), &deferred).await;
-        // Values of the newest row of each key, as far as it is known here.
-        let mut newest: HashMap<&[u8], Vec<Vec<u8>>> = HashMap::new();
-        for row in &deferred {
-            let mut values = row.values.clone();
-            let base = newest.get(row.key.as_slice()).or_else(|| match stored.get(&row.key) {
-                Some(Stored::Live { version, values }) if *version < row.version => Some(values),
-                _ => None,
-            });
-            let superseded = matches!(stored.get(&row.key), Some(
-                Stored::Live { version, .. } | Stored::Deleted { version }) if *version >= row.version);
-            if superseded {
-                continue;
-            }
-            let Some(base) = base else {
-                let mut letter = batch.deferred_records[row.record].clone();
-                NO_EARLIER_ROW.clone_into(&mut letter.error);
-                batch.dead.push(letter);
+            };
+            let mut settings = INSERT_SETTINGS.to_vec();
+            settings.extend_from_slice(self.more_settings().await);
+            settings.push(("log_comment", &comment));
+            let begin = Instant::now();
+            let Err(error) = self.clickhouse.insert_native(&insert, frames.clone(), &settings).await else {
+                let ms = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);
+                self.metrics.insert_time.observe_ms(ms);
+                self.metrics.rows.get_or_create(&label).inc_by(rows.len() as u64);
+                self.metrics.bytes.get_or_create(&label).inc_by(raw);
+                backoff = Backoff::default();
+                encoded = None;
+                work.written();
                 continue;
             };
-            for place in &row.unavailable {
-                values[*place].clone_from(&base[*place]);
+            encoded = Some((rows, frames, raw));
+            let verdict = work.failed(&error);
+            if verdict != Verdict::Search {
+                self.failed(table, &error, "rows cannot be inserted yet");
+                let (state, reason) = match verdict {
+                    Verdict::Stopped => (TableState::Stopped, "refused"),
+                    _ => (TableState::Retrying, "insert"),
+                };
+                task.failed(state, reason, error.class.as_str(), &error);
             }
-            if let Err(error) = batch.append(row, &values) {
-                let mut letter = batch.deferred_records[row.record].clone();
-                letter.error = error.to_string();
-                batch.dead.push(letter);
-                continue;
-            }
-            newest.insert(&row.key, values);
+            tokio::time::sleep(verdict.pause(&mut backoff, rand::random())).await;
         }
+        work.into_refused()
     }
 
-    async fn read_stored(
-        &self,
-        table: &str,
-        plan: &TablePlan,
-        deferred: &[Deferred],
-    ) -> HashMap<Vec<u8>, Stored> {
-        let keys: BTreeSet<&[u8]> = deferred.iter().map(|row| row.key.as_slice()).collect();
-        let keys: Vec<&[u8]> = keys.into_iter().collect();
-        let mut stored = HashMap::new();
-        for keys in keys.chunks(KEYS_A_READ) {
-            let Ok(sql) = point_read(plan, keys) else { continue };
-            let mut backoff = Backoff::default();
-            loop {
-                match self.clickhouse.query_bytes(&sql, "RowBinary").await.map(|bytes| rows_of(plan, &bytes))
-                {
-                    Ok(Ok(rows)) => {
-                        stored.extend(rows);
-                        break;
-                    }
-                    Ok(Err(Corrupt)) => {
-                        tracing::error!(table, "a point read answered in another form than asked for");
-                        backoff.wait().await;
-                    }
-                    Err(error) => {
-                        self.failed(table, &error, "missing values cannot be read yet");
-                        backoff.wait().await;
-                    }
+    /// Settings that only newer servers know.
+    async fn more_settings(&self) -> &[(&'static str, &'static str)] {
+        let found = self
+            .more
+            .get_or_try_init(|| async {
+                let version = self.clickhouse.query_text("SELECT version()", "TSV", &[]).await?;
+                // From 26.2 on this one overrides `insert_deduplicate`.
+                let newer = is_at_least(&version, (26, 2));
+                Ok::<_, Error>(if newer { vec![("deduplicate_insert", "disable")] } else { vec![] })
+            })
+            .await;
+        found.map_or(&[], Vec::as_slice)
+    }
+
+    /// Finds the values that rows lack: in the batch, in the table, at the source. Returns the records of rows that
+    /// the server refuses.
+    async fn complete(&self, batch: &mut Batch, task: &Task) -> Vec<DeadLetter> {
+        let table = batch.plan().layout.target.clone();
+        let deferred = batch.take_deferred();
+        let overlay = Overlay::new(batch, &deferred);
+        let (keys, columns) = overlay.wanted();
+        let (mut found, mut fence) = (HashMap::new(), Version(0));
+        let mut backoff = Backoff::default();
+        while !keys.is_empty() {
+            let read = async {
+                let stored = stored::read(&self.clickhouse, batch.plan(), &keys, &columns).await?;
+                Ok::<_, Error>((stored, self.fence_of(&table).await?))
+            };
+            match Box::pin(read).await {
+                Ok(read) => {
+                    (found, fence) = read;
+                    break;
+                }
+                Err(error) => {
+                    self.failed(&table, &error, "missing values cannot be read yet");
+                    task.failed(TableState::Retrying, "missing-values", error.class.as_str(), &error);
+                    tokio::time::sleep(backoff.next(rand::random())).await;
                 }
             }
         }
-        stored
+        let floor = batch.floor;
+        let trusted = |version: Version| version >= fence && position_of(version) > floor;
+        let resolution = overlay.resolve(batch, &found, trusted);
+        let mut letters = Vec::new();
+        for row in resolution.rows {
+            // The values were written by columns of the same types.
+            if batch.append(&row.values, row.version, row.committed_at, row.place).is_err() {
+                let error = "the stored values that it lacks are not of the columns' types".to_owned();
+                letters.push(self.letter(&task.topic, row.place, row.version, error).await);
+            }
+        }
+        let newest: HashMap<&[u8], _> = deferred.iter().map(|row| (row.key.as_slice(), row)).collect();
+        for keys in resolution.at_source.chunks(SOURCE_KEYS) {
+            let mut rows = self.read_at_source(&table, batch.epoch, keys, task).await;
+            letters.append(&mut rows.dead);
+            for Refused { row, error } in self.insert(&rows, task).await {
+                let key = rows.key_of(&rows.plan().key, row);
+                if let Some(row) = newest.get(key.as_slice()) {
+                    letters.push(self.letter(&task.topic, row.place, row.version, error).await);
+                }
+            }
+        }
+        letters
+    }
+
+    async fn read_at_source(&self, table: &str, epoch: u16, keys: &[Vec<u8>], task: &Task) -> Batch {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.source.rows(&task.newest, epoch, keys).await {
+                Ok(rows) => return rows,
+                Err(error) => {
+                    self.retried(table, "source");
+                    tracing::warn!(table, keys = keys.len(), %error, "rows cannot be read at the source yet");
+                    task.report(Failure {
+                        state: TableState::Retrying,
+                        reason: error.reason,
+                        class: "source".to_owned(),
+                        message: error.message,
+                        backpressure: false,
+                    });
+                    tokio::time::sleep(backoff.next(rand::random())).await;
+                }
+            }
+        }
+    }
+
+    /// The greatest fence of a table.
+    async fn fence_of(&self, table: &str) -> Result<Version, Error> {
+        let sql = format!(
+            "SELECT toString(max(version)) FROM {} WHERE table = {}",
+            quote::ident(FENCES_TABLE),
+            quote::literal(table)
+        );
+        let text = self.clickhouse.query_text(&sql, "TSV", &[("select_sequential_consistency", "1")]).await?;
+        let version = text.trim().parse().map_err(|_| {
+            Error::new(ErrorClass::Permanent, format!("the fence of {table} is no number: {:?}", text.trim()))
+        })?;
+        Ok(Version(version))
     }
 
     fn failed(&self, table: &str, error: &Error, message: &'static str) {
@@ -273,87 +451,31 @@ impl Writer {
     }
 }
 
-/// The newest row of a key in the table.
-#[derive(Debug)]
-enum Stored {
-    Live { version: Version, values: Vec<Vec<u8>> },
-    Deleted { version: Version },
+/// Whether a version such as `26.7.2.1` is at least the given one.
+fn is_at_least(version: &str, least: (u32, u32)) -> bool {
+    let mut numbers = version.trim().split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= least
 }
 
-/// The statement that reads the newest row of each key; it names keys by their bytes, whatever their type.
-fn point_read(plan: &TablePlan, keys: &[&[u8]]) -> Result<String, Corrupt> {
-    let layout = &plan.layout;
-    let columns = layout.columns.iter().map(|column| column.target.as_str());
-    let columns = quote::ident_list(columns.chain([VERSION_COLUMN, DELETED_COLUMN]));
-    let key = quote::ident_list(plan.key.iter().map(|place| layout.columns[*place].target.as_str()));
-    let tuples: Result<Vec<String>, Corrupt> = keys.iter().map(|key| key_literal(plan, key)).collect();
-    Ok(format!(
-        "SELECT {columns} FROM {} WHERE ({key}) IN ({}) ORDER BY {} DESC LIMIT 1 BY {key}",
-        quote::ident(&layout.target),
-        tuples?.join(", "),
-        quote::ident(VERSION_COLUMN),
-    ))
-}
-
-/// A tuple of key values, each from its bytes in RowBinary.
-fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
-    use std::fmt::Write as _;
-    let mut rest = key;
-    let mut parts = Vec::new();
-    for place in &plan.key {
-        let ch_type = &plan.layout.columns[*place].r#type;
-        let mut column = Column::new(ch_type).map_err(|_| Corrupt)?;
-        let before = rest;
-        column.push_row_binary(&mut rest)?;
-        let mut bytes = &before[..before.len() - rest.len()];
-        let type_name = column.wire_type().to_owned();
-        let text = matches!(type_name.as_str(), "String" | "LowCardinality(String)");
-        if text {
-            crate::native::take_varint(&mut bytes).ok_or(Corrupt)?;
-        }
-        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02X}");
-            hex
-        });
-        parts.push(if text {
-            format!("unhex('{hex}')")
-        } else {
-            format!("reinterpret(unhex('{hex}'), {})", quote::literal(&type_name))
-        });
-    }
-    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
-}
-
-/// Reads the answer of a point read.
-fn rows_of(plan: &TablePlan, mut answer: &[u8]) -> Result<HashMap<Vec<u8>, Stored>, Corrupt> {
-    let mut stored = HashMap::new();
-    while !answer.is_empty() {
-        let mut values = Vec::with_capacity(plan.layout.columns.len());
-        for column in &plan.layout.columns {
-            let mut reader = Column::new(&column.r#type).map_err(|_| Corrupt)?;
-            let before = answer;
-            reader.push_row_binary(&mut answer)?;
-            values.push(before[..before.len() - answer.len()].to_vec());
-        }
-        let (version, rest) = answer.split_first_chunk::<16>().ok_or(Corrupt)?;
-        let (deleted, rest) = rest.split_first().ok_or(Corrupt)?;
-        answer = rest;
-        let version = Version(u128::from_le_bytes(*version));
-        let key = plan.key.iter().flat_map(|place| values[*place].iter().copied()).collect();
-        let row = if *deleted == 0 { Stored::Live { version, values } } else { Stored::Deleted { version } };
-        stored.insert(key, row);
-    }
-    Ok(stored)
-}
-
-fn encode(batch: &Batch, rows: &Range<usize>, absent: &BTreeSet<String>) -> (Vec<u8>, u64) {
+fn encode(batch: &Batch, rows: &std::ops::Range<usize>) -> (Vec<u8>, u64) {
     // Compression is work for a processor, not for a reactor; a block is small enough to stay here only when
     // it takes less than a scheduler's time slice.
     if rows.len() > 2000
         && tokio::runtime::Handle::current().runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread
     {
-        tokio::task::block_in_place(|| batch.encode(rows, absent))
+        tokio::task::block_in_place(|| batch.encode(rows))
     } else {
-        batch.encode(rows, absent)
+        batch.encode(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(is_at_least("26.2.1.7\n", (26, 2)) && is_at_least("27.1", (26, 2)));
+        assert!(!is_at_least("26.1.9", (26, 2)) && !is_at_least("3.9", (26, 2)) && !is_at_least("", (26, 2)));
     }
 }

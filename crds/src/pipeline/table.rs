@@ -76,7 +76,8 @@ pub struct Column {
     /// Leaves the column out.
     #[serde(default)]
     pub exclude: bool,
-    /// What becomes of a value that does not fit; absent: NULL where nullable, else the dead letters.
+    /// What becomes of a value that does not fit; absent: NULL where nullable, else the nearest that fits, and for a
+    /// key the dead letters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_range: Option<OutOfRange>,
 }

@@ -14,8 +14,8 @@ FROM (
     SELECT
         r.table AS table,
         r.partition AS partition,
-        argMax(tuple(r.replica, r.rows, r.dead_letters, r.next_offset, r.last_change_at, r.fresh_to), r.applied_at) AS newest,
-        max(r.applied_at) AS applied_at
+        argMax(tuple(r.replica, r.rows, r.dead_letters, r.next_offset, r.last_change_at, r.fresh_to), r.beat) AS newest,
+        argMax(r.applied_at, r.beat) AS applied_at
     FROM {{database}}._tidemark_progress AS r
     WHERE r.pipeline = {{pipeline}}
     GROUP BY r.table, r.partition

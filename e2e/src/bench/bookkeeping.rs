@@ -1,5 +1,5 @@
 //! What the operator makes in ClickHouse before a sink starts, made by the operator's own steps: database,
-//! ledger, fences, progress, demands, state table and `_current` view. I/O.
+//! ledger, fences, progress, states, reads, state table and `_current` view. I/O.
 
 use anyhow::{anyhow, bail, ensure};
 use tidemark_crds::layout::TableLayout;
@@ -20,7 +20,7 @@ pub async fn prepare(
 ) -> anyhow::Result<()> {
     let (mark, nothing) = (pipeline.mark("bench"), ClickHouseFacts::default());
     let mut part = tables::bookkeeping(database, &mark, &nothing);
-    part.extend(tables::state(database, &mark, layout, &nothing));
+    part.extend(tables::state(database, &mark, layout, None, &nothing));
     let Part { steps, problems } = part;
     ensure!(problems.is_empty(), "the operator refuses the order table: {problems:?}");
     let pipeline = pipeline.to_string();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_runtime::clickhouse::ClickHouse;
 
-use super::events::{Expected, PARTITIONS, Workload};
+use super::events::{Expected, PARTITIONS, Shape, Workload};
 use super::kafka_engine::{self, Extraction};
 use super::sink_process::{Assignment, SinkProcess};
 use super::statistics::median;
@@ -116,29 +116,14 @@ pub struct Ratio {
 /// Fails if a contender does not come to the end or leaves a wrong state.
 pub async fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report> {
     let stack = Stack::start(&[Part::Kafka, Part::Clickhouse]).await?;
-    let topics = Topics { prefix: PREFIX };
-    let events_topic = topics.table(&target::source());
-    stack.kafka().create_topic(&events_topic, PARTITIONS).await?;
-    stack.kafka().create_topic(&topics.heartbeat(), 1).await?;
-    stack.kafka().create_topic(&topics.dead_letter(), 1).await?;
-
-    let begin = Instant::now();
-    let (config, name, workload) = (stack.kafka().client_config(), events_topic.clone(), plan.workload);
-    let expected = tokio::task::spawn_blocking(move || topic::fill(&config, &name, workload)).await??;
-    tell(&format!(
-        "{} events ({:?}, {} B on average) produced in {:.1} s; end state: {} rows",
-        workload.events,
-        expected.operations,
-        expected.value_bytes / workload.events.max(1),
-        begin.elapsed().as_secs_f64(),
-        expected.rows
-    ));
+    let workload = plan.workload;
+    let (events_topic, expected) = filled(&stack, PREFIX, workload, &tell).await?;
     let (config, name) = (stack.kafka().client_config(), events_topic.clone());
     let consume_and_count =
         tokio::task::spawn_blocking(move || topic::consume_and_count(&config, &name, workload.events))
             .await??;
 
-    let bench = Bench { stack: &stack, topic: &events_topic, workload, expected: &expected };
+    let bench = Bench { stack: &stack, prefix: PREFIX, topic: &events_topic, workload, expected: &expected };
     let mut runs = Vec::new();
     for run in 1..=plan.runs {
         for &contender in &plan.contenders {
@@ -149,6 +134,9 @@ pub async fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report>
             tell(&format!("run {run}: {}", line(&figures)));
             runs.push(figures);
         }
+    }
+    if plan.contenders.contains(&Contender::Sink) {
+        lacking(&stack, workload, &tell).await.context("events that lack something")?;
     }
     let medians: Vec<Figures> =
         plan.contenders.iter().filter_map(|contender| medians(contender.name(), &runs)).collect();
@@ -164,8 +152,47 @@ pub async fn measure(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Report>
     })
 }
 
+/// Makes the topics of a prefix and fills that of the events; returns its name and what the events lead to.
+async fn filled(
+    stack: &Stack,
+    prefix: &str,
+    workload: Workload,
+    tell: impl Fn(&str),
+) -> anyhow::Result<(String, Expected)> {
+    let topics = Topics { prefix };
+    let events_topic = topics.table(&target::source());
+    stack.kafka().create_topic(&events_topic, PARTITIONS).await?;
+    stack.kafka().create_topic(&topics.heartbeat(), 1).await?;
+    stack.kafka().create_topic(&topics.dead_letter(), 1).await?;
+    let begin = Instant::now();
+    let (config, name) = (stack.kafka().client_config(), events_topic.clone());
+    let expected = tokio::task::spawn_blocking(move || topic::fill(&config, &name, workload)).await??;
+    tell(&format!(
+        "{} events ({:?}, {} B on average) produced in {:.1} s; end state: {} rows",
+        workload.events,
+        expected.operations,
+        expected.value_bytes / workload.events.max(1),
+        begin.elapsed().as_secs_f64(),
+        expected.rows
+    ));
+    Ok((events_topic, expected))
+}
+
+/// Lets the sink apply a tenth of the events once more, as events that lack something, for their end state alone.
+async fn lacking(stack: &Stack, workload: Workload, tell: impl Fn(&str)) -> anyhow::Result<()> {
+    const LACKING: &str = "lacking";
+    let few = |number: u64| (number / 10).max(1);
+    let workload = Workload { events: few(workload.events), keys: few(workload.keys), shape: Shape::Lacking };
+    let (topic, expected) = filled(stack, LACKING, workload, &tell).await?;
+    let bench = Bench { stack, prefix: LACKING, topic: &topic, workload, expected: &expected };
+    let figures = bench.run(Contender::Sink, 0).await?;
+    tell(&format!("events that lack something, every column as it should be: {}", line(&figures)));
+    Ok(())
+}
+
 struct Bench<'a> {
     stack: &'a Stack,
+    prefix: &'a str,
     topic: &'a str,
     workload: Workload,
     expected: &'a Expected,
@@ -189,13 +216,20 @@ impl Bench<'_> {
         clickhouse.restart().await?;
         let name = PipelineName::new("bench", format!("{}-{run}", contender.name()));
         let assignment = Assignment {
+            source: None,
             database: name.name.replace('-', "_"),
             name,
-            topic_prefix: PREFIX.into(),
+            topic_prefix: self.prefix.into(),
             routes: vec![(target::source(), target::TABLE.into())],
         };
         let client = target::client(clickhouse, User::Default)?;
-        bookkeeping::prepare(&client, &assignment.database, &assignment.name, &target::layout()).await?;
+        bookkeeping::prepare(
+            &client,
+            &assignment.database,
+            &assignment.name,
+            &target::layout(self.workload.shape),
+        )
+        .await?;
         target::wait_until_quiet(&client, &assignment.database).await?;
         let used = match contender {
             Contender::KafkaEngine(extraction) => {

@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, reason = "the figures are this program's output")]
 
 use clap::{Parser, Subcommand};
-use tidemark_e2e::bench::events::Workload;
+use tidemark_e2e::bench::events::{Shape, Workload};
 use tidemark_e2e::bench::kafka_engine::Extraction;
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
 use tidemark_e2e::bench::{first_row, freshness, panels, report};
@@ -63,7 +63,7 @@ async fn main() -> anyhow::Result<()> {
             if !without_sink {
                 contenders.push(Contender::Sink);
             }
-            let plan = Plan { workload: Workload { events, keys }, runs, contenders };
+            let plan = Plan { workload: Workload { events, keys, shape: Shape::Whole }, runs, contenders };
             let report = throughput::measure(&plan, |text| println!("{text}")).await?;
             println!("{}", throughput::table(&report));
             println!("written to {}", report::write("throughput.json", &report)?.display());

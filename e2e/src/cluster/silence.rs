@@ -24,8 +24,6 @@ pub struct Footprint {
     pub objects: BTreeMap<String, String>,
     /// Records of Connect's configuration topic.
     pub connector_changes: i64,
-    /// Records of the pipeline's signal topic.
-    pub signals: i64,
     /// Rows of the publication and the slot in PostgreSQL's catalogue, with their versions.
     pub catalogue: Vec<String>,
 }
@@ -47,12 +45,9 @@ impl Cluster {
     /// Takes the picture of a pipeline.
     pub async fn footprint(&self, pipeline: &Pipeline<'_>) -> anyhow::Result<Footprint> {
         let kafka = self.addresses().kafka();
-        let topic_prefix = pipeline.get().await?.spec.kafka.topic_prefix;
-        let names = tidemark_crds::names::Topics { prefix: &topic_prefix };
         Ok(Footprint {
             objects: self.objects(pipeline).await?,
             connector_changes: kafka.records(CONNECTOR_CHANGES).await?,
-            signals: kafka.records(&names.signal()).await?,
             catalogue: self.catalogue(pipeline).await?,
         })
     }

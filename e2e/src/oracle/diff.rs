@@ -34,7 +34,7 @@ pub struct Mismatch {
 
 impl Mismatch {
     /// Makes a mismatch of an object's columns rather than its rows.
-    pub(super) fn structural(object: &str, texts: Vec<String>) -> Self {
+    pub fn structural(object: &str, texts: Vec<String>) -> Self {
         let differences: Vec<Difference> = texts.into_iter().map(Difference).collect();
         Self { object: object.into(), rows: (0, 0), count: differences.len(), differences }
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Mismatch {
 ///
 /// Rows without a partner are paired by their first `key` columns, so that the
 /// report names the columns that differ and not only the rows.
-pub(super) fn compare(
+pub fn compare(
     object: &str,
     columns: &[String],
     key: usize,

@@ -17,9 +17,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio_postgres::SimpleQueryMessage;
 
-pub use self::canonical::Column;
-use self::diff::compare;
-pub use self::diff::{Difference, Mismatch, Row};
+pub use self::canonical::{Column, plain};
+pub use self::diff::{Difference, Mismatch, Row, compare};
 pub use self::endpoint::Endpoint;
 pub use self::preset::{AsOf, Materialization, Object, Parameters, Preset};
 

@@ -9,7 +9,7 @@ use tidemark_e2e::stack::{ANALYTICS_DATABASE, PATIENCE, Role, User};
 use tokio::sync::Notify;
 use tokio_postgres::Client;
 
-use crate::cluster::snapshot::{WAREHOUSE, manifest, oracle};
+use crate::cluster::read::{WAREHOUSE, manifest, oracle};
 
 const STATE_TABLES: [&str; 4] = ["customers", "order_items", "orders", "products"];
 
@@ -31,7 +31,6 @@ pub(super) async fn and_return(cluster: &Cluster) -> anyhow::Result<()> {
     let topics = cluster.addresses().kafka().records("shop.public.orders").await?;
     ensure!(topics > 0, "the policy keeps the topics, and the orders' one is gone");
     let now = neighbour.remains().await?;
-    // It may have come to more meanwhile: the connector's group for signals comes late.
     let lost: Vec<_> = neighbours.iter().filter(|what| !now.contains(what)).collect();
     ensure!(lost.is_empty(), "the other pipeline lost {lost:?} of {neighbours:?}");
 

@@ -6,9 +6,9 @@
 
 mod dashboards;
 mod deletion;
+mod read;
 mod sidecar;
 mod silence;
-mod snapshot;
 mod workload;
 
 use std::time::Instant;
@@ -29,7 +29,7 @@ const PARTS: &[(&str, Part)] = &[
     ("dashboards as objects for sidecars: said where the right lacks, silent, put right, gone", |cluster| {
         Box::pin(sidecar::objects(cluster))
     }),
-    ("a snapshot that is cut short leaves no ghost", |cluster| Box::pin(snapshot::cut_short(cluster))),
+    ("a read that is cut short leaves no ghost", |cluster| Box::pin(read::cut_short(cluster))),
     ("deletion leaves what the policy says and a second apply goes on right", |cluster| {
         Box::pin(deletion::and_return(cluster))
     }),

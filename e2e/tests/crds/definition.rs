@@ -164,7 +164,7 @@ async fn kubectl_shows_readiness_reason_tables_freshness_and_age() -> anyhow::Re
     let minimal: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
     server.pipelines().create(&PostParams::default(), &serde_json::from_value(minimal)?).await?;
     let condition = json!({
-        "type": "Ready", "status": "False", "reason": "Snapshotting", "message": "orders: 10 %",
+        "type": "Ready", "status": "False", "reason": "Reading", "message": "orders: 10 %",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
     let status = json!({"status": {"conditions": [condition], "summary": "0/1", "freshness": "<1s"}});
@@ -179,11 +179,7 @@ async fn kubectl_shows_readiness_reason_tables_freshness_and_age() -> anyhow::Re
             "the headings are {:?}",
             rows[0]
         );
-        ensure!(
-            rows[1][..5] == ["minimal", "False", "Snapshotting", "0/1", "<1s"],
-            "the row is {:?}",
-            rows[1]
-        );
+        ensure!(rows[1][..5] == ["minimal", "False", "Reading", "0/1", "<1s"], "the row is {:?}", rows[1]);
     }
     Ok(())
 }

@@ -41,7 +41,8 @@ const STATE_TABLES: &[(&str, &str, &str)] = &[
 
 const PROGRESS: &str = "pipeline String, table String, partition Int32, replica String, rows UInt64, \
     applied_lsn UInt64, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
-    applied_at DateTime64(3, 'UTC'), dead_letters UInt64, next_offset Int64";
+    applied_at DateTime64(3, 'UTC'), dead_letters UInt64, dead_epoch UInt16, dead_lsn UInt64, next_offset Int64, \
+    beat UInt64 DEFAULT toUnixTimestamp64Milli(applied_at)";
 
 /// One database of this name on each side.
 pub(super) struct Deployment {
@@ -79,13 +80,25 @@ impl Deployment {
         .await?;
         self.clickhouse(&format!(
             "CREATE TABLE {name}._tidemark_progress ({PROGRESS}) \
-             ENGINE = ReplacingMergeTree(applied_at) ORDER BY (pipeline, table, partition)"
+             ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table, partition)"
         ))
         .await?;
         self.clickhouse(&format!(
             "CREATE TABLE {name}._tidemark_connector (pipeline String, state LowCardinality(String), tasks UInt32, \
-             failed_tasks UInt32, restarts UInt32, error String, seen_at DateTime64(3, 'UTC')) \
+             failed_tasks UInt32, restarts UInt32, error String, lag LowCardinality(String), \
+             fresh_to Nullable(DateTime64(3, 'UTC')), seen_at DateTime64(3, 'UTC')) \
              ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at)"
+        ))
+        .await?;
+        self.clickhouse(&format!(
+            "CREATE TABLE {name}._tidemark_states (pipeline String, table String, replica String, beat UInt64, \
+             state LowCardinality(String), message String, written_at DateTime64(3, 'UTC')) \
+             ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table, replica)"
+        ))
+        .await?;
+        self.clickhouse(&format!(
+            "CREATE TABLE {name}._tidemark_reads (pipeline String, table String, state LowCardinality(String), beat UInt64) \
+             ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table)"
         ))
         .await?;
         for (table, columns, key) in STATE_TABLES {

@@ -82,3 +82,87 @@ async fn a_refresh_that_fails_makes_every_table_late() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// Lag and status of `orders`.
+async fn orders(shop: &Deployment) -> anyhow::Result<String> {
+    let columns = "ifNull(toString(toInt64(lag_seconds)), '-'), status, message";
+    Ok(read(shop, columns, "data_freshness WHERE table = 'orders'").await?.concat())
+}
+
+async fn connector(shop: &Deployment, row: &str) -> anyhow::Result<()> {
+    let table = format!("{}._tidemark_connector", shop.database());
+    shop.clickhouse(&format!("INSERT INTO {table} (pipeline, state, lag, fresh_to, seen_at) VALUES ({row})"))
+        .await
+        .map(drop)
+}
+
+#[tokio::test]
+async fn each_cause_of_old_rows_has_a_status_of_its_own() -> anyhow::Result<()> {
+    let shop = Deployment::new("causes").await?;
+    shop.deploy_plain(instant(NOON)).await?;
+    let name = shop.database().to_owned();
+    let says = async |state: &str, message: &str, beat: u32, written_at: &str| {
+        let row =
+            format!("('shop', 'orders', 'a', {beat}, '{state}', '{message}', '2026-11-23 {written_at}')");
+        shop.clickhouse(&format!(
+            "INSERT INTO {name}._tidemark_states (pipeline, table, replica, beat, state, message, written_at) VALUES {row}"
+        ))
+        .await
+    };
+    report(&shop, &["('shop', 'orders', 0, 'a', 1, 1, '2026-11-23 11:59:59', '2026-11-23 11:59:59', '2026-11-23 11:59:59')"])
+        .await?;
+    ensure!(orders(&shop).await? == "1\tLive\t", "as it should be");
+
+    // A heartbeat of a connector that reads the log late says nothing of how late it is.
+    connector(&shop, "'shop', 'RUNNING', '>1m', '2026-11-23 11:58:30', '2026-11-23 11:59:45'").await?;
+    ensure!(orders(&shop).await? == "90\tSource behind\t", "{}", orders(&shop).await?);
+    connector(&shop, "'other', 'FAILED', '>10m', '2026-11-23 11:00:00', '2026-11-23 11:59:59'").await?;
+    ensure!(orders(&shop).await? == "90\tSource behind\t", "another pipeline's connector is not ours");
+    connector(&shop, "'shop', 'STOPPED', '>1m', '2026-11-23 11:58:30', '2026-11-23 11:59:46'").await?;
+    ensure!(orders(&shop).await? == "90\tSource stopped\t", "{}", orders(&shop).await?);
+    connector(&shop, "'shop', 'RUNNING', '', NULL, '2026-11-23 11:59:50'").await?;
+    ensure!(orders(&shop).await? == "1\tLive\t", "caught up");
+
+    says("held", "a value is too wide", 1, "11:59:50").await?;
+    ensure!(orders(&shop).await? == "1\tHeld\ta value is too wide", "{}", orders(&shop).await?);
+    shop.clickhouse(&format!(
+        "INSERT INTO {name}._tidemark_states (pipeline, table, replica, beat, state, message, written_at) VALUES \
+         ('shop', 'orders', 'b', 9, 'stopped', 'a view throws', '2026-11-23 11:59:44')"
+    ))
+    .await?;
+    ensure!(orders(&shop).await?.contains("Held"), "a replica that is gone does not count");
+    says("stopped", "a view throws", 2, "11:59:51").await?;
+    ensure!(orders(&shop).await? == "1\tStopped\ta view throws", "{}", orders(&shop).await?);
+    says("streaming", "", 3, "11:59:52").await?;
+    ensure!(orders(&shop).await? == "1\tLive\t", "mended");
+
+    let reads = async |state: &str, beat: u32| {
+        let row = format!("('shop', 'orders', '{state}', {beat})");
+        shop.clickhouse(&format!(
+            "INSERT INTO {name}._tidemark_reads (pipeline, table, state, beat) VALUES {row}"
+        ))
+        .await
+    };
+    reads("reading", 1).await?;
+    ensure!(orders(&shop).await? == "1\tReading\t", "{}", orders(&shop).await?);
+    reads("read", 2).await?;
+    ensure!(orders(&shop).await? == "1\tLive\t", "read");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_row_that_was_written_after_the_clock_went_back_is_the_newest() -> anyhow::Result<()> {
+    let shop = Deployment::new("clock").await?;
+    shop.deploy_plain(instant(NOON)).await?;
+    let name = shop.database();
+    shop.clickhouse(&format!(
+        "INSERT INTO {name}._tidemark_progress (pipeline, table, partition, replica, applied_lsn, fresh_to, applied_at, beat) \
+         VALUES ('shop', 'orders', 0, 'a', 1, '2026-11-23 11:50:00', '2026-11-23 13:00:00', 1000), \
+                ('shop', 'orders', 0, 'a', 2, '2026-11-23 11:59:58', '2026-11-23 11:59:58', 1001)"
+    ))
+    .await?;
+    ensure!(orders(&shop).await?.starts_with("2\t"), "{}", orders(&shop).await?);
+    let progress = read(&shop, "toString(applied_at)", "pipeline_progress").await?;
+    ensure!(progress == ["2026-11-23 11:59:58.000"], "{progress:?}");
+    Ok(())
+}

@@ -12,6 +12,5 @@ pub async fn execute(admin: &KafkaAdmin, effect: &KafkaEffect) -> Result<(), Fai
         }
         KafkaEffect::DeleteTopics { names } => admin.delete_topics(names).await,
         KafkaEffect::DeleteGroup { id } => admin.delete_group(id).await,
-        KafkaEffect::Signal { topic, key, value } => admin.send(topic, key, &value.to_string()).await,
     }
 }

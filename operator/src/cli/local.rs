@@ -136,6 +136,13 @@ impl Local {
                 write("clickhouse-ca/ca.crt", ca)?;
             }
         }
+        if let Ok(account) = &resolved.postgres {
+            write("postgres/username", &account.credentials.username)?;
+            write("postgres/password", account.credentials.password.expose())?;
+            if let Some(ca) = &account.ca {
+                write("postgres-ca/ca.crt", ca)?;
+            }
+        }
         if let Ok(kafka) = &resolved.kafka {
             if let Some(sasl) = &kafka.sasl {
                 write("kafka/username", &sasl.credentials.username)?;

@@ -4,6 +4,7 @@ pub mod bundle;
 pub mod cluster;
 pub mod local;
 pub mod print;
+pub mod tables;
 
 use std::path::PathBuf;
 
@@ -38,6 +39,9 @@ pub enum Command {
         /// Its namespace; by default that of the kubeconfig.
         #[arg(long, short)]
         namespace: Option<String>,
+        /// Address of ClickHouse from here, for the numbers: a URL in place of the spec's.
+        #[arg(long)]
+        clickhouse: Option<String>,
     },
     /// Prints the custom resource definition as YAML.
     Crd,

@@ -69,8 +69,15 @@ pub fn result(status: &AnalyticsPipelineStatus, did_anything: bool, elapsed: Dur
     println!("after {:.1} s", elapsed.as_secs_f64());
 }
 
-/// Prints conditions and tables as a table.
+/// Prints conditions, and what is wrong with tables.
 pub fn conditions(status: &AnalyticsPipelineStatus) {
+    conditions_alone(status);
+    for table in status.tables.iter().flat_map(|tables| &tables.degraded) {
+        println!("  {:<28} {:<9} {:<18} {}", table.name, table.state, table.reason, table.message);
+    }
+}
+
+fn conditions_alone(status: &AnalyticsPipelineStatus) {
     let colours = std::io::stdout().is_terminal();
     for condition in &status.conditions {
         let good = match condition.type_.as_str() {
@@ -89,18 +96,15 @@ pub fn conditions(status: &AnalyticsPipelineStatus) {
         status.summary.as_deref().unwrap_or("-"),
         status.freshness.as_deref().unwrap_or("Unknown")
     );
-    for table in status.tables.iter().flat_map(|tables| &tables.degraded) {
-        println!("  {:<28} {:<13} {:<18} {}", table.name, table.state, table.reason, table.message);
-    }
 }
 
-/// Prints a pipeline of the cluster.
+/// Prints a pipeline of the cluster, its tables apart.
 pub fn pipeline(pipeline: &AnalyticsPipeline) {
     let name = pipeline.metadata.name.as_deref().unwrap_or_default();
     let namespace = pipeline.metadata.namespace.as_deref().unwrap_or_default();
     println!("{namespace}/{name}");
     match &pipeline.status {
-        Some(status) => conditions(status),
+        Some(status) => conditions_alone(status),
         None => println!("no status yet: is the operator running?"),
     }
 }

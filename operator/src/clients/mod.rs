@@ -5,7 +5,6 @@ pub mod grafana;
 pub mod kafka_admin;
 pub mod kept;
 pub mod postgres;
-mod tls;
 
 use crate::facts::{Failure, FailureClass};
 

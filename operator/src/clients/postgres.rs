@@ -1,20 +1,16 @@
 //! PostgreSQL: a connection for one look or one statement. I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidemark_crds::pipeline::TlsMode;
-use tidemark_runtime::credentials::Credentials;
-use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tidemark_runtime::clickhouse::Authority;
+use tidemark_runtime::credentials::{CredentialSource, Credentials};
+pub use tidemark_runtime::postgres::Session as PostgresSession;
+use tidemark_runtime::postgres::{Error, ErrorClass, Options, SessionSettings};
 
-use super::{failure, tls};
+use super::failure;
 use crate::facts::{Failure, FailureClass};
-
-/// Deadline of connecting and logging in.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where a database is and who asks.
 #[derive(Debug, Clone)]
@@ -33,92 +29,40 @@ pub struct PostgresTarget {
     pub ca: Option<String>,
 }
 
-/// An open connection; it closes when dropped.
-#[derive(Debug)]
-pub struct PostgresSession {
-    client: Client,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for PostgresSession {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-impl std::ops::Deref for PostgresSession {
-    type Target = Client;
-
-    fn deref(&self) -> &Client {
-        &self.client
-    }
-}
-
 impl PostgresTarget {
     /// Connects and logs in within five seconds.
     pub async fn connect(&self) -> Result<PostgresSession, Failure> {
-        let mut config = Config::new();
-        config
-            .host(&self.host)
-            .port(self.port)
-            .dbname(&self.database)
-            .user(&self.credentials.username)
-            .password(self.credentials.password.expose())
-            .application_name("tidemark")
-            .connect_timeout(CONNECT_DEADLINE)
+        let options = Options {
+            host: self.host.clone(),
+            port: self.port,
+            database: self.database.clone(),
+            credentials: Arc::new(CredentialSource::memory(self.credentials.clone())),
+            tls: self.tls,
+            authority: Arc::new(self.ca.clone().map_or(Authority::System, Authority::Pem)),
+        };
+        let settings = SessionSettings {
+            application_name: "tidemark".to_owned(),
             // A statement that hangs must not outlive the look that asked.
-            .options("-c statement_timeout=8000 -c lock_timeout=5000");
-        let connecting = Box::pin(async {
-            match self.tls {
-                TlsMode::Disable => {
-                    let (client, connection) = config.ssl_mode(SslMode::Disable).connect(NoTls).await?;
-                    Ok(Ok((client, tokio::spawn(async { drop(connection.await) }))))
-                }
-                TlsMode::VerifyCa | TlsMode::VerifyFull => {
-                    let tls = match tls::client_config(self.ca.as_deref(), self.tls == TlsMode::VerifyFull) {
-                        Ok(tls) => MakeRustlsConnect::new(tls),
-                        Err(failure) => return Ok(Err(failure)),
-                    };
-                    let (client, connection) = config.ssl_mode(SslMode::Require).connect(tls).await?;
-                    Ok(Ok((client, tokio::spawn(async { drop(connection.await) }))))
-                }
-            }
-        });
-        let at = format!("postgresql at {}:{}", self.host, self.port);
-        match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
-            Err(_) => Err(failure(
-                FailureClass::Unreachable,
-                format!("{at} did not answer within {} s", CONNECT_DEADLINE.as_secs()),
-            )),
-            Ok(Err(error)) => Err(of_error(&at, &error)),
-            Ok(Ok(Err(failure))) => Err(failure),
-            Ok(Ok(Ok((client, driver)))) => Ok(PostgresSession { client, driver }),
-        }
+            statement_timeout: Duration::from_secs(8),
+            lock_timeout: Duration::from_secs(5),
+            idle_in_transaction_timeout: Duration::from_secs(10),
+            whole_tables: false,
+        };
+        options.connect(&settings).await.map_err(|error| of_postgres(&error))
     }
 }
 
 /// Classifies an error of PostgreSQL; `what` says what was tried.
 pub(crate) fn of_error(what: &str, error: &tokio_postgres::Error) -> Failure {
-    let Some(answer) = error.as_db_error() else {
-        return failure(FailureClass::Unreachable, format!("{what}: {}", with_cause(error)));
-    };
-    let code = answer.code();
-    let class = if [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
-    {
-        FailureClass::Authentication
-    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-        FailureClass::Permission
-    } else if ["57", "53", "08"].iter().any(|class| code.code().starts_with(class)) {
-        FailureClass::Unreachable
-    } else {
-        FailureClass::Remote
-    };
-    failure(class, format!("{what}: {}", answer.message()))
+    of_postgres(&Error::of(what, error))
 }
 
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+fn of_postgres(error: &Error) -> Failure {
+    let class = match error.class {
+        ErrorClass::Unreachable => FailureClass::Unreachable,
+        ErrorClass::Authentication => FailureClass::Authentication,
+        ErrorClass::Permission => FailureClass::Permission,
+        ErrorClass::Remote => FailureClass::Remote,
+    };
+    failure(class, &error.message)
 }

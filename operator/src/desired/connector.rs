@@ -6,15 +6,14 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, SaslMechanism, TlsMode,
-};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode};
 use tidemark_runtime::credentials::Credentials;
 
+use super::epochs::raising;
 use super::part::{Part, Problem};
-use super::snapshots::raising;
+
 use crate::effect::{ConnectEffect, Effect};
-use crate::facts::{ConnectFacts, LedgerFacts};
+use crate::facts::{ConnectFacts, ConnectorFacts, LedgerFacts, PostgresFacts};
 use crate::step::{Fact, Stage, StepKind};
 
 /// The connector's class.
@@ -84,11 +83,6 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
             set(key, list);
         }
     }
-    let topics = Topics { prefix: &spec.kafka.topic_prefix };
-    set("signal.kafka.topic", topics.signal());
-    set("signal.kafka.groupId", format!("{}signal", input.name.consumer_group_prefix()));
-    set("signal.kafka.bootstrap.servers", spec.kafka.bootstrap_servers.clone());
-    set("notification.sink.topic.name", topics.notification());
     let most = spec.kafka.most_message_bytes();
     set("producer.override.max.request.size", most.to_string());
     // Room for the largest record beside those that wait.
@@ -103,7 +97,6 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
         }
         Err(problem) => problems.push(problem),
     }
-    signal_security(spec, &mut config);
     for (key, value) in &spec.source.connect.config {
         if config.contains_key(key) || is_refused(key) {
             let message = format!(
@@ -119,20 +112,21 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 40] = [
+    const FIXED: [(&str, &str); 37] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
         ("driver.options", SESSION),
         // The operator makes the publication, so that its tables are known and its right is asked for once.
         ("publication.autocreate.mode", "disabled"),
-        // A slot that was lost must not be papered over by a snapshot of the same epoch, as `when_needed` would.
-        ("snapshot.mode", "initial"),
+        // The sink reads the tables. A slot that was lost must not be papered over by a new one of the same epoch.
+        ("snapshot.mode", "no_data"),
         ("snapshot.locking.mode", "none"),
         ("slot.drop.on.stop", "false"),
         ("decimal.handling.mode", "string"),
         ("time.precision.mode", "microseconds"),
-        ("interval.handling.mode", "numeric"),
+        // Each part with its own sign: a number of microseconds has months of an average length.
+        ("interval.handling.mode", "string"),
         // As base64 all the same, once the converter has written it; under `base64` an unchanged out-of-line value
         // has no placeholder and comes as NULL.
         ("binary.handling.mode", "bytes"),
@@ -144,17 +138,14 @@ fn fixed() -> BTreeMap<String, String> {
         ("provide.transaction.metadata", "false"),
         // Keeps the slot moving and freshness known while nothing changes.
         ("heartbeat.interval.ms", "1000"),
+        // How far it has received the log is known to the server, and by it to the operator, as often.
+        ("status.update.interval.ms", "1000"),
         // Half the default's tail for the first row after a quiet moment.
         ("poll.interval.ms", "50"),
         ("max.batch.size", "8192"),
         ("max.queue.size", "32768"),
         ("max.queue.size.in.bytes", "67108864"),
         ("topic.heartbeat.prefix", "__debezium-heartbeat"),
-        // Incremental snapshots are asked for through Kafka and write nothing to the source.
-        ("read.only", "true"),
-        ("signal.enabled.channels", "kafka"),
-        ("notification.enabled.channels", "sink"),
-        ("incremental.snapshot.chunk.size", "4096"),
         ("key.converter", "org.apache.kafka.connect.json.JsonConverter"),
         ("key.converter.schemas.enable", "false"),
         ("value.converter", "org.apache.kafka.connect.json.JsonConverter"),
@@ -276,63 +267,31 @@ fn credentials(input: &ConnectorInput<'_>) -> Result<(String, String), Problem> 
     }
 }
 
-/// The signal channel has a consumer of its own, which does not inherit the worker's security.
-fn signal_security(spec: &AnalyticsPipelineSpec, config: &mut BTreeMap<String, String>) {
-    let protocol = match (&spec.kafka.tls, &spec.kafka.sasl) {
-        (None, None) => return,
-        (Some(_), None) => "SSL",
-        (None, Some(_)) => "SASL_PLAINTEXT",
-        (Some(_), Some(_)) => "SASL_SSL",
-    };
-    config.insert("signal.consumer.security.protocol".to_owned(), protocol.to_owned());
-    if let Some(sasl) = &spec.kafka.sasl {
-        let mechanism = match sasl.mechanism {
-            SaslMechanism::Plain => "PLAIN",
-            SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
-            SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
-        };
-        config.insert("signal.consumer.sasl.mechanism".to_owned(), mechanism.to_owned());
-    }
-}
-
 fn is_refused(key: &str) -> bool {
-    // What the signal channel's consumer needs to log in is the user's to give, as a placeholder.
-    if key.starts_with("signal.consumer.") || key.starts_with("signal.kafka.") {
-        return key == "signal.consumer.group.id";
-    }
     REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || ["name", "predicates", "initial_state", "table.exclude.list", "message.key.columns"].contains(&key)
+        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"]
+            .contains(&key)
+        || key.starts_with("snapshot.")
+        || key.starts_with("incremental.snapshot.")
         || key.starts_with("column.")
         || key.ends_with("password")
 }
 
 /// Brings the connector to its configuration and state. While the epoch is being raised it stays stopped:
-/// `snapshots` goes on from there.
-pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFacts) -> Part {
+/// `epochs` goes on from there.
+///
+/// A configuration is written while no task runs: one that goes on by the former one would drop events of a table
+/// that is being read already.
+pub fn steps(
+    input: &ConnectorInput<'_>,
+    facts: &ConnectFacts,
+    postgres: Option<&PostgresFacts>,
+    ledger: &LedgerFacts,
+) -> Part {
     let mut part = Part::default();
     let name = input.name.connector();
     let Some(live) = &facts.connector else {
-        if !facts.plugin_installed {
-            let message =
-                format!("connect has no plugin {CONNECTOR_CLASS}: install Debezium's PostgreSQL connector");
-            part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
-            return part;
-        }
-        // No epoch yet: the one of the last connector must not be used again.
-        match config(&ConnectorInput { epoch: 0, ..input.clone() }) {
-            Err(problems) => part.problems.extend(problems),
-            Ok(config) => {
-                let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
-                let what = format!("create connector {name}, stopped");
-                part.step(
-                    (Stage::Connector, StepKind::Create),
-                    what,
-                    create_needs(input),
-                    Some(Fact::Connector),
-                    effect,
-                );
-            }
-        }
+        create(input, facts, &mut part);
         return part;
     };
     if live.config.get(MARK_KEY).map(String::as_str) != Some(input.mark) {
@@ -348,48 +307,89 @@ pub fn steps(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFa
         Some(intent) if ledger.epoch == Some(intent.epoch) => intent.epoch,
         _ => live.epoch().unwrap_or(0),
     };
-    let wanted = match config(&ConnectorInput { epoch, ..input.clone() }) {
-        Ok(wanted) => with_known_keys(input, wanted, &live.config),
-        Err(problems) => {
-            part.problems.extend(problems);
-            return part;
-        }
-    };
-    let stopped = live.state == "STOPPED";
-    // Another epoch in the header of a running connector would be given to events of the old one.
-    let may_write = stopped || live.epoch() == Some(epoch);
-    if may_write && !is_as_wanted(&wanted, &live.config) {
-        let changed: Vec<&str> = wanted
-            .iter()
-            .filter(|(key, value)| live.config.get(*key) != Some(value))
-            .map(|(key, _)| key.as_str())
-            .collect();
-        let what = format!("change connector {name}: {}", changed.join(", "));
-        let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: wanted });
-        part.step(
-            (Stage::Connector, StepKind::Change),
-            what,
-            vec![Fact::Connector, Fact::Publication],
-            None,
-            effect,
-        );
-        return part;
-    }
     let settled =
         raising.is_none() && live.epoch().is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
-    if settled || !stopped {
+    let wanted = config(&ConnectorInput { epoch, ..input.clone() });
+    match wanted.map(|wanted| with_known_keys(input, wanted, &live.config)) {
+        Ok(wanted) if !is_as_wanted(&wanted, &live.config) => {
+            // One whose epoch is being raised is stopped by that.
+            if live.state == "STOPPED" || settled {
+                change(input, live, wanted, postgres, &mut part);
+            }
+            return part;
+        }
+        Ok(_) => {}
+        // What runs goes on as it is.
+        Err(problems) => part.problems.extend(problems),
+    }
+    if settled || live.state != "STOPPED" {
         state_step(input, &live.state, settled, &mut part);
     }
     part
 }
 
-fn create_needs(input: &ConnectorInput<'_>) -> Vec<Fact> {
+fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, part: &mut Part) {
+    let name = input.name.connector();
+    if !facts.plugin_installed {
+        let message =
+            format!("connect has no plugin {CONNECTOR_CLASS}: install Debezium's PostgreSQL connector");
+        part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
+        return;
+    }
+    // No epoch yet: the one of the last connector must not be used again.
+    match config(&ConnectorInput { epoch: 0, ..input.clone() }) {
+        Err(problems) => part.problems.extend(problems),
+        Ok(config) => {
+            let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
+            let what = format!("create connector {name}, stopped");
+            let mut needs = vec![Fact::Source, Fact::Incarnation];
+            needs.extend(needs_to_run(input));
+            part.step((Stage::Connector, StepKind::Create), what, needs, Some(Fact::Connector), effect);
+        }
+    }
+}
+
+/// Stops the tasks, or writes the configuration once the last one has left the slot.
+fn change(
+    input: &ConnectorInput<'_>,
+    live: &ConnectorFacts,
+    wanted: BTreeMap<String, String>,
+    postgres: Option<&PostgresFacts>,
+    part: &mut Part,
+) {
+    let name = input.name.connector();
+    let changed: Vec<&str> = wanted
+        .iter()
+        .filter(|(key, value)| live.config.get(*key) != Some(value))
+        .map(|(key, _)| key.as_str())
+        .chain(
+            live.config.keys().map(String::as_str).filter(|key| *key != "name" && !wanted.contains_key(*key)),
+        )
+        .collect();
+    let changed = changed.join(", ");
+    // Whatever the new configuration needs, so that it is not stopped for one that cannot be written.
+    let mut needs = vec![Fact::Connector];
+    needs.extend(needs_to_run(input));
+    if live.state != "STOPPED" {
+        let what = format!("stop connector {name} to change {changed}");
+        let effect = Effect::Connect(ConnectEffect::Stop(name));
+        part.step((Stage::Connector, StepKind::Change), what, needs, None, effect);
+        return;
+    }
+    if postgres.and_then(|postgres| postgres.slot.as_ref()).is_some_and(|slot| slot.active) {
+        needs.push(Fact::Other("the slot to be left by its reader".into()));
+    }
+    let what = format!("change connector {name}: {changed}");
+    let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: wanted });
+    part.step((Stage::Connector, StepKind::Change), what, needs, None, effect);
+}
+
+/// What has to be there before tables are captured.
+fn needs_to_run(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
-    let mut needs = vec![Fact::Source, Fact::Publication, Fact::Incarnation];
+    let mut needs = vec![Fact::Publication];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend(
-        [topics.heartbeat(), topics.signal(), topics.notification(), topics.message()].map(Fact::Topic),
-    );
+    needs.extend([topics.heartbeat(), topics.message()].map(Fact::Topic));
     needs
 }
 
@@ -403,7 +403,7 @@ fn is_as_wanted(wanted: &BTreeMap<String, String>, live: &BTreeMap<String, Strin
 fn state_step(input: &ConnectorInput<'_>, live: &str, settled: bool, part: &mut Part) {
     let name = input.name.connector();
     let wanted = match input.spec.source.connect.state {
-        // A running connector whose epoch is not settled is stopped by `snapshots`.
+        // A running connector whose epoch is not settled is stopped by `epochs`.
         _ if !settled => return,
         ConnectorState::Running => "RUNNING",
         ConnectorState::Paused => "PAUSED",

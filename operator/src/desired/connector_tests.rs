@@ -119,8 +119,11 @@ fn keys_stay_as_they_are_while_the_source_cannot_be_seen() {
     let mut facts = case.live(2, "RUNNING");
     let live = &mut facts.connector.as_mut().unwrap().config;
     live.extend(config(&known).unwrap());
-    assert_eq!(steps(&ConnectorInput { keys: None, ..case.input(2) }, &facts, &ledger(2)), Part::default());
-    assert!(steps(&case.input(2), &facts, &ledger(2)).steps[0].what.starts_with("change connector"));
+    assert_eq!(
+        steps(&ConnectorInput { keys: None, ..case.input(2) }, &facts, None, &ledger(2)),
+        Part::default()
+    );
+    assert!(steps(&case.input(2), &facts, None, &ledger(2)).steps[0].what.starts_with("change connector"));
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
 fn a_new_connector_is_made_stopped_and_without_an_epoch() {
     let case = plain();
     let facts = ConnectFacts { connector: None, plugin_installed: true };
-    let part = steps(&case.input(7), &facts, &ledger(7));
+    let part = steps(&case.input(7), &facts, None, &ledger(7));
     let Effect::Connect(ConnectEffect::Create { config, .. }) = &part.steps[0].effect else {
         unreachable!("the only step creates")
     };
@@ -167,10 +170,10 @@ fn a_new_connector_is_made_stopped_and_without_an_epoch() {
 fn a_connector_without_its_plugin_or_with_another_mark_is_a_problem() {
     let case = plain();
     let facts = ConnectFacts { connector: None, plugin_installed: false };
-    assert_eq!(steps(&case.input(1), &facts, &ledger(1)).problems[0].reason, Reason::ConnectorFailed);
+    assert_eq!(steps(&case.input(1), &facts, None, &ledger(1)).problems[0].reason, Reason::ConnectorFailed);
     let mut facts = case.live(1, "RUNNING");
     facts.connector.as_mut().unwrap().config.insert(MARK_KEY.into(), "tidemark u/ns/shop2".into());
-    let part = steps(&case.input(1), &facts, &ledger(1));
+    let part = steps(&case.input(1), &facts, None, &ledger(1));
     assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict));
 }
 
@@ -178,9 +181,9 @@ fn a_connector_without_its_plugin_or_with_another_mark_is_a_problem() {
 fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
     let case = plain();
     let mut facts = case.live(2, "RUNNING");
-    assert_eq!(steps(&case.input(2), &facts, &ledger(2)), Part::default());
+    assert_eq!(steps(&case.input(2), &facts, None, &ledger(2)), Part::default());
     facts.connector.as_mut().unwrap().config.insert("snapshot.mode".into(), "never".into());
-    let part = steps(&case.input(2), &facts, &ledger(2));
+    let part = steps(&case.input(2), &facts, None, &ledger(2));
     assert!(part.steps[0].what.ends_with("snapshot.mode"), "{part:?}");
     assert!(!format!("{part:?}").contains("s3cret"));
 }
@@ -188,13 +191,16 @@ fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
 #[test]
 fn a_connector_stays_stopped_until_its_epoch_is_settled() {
     let case = plain();
-    assert_eq!(steps(&case.input(0), &case.live(0, "STOPPED"), &LedgerFacts::default()), Part::default());
+    assert_eq!(
+        steps(&case.input(0), &case.live(0, "STOPPED"), None, &LedgerFacts::default()),
+        Part::default()
+    );
     let mut raising = ledger(1);
     raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
-    let part = steps(&case.input(1), &case.live(0, "STOPPED"), &raising);
+    let part = steps(&case.input(1), &case.live(0, "STOPPED"), None, &raising);
     assert!(part.steps[0].what.ends_with(EPOCH_KEY), "{part:?}");
-    assert_eq!(steps(&case.input(1), &case.live(1, "STOPPED"), &raising), Part::default());
-    let part = steps(&case.input(1), &case.live(1, "STOPPED"), &ledger(1));
+    assert_eq!(steps(&case.input(1), &case.live(1, "STOPPED"), None, &raising), Part::default());
+    let part = steps(&case.input(1), &case.live(1, "STOPPED"), None, &ledger(1));
     assert_eq!(effects(&part), [format!("Connect(Resume({}))", case.name.connector())]);
 }
 
@@ -204,7 +210,7 @@ fn the_state_of_the_spec_is_followed() {
         [("Paused", "RUNNING", "Pause"), ("Stopped", "RUNNING", "Stop"), ("Running", "PAUSED", "Resume")]
     {
         let case = case(&json!({"url": "http://connect:8083", "state": wanted}));
-        let part = steps(&case.input(1), &case.live(1, live), &ledger(1));
+        let part = steps(&case.input(1), &case.live(1, live), None, &ledger(1));
         assert!(effects(&part)[0].starts_with(&format!("Connect({verb}")), "{part:?}");
     }
 }

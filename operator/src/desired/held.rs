@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::layout::TableLayout;
+use tidemark_crds::ledger::LEDGER_TABLE;
 use tidemark_crds::names::PipelineName;
 
 use super::grafana::{folder_fact, place, source_fact};
@@ -29,13 +30,12 @@ pub fn held(
     };
     if let Some(facts) = observed.clickhouse.known() {
         add(Fact::Database, facts.database_exists);
-        add(Fact::Bookkeeping, facts.objects.contains_key(tidemark_crds::ledger::LEDGER_TABLE));
+        add(Fact::Bookkeeping, facts.objects.contains_key(LEDGER_TABLE));
         add(Fact::Incarnation, facts.ledger.incarnation.is_some());
         for layout in layouts {
             let target = &layout.target;
             add(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
-            let newest =
-                facts.ledger.layouts.get(target).is_some_and(|known| known.version >= layout.version);
+            let newest = facts.ledger.newest(target).is_some_and(|known| known.version >= layout.version);
             add(Fact::Layout(target.clone()), newest);
             add(Fact::Fence(target.clone()), facts.fences.contains_key(target));
             add(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));

@@ -5,6 +5,7 @@ use tidemark_crds::quote::{literal, qualified};
 
 use crate::effect::Effect;
 use crate::facts::{ConnectFacts, ConnectorFacts, Observation};
+use crate::position::ReadTo;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// State of a connector that Connect does not have.
@@ -14,36 +15,64 @@ const UNREACHABLE: &str = "UNREACHABLE";
 const FAILED: &str = "FAILED";
 const RUNNING: &str = "RUNNING";
 
-/// Plans the row that says how the connector is, where that is not how the newest one, `last`, says it was.
+/// Plans the row that says how the connector is and how far behind, where that is not how the newest one, `last`, says
+/// it was.
 pub fn step(
     database: &str,
     pipeline: &str,
     seen: &Observation<ConnectFacts>,
+    read_to: Option<ReadTo>,
     last: Option<&ConnectorRecord>,
 ) -> Option<Step> {
-    let now = record(seen, last)?;
+    let mut now = record(seen, last)?;
+    // While nobody knows, it is as it was.
+    now.lag = match read_to {
+        Some(read_to) => read_to.lag().to_owned(),
+        None => last.map_or_else(String::new, |last| last.lag.clone()),
+    };
     if last == Some(&now) {
         return None;
     }
+    let table = qualified(database, CONNECTOR_TABLE);
     let sql = format!(
-        "INSERT INTO {} (pipeline, state, tasks, failed_tasks, restarts, error, seen_at) \
-         VALUES ({}, {}, {}, {}, {}, {}, now64(3))",
-        qualified(database, CONNECTOR_TABLE),
+        "INSERT INTO {table} (pipeline, state, tasks, failed_tasks, restarts, error, lag, fresh_to, seen_at) \
+         SELECT {}, {}, {}, {}, {}, {}, {}, {}, now64(3)",
         literal(pipeline),
         literal(&now.state),
         now.tasks,
         now.failed_tasks,
         now.restarts,
         literal(&now.error),
+        literal(&now.lag),
+        fresh_to(&table, pipeline, &now.lag, read_to),
     );
+    let behind = if now.lag.is_empty() { String::new() } else { format!(", {} behind the source", now.lag) };
     Some(Step {
         stage: Stage::History,
         kind: StepKind::Create,
-        what: format!("note that the connector is {}", now.state),
+        what: format!("note that the connector is {}{behind}", now.state),
         needs: vec![Fact::Bookkeeping],
         gives: None,
         effect: Effect::ClickHouse { sql },
     })
+}
+
+/// Expression of the instant up to which the source is read; what was noted last stays where no look is known that the
+/// connector has passed.
+fn fresh_to(table: &str, pipeline: &str, lag: &str, read_to: Option<ReadTo>) -> String {
+    if lag.is_empty() {
+        return "NULL".to_owned();
+    }
+    let last = format!(
+        "(SELECT argMax(tuple(c.fresh_to), c.seen_at).1 FROM {table} AS c WHERE c.pipeline = {})",
+        literal(pipeline)
+    );
+    let instant = |ms: i64| format!("fromUnixTimestamp64Milli(toInt64({ms}), 'UTC')");
+    match read_to {
+        Some(ReadTo { at_ms: Some(at_ms), .. }) => instant(at_ms),
+        Some(ReadTo { at_ms: None, first_ms, .. }) => format!("ifNull({last}, {})", instant(first_ms)),
+        None => last,
+    }
 }
 
 /// How the connector is; nothing for one that is not there yet.
@@ -89,6 +118,7 @@ fn of_connector(live: &ConnectorFacts) -> ConnectorRecord {
         failed_tasks,
         restarts: 0,
         error: failed.clone().find_map(|task| task.error.clone()).unwrap_or_default(),
+        lag: String::new(),
     }
 }
 
@@ -141,9 +171,32 @@ mod tests {
     #[test]
     fn the_same_state_is_not_noted_twice_and_an_error_is_quoted() {
         let failed = seen(RUNNING, FAILED);
-        let step_of = |last| step("shop", "a/b", &failed, last).map(|step| step.effect);
+        let step_of = |last| step("shop", "a/b", &failed, None, last).map(|step| step.effect);
         let Some(Effect::ClickHouse { sql }) = step_of(None) else { panic!("no step") };
         assert!(sql.contains(r"'it\'s broken'"), "{sql}");
         assert_eq!(step_of(record(&failed, None).as_ref()), None);
+    }
+
+    #[test]
+    fn a_row_is_written_when_the_lag_passes_a_bound_and_not_while_it_grows() {
+        let running = seen(RUNNING, RUNNING);
+        let last = record(&running, None).unwrap();
+        let sql = |lag_ms, at_ms, last: &ConnectorRecord| {
+            let read_to = ReadTo { at_ms, first_ms: 7, lag_ms };
+            let step = step("shop", "a/b", &running, Some(read_to), Some(last))?;
+            let Effect::ClickHouse { sql } = step.effect else { panic!("{step:?}") };
+            Some(sql)
+        };
+        assert_eq!(sql(20_000, Some(5), &last), None, "that of looking");
+        let late = sql(31_000, Some(5), &last).unwrap();
+        assert!(late.contains("'>30s', fromUnixTimestamp64Milli(toInt64(5), 'UTC')"), "{late}");
+        let last = ConnectorRecord { lag: ">30s".into(), ..last };
+        assert_eq!(sql(59_000, Some(5), &last), None);
+        let unknown = sql(61_000, None, &last).unwrap();
+        assert!(
+            unknown.contains("'>1m', ifNull((SELECT argMax(") && unknown.contains("toInt64(7)"),
+            "{unknown}"
+        );
+        assert!(sql(0, Some(9), &last).unwrap().contains("'', NULL,"), "caught up");
     }
 }

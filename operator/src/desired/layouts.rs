@@ -1,63 +1,180 @@
-//! The layout of a state table: what the source has now, read in the light of the layout before. Pure.
+//! The history of a table's layouts: whether what the source has now needs another entry, and which. Pure.
 //!
-//! Columns are followed by `attnum`: a column that is renamed stays one column, one that is dropped and added
-//! again becomes another one. A column that is gone leaves the layout and stays in the state table.
+//! A column is its table's oid and its `attnum`: a column that is renamed stays one column of the state table, one
+//! that is dropped and added again becomes another one. A column that is gone leaves the layout and stays in the
+//! state table. Where rows from before would not be what the source has, the entry says so: the table is read again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout};
+use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
+use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::pipeline::Table;
 
+use super::followed::Followed;
 use super::part::Problem;
 use super::source;
-use crate::facts::SourceTableFacts;
+use crate::facts::{SeenCatalogue, SourceColumn, SourceTableFacts};
 
-/// Chooses the layout of a table. It equals `previous`, version included, when nothing changed; `demands` are
-/// fields that the sink met and does not know.
-pub fn layout(
-    table: &Table,
-    source: &SourceTableFacts,
-    previous: Option<&TableLayout>,
-    _demands: &BTreeSet<String>,
-) -> Result<TableLayout, Problem> {
+/// What the layout of one table is decided from.
+#[derive(Debug, Clone, Copy)]
+pub struct LayoutInput<'a> {
+    /// The spec's part about the table.
+    pub table: &'a Table,
+    /// The source's catalogue.
+    pub source: &'a SourceTableFacts,
+    /// Layouts so far, in order.
+    pub history: &'a [TableLayout],
+    /// Up to where the catalogue was seen to be that of the newest layout, where it is remembered.
+    pub seen: Option<SeenCatalogue>,
+    /// How the rows lay in files when that last changed without a change of the layout.
+    pub storage: Option<&'a SeenStorage>,
+    /// Epoch of the log.
+    pub epoch: u16,
+    /// Position of the log behind the catalogue.
+    pub by: u64,
+}
+
+/// What a look makes of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The newest layout, or the entry that comes behind it.
+    pub layout: TableLayout,
+    /// Files to remember: they changed and the rows did not.
+    pub storage: Option<SeenStorage>,
+}
+
+/// Decides the layout of a table: the newest of its history where nothing changed.
+pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
+    let table = input.table;
     let refuse = |reason, message: String| Problem::new(&table.name, reason, message);
     let name: SourceTable =
         table.name.parse().map_err(|error| refuse(Reason::InvalidSpec, format!("spec.tables: {error}")))?;
-    let mapped = mapping::map_columns(&pg_columns(source), &table.columns)
-        .map_err(|refusals| of_refusals(&table.name, &refusals))?;
-    let columns = match previous {
-        None => mapped.columns.clone(),
-        Some(previous) => followed(&table.name, &mapped, previous)?,
+    let mapped = mapped(input)?;
+    let Some(previous) = input.history.last() else {
+        let partition_by = partition_by(input, &mapped.columns)?;
+        let layout = TableLayout {
+            version: 1,
+            source: name,
+            oid: input.source.oid,
+            target: table.target_name().to_owned(),
+            from: Begin::default(),
+            columns: mapped.columns,
+            left_out: mapped.left_out,
+            full_before: input.source.has_full_before(),
+            partition_by,
+            storage: input.source.storage.clone(),
+            read_again: None,
+        };
+        return Ok(Decision { layout, storage: None });
     };
-    let partition_by = table.partition_by.clone();
-    if let Some(text) = &partition_by {
-        let fail = |error| refuse(Reason::UnsafePartitionBy, format!("table {}: {error}", table.name));
-        let expression = PartitionExpression::check(text, &columns).map_err(fail)?;
-        // Later growth is not refused: the table is there and holds its rows.
-        if let (None, Some((lowest, highest))) = (previous, source.key_range) {
-            expression.check_range(lowest, highest).map_err(fail)?;
-        }
+    let mut again = Vec::new();
+    let before = input
+        .storage
+        .filter(|seen| seen.layout == previous.version)
+        .map_or(&previous.storage, |seen| &seen.storage);
+    let same_table = previous.oid == input.source.oid;
+    if !same_table {
+        again.push("the table was dropped and created again".to_owned());
+    } else if let Some(reason) = rewritten(before, &input.source.storage, &input.source.attached) {
+        again.push(reason);
     }
-    let mut wanted = TableLayout {
-        version: previous.map_or(1, |previous| previous.version),
+    if same_table && is_ambiguous(input, previous) {
+        again.push(
+            "columns were dropped and added between two looks, so that events of both look alike".to_owned(),
+        );
+    }
+    let mut followed = Followed::new(table, input.history, previous, same_table);
+    let columns = followed.columns(&mapped)?;
+    again.extend(followed.read_again);
+    let wanted = TableLayout {
         source: name,
-        target: table.target_name().to_owned(),
-        oid: source.oid,
-        from: previous.map_or_else(Begin::default, |previous| previous.from),
-        left_out: mapped.left_out.iter().cloned().chain(unpublished(source)).collect(),
+        oid: input.source.oid,
         columns,
-        full_before: source.has_full_before(),
-        partition_by,
-        storage: Storage::default(),
-        read_again: None,
+        left_out: mapped.left_out,
+        full_before: input.source.has_full_before(),
+        ..previous.clone()
     };
-    if previous.is_some_and(|previous| *previous != wanted) {
-        wanted.version += 1;
+    if wanted == *previous && again.is_empty() {
+        let moved = *before != input.source.storage && input.source.storage != Storage::default();
+        let storage =
+            moved.then(|| SeenStorage { layout: previous.version, storage: input.source.storage.clone() });
+        return Ok(Decision { layout: wanted, storage });
     }
-    Ok(wanted)
+    let layout = TableLayout {
+        version: previous.version + 1,
+        from: begin(input, previous),
+        storage: input.source.storage.clone(),
+        read_again: (!again.is_empty()).then(|| again.join("; ")),
+        ..wanted
+    };
+    Ok(Decision { layout, storage: None })
+}
+
+/// Between the last look that saw the catalogue before and this one.
+fn begin(input: &LayoutInput<'_>, previous: &TableLayout) -> Begin {
+    let epoch = input.epoch;
+    let earlier = previous.from.by();
+    let seen = input.seen.filter(|seen| seen.layout == previous.version).map_or(earlier, |seen| seen.at);
+    let (of, after) = seen.max(earlier);
+    // A position of an earlier epoch says nothing of this one's.
+    let after = if of == epoch { after } else { 0 };
+    Begin { epoch, after, by: input.by.max(after) }
+}
+
+/// Whether an event since the last look may have the shape of a layout and not its columns.
+///
+/// A shape is the names in the order of `attnum`, so among the same columns it tells which is which, whatever they
+/// are called. One can stand for another only where some went and others came, or came and went unseen.
+fn is_ambiguous(input: &LayoutInput<'_>, previous: &TableLayout) -> bool {
+    let of = |layout: &TableLayout| -> BTreeSet<i16> {
+        let columns = layout.columns.iter().map(|column| column.attnum);
+        columns.chain(layout.left_out.iter().map(|column| column.attnum)).collect()
+    };
+    let before = of(previous);
+    let now: BTreeSet<i16> = input.source.columns.iter().map(|column| column.attnum).collect();
+    let earlier = input.history.iter().filter(|layout| layout.oid == previous.oid);
+    let top = earlier.flat_map(of).max().unwrap_or(0);
+    let added: Vec<i16> = now.difference(&before).copied().collect();
+    let unseen = added.iter().zip(1..).any(|(attnum, nth)| *attnum != top.saturating_add(nth));
+    !added.is_empty() && (unseen || before.difference(&now).next().is_some())
+}
+
+/// Why rows changed without an event, if they did: a rewrite changes files and columns in one transaction.
+fn rewritten(before: &Storage, now: &Storage, attached: &BTreeSet<u32>) -> Option<String> {
+    if before.files.is_empty() || now.files.is_empty() {
+        return None;
+    }
+    if before.files.keys().any(|leaf| !now.files.contains_key(leaf)) {
+        return Some("a partition was detached or dropped".to_owned());
+    }
+    if now.files.keys().any(|leaf| !before.files.contains_key(leaf) && attached.contains(leaf)) {
+        return Some("a partition was attached with the rows that it had".to_owned());
+    }
+    let moved = before.files.iter().any(|(leaf, file)| now.files.get(leaf) != Some(file));
+    (moved && before.columns != now.columns).then(|| "its rows were rewritten at the source".to_owned())
+}
+
+fn partition_by(input: &LayoutInput<'_>, columns: &[ColumnLayout]) -> Result<Option<String>, Problem> {
+    let name = &input.table.name;
+    let Some(text) = &input.table.partition_by else {
+        return Ok(None);
+    };
+    let fail = |error| Problem::new(name, Reason::UnsafePartitionBy, format!("table {name}: {error}"));
+    let expression = PartitionExpression::check(text, columns).map_err(fail)?;
+    // Later growth is not refused: the table is there and holds its rows.
+    if let Some((lowest, highest)) = input.source.key_range {
+        expression.check_range(lowest, highest).map_err(fail)?;
+    }
+    Ok(Some(text.clone()))
+}
+
+/// The source's columns under the spec's overrides.
+fn mapped(input: &LayoutInput<'_>) -> Result<MappedColumns, Problem> {
+    mapping::map_columns(&pg_columns(input.source), &input.table.columns)
+        .map_err(|refusals| of_refusals(&input.table.name, &refusals))
 }
 
 fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
@@ -66,26 +183,20 @@ fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
         let position = chosen?.columns.iter().position(|key| key == name)?;
         u16::try_from(position).ok()
     };
-    let column = |column: &crate::facts::SourceColumn| PgColumn {
+    let column = |column: &SourceColumn| PgColumn {
         name: column.name.clone(),
         attnum: column.attnum,
         type_name: column.type_name.clone(),
         kind: TypeKind::from_typtype(column.type_kind),
+        dimensions: column.dimensions,
+        domain: !column.domains.is_empty(),
+        generated: column.unpublished,
         nullable: column.nullable,
         key: key(&column.name),
         deterministic: column.deterministic,
         missing: column.missing_value.clone(),
     };
-    table.columns.iter().filter(|column| !column.unpublished).map(column).collect()
-}
-
-/// Columns that PostgreSQL computes and does not publish.
-fn unpublished(table: &SourceTableFacts) -> impl Iterator<Item = LeftOut> {
-    table.columns.iter().filter(|column| column.unpublished).map(|column| LeftOut {
-        source: column.name.clone(),
-        attnum: column.attnum,
-        why: LeftOutReason::Generated,
-    })
+    table.columns.iter().map(column).collect()
 }
 
 fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {
@@ -95,63 +206,10 @@ fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {
     Problem::new(table, reason, format!("table {table}: {}", texts.join("; ")))
 }
 
-/// Columns in the order of the state table: those that were there, then the new ones.
-fn followed(
-    table: &str,
-    mapped: &MappedColumns,
-    previous: &TableLayout,
-) -> Result<Vec<ColumnLayout>, Problem> {
-    let now: BTreeMap<i16, &ColumnLayout> =
-        mapped.columns.iter().map(|column| (column.attnum, column)).collect();
-    let before: BTreeSet<i16> = previous.columns.iter().map(|column| column.attnum).collect();
-    let keys = |columns: &[ColumnLayout]| {
-        columns.iter().filter_map(|column| Some((column.key?, column.attnum))).collect::<BTreeMap<_, _>>()
-    };
-    if keys(&mapped.columns) != keys(&previous.columns) {
-        let message = format!(
-            "table {table}: the primary key is another one than before, and a state table's sorting key cannot be \
-             altered: restore the key, or capture the table under another spec.tables[].target"
-        );
-        return Err(Problem::new(table, Reason::TypeConflict, message));
-    }
-    let mut columns = Vec::with_capacity(mapped.columns.len());
-    for old in &previous.columns {
-        if let Some(new) = now.get(&old.attnum) {
-            columns.push(merged(table, old, new)?);
-        }
-    }
-    columns.extend(mapped.columns.iter().filter(|column| !before.contains(&column.attnum)).cloned());
-    Ok(columns)
-}
-
-/// One column that was there before.
-fn merged(table: &str, old: &ColumnLayout, new: &ColumnLayout) -> Result<ColumnLayout, Problem> {
-    let mut merged = new.clone();
-    // A rewrite of the table at the source clears it; rows that lack the column still mean the same.
-    merged.missing = new.missing.clone().or_else(|| old.missing.clone());
-    if old.source != new.source {
-        // Renamed at the source: the state table's column keeps its name, and so do the views on it.
-        merged.target.clone_from(&old.target);
-        merged.stored.clone_from(&old.stored);
-    }
-    if old.r#type == new.r#type || (new.key.is_none() && old.r#type.widens_to(&new.r#type)) {
-        return Ok(merged);
-    }
-    // What comes now fits what is there: nothing needs to change.
-    if old.wire == new.wire && old.array == new.array && new.r#type.widens_to(&old.r#type) {
-        merged.r#type.clone_from(&old.r#type);
-        merged.out_of_range = old.out_of_range;
-        return Ok(merged);
-    }
-    let message = format!(
-        "table {table}: column {} was {} ({}) and is {} ({}) now, which ClickHouse cannot follow without losing \
-         values: undo it with ALTER TABLE {table} ALTER COLUMN {} TYPE {}, or capture the table under another \
-         spec.tables[].target",
-        new.source, old.pg_type, old.r#type, new.pg_type, new.r#type, new.source, old.pg_type
-    );
-    Err(Problem::new(table, Reason::TypeConflict, message))
-}
-
 #[cfg(test)]
 #[path = "layouts_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "history_model.rs"]
+mod model;

@@ -1,9 +1,13 @@
 //! What should be there, built from the spec and from facts. Pure.
 
 pub mod access;
+pub mod chosen;
+mod claims;
 pub mod connector;
 mod dashboards;
 pub mod disruption;
+pub mod epochs;
+pub mod followed;
 pub mod grafana;
 pub mod held;
 pub mod history;
@@ -13,11 +17,12 @@ pub mod part;
 pub mod pipeline;
 mod preset;
 pub mod publication;
+pub mod reads;
 pub mod sidecar;
 pub mod sink_config;
 pub mod sink_deployment;
 pub mod sink_objects;
-pub mod snapshots;
+pub mod slot;
 pub mod source;
 mod sql_lint;
 pub mod tables;

@@ -7,20 +7,20 @@ use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::{PipelineName, Topics, short_hash};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
+use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
+use super::chosen::{Chosen, Table as ChosenTable, chosen};
 use super::part::{Part, hash_in, is_ours};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, held, history, layouts, publication, snapshots, source, tables, topics,
-    views,
+    SinkInput, connector, dashboards, held, history, publication, reads, source, tables, topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
-use crate::facts::{ClickHouseFacts, Observed, PostgresFacts};
+use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::problem::Problem;
 use crate::step::{Fact, Stage, Step, StepKind};
 
@@ -95,27 +95,34 @@ pub struct Desired {
     pub kept: Vec<String>,
     /// Whether panels of dashboards were not asked yet.
     pub panels_open: bool,
+    /// Up to where this look saw the catalogue of each target to be that of its newest layout.
+    pub seen: BTreeMap<String, SeenCatalogue>,
 }
 
 /// Puts together what should happen, from the spec and the last observation.
 pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<String, Probe>) -> Desired {
     let mut desired = Desired::default();
-    let wanted = subject.spec.all_tables();
-    let Chosen { layouts, harmed } = chosen_layouts(subject, &wanted, observed, &mut desired);
-    let sources: Vec<SourceTable> =
-        layouts.iter().map(|layout| layout.source.clone()).filter(|table| !harmed.contains(table)).collect();
+    let chosen = chosen(subject, observed, &mut desired);
+    let layouts: Vec<TableLayout> = chosen.tables.iter().map(|table| table.layout.clone()).collect();
+    let sources = chosen.sources();
     if let Some(postgres) = observed.postgres.known() {
-        source(subject, &sources, &harmed, postgres, &mut desired);
+        source(subject, &sources, &chosen.harmed, postgres, &mut desired);
     }
     if let Some(clickhouse) = observed.clickhouse.known() {
-        state(subject, &layouts, clickhouse, &mut desired);
+        state(subject, &chosen.tables, clickhouse, &mut desired);
         identities(observed, clickhouse, &mut desired);
         all_views(subject, &layouts, clickhouse, answers, &mut desired);
-        sink(subject, &layouts, observed, clickhouse, &mut desired);
-        change_data_capture(subject, &layouts, &sources, observed, clickhouse, &mut desired);
+        sink(subject, &chosen, observed, clickhouse, &mut desired);
+        change_data_capture(subject, &chosen, &layouts, observed, clickhouse, &mut desired);
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
-        desired.steps.extend(history::step(database, &subject.name.to_string(), &observed.connect, last));
+        desired.steps.extend(history::step(
+            database,
+            &subject.name.to_string(),
+            &observed.connect,
+            observed.postgres.known().and_then(|facts| facts.read_to),
+            last,
+        ));
         dashboards::desire(subject, observed, clickhouse, answers, &mut desired);
     }
     if let Some(kafka) = observed.kafka.known()
@@ -155,81 +162,6 @@ impl Desired {
     }
 }
 
-/// The tables that can be followed, or could until now.
-#[derive(Debug, Default)]
-struct Chosen {
-    layouts: Vec<TableLayout>,
-    /// Tables that must not be published: PostgreSQL would refuse their own UPDATE and DELETE.
-    harmed: BTreeSet<SourceTable>,
-}
-
-/// The layout of each table: a new one where the source can be seen, else the ledger's. A table that cannot be followed
-/// is named and left out, unless it runs: its state table and views stay.
-fn chosen_layouts(
-    subject: &Subject<'_>,
-    wanted: &[Table],
-    observed: &Observed,
-    desired: &mut Desired,
-) -> Chosen {
-    let nothing = BTreeSet::new();
-    let clickhouse = observed.clickhouse.known();
-    let publication = subject.name.publication();
-    let mut topic_names = topics::Names::new(&subject.spec.kafka.topic_prefix);
-    let mut chosen = Chosen::default();
-    for table in wanted {
-        let Ok(source) = table.name.parse::<SourceTable>() else {
-            continue;
-        };
-        let target = table.target_name().to_owned();
-        desired.tables.push((source.clone(), target.clone()));
-        if let Err(problem) = topic_names.claim(&source) {
-            desired.problem(ConditionType::SourceReady, problem);
-            continue;
-        }
-        let previous = clickhouse.and_then(|facts| facts.ledger.layouts.get(&target));
-        let Some(postgres) = observed.postgres.known() else {
-            chosen.layouts.extend(previous.cloned());
-            continue;
-        };
-        let Some(facts) = postgres.tables.get(&source) else {
-            let message = format!(
-                "table {source} does not exist at the source, or the role {} may not see it: create it, or remove \
-                 it from spec.tables",
-                postgres.role
-            );
-            desired.problems.push(Problem::of(
-                ConditionType::SourceReady,
-                source.to_string(),
-                Reason::TableNotFound,
-                message,
-            ));
-            continue;
-        };
-        if let Err(unfit) = source::judge(&source, facts, postgres, &publication) {
-            let found = super::part::Problem::new(source.to_string(), unfit.reason, unfit.message);
-            desired.problem(ConditionType::SourceReady, found);
-            // What runs goes on; where that does harm, all but its being published.
-            if unfit.hurts {
-                chosen.harmed.insert(source);
-                chosen.layouts.extend(previous.cloned());
-            }
-            if unfit.hurts || previous.is_none() {
-                continue;
-            }
-        }
-        let demands = clickhouse.and_then(|facts| facts.demands.get(&target)).unwrap_or(&nothing);
-        match layouts::layout(table, facts, previous, demands) {
-            Ok(layout) => chosen.layouts.push(layout),
-            Err(problem) => {
-                desired.problem(ConditionType::TablesInSync, problem);
-                // What runs goes on with the layout that it has.
-                chosen.layouts.extend(previous.cloned());
-            }
-        }
-    }
-    chosen
-}
-
 fn source(
     subject: &Subject<'_>,
     sources: &[SourceTable],
@@ -246,7 +178,16 @@ fn source(
     desired.take(ConditionType::SourceReady, part);
 }
 
-fn state(subject: &Subject<'_>, layouts: &[TableLayout], facts: &ClickHouseFacts, desired: &mut Desired) {
+/// The keys of the tables that are told apart by another one than their primary key.
+fn other_keys(sources: &[SourceTable], postgres: &PostgresFacts) -> BTreeMap<SourceTable, Vec<String>> {
+    let other = |source: &SourceTable| {
+        let key = source::key(postgres.tables.get(source)?).filter(|key| !key.primary)?;
+        Some((source.clone(), key.columns.clone()))
+    };
+    sources.iter().filter_map(other).collect()
+}
+
+fn state(subject: &Subject<'_>, tables: &[ChosenTable], facts: &ClickHouseFacts, desired: &mut Desired) {
     let database = &subject.spec.clickhouse.database;
     desired.take(ConditionType::TablesInSync, tables::bookkeeping(database, subject.mark, facts));
     if facts.ledger.incarnation.is_none() {
@@ -264,8 +205,12 @@ fn state(subject: &Subject<'_>, layouts: &[TableLayout], facts: &ClickHouseFacts
             },
         });
     }
-    for layout in layouts {
-        desired.take(ConditionType::TablesInSync, tables::state(database, subject.mark, layout, facts));
+    for ChosenTable { layout, storage, seen, .. } in tables {
+        let mut part = tables::state(database, subject.mark, layout, storage.as_ref(), facts);
+        if let Some(at) = seen {
+            part.extend(reads::confirmation(layout, *at, facts));
+        }
+        desired.take(ConditionType::TablesInSync, part);
     }
 }
 
@@ -410,7 +355,7 @@ fn reads(sql: &str, view: &str) -> bool {
 
 fn sink(
     subject: &Subject<'_>,
-    layouts: &[TableLayout],
+    chosen: &Chosen,
     observed: &Observed,
     clickhouse: &ClickHouseFacts,
     desired: &mut Desired,
@@ -425,14 +370,16 @@ fn sink(
             let object = problem.object.as_deref();
             object == Some(name.as_str()) || object == Some(layout.target.as_str())
         };
-        !clickhouse.ledger.layouts.contains_key(&layout.target) && desired.problems.iter().any(named)
+        clickhouse.ledger.newest(&layout.target).is_none() && desired.problems.iter().any(named)
     };
-    let layouts: Vec<&TableLayout> = layouts.iter().filter(|layout| !refused(layout)).collect();
-    if layouts.is_empty() {
+    let layouts: Vec<&TableLayout> =
+        chosen.tables.iter().map(|table| &table.layout).filter(|layout| !refused(layout)).collect();
+    let mut routes: Vec<(SourceTable, String)> =
+        layouts.iter().map(|layout| (layout.source.clone(), layout.target.clone())).collect();
+    routes.extend(chosen.kept.iter().cloned());
+    if routes.is_empty() {
         return;
     }
-    let routes: Vec<(SourceTable, String)> =
-        layouts.iter().map(|layout| (layout.source.clone(), layout.target.clone())).collect();
     // Shown in the plan; never applied, since the steps need the incarnation.
     let incarnation = clickhouse.ledger.incarnation.as_deref().unwrap_or("known-after-apply");
     let config = match sink_config(subject.spec, subject.name, incarnation, &routes, subject.paths) {
@@ -449,31 +396,32 @@ fn sink(
     desired.steps.extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
 }
 
-/// The keys of the tables that are told apart by another one than their primary key.
-fn other_keys(sources: &[SourceTable], postgres: &PostgresFacts) -> BTreeMap<SourceTable, Vec<String>> {
-    let other = |source: &SourceTable| {
-        let key = source::key(postgres.tables.get(source)?).filter(|key| !key.primary)?;
-        Some((source.clone(), key.columns.clone()))
-    };
-    sources.iter().filter_map(other).collect()
-}
-
-/// The connector and the snapshots: what brings changes, and when a table counts as complete.
+/// The connector and the reads: what brings changes, and what was there before.
 fn change_data_capture(
     subject: &Subject<'_>,
+    chosen: &Chosen,
     layouts: &[TableLayout],
-    sources: &[SourceTable],
     observed: &Observed,
     clickhouse: &ClickHouseFacts,
     desired: &mut Desired,
 ) {
+    let sources = &chosen.sources();
+    let ledger = &clickhouse.ledger;
+    if let Some(row) = ledger.unreadable_of_all() {
+        let message = format!(
+            "row {row} of the ledger in {} cannot be read: it was written by a newer version of tidemark: run that \
+             one; until then the connector is left as it is",
+            subject.spec.clickhouse.database
+        );
+        desired.problems.push(Problem::of_all(ConditionType::TablesInSync, Reason::RemoteError, message));
+        return;
+    }
     let Some(connect) = observed.connect.known() else {
         return;
     };
     if sources.is_empty() && connect.connector.is_none() {
         return;
     }
-    let ledger = &clickhouse.ledger;
     let input = connector::ConnectorInput {
         name: subject.name,
         mark: subject.mark,
@@ -484,7 +432,10 @@ fn change_data_capture(
         keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
         epoch: ledger.epoch.unwrap_or(0),
     };
-    desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, ledger));
+    desired.take(
+        ConditionType::ConnectorRunning,
+        connector::steps(&input, connect, observed.postgres.known(), ledger),
+    );
     let failed = connect.connector.as_ref().is_some_and(|connector| {
         connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
     });
@@ -516,16 +467,17 @@ fn change_data_capture(
             },
         });
     }
-    let snapshots = snapshots::steps(&snapshots::SnapshotInput {
+    let reads = reads::steps(&reads::ReadsInput {
         name: subject.name,
         mark: subject.mark,
         spec: subject.spec,
         layouts,
+        refused: &chosen.refused,
         connect,
         postgres: observed.postgres.known(),
         kafka: observed.kafka.known(),
         clickhouse,
-        request: subject.requests.get("resnapshot").map(String::as_str),
+        request: subject.requests.get(reads::RESNAPSHOT).map(String::as_str),
     });
-    desired.take(ConditionType::SourceReady, snapshots);
+    desired.take(ConditionType::SourceReady, reads);
 }

@@ -5,8 +5,8 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::sink_config::{
-    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig,
-    TableRoute, TlsFiles,
+    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, SINK_CONFIG_VERSION,
+    SaslFiles, SinkConfig, TableRoute, TlsFiles,
 };
 
 use crate::credentials::mechanism;

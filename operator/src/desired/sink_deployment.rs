@@ -183,6 +183,15 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
     if let Some(authority) = spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
         volumes.extend(authority_volume("clickhouse-ca", authority));
     }
+    let postgres = &spec.source.postgres;
+    volumes.push(secret_volume(
+        "postgres",
+        &postgres.credentials.secret_name,
+        &[(&postgres.credentials.username_key, "username"), (&postgres.credentials.password_key, "password")],
+    ));
+    if let Some(authority) = &postgres.tls.ca {
+        volumes.extend(authority_volume("postgres-ca", authority));
+    }
     if let Some(tls) = &spec.kafka.tls {
         volumes.extend(tls.ca.as_ref().and_then(|authority| authority_volume("kafka-ca", authority)));
         if let Some(client) = &tls.client_certificate {

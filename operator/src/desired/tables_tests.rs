@@ -1,6 +1,6 @@
 //! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
 
-use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage};
+use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
 
@@ -50,14 +50,15 @@ fn after(layout: &TableLayout, view_hash: &str) -> ClickHouseFacts {
         comment,
         columns,
         definition: String::new(),
+        uuid: String::new(),
     };
     let columns: Vec<(String, String)> =
-        layout.columns.iter().map(|column| (column.target.clone(), column.r#type.to_string())).collect();
+        layout.columns.iter().map(|column| (column.stored.clone(), column.r#type.to_string())).collect();
     let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
     facts.objects.insert("orders".into(), object("ReplacingMergeTree", MARK.into(), columns.clone()));
     facts.objects.insert("orders_current".into(), object("View", format!("{MARK} {view_hash}"), columns));
-    facts.ledger.layouts.insert("orders".into(), layout.clone());
-    facts.ledger.versions.insert(("layout".into(), "orders".into()), layout.version);
+    facts.ledger.layouts.insert("orders".into(), vec![layout.clone()]);
+    facts.ledger.versions.insert(("layout".into(), layout_key("orders", layout.version)), 1);
     facts.fences.insert("orders".into(), Version(0));
     facts
 }
@@ -73,7 +74,7 @@ fn view_hash(part: &Part) -> String {
 }
 
 fn settled() -> ClickHouseFacts {
-    let made = state("db", MARK, &orders(), &ClickHouseFacts::default());
+    let made = state("db", MARK, &orders(), None, &ClickHouseFacts::default());
     after(&orders(), &view_hash(&made))
 }
 
@@ -84,12 +85,12 @@ fn an_empty_server_gets_database_and_bookkeeping() {
 
 #[test]
 fn a_new_table_is_made_with_layout_fence_and_view() {
-    insta::assert_debug_snapshot!(state("db", MARK, &orders(), &ClickHouseFacts::default()));
+    insta::assert_debug_snapshot!(state("db", MARK, &orders(), None, &ClickHouseFacts::default()));
 }
 
 #[test]
 fn what_is_there_is_never_written_again() {
-    assert_eq!(state("db", MARK, &orders(), &settled()), Part::default());
+    assert_eq!(state("db", MARK, &orders(), None, &settled()), Part::default());
 }
 
 #[test]
@@ -100,7 +101,7 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
         missing: Some("12.50".into()),
         ..column(4, "total", "Nullable(Decimal(14, 2))", Wire::Decimal)
     });
-    let part = state("db", MARK, &layout, &settled());
+    let part = state("db", MARK, &layout, None, &settled());
     let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(
         what,
@@ -115,27 +116,72 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
 }
 
 #[test]
-fn a_column_of_an_old_name_and_another_attnum_steps_aside() {
+fn a_column_of_an_old_name_and_another_attnum_is_added_and_shown_under_its_name() {
     let mut layout = orders();
     layout.version = 2;
-    layout.columns[1] = column(7, "status", "Nullable(Int32)", Wire::Int);
-    let part = state("db", MARK, &layout, &settled());
-    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
-    assert!(
-        sql.contains("RENAME COLUMN `status` TO `status__2`, ADD COLUMN `status` Nullable(Int32)"),
-        "{sql}"
-    );
+    layout.read_again = Some("columns were dropped and added".into());
+    layout.columns[1] =
+        ColumnLayout { stored: "status__2".into(), ..column(7, "status", "Nullable(Int32)", Wire::Int) };
+    let part = state("db", MARK, &layout, None, &settled());
+    let sql = |index: usize| match &part.steps[index].effect {
+        Effect::ClickHouse { sql } => sql.clone(),
+        other => unreachable!("{other:?}"),
+    };
+    assert!(sql(0).ends_with("ADD COLUMN IF NOT EXISTS `status__2` Nullable(Int32)"), "{part:?}");
+    assert!(part.steps[1].what.ends_with("to be read again: columns were dropped and added"), "{part:?}");
+    assert!(sql(2).contains("_tidemark_row.`status__2` AS `status`"), "{}", sql(2));
+}
+
+#[test]
+fn a_state_table_made_again_has_the_columns_of_former_layouts_too() {
+    let mut layout = orders();
+    layout.version = 2;
+    layout.columns.remove(1);
+    let sql = create_table("db", MARK, &layout, &[orders(), layout.clone()]);
+    assert!(sql.contains("`status` LowCardinality(String)"), "{sql}");
+    assert_eq!(sql.matches("`id` Int64").count(), 1, "{sql}");
+}
+
+#[test]
+fn the_history_of_a_table_is_never_written_over() {
+    let mut layout = orders();
+    layout.version = 2;
+    layout.full_before = true;
+    let part = state("db", MARK, &layout, None, &settled());
+    let Effect::Ledger { kind, key, version, .. } = &part.steps[0].effect else { unreachable!("a layout") };
+    assert_eq!((*kind, key.as_str(), *version), (Kind::Layout, "orders@0000000002", 1));
+}
+
+#[test]
+fn files_that_changed_alone_are_remembered_in_the_ledger() {
+    let seen = SeenStorage { layout: 1, storage: Storage::default() };
+    let part = state("db", MARK, &orders(), Some(&seen), &settled());
+    let Effect::Ledger { kind, key, .. } = &part.steps[0].effect else { unreachable!("what was seen") };
+    assert_eq!((part.steps.len(), *kind, key.as_str()), (1, Kind::Storage, "orders"));
+}
+
+#[test]
+fn a_view_of_ours_in_the_place_of_a_state_table_is_a_conflict_and_so_is_a_table_in_that_of_its_view() {
+    for (name, engine) in
+        [("orders", "View"), ("orders", "MergeTree"), ("orders_current", "ReplacingMergeTree")]
+    {
+        let mut facts = settled();
+        facts.objects.get_mut(name).unwrap().engine = engine.into();
+        let part = state("db", MARK, &orders(), None, &facts);
+        assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict), "{name} {engine}");
+        assert_eq!(part.problems[0].object, "public.orders");
+    }
 }
 
 #[test]
 fn a_widened_column_is_modified_and_a_column_altered_by_hand_is_a_conflict() {
     let mut layout = orders();
     layout.columns[1] = column(2, "status", "Nullable(String)", Wire::Text);
-    let part = state("db", MARK, &layout, &settled());
+    let part = state("db", MARK, &layout, None, &settled());
     assert!(part.steps[0].what.contains("widen column status"), "{part:?}");
     let mut facts = settled();
     facts.objects.get_mut("orders").unwrap().columns[1].1 = "Array(String)".into();
-    let part = state("db", MARK, &orders(), &facts);
+    let part = state("db", MARK, &orders(), None, &facts);
     assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::TypeConflict));
 }
 
@@ -145,7 +191,7 @@ fn what_is_not_ours_is_named_and_never_touched() {
         for name in ["orders", "orders_current"] {
             let mut facts = settled();
             facts.objects.get_mut(name).unwrap().comment = comment.into();
-            let part = state("db", MARK, &orders(), &facts);
+            let part = state("db", MARK, &orders(), None, &facts);
             assert_eq!(
                 (part.steps.len(), part.problems[0].reason),
                 (0, Reason::Conflict),
@@ -154,18 +200,4 @@ fn what_is_not_ours_is_named_and_never_touched() {
             assert_eq!(part.problems[0].object, "public.orders");
         }
     }
-}
-
-#[test]
-fn defaults_of_the_source_become_expressions_of_clickhouse() {
-    let with = |r#type: &str, wire, text: &str| {
-        default_expression(&ColumnLayout { missing: Some(text.into()), ..column(9, "x", r#type, wire) })
-    };
-    assert_eq!(with("Bool", Wire::Bool, "t").unwrap(), "CAST(true AS Bool)");
-    assert_eq!(with("String", Wire::Text, "it's").unwrap(), "CAST('it\\'s' AS String)");
-    assert_eq!(
-        with("DateTime64(6, 'UTC')", Wire::ZonedTimestamp, "2026-01-01 00:00:00+00").unwrap(),
-        "CAST(parseDateTime64BestEffort('2026-01-01 00:00:00+00', 6, 'UTC') AS DateTime64(6, 'UTC'))"
-    );
-    assert_eq!(with("DateTime64(6, 'UTC')", Wire::Timestamp, "infinity"), None);
 }

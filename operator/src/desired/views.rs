@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE};
+use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE};
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Views};
 use tidemark_crds::quote::{ident_list, literal, qualified};
@@ -18,7 +18,7 @@ use tidemark_crds::quote::{ident_list, literal, qualified};
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
 use super::preset::{Computed, Filling, Object, Preset, SELF, ecommerce};
 use super::sql_lint;
-use super::tables::create_view;
+use super::tables::{create_view, is_state_table};
 use crate::effect::Effect;
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
 use crate::step::{Fact, Stage, Step, StepKind};
@@ -131,7 +131,13 @@ fn preset_views(input: &ViewsInput<'_>, preset: &Preset, made: &mut Vec<View>, p
         let missing_views =
             object.depends_on.iter().filter(|name| !made.iter().any(|view| view.name == **name)).cloned();
         let missing: Vec<String> = missing.into_iter().chain(missing_views).collect();
-        if missing.is_empty() {
+        if is_taken(input, &object.name) {
+            let message = format!(
+                "view {}: a table of this pipeline has that name: give it another spec.tables[].target",
+                object.name
+            );
+            problems.push(Problem::new(&object.name, Reason::Conflict, message));
+        } else if missing.is_empty() {
             made.push(preset_view(input, object, select, made));
         } else {
             let message = format!(
@@ -162,6 +168,11 @@ fn lacking<'a>(input: &ViewsInput<'_>, preset: &'a Preset) -> Vec<(&'a String, O
     lacking
 }
 
+/// Whether a state table or its view has a name.
+fn is_taken(input: &ViewsInput<'_>, name: &str) -> bool {
+    (input.layouts.iter()).any(|layout| layout.target == name || format!("{}_current", layout.target) == name)
+}
+
 fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[View]) -> View {
     let materialization = match object.materialization {
         Computed::View => Materialization::View,
@@ -188,11 +199,7 @@ fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View
     if let Some(wrong) = sql_lint::lint(sql) {
         return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
     }
-    let taken = made.iter().any(|view| view.name == *name)
-        || input
-            .layouts
-            .iter()
-            .any(|layout| layout.target == *name || format!("{}_current", layout.target) == *name);
+    let taken = made.iter().any(|view| view.name == *name) || is_taken(input, name);
     if taken || name.starts_with("_tidemark") {
         let message =
             format!("view {name}: another table or view of this pipeline has that name: choose another");
@@ -240,7 +247,9 @@ fn view(
         depends_on.push(other.name.clone());
         let _ = write!(basis, "\n{} {}", other.name, other.hash);
     }
-    let bookkeeping = [PROGRESS_TABLE, CONNECTOR_TABLE].into_iter().filter(|table| words.contains(*table));
+    let bookkeeping = [PROGRESS_TABLE, CONNECTOR_TABLE, STATES_TABLE, READS_TABLE]
+        .into_iter()
+        .filter(|table| words.contains(*table));
     depends_on.extend(bookkeeping.map(str::to_owned));
     let hash = short_hash(&basis);
     // Nothing is known of the table yet, and its columns do not change those of the SELECT.
@@ -265,7 +274,8 @@ pub fn is_ready(input: &ViewsInput<'_>, all: &[View], view: &View, facts: &Click
         layout.is_none_or(|layout| {
             layout.columns.iter().all(|column| {
                 let text = column.r#type.to_string();
-                object.columns.iter().any(|(name, live)| *name == column.target && *live == text)
+                let wanted = if base == name { &column.stored } else { &column.target };
+                object.columns.iter().any(|(name, live)| name == wanted && *live == text)
             })
         })
     })
@@ -286,6 +296,15 @@ pub fn steps(
             if !is_ours(&object.comment, input.mark) {
                 let what = format!("{}.{}", input.database, view.name);
                 part.problems.push(conflict(&view.name, &what, &object.comment));
+                continue;
+            }
+            if object.engine != "View" {
+                let kind = if is_state_table(object) { "a state table" } else { "a table" };
+                let message = format!(
+                    "view {}: {}.{} is {kind} of this pipeline and is not replaced: choose another name, or drop it",
+                    view.name, input.database, view.name
+                );
+                part.problems.push(Problem::new(&view.name, Reason::Conflict, message));
                 continue;
             }
             if hash_in(&object.comment, input.mark) == view.hash {
@@ -369,15 +388,24 @@ impl Refreshed<'_> {
     /// Adds the steps of table and refresh; whether the view over them may be made.
     fn plan(&self, needs: &[Fact], part: &mut Part) -> bool {
         let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
-        for name in [&table, &refresh] {
-            if let Some(object) = self.facts.objects.get(name)
-                && !is_ours(&object.comment, self.input.mark)
-            {
-                let mut found = conflict(name, &format!("{database}.{name}"), &object.comment);
-                found.object.clone_from(&self.view.name);
-                part.problems.push(found);
-                return false;
-            }
+        for (name, is_right) in [(&table, is_derived as fn(&_) -> bool), (&refresh, is_refresh)] {
+            let Some(object) = self.facts.objects.get(name) else {
+                continue;
+            };
+            let mut found = if !is_ours(&object.comment, self.input.mark) {
+                conflict(name, &format!("{database}.{name}"), &object.comment)
+            } else if is_right(object) {
+                continue;
+            } else {
+                let message = format!(
+                    "view {}: {database}.{name} is another object of this pipeline: choose another name for one",
+                    self.view.name
+                );
+                Problem::new(name, Reason::Conflict, message)
+            };
+            found.object.clone_from(&self.view.name);
+            part.problems.push(found);
+            return false;
         }
         if !self.facts.objects.contains_key(&table) {
             let sql = self.create_table(&table);
@@ -458,6 +486,15 @@ impl Refreshed<'_> {
             self.view.select.replace(SELF, &qualified(database, table)),
         )
     }
+}
+
+/// Whether an object is what a refresh fills: state and bookkeeping tables are of another engine.
+fn is_derived(object: &ClickHouseObject) -> bool {
+    object.engine.ends_with("MergeTree") && !is_state_table(object)
+}
+
+fn is_refresh(object: &ClickHouseObject) -> bool {
+    object.engine == "MaterializedView"
 }
 
 fn refresh_of(name: &str) -> String {

@@ -217,3 +217,32 @@ fn a_name_that_is_taken_and_a_date_without_a_zone_are_refused() {
     case.extra_sql = [("orders_current".to_owned(), "SELECT 1 AS one".to_owned())].into();
     assert_eq!(case.views().1[0].reason, Reason::InvalidView);
 }
+
+#[test]
+fn a_state_table_is_never_replaced_by_a_view() {
+    let case = extra("SELECT 1 AS one", "View");
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("mine".into(), object("ReplacingMergeTree", MARK.into()));
+    let part = case.plan(&facts, columns());
+    assert!(part.steps.is_empty(), "{:?}", part.steps);
+    assert_eq!((part.problems[0].object.as_str(), part.problems[0].reason), ("mine", Reason::Conflict));
+    let case = extra("SELECT 1 AS one", "Refresh");
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("mine__refresh".into(), object("ReplacingMergeTree", MARK.into()));
+    let part = case.plan(&facts, columns());
+    assert!(part.steps.is_empty(), "{:?}", part.steps);
+    assert_eq!((part.problems[0].object.as_str(), part.problems[0].reason), ("mine", Reason::Conflict));
+}
+
+#[test]
+fn a_view_of_the_preset_gives_way_to_a_table_that_was_there() {
+    let mut case = shop();
+    case.layouts.push(layout("daily_sales_summary", &["id"]));
+    let (all, problems) = case.views();
+    assert!(all.iter().all(|view| view.name != "daily_sales_summary"));
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.object == "daily_sales_summary" && problem.reason == Reason::Conflict)
+    );
+}

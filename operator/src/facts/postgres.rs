@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, Storage};
 
+use crate::position::ReadTo;
+
 /// PostgreSQL as the role of the spec sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct PostgresFacts {
@@ -49,6 +51,8 @@ pub struct PostgresFacts {
     pub current_lsn: u64,
     /// The server's clock when `current_lsn` was read, milliseconds since 1970; 0: not read.
     pub source_now_ms: i64,
+    /// How far the connector has read, by the positions that are remembered of earlier looks; absent: not known.
+    pub read_to: Option<ReadTo>,
     /// What the making of the slot waits for, with its pid, user and since when; absent: nothing is known to block it.
     pub blocking: Option<String>,
 }
@@ -254,4 +258,6 @@ pub struct SlotFacts {
     pub retained_bytes: u64,
     /// `confirmed_flush_lsn` in bytes: everything before it is in Kafka; 0: none.
     pub confirmed_lsn: u64,
+    /// Up to where its connection says that it received the log, in bytes; 0: none, or the role may not see it.
+    pub received_lsn: u64,
 }

@@ -1,6 +1,6 @@
-//! ClickHouse as it is: objects, the ledger, fences, demands, progress, refreshes. I/O, read only.
+//! ClickHouse as it is: objects, the ledger, fences, progress, what the sinks say, refreshes. I/O, read only.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,19 +8,23 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, ConnectorRecord, DEMANDS_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE,
-    SnapshotRecord, SnapshotState,
+    CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATE_SECONDS,
+    STATES_TABLE, SinkState, TableState,
 };
 use tidemark_crds::quote;
-use tidemark_crds::version::{Phase, Version};
+use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 
+use super::ledger::{LedgerRow, facts_of};
 use crate::apply::clickhouse::of_error;
 use crate::clients::failure;
 use crate::facts::{
-    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, ProgressFacts, RefreshFacts,
+    ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
+    ProgressFacts, ReadFacts, RefreshFacts,
 };
 
+/// Seconds for which a retry that succeeds is nobody's business.
+const BLIP_SECONDS: u32 = 5;
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
 /// Deadline of one query.
@@ -46,16 +50,8 @@ struct Object {
     engine: String,
     comment: String,
     definition: String,
+    uuid: String,
     columns: Vec<(String, String)>,
-}
-
-#[derive(Deserialize)]
-struct LedgerRow {
-    kind: String,
-    key: String,
-    #[serde(deserialize_with = "number::deserialize")]
-    version: u64,
-    value: String,
 }
 
 #[derive(Deserialize)]
@@ -63,14 +59,45 @@ struct TableVersion {
     name: String,
     #[serde(deserialize_with = "number::deserialize")]
     version: u128,
-    #[serde(default, deserialize_with = "number::deserialize")]
-    snapshot: u128,
 }
 
 #[derive(Deserialize)]
-struct Demand {
+struct State {
     name: String,
-    fields: BTreeSet<String>,
+    replica: String,
+    state: String,
+    reason: String,
+    error_class: String,
+    message: String,
+    #[serde(deserialize_with = "number::deserialize")]
+    layout: u64,
+    wants_epoch: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    wants_lsn: u64,
+    doubt: String,
+    doubt_epoch: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    doubt_lsn: u64,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    name: String,
+    #[serde(deserialize_with = "number::deserialize")]
+    request: u64,
+    epoch: u16,
+    state: String,
+    #[serde(deserialize_with = "number::deserialize")]
+    barrier: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    layout: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    rows: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    estimated_rows: u64,
+    error: String,
+    #[serde(deserialize_with = "number::deserialize")]
+    age_ms: i64,
 }
 
 #[derive(Deserialize)]
@@ -81,6 +108,9 @@ struct Progress {
     next_offset: i64,
     #[serde(deserialize_with = "number::deserialize")]
     dead_letters: u64,
+    dead_epoch: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    dead_lsn: u64,
     #[serde(deserialize_with = "number::deserialize")]
     fresh_to_ms: i64,
     #[serde(deserialize_with = "number::deserialize")]
@@ -131,17 +161,21 @@ impl Look<'_> {
         }
         facts.objects = self.objects().await?;
         let has = |name: &str| facts.objects.contains_key(name);
-        let (has_ledger, has_fences, has_demands, has_progress) =
-            (has(LEDGER_TABLE), has(FENCES_TABLE), has(DEMANDS_TABLE), has(PROGRESS_TABLE));
-        let has_connector = has(CONNECTOR_TABLE);
+        let (has_ledger, has_fences, has_progress) =
+            (has(LEDGER_TABLE), has(FENCES_TABLE), has(PROGRESS_TABLE));
+        let (has_states, has_reads, has_connector) =
+            (has(STATES_TABLE), has(READS_TABLE), has(CONNECTOR_TABLE));
         if has_ledger {
             facts.ledger = self.ledger().await?;
         }
         if has_fences {
             facts.fences = self.fences().await?;
         }
-        if has_demands {
-            facts.demands = self.demands(&facts.ledger).await?;
+        if has_states {
+            facts.states = self.states().await?;
+        }
+        if has_reads {
+            facts.reads = self.reads().await?;
         }
         if has_progress {
             facts.progress = self.progress().await?;
@@ -152,7 +186,9 @@ impl Look<'_> {
         if facts.objects.values().any(|object| object.engine == "MaterializedView") {
             facts.refreshes = self.refreshes().await?;
         }
-        self.versions(targets, &mut facts).await?;
+        if facts.ledger.epoch.is_none() {
+            facts.greatest_epochs = self.greatest_epochs(targets, &facts.objects).await?;
+        }
         Ok(facts)
     }
 
@@ -185,15 +221,16 @@ impl Look<'_> {
         let database = quote::literal(self.database);
         let sql = format!(
             "SELECT t.name AS name, t.engine AS engine, t.comment AS comment, t.create_table_query AS definition, \
-             c.columns AS columns FROM system.tables AS t LEFT JOIN (\
+             toString(t.uuid) AS uuid, c.columns AS columns FROM system.tables AS t LEFT JOIN (\
              SELECT table, groupArray((name, type)) AS columns FROM (\
              SELECT table, name, type FROM system.columns WHERE database = {database} ORDER BY table, position) \
              GROUP BY table) AS c ON c.table = t.name \
              WHERE t.database = {database} AND NOT startsWith(t.name, '.')"
         );
         let object = |object: Object| {
-            let Object { name, engine, comment, definition, columns } = object;
-            (name, ClickHouseObject { engine, comment, columns, definition })
+            let Object { name, engine, comment, definition, uuid, columns } = object;
+            let uuid = if uuid == NO_UUID { String::new() } else { uuid };
+            (name, ClickHouseObject { engine, comment, columns, definition, uuid })
         };
         Ok(self.rows::<Object>(&sql).await?.into_iter().map(object).collect())
     }
@@ -205,7 +242,7 @@ impl Look<'_> {
             self.table(LEDGER_TABLE),
             quote::literal(self.pipeline)
         );
-        Ok(ledger_facts(self.rows::<LedgerRow>(&sql).await?))
+        Ok(facts_of(self.rows::<LedgerRow>(&sql).await?))
     }
 
     async fn fences(&self) -> Result<BTreeMap<String, Version>, Error> {
@@ -217,54 +254,81 @@ impl Look<'_> {
         Ok(rows.into_iter().map(|row| (row.name, Version(row.version))).collect())
     }
 
-    /// Demands that the newest layout of their table does not answer.
-    async fn demands(&self, ledger: &LedgerFacts) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+    /// What the living sinks say: one whose row is old by the server's clock is gone.
+    async fn states(&self) -> Result<BTreeMap<String, BTreeMap<String, SinkState>>, Error> {
         let sql = format!(
-            "SELECT table AS name, groupUniqArray(field) AS fields FROM {} WHERE pipeline = {} GROUP BY table",
-            self.table(DEMANDS_TABLE),
+            "SELECT s.table AS name, s.replica AS replica, \
+             if(s.state = 'retrying' AND s.since > now64(3) - INTERVAL {BLIP_SECONDS} SECOND, 'streaming', \
+             toString(s.state)) AS state, s.reason AS reason, s.error_class AS error_class, s.message AS message, \
+             s.layout AS layout, s.wants_epoch AS wants_epoch, s.wants_lsn AS wants_lsn, s.doubt AS doubt, \
+             s.doubt_epoch AS doubt_epoch, s.doubt_lsn AS doubt_lsn FROM (SELECT * FROM {} WHERE pipeline = {} \
+             ORDER BY beat DESC LIMIT 1 BY table, replica) AS s WHERE s.written_at > now64(3) - INTERVAL {} SECOND",
+            self.table(STATES_TABLE),
+            quote::literal(self.pipeline),
+            3 * STATE_SECONDS,
+        );
+        let mut all: BTreeMap<String, BTreeMap<String, SinkState>> = BTreeMap::new();
+        for row in self.rows::<State>(&sql).await? {
+            let state = SinkState {
+                // A word of a later sink than this operator: something is the matter, and the message says what.
+                state: serde_json::from_value(Value::String(row.state)).unwrap_or(TableState::Stopped),
+                reason: row.reason,
+                error_class: row.error_class,
+                message: row.message,
+                layout: row.layout,
+                wants: (row.wants_epoch, row.wants_lsn),
+                doubt: row.doubt,
+                doubt_at: (row.doubt_epoch, row.doubt_lsn),
+            };
+            all.entry(row.name).or_default().insert(row.replica, state);
+        }
+        Ok(all)
+    }
+
+    async fn reads(&self) -> Result<BTreeMap<String, ReadFacts>, Error> {
+        let sql = format!(
+            "SELECT table AS name, request, epoch, state, barrier, layout, rows, estimated_rows, error, \
+             toInt64(dateDiff('millisecond', updated_at, now64(3))) AS age_ms FROM {} WHERE pipeline = {} \
+             ORDER BY beat DESC LIMIT 1 BY table",
+            self.table(READS_TABLE),
             quote::literal(self.pipeline)
         );
-        let mut open = BTreeMap::new();
-        for Demand { name, mut fields } in self.rows::<Demand>(&sql).await? {
-            if let Some(layout) = ledger.layouts.get(&name) {
-                fields.retain(|field| {
-                    !layout.columns.iter().any(|column| column.source == *field)
-                        && !layout.left_out.iter().any(|column| column.source == *field)
-                });
-            }
-            if !fields.is_empty() {
-                open.insert(name, fields);
-            }
-        }
-        Ok(open)
+        let read = |row: Read| {
+            let Read { name, request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms } =
+                row;
+            (name, ReadFacts { request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms })
+        };
+        Ok(self.rows::<Read>(&sql).await?.into_iter().map(read).collect())
     }
 
     async fn progress(&self) -> Result<BTreeMap<String, ProgressFacts>, Error> {
         let sql = format!(
-            "SELECT p.table AS name, p.partition AS partition, argMax(p.next_offset, p.applied_at) AS next_offset, \
-             argMax(p.dead_letters, p.applied_at) AS dead_letters, \
-             toUnixTimestamp64Milli(argMax(p.fresh_to, p.applied_at)) AS fresh_to_ms, \
-             toUnixTimestamp64Milli(max(p.applied_at)) AS applied_at_ms FROM {} AS p \
+            "SELECT p.table AS name, p.partition AS partition, argMax(p.next_offset, p.beat) AS next_offset, \
+             argMax(p.dead_letters, p.beat) AS dead_letters, argMax(p.dead_epoch, p.beat) AS dead_epoch, \
+             argMax(p.dead_lsn, p.beat) AS dead_lsn, \
+             toUnixTimestamp64Milli(argMax(p.fresh_to, p.beat)) AS fresh_to_ms, \
+             toUnixTimestamp64Milli(argMax(p.applied_at, p.beat)) AS applied_at_ms FROM {} AS p \
              WHERE p.pipeline = {} GROUP BY p.table, p.partition",
             self.table(PROGRESS_TABLE),
             quote::literal(self.pipeline)
         );
         let mut all: BTreeMap<String, ProgressFacts> = BTreeMap::new();
         for row in self.rows::<Progress>(&sql).await? {
-            let table = all
-                .entry(row.name)
-                .or_insert_with(|| ProgressFacts { fresh_to_ms: i64::MAX, ..ProgressFacts::default() });
-            table.fresh_to_ms = table.fresh_to_ms.min(row.fresh_to_ms);
-            table.applied_at_ms = table.applied_at_ms.max(row.applied_at_ms);
-            table.dead_letters += row.dead_letters;
-            table.next_offsets.insert(row.partition, row.next_offset);
+            let progress = PartitionProgress {
+                next_offset: row.next_offset,
+                fresh_to_ms: row.fresh_to_ms,
+                applied_at_ms: row.applied_at_ms,
+                dead_letters: row.dead_letters,
+                dead_at: (row.dead_epoch, row.dead_lsn),
+            };
+            all.entry(row.name).or_default().partitions.insert(row.partition, progress);
         }
         Ok(all)
     }
 
     async fn connector(&self) -> Result<Option<ConnectorRecord>, Error> {
         let sql = format!(
-            "SELECT state, tasks, failed_tasks, restarts, error FROM {} WHERE pipeline = {} \
+            "SELECT state, tasks, failed_tasks, restarts, error, lag FROM {} WHERE pipeline = {} \
              ORDER BY seen_at DESC LIMIT 1",
             self.table(CONNECTOR_TABLE),
             quote::literal(self.pipeline)
@@ -288,99 +352,27 @@ impl Look<'_> {
         Ok(self.rows::<Refresh>(&sql).await?.into_iter().map(refresh).collect())
     }
 
-    /// Greatest versions of the tables whose snapshot is not done: a whole column is read, so only of those.
-    async fn versions(&self, targets: &[String], facts: &mut ClickHouseFacts) -> Result<(), Error> {
-        let epoch = facts.ledger.epoch;
-        let unsettled =
-            targets.iter().filter(|target| facts.objects.contains_key(*target)).filter(|target| {
-                let record = facts.ledger.snapshots.get(*target);
-                !record
-                    .is_some_and(|record| Some(record.epoch) == epoch && record.state == SnapshotState::Done)
-            });
-        let first_streamed = Version::new(epoch.unwrap_or(0), Phase::Stream, 0, 0);
-        let first = Version::new(epoch.unwrap_or(0), Phase::Snapshot, 0, 0);
-        let selects: Vec<String> = unsettled
+    /// Epochs that rows have though the ledger has none: it was lost. A whole column is read, so only then.
+    async fn greatest_epochs(
+        &self,
+        targets: &[String],
+        objects: &BTreeMap<String, ClickHouseObject>,
+    ) -> Result<BTreeMap<String, u16>, Error> {
+        let has_versions = |target: &&String| {
+            objects.get(*target).is_some_and(|object| {
+                object.columns.iter().any(|(name, kind)| name == VERSION_COLUMN && kind == "UInt128")
+            })
+        };
+        let selects: Vec<String> = (targets.iter().filter(has_versions))
             .map(|target| {
-                format!(
-                    "SELECT {} AS name, max({VERSION_COLUMN}) AS version, \
-                     maxIf({VERSION_COLUMN}, {VERSION_COLUMN} >= toUInt128({first}) AND \
-                     {VERSION_COLUMN} < toUInt128({first_streamed})) AS snapshot FROM {}",
-                    quote::literal(target),
-                    self.table(target),
-                    first = quote::literal(&first.to_string()),
-                    first_streamed = quote::literal(&first_streamed.to_string()),
-                )
+                let name = quote::literal(target);
+                format!("SELECT {name} AS name, max({VERSION_COLUMN}) AS version FROM {}", self.table(target))
             })
             .collect();
         if selects.is_empty() {
-            return Ok(());
+            return Ok(BTreeMap::new());
         }
-        for row in self.rows::<TableVersion>(&selects.join(" UNION ALL ")).await? {
-            if row.snapshot > 0 {
-                facts.snapshot_versions.insert(row.name.clone(), Version(row.snapshot));
-            }
-            if row.version > 0 {
-                facts.greatest_versions.insert(row.name, Version(row.version));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Reads the ledger's rows; a value of JSON null means that the row is gone.
-fn ledger_facts(rows: Vec<LedgerRow>) -> LedgerFacts {
-    let mut facts = LedgerFacts::default();
-    for row in rows {
-        facts.versions.insert((row.kind.clone(), row.key.clone()), row.version);
-        let Ok(value) = serde_json::from_str::<Value>(&row.value) else {
-            continue;
-        };
-        if value.is_null() {
-            continue;
-        }
-        let text = || value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let is = |kind: Kind| row.kind == kind.as_str();
-        if is(Kind::Incarnation) {
-            facts.incarnation = Some(text());
-        } else if is(Kind::Epoch) {
-            facts.epoch = value.as_u64().and_then(|epoch| u16::try_from(epoch).ok());
-        } else if is(Kind::Layout) {
-            if let Ok(layout) = serde_json::from_value(value) {
-                facts.layouts.insert(row.key, layout);
-            }
-        } else if is(Kind::Snapshot) {
-            if let Ok(record) = serde_json::from_value::<SnapshotRecord>(value) {
-                facts.snapshots.insert(row.key, record);
-            }
-        } else if is(Kind::Identity) {
-            facts.identities.insert(row.key.clone(), text());
-        } else if is(Kind::Intent) {
-            facts.intents.insert(row.key.clone(), text());
-        } else if is(Kind::Request) {
-            facts.requests.insert(row.key.clone(), text());
-        } else if is(Kind::Grafana)
-            && let Ok(record) = serde_json::from_value(value)
-        {
-            facts.grafanas.insert(row.key, record);
-        }
-    }
-    facts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_intent_that_was_closed_with_null_is_gone_and_its_version_stays() {
-        let row = |key: &str, version, value: &str| LedgerRow {
-            kind: "intent".into(),
-            key: key.into(),
-            version,
-            value: value.into(),
-        };
-        let facts = ledger_facts(vec![row("epoch", 4, "null"), row("other", 1, "\"x\"")]);
-        assert_eq!(facts.intents, [("other".to_owned(), "x".to_owned())].into());
-        assert_eq!(facts.next_version(Kind::Intent, "epoch"), 5);
+        let rows = self.rows::<TableVersion>(&selects.join(" UNION ALL ")).await?;
+        Ok(rows.into_iter().map(|row| (row.name, Version(row.version).epoch())).collect())
     }
 }

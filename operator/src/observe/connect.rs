@@ -12,11 +12,12 @@ use crate::desired::connector::CONNECTOR_CLASS;
 use crate::facts::{
     ConnectFacts, ConnectorFacts, Failure, FailureClass, Observation, OffsetFacts, TaskFacts,
 };
+use crate::status::cut;
 
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
 /// Longest error of a task, in characters.
-const ERROR_LIMIT: usize = 256;
+const ERROR_LIMIT: usize = 512;
 
 #[derive(Deserialize)]
 struct Plugin {
@@ -131,32 +132,12 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
     for secret in secrets {
         text = text.replace(secret.as_str(), "***");
     }
-    text.chars().take(ERROR_LIMIT).collect()
+    cut(&text, ERROR_LIMIT)
 }
 
 fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
     let number = |key: &str| offset.get(key).and_then(Value::as_u64);
-    // The mark is there only while a snapshot is under way.
-    let in_snapshot =
-        offset.get("snapshot").is_some_and(|mark| !matches!(mark, Value::Null | Value::Bool(false)));
-    let completed = offset.get("snapshot_completed").or_else(|| offset.get("last_snapshot_record"));
-    OffsetFacts {
-        snapshot_completed: !in_snapshot || completed.and_then(Value::as_bool).unwrap_or(false),
-        lsn: number("lsn").unwrap_or(0),
-        incremental_pending: pending(offset.get("incremental_snapshot_collections")),
-    }
-}
-
-/// Debezium stores the tables as JSON in a string: `[{"incremental_snapshot_collections_id":"public.t",...}]`.
-fn pending(collections: Option<&Value>) -> Vec<String> {
-    let Some(Value::String(text)) = collections else {
-        return Vec::new();
-    };
-    let Ok(Value::Array(entries)) = serde_json::from_str::<Value>(text) else {
-        return Vec::new();
-    };
-    let id = |entry: &Value| Some(entry.get("incremental_snapshot_collections_id")?.as_str()?.to_owned());
-    entries.iter().filter_map(id).collect()
+    OffsetFacts { lsn: number("lsn").unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -172,13 +153,16 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_with_a_snapshot_mark_is_not_complete() {
+    fn the_cause_at_the_end_of_a_long_trace_stays() {
+        let trace = format!("a.B: {}\n\tat x.Y\nCaused by: c.D: the slot is gone\n", "long ".repeat(200));
+        let text = short_trace(&trace, &[]);
+        assert!(text.starts_with("long") && text.ends_with("the slot is gone"), "{text}");
+        assert!(text.chars().count() <= ERROR_LIMIT);
+    }
+
+    #[test]
+    fn an_offset_has_its_position() {
         let read = |json: &str| of_offset(&serde_json::from_str(json).unwrap());
-        assert!(!read(r#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":false}"#).snapshot_completed);
-        assert!(read(r#"{"lsn":5,"snapshot":"INITIAL","snapshot_completed":true}"#).snapshot_completed);
-        assert_eq!(
-            read(r#"{"lsn":26844872,"txId":741}"#),
-            OffsetFacts { snapshot_completed: true, lsn: 26_844_872, incremental_pending: vec![] }
-        );
+        assert_eq!(read(r#"{"lsn":26844872,"txId":741}"#), OffsetFacts { lsn: 26_844_872 });
     }
 }

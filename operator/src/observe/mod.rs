@@ -5,6 +5,7 @@ pub mod connect;
 pub mod grafana;
 pub mod kafka;
 pub mod kubernetes;
+mod ledger;
 pub mod postgres;
 pub mod reader;
 
@@ -99,7 +100,8 @@ pub async fn observe(
         Box::pin(timed(metrics, "reader", reader)),
         timed(metrics, "kubernetes", kubernetes::observe(&systems.objects, name)),
     );
-    Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes }
+    let seen = std::collections::BTreeMap::new();
+    Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes, seen }
 }
 
 /// Counts how long a look takes: the slowest one is the length of the reconcile.

@@ -116,6 +116,7 @@ fn slot_facts(row: &Row) -> Result<SlotFacts, tokio_postgres::Error> {
         wal_status: row.try_get("wal_status")?,
         retained_bytes: position(row, "retained")?,
         confirmed_lsn: position(row, "confirmed")?,
+        received_lsn: position(row, "received")?,
     })
 }
 

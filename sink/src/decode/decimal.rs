@@ -10,8 +10,10 @@ const MAX_DIGITS: usize = 76;
 pub enum DecimalError {
     /// It is no decimal number.
     Malformed,
-    /// It is a number, infinity or NaN that the type cannot hold without changing it.
+    /// It is infinity or NaN, which no decimal type has.
     OutOfRange,
+    /// A type of more digits would hold it.
+    TooWide,
 }
 
 /// A whole number of up to 256 bits in two's complement, least significant word first.
@@ -97,54 +99,142 @@ fn parse_plain(text: &[u8], precision: u8, scale: u8) -> Option<Int256> {
 }
 
 fn parse_any(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalError> {
-    use DecimalError::{Malformed, OutOfRange};
-    let text = text.trim_ascii();
-    let (negative, unsigned) = match text.split_first() {
-        Some((b'-', rest)) => (true, rest),
-        Some((b'+', rest)) => (false, rest),
-        _ => (false, text),
-    };
-    if ["nan", "infinity", "inf"].iter().any(|word| unsigned.eq_ignore_ascii_case(word.as_bytes())) {
-        return Err(OutOfRange);
-    }
-    let (mantissa, exponent) = match unsigned.iter().position(|b| matches!(b, b'e' | b'E')) {
-        None => (unsigned, 0),
-        Some(at) => {
-            let exponent = std::str::from_utf8(&unsigned[at + 1..]).ok().and_then(|t| t.parse::<i32>().ok());
-            (&unsigned[..at], exponent.ok_or(Malformed)?)
-        }
-    };
-    let (whole, fraction) = match mantissa.iter().position(|b| *b == b'.') {
-        None => (mantissa, &[][..]),
-        Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
-    };
-    if whole.is_empty() && fraction.is_empty() || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
-        return Err(Malformed);
-    }
-    let digits: Vec<u8> = whole.iter().chain(fraction).map(|b| b - b'0').collect();
-    let digits = &digits[digits.iter().take_while(|d| **d == 0).count()..];
-    if digits.is_empty() {
+    let Special::Number(number) = Number::read(text)? else { return Err(DecimalError::OutOfRange) };
+    if number.digits.is_empty() {
         return Ok(Int256::default());
     }
-    // Zeros to append, or digits to cut, so that the unit is 10^-scale.
-    let fraction_digits = i64::try_from(fraction.len()).map_err(|_| OutOfRange)?;
-    let shift = i64::from(scale) - fraction_digits + i64::from(exponent);
-    let (kept, zeros) = if shift < 0 {
-        let cut = usize::try_from(-shift).map_err(|_| OutOfRange)?;
-        let keep = digits.len().saturating_sub(cut);
-        if digits[keep..].iter().any(|digit| *digit != 0) {
-            return Err(OutOfRange);
-        }
-        (&digits[..keep], 0)
+    let shift = number.shift(scale).ok_or(DecimalError::TooWide)?;
+    let (kept, zeros) = if let Ok(zeros) = usize::try_from(shift) {
+        (number.digits.as_slice(), zeros)
     } else {
-        (digits, usize::try_from(shift).map_err(|_| OutOfRange)?)
+        let cut = usize::try_from(-shift).map_err(|_| DecimalError::TooWide)?;
+        let keep = number.digits.len().saturating_sub(cut);
+        if number.digits[keep..].iter().any(|digit| *digit != 0) {
+            return Err(DecimalError::TooWide);
+        }
+        (&number.digits[..keep], 0)
     };
-    if kept.len() + zeros > usize::from(precision).min(MAX_DIGITS) {
-        return Err(OutOfRange);
+    if kept.len().saturating_add(zeros) > usize::from(precision).min(MAX_DIGITS) {
+        return Err(DecimalError::TooWide);
     }
+    Ok(number.signed(of_digits(kept, zeros)))
+}
+
+/// The value of a type that is nearest to a number: rounded, or the greatest of its sign; 0 for NaN.
+pub fn nearest(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalError> {
+    let most = usize::from(precision).min(MAX_DIGITS);
+    let greatest = |negative: bool| {
+        let value = of_digits(&vec![9; most], 0);
+        if negative { value.negated() } else { value }
+    };
+    let number = match Number::read(text)? {
+        Special::NotANumber => return Ok(Int256::default()),
+        Special::Infinite { negative } => return Ok(greatest(negative)),
+        Special::Number(number) => number,
+    };
+    if number.digits.is_empty() {
+        return Ok(Int256::default());
+    }
+    let Some(shift) = number.shift(scale) else { return Ok(greatest(number.negative)) };
+    let (mut kept, zeros) = if let Ok(zeros) = usize::try_from(shift) {
+        (number.digits.clone(), zeros)
+    } else {
+        let keep = number.digits.len().saturating_sub(usize::try_from(-shift).unwrap_or(usize::MAX));
+        let up = number.digits.get(keep).is_some_and(|digit| *digit >= 5)
+            && number.digits.len().checked_sub(keep).and_then(|cut| i64::try_from(cut).ok()) == Some(-shift);
+        let mut kept = number.digits[..keep].to_vec();
+        if up {
+            round_up(&mut kept);
+        }
+        (kept, 0)
+    };
+    if kept.len().saturating_add(zeros) > most {
+        return Ok(greatest(number.negative));
+    }
+    kept.extend(std::iter::repeat_n(0, zeros));
+    Ok(number.signed(of_digits(&kept, 0)))
+}
+
+fn round_up(digits: &mut Vec<u8>) {
+    for digit in digits.iter_mut().rev() {
+        if *digit < 9 {
+            *digit += 1;
+            return;
+        }
+        *digit = 0;
+    }
+    digits.insert(0, 1);
+}
+
+fn of_digits(digits: &[u8], zeros: usize) -> Int256 {
     let mut value = Int256::default();
-    kept.iter().copied().chain(std::iter::repeat_n(0, zeros)).for_each(|digit| value.push_digit(digit));
-    Ok(if negative { value.negated() } else { value })
+    digits.iter().copied().chain(std::iter::repeat_n(0, zeros)).for_each(|digit| value.push_digit(digit));
+    value
+}
+
+/// What a decimal text says.
+enum Special {
+    Number(Number),
+    NotANumber,
+    Infinite { negative: bool },
+}
+
+/// A finite number: its digits from the first that is not zero, and where the point is.
+struct Number {
+    negative: bool,
+    digits: Vec<u8>,
+    /// Digits behind the point, less the exponent.
+    behind_point: i64,
+}
+
+impl Number {
+    fn read(text: &[u8]) -> Result<Special, DecimalError> {
+        use DecimalError::Malformed;
+        let text = text.trim_ascii();
+        let (negative, unsigned) = match text.split_first() {
+            Some((b'-', rest)) => (true, rest),
+            Some((b'+', rest)) => (false, rest),
+            _ => (false, text),
+        };
+        let is = |word: &str| unsigned.eq_ignore_ascii_case(word.as_bytes());
+        if is("nan") {
+            return Ok(Special::NotANumber);
+        }
+        if ["infinity", "inf", "positive_infinity"].iter().any(|word| is(word)) {
+            return Ok(Special::Infinite { negative });
+        }
+        if is("negative_infinity") {
+            return Ok(Special::Infinite { negative: true });
+        }
+        let (mantissa, exponent) = match unsigned.iter().position(|b| matches!(b, b'e' | b'E')) {
+            None => (unsigned, 0),
+            Some(at) => {
+                let exponent =
+                    std::str::from_utf8(&unsigned[at + 1..]).ok().and_then(|t| t.parse::<i32>().ok());
+                (&unsigned[..at], exponent.ok_or(Malformed)?)
+            }
+        };
+        let (whole, fraction) = match mantissa.iter().position(|b| *b == b'.') {
+            None => (mantissa, &[][..]),
+            Some(at) => (&mantissa[..at], &mantissa[at + 1..]),
+        };
+        if whole.is_empty() && fraction.is_empty() || !whole.iter().chain(fraction).all(u8::is_ascii_digit) {
+            return Err(Malformed);
+        }
+        let digits = whole.iter().chain(fraction).map(|b| b - b'0').skip_while(|digit| *digit == 0).collect();
+        let behind_point = i64::try_from(fraction.len()).map_err(|_| Malformed)? - i64::from(exponent);
+        Ok(Special::Number(Self { negative, digits, behind_point }))
+    }
+
+    /// Zeros to append, or digits to cut where negative, so that the unit is `10^-scale`; `None` beyond any type.
+    fn shift(&self, scale: u8) -> Option<i64> {
+        let shift = i64::from(scale) - self.behind_point;
+        (shift <= i64::try_from(MAX_DIGITS).unwrap_or(i64::MAX)).then_some(shift)
+    }
+
+    fn signed(&self, value: Int256) -> Int256 {
+        if self.negative { value.negated() } else { value }
+    }
 }
 
 /// Writes a big-endian two's complement number of any length, divided by `10^scale`, as text.
@@ -228,11 +318,37 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_not_rounded() {
-        for text in ["0.001", "99999999999.99", "NaN", "-Infinity", "1e400", "1E2147483647"] {
+        for text in ["0.001", "99999999999.99", "1e400", "1E2147483647"] {
+            assert_eq!(small(text, 12, 2), Err(DecimalError::TooWide), "{text}");
+        }
+        for text in ["NaN", "-Infinity", "NAN", "POSITIVE_INFINITY", "NEGATIVE_INFINITY"] {
             assert_eq!(small(text, 12, 2), Err(DecimalError::OutOfRange), "{text}");
         }
         for text in ["", "-", ".", "12a", "1e", "1.2.3", "0x1"] {
             assert_eq!(small(text, 12, 2), Err(DecimalError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_number_is_rounded_or_the_last_of_its_sign() {
+        for (text, expected) in [
+            ("0.001", 0),
+            ("0.005", 1),
+            ("-0.999", -100),
+            ("9.995", 1000),
+            ("0.0051", 1),
+            ("0.00051", 0),
+            ("99999999999.99", 999_999_999_999),
+            ("9999999999.995", 999_999_999_999),
+            ("-1e400", -999_999_999_999),
+            ("1e-400", 0),
+            ("NAN", 0),
+            ("POSITIVE_INFINITY", 999_999_999_999),
+            ("-Infinity", -999_999_999_999),
+        ] {
+            let bytes = nearest(text.as_bytes(), 12, 2).unwrap().to_le_bytes();
+            let (low, _) = bytes.split_first_chunk().expect("there are 32 bytes");
+            assert_eq!(i128::from_le_bytes(*low), expected, "{text}");
         }
     }
 
@@ -243,6 +359,7 @@ mod tests {
         let minus = parse(format!("-{nines}").as_bytes(), 76, 0).unwrap();
         assert_eq!(minus.negated(), plus);
         assert!(parse(format!("{nines}9").as_bytes(), 76, 0).is_err());
+        assert_eq!(nearest(format!("{nines}9").as_bytes(), 76, 0).unwrap(), plus);
     }
 
     #[test]

@@ -59,12 +59,27 @@ impl<'a> JsonText<'a> {
     pub fn unescape(self) -> Result<Cow<'a, [u8]>, JsonError> {
         if self.escaped { unescape(self.raw).map(Cow::Owned) } else { Ok(Cow::Borrowed(self.raw)) }
     }
+
+    /// Appends the string with its escapes undone.
+    pub fn unescape_into(self, out: &mut Vec<u8>) -> Result<(), JsonError> {
+        if self.escaped {
+            append_unescaped(self.raw, out)
+        } else {
+            out.extend_from_slice(self.raw);
+            Ok(())
+        }
+    }
 }
 
 impl<'a> Cursor<'a> {
     /// Starts at the beginning of a text.
     pub fn new(text: &'a [u8]) -> Self {
         Self { text, at: 0 }
+    }
+
+    /// Starts at a byte of a text; behind its end nothing comes.
+    pub fn at(text: &'a [u8], at: usize) -> Self {
+        Self { text, at: at.min(text.len()) }
     }
 
     /// Byte from the start of the text.
@@ -230,6 +245,11 @@ impl<'a> Cursor<'a> {
 /// Undoes the escapes of a string.
 fn unescape(raw: &[u8]) -> Result<Vec<u8>, JsonError> {
     let mut out = Vec::with_capacity(raw.len());
+    append_unescaped(raw, &mut out)?;
+    Ok(out)
+}
+
+fn append_unescaped(raw: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &raw[at..]) {
         out.extend_from_slice(&raw[at..at + found]);
@@ -254,7 +274,7 @@ fn unescape(raw: &[u8]) -> Result<Vec<u8>, JsonError> {
         });
     }
     out.extend_from_slice(&raw[at..]);
-    Ok(out)
+    Ok(())
 }
 
 /// Reads the digits of `\uXXXX`, and a second escape where the first is half of a surrogate pair.

@@ -5,5 +5,8 @@
 pub mod connect_schema;
 pub mod decimal;
 pub mod envelope;
+pub mod fields;
 pub mod json;
+pub mod postgres_text;
+pub mod source;
 pub mod time;

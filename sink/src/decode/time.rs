@@ -14,8 +14,34 @@ const MONTH: i64 = 2_629_800 * SECOND;
 pub enum TimeError {
     /// It is no date or time.
     Malformed,
-    /// It is a time, or infinity, that the type cannot hold.
+    /// It is a time that the type cannot hold.
     OutOfRange,
+}
+
+/// A place in time, or one of its ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instant {
+    /// `-infinity`.
+    Past,
+    /// `infinity`.
+    Future,
+    /// A moment.
+    At {
+        /// Days since 1970-01-01.
+        days: i64,
+        /// Microseconds of the day.
+        micros: i64,
+    },
+}
+
+/// The day that `Date32` holds and that is nearest to another.
+pub fn nearest_date32(days: i64) -> i64 {
+    days.clamp(*DAYS.start(), *DAYS.end())
+}
+
+/// The microsecond that `DateTime64` holds and that is nearest to another.
+pub fn nearest_datetime64(micros: i64) -> i64 {
+    micros.clamp(*DAYS.start() * DAY, (*DAYS.end() + 1) * DAY - 1)
 }
 
 /// Whether `Date32` holds the day, counted from 1970-01-01.
@@ -38,28 +64,37 @@ pub fn days_of_date(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// Reads `2024-02-29T21:59:59.999999Z`, also with an offset, a space instead of `T`, or a date alone, as
-/// microseconds since 1970-01-01 UTC; a text without offset is taken as UTC.
+/// Reads `2024-02-29T21:59:59.999999Z`, also with an offset, a space instead of `T`, ` BC` at its end, or a date alone,
+/// as microseconds since 1970-01-01 UTC; a text without offset is taken as UTC.
+///
+/// What is beyond 64 bits, and infinity, is the greatest or least number of all.
+#[inline]
 pub fn parse_timestamp(text: &[u8]) -> Result<i64, TimeError> {
     if let Some(micros) = parse_common_timestamp(text) {
         return Ok(micros);
     }
+    Ok(match parse_instant(text)? {
+        Instant::Past => i64::MIN,
+        Instant::Future => i64::MAX,
+        Instant::At { days, micros } => days.saturating_mul(DAY).saturating_add(micros),
+    })
+}
+
+/// Reads what [`parse_timestamp`] reads, without loss.
+pub fn parse_instant(text: &[u8]) -> Result<Instant, TimeError> {
     let mut reader = Reader { text };
-    if reader.infinite() {
-        return Err(TimeError::OutOfRange);
+    if let Some(infinity) = reader.infinite() {
+        return Ok(infinity);
     }
-    let days = reader.date()?;
+    let (year, month, day) = reader.date()?;
     let mut micros = 0;
     if reader.take(b'T') || reader.take(b' ') {
         micros = reader.time_of_day()?;
     }
-    let offset = reader.offset()?;
-    let era = reader.before_christ();
+    micros -= reader.offset()?;
+    let days = reader.days(year, month, day)?;
     reader.finish()?;
-    if era {
-        return Err(TimeError::OutOfRange);
-    }
-    days.checked_mul(DAY).and_then(|day| day.checked_add(micros - offset)).ok_or(TimeError::OutOfRange)
+    Ok(Instant::At { days: days + micros.div_euclid(DAY), micros: micros.rem_euclid(DAY) })
 }
 
 /// The form of nearly all values: `YYYY-MM-DDThh:mm:ss[.ffffff]Z`.
@@ -103,17 +138,18 @@ fn parse_common_timestamp(text: &[u8]) -> Option<i64> {
     Some(seconds * SECOND + fraction)
 }
 
-/// Reads `2024-02-29`, also with an offset that is ignored, as days since 1970-01-01.
+/// Reads `2024-02-29`, also with ` BC` or an offset that is ignored, as days since 1970-01-01; infinity is the
+/// greatest or least number of all.
 pub fn parse_date(text: &[u8]) -> Result<i64, TimeError> {
     let mut reader = Reader { text };
-    if reader.infinite() {
-        return Err(TimeError::OutOfRange);
+    if let Some(infinity) = reader.infinite() {
+        return Ok(if infinity == Instant::Future { i64::MAX } else { i64::MIN });
     }
-    let days = reader.date()?;
+    let (year, month, day) = reader.date()?;
     reader.offset()?;
-    let era = reader.before_christ();
+    let days = reader.days(year, month, day)?;
     reader.finish()?;
-    if era { Err(TimeError::OutOfRange) } else { Ok(days) }
+    Ok(days)
 }
 
 /// Reads a time of day `08:30:15.5` or an ISO 8601 duration `P0Y0M1DT2H0M3.5S` as microseconds.
@@ -151,17 +187,27 @@ impl Reader<'_> {
         if self.text.is_empty() { Ok(()) } else { Err(TimeError::Malformed) }
     }
 
-    fn infinite(&self) -> bool {
-        let text = self.text.strip_prefix(b"-").or(self.text.strip_prefix(b"+")).unwrap_or(self.text);
-        text.eq_ignore_ascii_case(b"infinity")
+    fn infinite(&self) -> Option<Instant> {
+        let (text, infinity) = match self.text.strip_prefix(b"-") {
+            Some(rest) => (rest, Instant::Past),
+            None => (self.text.strip_prefix(b"+").unwrap_or(self.text), Instant::Future),
+        };
+        text.eq_ignore_ascii_case(b"infinity").then_some(infinity)
     }
 
-    fn before_christ(&mut self) -> bool {
-        let found = self.text == b" BC";
-        if found {
+    /// Days of a date that may be followed by ` BC`.
+    fn days(&mut self, year: i64, month: i64, day: i64) -> Result<i64, TimeError> {
+        let year = if self.text == b" BC" {
             self.text = &[];
+            1 - year
+        } else {
+            year
+        };
+        if day > days_in_month(year, month) {
+            Err(TimeError::Malformed)
+        } else {
+            Ok(days_of_date(year, month, day))
         }
-        found
     }
 
     /// Takes between `least` and `most` digits.
@@ -175,7 +221,8 @@ impl Reader<'_> {
         Ok(digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0')))
     }
 
-    fn date(&mut self) -> Result<i64, TimeError> {
+    /// Year, month and day; whether the month has the day is not known before the era is.
+    fn date(&mut self) -> Result<(i64, i64, i64), TimeError> {
         let negative = self.take(b'-');
         if !negative {
             self.take(b'+');
@@ -186,10 +233,7 @@ impl Reader<'_> {
         self.expect(b'-')?;
         let day = self.digits(2, 2)?;
         let year = if negative { -year } else { year };
-        if !(1..=12).contains(&month) || !(1..=days_in_month(year, month)).contains(&day) {
-            return Err(TimeError::Malformed);
-        }
-        Ok(days_of_date(year, month, day))
+        if (1..=12).contains(&month) && day >= 1 { Ok((year, month, day)) } else { Err(TimeError::Malformed) }
     }
 
     /// `hh:mm[:ss[.fraction]]`; 24:00 is the end of the day, as in PostgreSQL.
@@ -275,6 +319,19 @@ impl Reader<'_> {
     }
 }
 
+/// Year, month and day of a day counted from 1970-01-01, years counted astronomically.
+pub fn date_of_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (year + era * 400 + i64::from(month <= 2), month, day)
+}
+
 fn days_in_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -306,8 +363,11 @@ mod tests {
 
     #[test]
     fn infinity_and_ancient_years_do_not_fit_and_nonsense_is_malformed() {
-        assert_eq!(parse_timestamp(b"infinity"), Err(TimeError::OutOfRange));
-        assert_eq!(parse_timestamp(b"-infinity"), Err(TimeError::OutOfRange));
+        assert_eq!(parse_timestamp(b"infinity"), Ok(i64::MAX));
+        assert_eq!(parse_timestamp(b"-infinity"), Ok(i64::MIN));
+        assert_eq!(parse_timestamp(b"294276-12-31 23:59:59.999999+00"), Ok(i64::MAX));
+        assert_eq!(parse_date(b"-infinity"), Ok(i64::MIN));
+        assert_eq!(parse_date(b"0001-02-29 BC"), Ok(days_of_date(0, 2, 29)));
         assert!(!fits_datetime64(parse_timestamp(b"-0043-03-15T12:00:00.000000Z").unwrap()));
         for text in ["", "2024", "2024-02-30T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01T00:00:00Zx"] {
             assert_eq!(parse_timestamp(text.as_bytes()), Err(TimeError::Malformed), "{text}");
@@ -332,6 +392,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_date_is_that_of_its_day(days in -3_000_000_i64..3_000_000_000) {
+            let (year, month, day) = date_of_days(days);
+            prop_assert_eq!(days_of_date(year, month, day), days);
+        }
+
         #[test]
         fn instants_agree_with_jiff(micros in -2_000_000_000_000_000_i64..10_000_000_000_000_000) {
             let text = jiff::Timestamp::from_microsecond(micros).unwrap().to_string();

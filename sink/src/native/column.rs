@@ -26,10 +26,20 @@ pub struct Column {
 
 #[derive(Debug, Clone)]
 enum Data {
-    Fixed { width: usize, bytes: Vec<u8> },
+    /// Values of `1 << log_width` bytes each: the number of rows is a shift away, not a division.
+    Fixed {
+        log_width: u32,
+        bytes: Vec<u8>,
+    },
     Text(Text),
-    Nullable { nulls: Vec<u8>, inner: Box<Data> },
-    Array { ends: Vec<u64>, inner: Box<Data> },
+    Nullable {
+        nulls: Vec<u8>,
+        inner: Box<Data>,
+    },
+    Array {
+        ends: Vec<u64>,
+        inner: Box<Data>,
+    },
     Dictionary(Dictionary),
 }
 
@@ -54,10 +64,14 @@ impl Column {
     pub fn new(ch_type: &ChType) -> Result<Self, UnsupportedType> {
         // The server converts what is written plainly into its own low-cardinality form.
         let wire = match ch_type {
-            ChType::LowCardinality(inner) if Dictionary::of(inner).is_none() => inner,
-            other => other,
+            ChType::LowCardinality(inner) if Dictionary::of(inner).is_none() => inner.as_ref().clone(),
+            ChType::Array(element) => ChType::Array(Box::new(match element.as_ref() {
+                ChType::LowCardinality(inner) => inner.as_ref().clone(),
+                other => other.clone(),
+            })),
+            other => other.clone(),
         };
-        Ok(Self { wire_type: wire.to_string(), data: Data::new(wire)? })
+        Ok(Self { wire_type: wire.to_string(), data: Data::new(&wire)? })
     }
 
     /// Type that the block announces; ClickHouse converts it to that of the table.
@@ -80,23 +94,35 @@ impl Column {
         self.data.bytes()
     }
 
+    /// Drops all values and keeps the room that they took.
+    pub fn clear(&mut self) {
+        self.data.clear();
+    }
+
+    /// Bytes of a row's value where all values of the type take the same; nothing for other types.
+    pub fn fixed(&self, row: usize) -> &[u8] {
+        match &self.data {
+            Data::Fixed { log_width, bytes } => &bytes[row << log_width..(row + 1) << log_width],
+            _ => &[],
+        }
+    }
+
     /// Appends NULL, or the type's default where NULL is no value of it.
     pub fn push_default(&mut self) {
         self.data.push_default();
     }
 
-    /// Appends a value of fixed width in little-endian wire form.
-    ///
-    /// The width is the type's: the caller converts by the type that it built the column with.
+    /// Appends a value of fixed width in little-endian wire form. Returns false, with nothing appended, where the
+    /// column is not of values of that width.
     #[inline]
-    pub fn push_fixed(&mut self, value: &[u8]) {
-        self.data.push_fixed(value);
+    pub fn push_fixed(&mut self, value: &[u8]) -> bool {
+        self.data.push_fixed(value)
     }
 
-    /// Appends the bytes of a string.
+    /// Appends the bytes of a string. Returns false, with nothing appended, where the column is not of strings.
     #[inline]
-    pub fn push_text(&mut self, value: &[u8]) {
-        self.data.push_text(value);
+    pub fn push_text(&mut self, value: &[u8]) -> bool {
+        self.data.push_text(value)
     }
 
     /// Appends an element to the array that [`end_array`](Self::end_array) will close.
@@ -141,7 +167,7 @@ impl Column {
     /// Little-endian 64-bit values of a column of that width; others give none.
     pub fn int64_values(&self) -> impl Iterator<Item = i64> + '_ {
         let bytes: &[u8] = match &self.data {
-            Data::Fixed { width: 8, bytes } => bytes,
+            Data::Fixed { log_width: 3, bytes } => bytes,
             _ => &[],
         };
         bytes.as_chunks::<8>().0.iter().map(|value| i64::from_le_bytes(*value))
@@ -163,14 +189,14 @@ impl ElementColumn<'_> {
         self.0.push_default();
     }
 
-    /// Appends a value of fixed width.
-    pub fn push_fixed(&mut self, value: &[u8]) {
-        self.0.push_fixed(value);
+    /// Appends a value of fixed width. Returns false where the elements are none.
+    pub fn push_fixed(&mut self, value: &[u8]) -> bool {
+        self.0.push_fixed(value)
     }
 
-    /// Appends the bytes of a string.
-    pub fn push_text(&mut self, value: &[u8]) {
-        self.0.push_text(value);
+    /// Appends the bytes of a string. Returns false where the elements are none.
+    pub fn push_text(&mut self, value: &[u8]) -> bool {
+        self.0.push_text(value)
     }
 }
 
@@ -207,13 +233,24 @@ impl Dictionary {
         let mut dictionary =
             Self { nullable, keys: Text::default(), positions: HashMap::new(), rows: vec![] };
         // Position 0 stands for NULL, or for the default value.
-        dictionary.keys.push(b"");
-        if nullable {
-            dictionary.keys.push(b"");
-        }
-        let default = u32::from(nullable);
-        dictionary.positions.insert(Box::from(&b""[..]), default);
+        dictionary.seed();
         Some(dictionary)
+    }
+
+    fn seed(&mut self) {
+        self.keys.push(b"");
+        if self.nullable {
+            self.keys.push(b"");
+        }
+        self.positions.insert(Box::from(&b""[..]), u32::from(self.nullable));
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        // Values that did not come for a while are not carried from block to block.
+        self.keys.truncate(0);
+        self.positions.clear();
+        self.seed();
     }
 
     fn push(&mut self, value: &[u8]) {
@@ -256,7 +293,7 @@ impl Dictionary {
 
 impl Data {
     fn new(ch_type: &ChType) -> Result<Self, UnsupportedType> {
-        let fixed = |width| Ok(Self::Fixed { width, bytes: Vec::new() });
+        let fixed = |width: u32| Ok(Self::Fixed { log_width: width.trailing_zeros(), bytes: Vec::new() });
         match ch_type {
             ChType::Bool | ChType::UInt8 => fixed(1),
             ChType::Int16 => fixed(2),
@@ -286,7 +323,7 @@ impl Data {
 
     fn len(&self) -> usize {
         match self {
-            Self::Fixed { width, bytes } => bytes.len() / width,
+            Self::Fixed { log_width, bytes } => bytes.len() >> log_width,
             Self::Text(text) => text.ends.len(),
             Self::Nullable { nulls, .. } => nulls.len(),
             Self::Array { ends, .. } => ends.len(),
@@ -304,9 +341,24 @@ impl Data {
         }
     }
 
+    fn clear(&mut self) {
+        match self {
+            Self::Dictionary(dictionary) => dictionary.clear(),
+            Self::Nullable { nulls, inner } => {
+                nulls.clear();
+                inner.clear();
+            }
+            Self::Array { ends, inner } => {
+                ends.clear();
+                inner.clear();
+            }
+            other => other.truncate(0),
+        }
+    }
+
     fn push_default(&mut self) {
         match self {
-            Self::Fixed { width, bytes } => bytes.resize(bytes.len() + *width, 0),
+            Self::Fixed { log_width, bytes } => bytes.resize(bytes.len() + (1 << *log_width), 0),
             Self::Text(text) => text.push(b""),
             Self::Nullable { nulls, inner } => {
                 nulls.push(1);
@@ -318,37 +370,41 @@ impl Data {
     }
 
     #[inline]
-    fn push_fixed(&mut self, value: &[u8]) {
+    fn push_fixed(&mut self, value: &[u8]) -> bool {
         match self {
-            Self::Fixed { width, bytes } => {
-                debug_assert_eq!(*width, value.len(), "the value has the type's width");
+            Self::Fixed { log_width, bytes } if value.len() == 1 << *log_width => {
                 bytes.extend_from_slice(value);
             }
             Self::Nullable { nulls, inner } => {
+                if !inner.push_fixed(value) {
+                    return false;
+                }
                 nulls.push(0);
-                inner.push_fixed(value);
             }
-            // The caller converts by the type that the column was built with.
-            _ => self.push_default(),
+            _ => return false,
         }
+        true
     }
 
     #[inline]
-    fn push_text(&mut self, value: &[u8]) {
+    fn push_text(&mut self, value: &[u8]) -> bool {
         match self {
             Self::Text(text) => text.push(value),
             Self::Nullable { nulls, inner } => {
+                if !inner.push_text(value) {
+                    return false;
+                }
                 nulls.push(0);
-                inner.push_text(value);
             }
             Self::Dictionary(dictionary) => dictionary.push(value),
-            Self::Fixed { .. } | Self::Array { .. } => self.push_default(),
+            Self::Fixed { .. } | Self::Array { .. } => return false,
         }
+        true
     }
 
     fn truncate(&mut self, rows: usize) {
         match self {
-            Self::Fixed { width, bytes } => bytes.truncate(rows * *width),
+            Self::Fixed { log_width, bytes } => bytes.truncate(rows << *log_width),
             Self::Text(text) => text.truncate(rows.min(text.ends.len())),
             Self::Nullable { nulls, inner } => {
                 nulls.truncate(rows);
@@ -365,8 +421,8 @@ impl Data {
 
     fn push_row_binary(&mut self, input: &mut &[u8]) -> Result<(), Corrupt> {
         match self {
-            Self::Fixed { width, bytes } => {
-                bytes.extend_from_slice(take(input, *width)?);
+            Self::Fixed { log_width, bytes } => {
+                bytes.extend_from_slice(take(input, 1 << *log_width)?);
             }
             Self::Text(text) => text.push(take_text(input)?),
             Self::Nullable { nulls, inner } => {
@@ -397,7 +453,9 @@ impl Data {
 
     fn row_binary(&self, row: usize, out: &mut Vec<u8>) {
         match self {
-            Self::Fixed { width, bytes } => out.extend_from_slice(&bytes[row * width..(row + 1) * width]),
+            Self::Fixed { log_width, bytes } => {
+                out.extend_from_slice(&bytes[row << log_width..(row + 1) << log_width]);
+            }
             Self::Text(text) => out.extend_from_slice(text.wire(row..row + 1)),
             Self::Nullable { nulls, inner } => {
                 out.push(nulls[row]);
@@ -425,7 +483,9 @@ impl Data {
 
     fn write(&self, rows: &Range<usize>, out: &mut FrameWriter) {
         match self {
-            Self::Fixed { width, bytes } => out.write(&bytes[rows.start * width..rows.end * width]),
+            Self::Fixed { log_width, bytes } => {
+                out.write(&bytes[rows.start << log_width..rows.end << log_width]);
+            }
             Self::Text(text) => out.write(text.wire(rows.clone())),
             Self::Nullable { nulls, inner } => {
                 out.write(&nulls[rows.clone()]);
@@ -484,15 +544,40 @@ mod tests {
             column.push_default();
             let before = rows(&column);
             if let Some(mut element) = column.element() {
-                element.push_text(b"never closed");
+                assert!(element.push_text(b"never closed"), "{ch_type}");
             } else {
-                column.push_text(b"12345678");
+                assert!(column.push_text(b"12345678") || column.push_fixed(b"12345678"), "{ch_type}");
             }
+            assert_eq!(column.len(), 1 + usize::from(!matches!(ch_type, ChType::Array(_))), "{ch_type}");
             column.truncate(1);
             assert_eq!(rows(&column), before, "{ch_type}");
             column.push_copy(0);
             assert_eq!(rows(&column), [before.concat(), before.concat()], "{ch_type}");
         }
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused_and_not_a_default() {
+        for (ch_type, fixed, text) in [
+            ("Int64", true, false),
+            ("Nullable(Int64)", true, false),
+            ("Int32", false, false),
+            ("String", false, true),
+            ("Nullable(String)", false, true),
+            ("LowCardinality(Nullable(String))", false, true),
+            ("Array(Int64)", false, false),
+        ] {
+            let mut column = Column::new(&ch_type.parse().unwrap()).unwrap();
+            let took = (column.push_fixed(b"12345678"), column.push_text(b"12345678"));
+            assert_eq!(took, (fixed, text), "{ch_type}");
+            assert_eq!(column.len(), usize::from(fixed || text), "{ch_type}");
+        }
+    }
+
+    #[test]
+    fn elements_of_low_cardinality_are_written_plainly() {
+        let column = Column::new(&"Array(LowCardinality(Nullable(String)))".parse().unwrap()).unwrap();
+        assert_eq!(column.wire_type(), "Array(Nullable(String))");
     }
 
     #[test]

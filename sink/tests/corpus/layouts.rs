@@ -1,8 +1,13 @@
-//! The layouts that an operator would write for the recorded tables, one after the other.
+//! The layouts that an operator would write for the recorded tables, and where in the log each begins.
 
-use tidemark_crds::layout::{
-    Begin, ColumnLayout, LeftOut, LeftOutReason, OutOfRange, Storage, TableLayout, Wire,
-};
+use serde_json::Value;
+use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+
+/// One entry of a table's history, and how the first change under it is known.
+pub(super) struct Stage {
+    pub(super) layout: TableLayout,
+    pub(super) is_first: fn(&Value) -> bool,
+}
 
 pub(super) const TABLES: [&str; 6] =
     ["customers", "products", "orders", "order_items", "audit_log", "debezium_signal"];
@@ -23,10 +28,13 @@ fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayou
     }
 }
 
-fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>, ignored: &[&str]) -> TableLayout {
+fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>) -> TableLayout {
     for (place, key) in keys.iter().enumerate() {
         let column = columns.iter_mut().find(|column| column.source == *key).unwrap();
         column.key = Some(u16::try_from(place).unwrap());
+    }
+    for (attnum, column) in (1..).zip(&mut columns) {
+        column.attnum = attnum;
     }
     TableLayout {
         version: 1,
@@ -35,10 +43,7 @@ fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>, ignored: 
         columns,
         oid: 1,
         from: Begin::default(),
-        left_out: ignored
-            .iter()
-            .map(|name| LeftOut { source: (*name).to_owned(), attnum: 0, why: LeftOutReason::Excluded })
-            .collect(),
+        left_out: vec![],
         storage: Storage::default(),
         read_again: None,
         full_before: matches!(source, "orders" | "audit_log"),
@@ -47,13 +52,14 @@ fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>, ignored: 
 }
 
 /// The layouts of a table in the order of the schema's changes.
-pub(super) fn stages(source: &str) -> Vec<TableLayout> {
+pub(super) fn stages(source: &str) -> Vec<Stage> {
+    let always = |layout| Stage { layout, is_first: |_| true };
     let mut stages = match source {
         "customers" => customers(),
-        "products" => vec![products()],
+        "products" => vec![always(products())],
         "orders" => orders(),
         "order_items" => order_items(),
-        "audit_log" => vec![layout(
+        "audit_log" => vec![always(layout(
             source,
             &["at", "actor", "action"],
             vec![
@@ -61,9 +67,8 @@ pub(super) fn stages(source: &str) -> Vec<TableLayout> {
                 column("actor", "text", Wire::Text, "String"),
                 column("action", "text", Wire::Text, "String"),
             ],
-            &[],
-        )],
-        _ => vec![layout(
+        ))],
+        _ => vec![always(layout(
             source,
             &["id"],
             vec![
@@ -71,17 +76,16 @@ pub(super) fn stages(source: &str) -> Vec<TableLayout> {
                 column("type", "character varying(32)", Wire::Text, "LowCardinality(String)"),
                 column("data", "text", Wire::Text, "LowCardinality(Nullable(String))"),
             ],
-            &[],
-        )],
+        ))],
     };
     for (version, stage) in (1..).zip(&mut stages) {
-        stage.version = version;
+        stage.layout.version = version;
     }
     stages
 }
 
-fn customers() -> Vec<TableLayout> {
-    let stage = |phone: &str, ignored: &[&str]| {
+fn customers() -> Vec<Stage> {
+    let stage = |phone: &str| {
         let mut columns = vec![
             column("id", "bigint", Wire::Int, "Int64"),
             column("external_id", "uuid", Wire::Uuid, "UUID"),
@@ -102,10 +106,14 @@ fn customers() -> Vec<TableLayout> {
                 "Nullable(DateTime64(6, 'UTC'))",
             ),
         ];
-        "phone_number".clone_into(&mut columns[4].target);
-        layout("customers", &["id"], columns, ignored)
+        // Named once, by the name that it had then.
+        "phone".clone_into(&mut columns[4].stored);
+        layout("customers", &["id"], columns)
     };
-    vec![stage("phone", &[]), stage("phone_number", &["phone"])]
+    vec![
+        Stage { layout: stage("phone"), is_first: |_| true },
+        Stage { layout: stage("phone_number"), is_first: |row| row.get("phone_number").is_some() },
+    ]
 }
 
 fn products() -> TableLayout {
@@ -132,11 +140,10 @@ fn products() -> TableLayout {
                 "Nullable(DateTime64(6, 'UTC'))",
             ),
         ],
-        &[],
     )
 }
 
-fn orders() -> Vec<TableLayout> {
+fn orders() -> Vec<Stage> {
     let stage = |total: &str, added: &[&str], note: bool| {
         let zoned =
             |name| column(name, "timestamp with time zone", Wire::ZonedTimestamp, "DateTime64(6, 'UTC')");
@@ -152,7 +159,7 @@ fn orders() -> Vec<TableLayout> {
             zoned("updated_at"),
         ];
         if note {
-            columns.push(column("note", "text", Wire::Text, "Nullable(String)"));
+            columns.insert(5, column("note", "text", Wire::Text, "Nullable(String)"));
         }
         if added.contains(&"coupon") {
             columns.push(column("coupon", "text", Wire::Text, "Nullable(String)"));
@@ -162,17 +169,26 @@ fn orders() -> Vec<TableLayout> {
             priority.missing = Some("3".to_owned());
             columns.push(priority);
         }
-        layout("orders", &["id"], columns, if note { &[] } else { &["note"] })
+        layout("orders", &["id"], columns)
     };
+    let both = ["coupon", "priority"];
     vec![
-        stage("Decimal(14, 2)", &[], true),
-        stage("Decimal(14, 2)", &["coupon"], true),
-        stage("Decimal(14, 2)", &["coupon", "priority"], true),
-        stage("Decimal(20, 4)", &["coupon", "priority"], false),
+        Stage { layout: stage("Decimal(14, 2)", &[], true), is_first: |_| true },
+        Stage {
+            layout: stage("Decimal(14, 2)", &["coupon"], true),
+            is_first: |row| row.get("coupon").is_some(),
+        },
+        Stage { layout: stage("Decimal(14, 2)", &both, true), is_first: |row| row.get("priority").is_some() },
+        Stage { layout: stage("Decimal(14, 2)", &both, false), is_first: |row| row.get("note").is_none() },
+        // The first change behind the new type is that of order 4.
+        Stage {
+            layout: stage("Decimal(20, 4)", &both, false),
+            is_first: |row| row.get("note").is_none() && row["id"] == 4,
+        },
     ]
 }
 
-fn order_items() -> Vec<TableLayout> {
+fn order_items() -> Vec<Stage> {
     let stage = |qty: &str| {
         layout(
             "order_items",
@@ -185,8 +201,10 @@ fn order_items() -> Vec<TableLayout> {
                 column("unit_price", "numeric(10,2)", Wire::Decimal, "Decimal(10, 2)"),
                 column("discount", "numeric(5,4)", Wire::Decimal, "Decimal(5, 4)"),
             ],
-            &[],
         )
     };
-    vec![stage("Int32"), stage("Int64")]
+    vec![
+        Stage { layout: stage("Int32"), is_first: |_| true },
+        Stage { layout: stage("Int64"), is_first: |row| row["qty"] == 5_000_000_000_u64 },
+    ]
 }

@@ -32,7 +32,11 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
         all.push(Rule {
             name: "stale",
             title: "Data is older than its objective",
-            summary: format!("Rows are behind the shop by more than {}.", freshness.rows),
+            summary: format!(
+                "Rows are behind the shop by more than {}: the column status of data_freshness, and the condition Fresh \
+                 of the pipeline, say whether it is the connector, a sink or one table.",
+                freshness.rows
+            ),
             sql: "SELECT toFloat64(ifNull(max(lag_seconds), 1e9)) AS value FROM data_freshness".into(),
             above: seconds(&freshness.rows),
             wait: "5m",
@@ -49,6 +53,17 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
             sql: "SELECT toFloat64(argMax(state, seen_at) IN ('FAILED', 'MISSING', 'UNREACHABLE')) AS value \
                   FROM connector_history"
                 .into(),
+            above: 0.0,
+            wait: "2m",
+            severity: "critical",
+        });
+    }
+    if has("data_freshness") {
+        all.push(Rule {
+            name: "tables",
+            title: "A table is not applied",
+            summary: "A sink holds a table back, cannot write it, or stopped it: data_freshness says which and why.".into(),
+            sql: "SELECT toFloat64(countIf(status IN ('Stopped', 'Retrying', 'Held'))) AS value FROM data_freshness".into(),
             above: 0.0,
             wait: "2m",
             severity: "critical",

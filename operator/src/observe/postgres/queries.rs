@@ -34,7 +34,7 @@ SELECT current_setting('server_version_num')::int AS version,
        current_user::text AS role,
        current_database()::text AS database,
        (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint AS lsn,
-       (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+       (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms
 FROM pg_roles r WHERE r.rolname = current_user";
 
 /// One row a wanted relation that exists. The owner's members may publish it as the owner may.
@@ -177,8 +177,10 @@ pub(super) const SLOT: &str = "
 SELECT s.active AS active, coalesce(s.wal_status, 'lost') AS wal_status,
        CASE WHEN pg_is_in_recovery() OR s.restart_lsn IS NULL THEN 0
             ELSE greatest(0, pg_current_wal_lsn() - s.restart_lsn)::bigint END AS retained,
-       coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed
-FROM pg_replication_slots s WHERE s.slot_name = $1";
+       coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed,
+       -- Of another role's connection it is NULL, unless ours may read all statistics.
+       coalesce((r.write_lsn - '0/0'::pg_lsn)::bigint, 0) AS received
+FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1";
 
 /// Locks on transaction ids are for all to see, the activity behind them is not.
 pub(super) const OPEN_TRANSACTIONS: &str = "

@@ -9,16 +9,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::failure;
-use crate::facts::{Failure, FailureClass};
+use crate::postgres::{Error as PostgresError, ErrorClass};
 
 /// Builds the TLS configuration; `pem` absent: the system's authorities. Without `check_name` any name that
 /// the authority vouches for will do.
-pub(super) fn client_config(pem: Option<&str>, check_name: bool) -> Result<ClientConfig, Failure> {
+pub(crate) fn client_config(pem: Option<&str>, check_name: bool) -> Result<ClientConfig, PostgresError> {
     // A second call finds the provider installed, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let bad = |text: String| {
-        failure(FailureClass::Remote, format!("the certificate authority is not valid: {text}"))
+        PostgresError::new(ErrorClass::Remote, format!("the certificate authority is not valid: {text}"))
     };
     let mut roots = RootCertStore::empty();
     if let Some(pem) = pem {

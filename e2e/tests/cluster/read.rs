@@ -1,19 +1,20 @@
-//! Connect dies in the middle of an initial snapshot, and rows vanish before it is back.
+//! A sink dies in the middle of a table's first read, and rows vanish before another one reads it.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use tidemark_e2e::cluster::{Cluster, Pipeline, SHOP, example};
+use tidemark_e2e::cluster::{Cluster, Pipeline, example};
 use tidemark_e2e::oracle::{Oracle, Table, Views};
 use tidemark_e2e::stack::{PATIENCE, Role, User, wait_until};
 use tokio_postgres::Client;
 
 /// Namespace, resource, topic prefix and target database of the second pipeline.
 pub(super) const WAREHOUSE: &str = "warehouse";
-const ROWS: i64 = 200_000;
-/// Rows that were sent before Connect is killed: the deleted ones are among them.
-const SENT: i64 = 20_000;
-/// Rows with the lowest keys, which a snapshot reads first.
+/// Rows of the table: some hundred MB, so that its read takes seconds.
+const ROWS: i64 = 1_500_000;
+/// Rows with the lowest keys, which a read begins with.
 const DELETED: i64 = 100;
+/// Pods of the pipeline's sink.
+const SINK: &str = "app.kubernetes.io/name=tidemark-sink,app.kubernetes.io/instance=warehouse";
 
 /// Returns the example's manifest for a table and a database of its own, without views.
 pub(super) fn manifest() -> anyhow::Result<Value> {
@@ -42,29 +43,24 @@ pub(super) async fn cut_short(cluster: &Cluster) -> anyhow::Result<()> {
     pipeline.prepare_namespace().await?;
     pipeline.apply(&manifest()?).await?;
 
-    let sent = records_until(cluster, SENT).await?;
-    let connect = cluster.kubectl().kill_pod(SHOP, "app.kubernetes.io/name=shop-connect").await?;
+    let arrived = rows_of_the_read(cluster).await?;
+    let sink = cluster.kubectl().kill_pod(WAREHOUSE, SINK).await?;
+    let state = state(cluster).await?;
+    ensure!(state == "reading", "the read was over before {sink} was killed: {state}");
     let deleted = postgres
         .execute("DELETE FROM stock_movements WHERE id <= $1", &[&DELETED])
         .await
-        .context("deleting while Connect is gone")?;
+        .context("deleting while no sink is there")?;
     ensure!(deleted > 0, "nothing was deleted");
-    let at_the_kill = cluster.addresses().kafka().records("warehouse.public.stock_movements").await?;
-    ensure!(
-        at_the_kill < ROWS,
-        "the snapshot was over before {connect} was killed: {at_the_kill} of {ROWS} rows"
-    );
-    cluster.kubectl().rolled_out(SHOP, "deployment/shop-connect", PATIENCE).await?;
-
     pipeline
         .wait_ready(PATIENCE)
         .await
-        .with_context(|| format!("{sent} rows were sent before {connect} was killed"))?;
+        .with_context(|| format!("{arrived} rows had arrived before {sink} was killed"))?;
     oracle(&pipeline).await?.wait_equal(PATIENCE).await?;
     let ghosts = hidden(cluster).await?;
-    ensure!(ghosts > 0, "no deleted row had reached ClickHouse: the fence had nothing to hide");
+    ensure!(ghosts > 0, "no deleted row had reached ClickHouse: there was nothing to hide");
     println!(
-        "Connect was killed after {at_the_kill} of {ROWS} rows; {ghosts} deleted rows had arrived and are hidden"
+        "the sink was killed after {arrived} of {ROWS} rows; {ghosts} deleted rows had arrived and are hidden"
     );
     Ok(())
 }
@@ -81,17 +77,27 @@ async fn fill(postgres: &Client) -> anyhow::Result<()> {
     postgres.batch_execute(&statements).await.context("filling the warehouse")
 }
 
-async fn records_until(cluster: &Cluster, least: i64) -> anyhow::Result<i64> {
-    let kafka = cluster.addresses().kafka();
-    wait_until(PATIENCE, "the snapshot to be under way", || async {
-        let records = kafka.records("warehouse.public.stock_movements").await?;
-        ensure!(records >= least, "{records} records");
-        Ok(Some(records))
+async fn rows_of_the_read(cluster: &Cluster) -> anyhow::Result<u64> {
+    let clickhouse = cluster.addresses().clickhouse(User::Tidemark)?;
+    let query = format!("SELECT toString(count()) FROM {WAREHOUSE}.stock_movements");
+    wait_until(PATIENCE, "the first rows of the read", || async {
+        let rows: Vec<(String,)> = clickhouse.rows(&query, &[]).await?;
+        let rows: u64 = rows.first().context("a count")?.0.parse()?;
+        Ok((rows > 0).then_some(rows))
     })
     .await
 }
 
-/// Counts the deleted keys whose rows of the first snapshot are in the state table.
+async fn state(cluster: &Cluster) -> anyhow::Result<String> {
+    let clickhouse = cluster.addresses().clickhouse(User::Tidemark)?;
+    let query = format!(
+        "SELECT argMax(state, beat) FROM {WAREHOUSE}._tidemark_reads WHERE table = 'stock_movements'"
+    );
+    let rows: Vec<(String,)> = clickhouse.rows(&query, &[]).await?;
+    Ok(rows.first().context("a state")?.0.clone())
+}
+
+/// Counts the deleted keys whose rows of the first try are in the state table.
 async fn hidden(cluster: &Cluster) -> anyhow::Result<u64> {
     let clickhouse = cluster.addresses().clickhouse(User::Tidemark)?;
     let query = format!(

@@ -1,0 +1,162 @@
+//! How old the data is: the worst of the connector and of every partition of every table. Pure.
+
+use std::collections::BTreeMap;
+
+use tidemark_crds::conditions::Reason;
+use tidemark_crds::duration;
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::names::Topics;
+use tidemark_crds::pipeline::ConnectorState;
+
+use crate::facts::PartitionProgress;
+use crate::status::Situation;
+
+/// Milliseconds without a progress row after which the sinks are taken for silent.
+const SILENT_MS: i64 = 10_000;
+const BUCKETS: [(&str, i64); 4] = [("<1s", 1_000), ("<10s", 10_000), ("<1m", 60_000), (">1m", i64::MAX)];
+/// Tables that a message names at most.
+const MOST_NAMES: usize = 3;
+
+/// How old the oldest data is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freshness {
+    /// `<1s`, `<10s`, `<1m` or `>1m`; `Unknown` where a partition was never reported.
+    pub bucket: &'static str,
+    /// Why the objective is missed, and what to do; absent: it is met.
+    pub missed: Option<(Reason, String)>,
+}
+
+/// Judges the oldest data; `None` where nothing is known. `before` is the bucket that is shown now.
+pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Freshness> {
+    let facts = situation.observed.clickhouse.known()?;
+    if situation.tables.iter().all(|(_, target)| !facts.progress.contains_key(target)) {
+        return None;
+    }
+    let objective =
+        i64::try_from(duration::milliseconds(&situation.spec.freshness.rows).ok()?).unwrap_or(i64::MAX);
+    let ages: Vec<(&SourceTable, Result<i64, i32>)> =
+        situation.tables.iter().map(|(source, target)| (source, age(situation, source, target))).collect();
+    let connector = situation.observed.postgres.known().and_then(|facts| facts.read_to);
+    let connector_lag = connector.filter(|read_to| !read_to.lag().is_empty()).map(|read_to| read_to.lag_ms);
+    let oldest = ages.iter().filter_map(|(_, age)| age.as_ref().ok().copied()).max();
+    let unreported = ages.iter().find_map(|(source, age)| Some((*source, *age.as_ref().err()?)));
+    let late: Vec<&SourceTable> = ages
+        .iter()
+        .filter(|(_, age)| age.is_ok_and(|age| age > objective))
+        .map(|(source, _)| *source)
+        .collect();
+    let missed = connector_stands(situation)
+        .or_else(|| {
+            let lag = connector.filter(|_| connector_lag.is_some_and(|lag| lag > objective))?.lag();
+            let message = format!(
+                "the connector has not read the source's log of {} ago: look at its tasks, and at the load of Kafka \
+                 Connect and of the source",
+                lag.trim_start_matches('>')
+            );
+            Some((Reason::ConnectorBehind, message))
+        })
+        .or_else(|| standing_table(situation, &late))
+        .or_else(|| {
+            let (source, partition) = unreported?;
+            let message = format!("no sink has reported partition {partition} of the topic of {source}: look at its pods");
+            Some((Reason::NotObserved, message))
+        })
+        .or_else(|| {
+            let message = format!(
+                "rows are older than spec.freshness.rows ({}): {}: look at the sink's pods and at ClickHouse's load",
+                situation.spec.freshness.rows,
+                names(&late, situation.tables.len())
+            );
+            (!late.is_empty()).then_some((Reason::Stale, message))
+        });
+    let age = match (oldest.max(connector_lag), unreported) {
+        (Some(age), None) => age,
+        _ => return Some(Freshness { bucket: "Unknown", missed }),
+    };
+    Some(Freshness { bucket: bucket(age, before), missed })
+}
+
+fn bucket(age: i64, before: Option<&str>) -> &'static str {
+    // A value near a bound would flip the status at each look: the old bucket holds while it is nearly right.
+    if let Some(index) = BUCKETS.iter().position(|(name, _)| Some(*name) == before) {
+        let above = age < BUCKETS[index].1.saturating_mul(2);
+        let below = index == 0 || age * 2 > BUCKETS[index - 1].1;
+        if above && below {
+            return BUCKETS[index].0;
+        }
+    }
+    BUCKETS.iter().find(|(_, bound)| age < *bound).map_or(">1m", |(name, _)| name)
+}
+
+/// Age of a table's oldest partition, milliseconds, or a partition of its topic that no sink has reported.
+pub fn age(situation: &Situation<'_>, source: &SourceTable, target: &str) -> Result<i64, i32> {
+    let topic = Topics { prefix: &situation.spec.kafka.topic_prefix }.table(source);
+    let wanted = situation.observed.kafka.known().and_then(|facts| facts.topics.get(&topic)).copied();
+    let progress = situation.observed.clickhouse.known().and_then(|facts| facts.progress.get(target));
+    let Some(partitions) = progress.map(|progress| &progress.partitions).filter(|all| !all.is_empty()) else {
+        return Err(0);
+    };
+    if let Some(missing) = (0..wanted.unwrap_or(0)).find(|partition| !partitions.contains_key(partition)) {
+        return Err(missing);
+    }
+    // Rows of partitions that the topic no longer has say nothing.
+    let own = partitions.iter().filter(|(partition, _)| wanted.is_none_or(|wanted| **partition < wanted));
+    own.map(|(_, progress)| age_of(progress, situation.now_ms)).max().ok_or(0)
+}
+
+/// Age of the oldest of partitions, milliseconds.
+pub fn oldest(partitions: &BTreeMap<i32, PartitionProgress>, now_ms: i64) -> Option<i64> {
+    partitions.values().map(|progress| age_of(progress, now_ms)).max()
+}
+
+fn age_of(progress: &PartitionProgress, now_ms: i64) -> i64 {
+    // How late it was when it was written; once nothing is written any more, the time since counts.
+    let silent = now_ms - progress.applied_at_ms > SILENT_MS;
+    let until = if silent { now_ms } else { progress.applied_at_ms };
+    (until - progress.fresh_to_ms).max(0)
+}
+
+/// A connector that does not run: what it has not read grows older with every moment.
+fn connector_stands(situation: &Situation<'_>) -> Option<(Reason, String)> {
+    let state = situation.spec.source.connect.state;
+    if state != ConnectorState::Running {
+        let message = format!("spec.source.connect.state is {state:?}: no change leaves the source");
+        return Some((Reason::ConnectorPaused, message));
+    }
+    let live = situation.observed.connect.known()?.connector.as_ref()?;
+    let fails = live.state == "FAILED" || live.tasks.iter().any(|task| task.state == "FAILED");
+    fails.then(|| {
+        let message =
+            "the connector failed, and no change leaves the source: ConnectorRunning says why".to_owned();
+        (Reason::ConnectorFailed, message)
+    })
+}
+
+/// A table that a sink keeps back or that is read: that it is late has a cause of its own.
+fn standing_table(situation: &Situation<'_>, late: &[&SourceTable]) -> Option<(Reason, String)> {
+    let facts = situation.observed.clickhouse.known()?;
+    let target_of = |source: &SourceTable| {
+        situation.tables.iter().find(|(known, _)| known == source).map(|(_, target)| target)
+    };
+    late.iter().find_map(|source| {
+        use tidemark_crds::ledger::TableState;
+        let states = facts.states.get(target_of(source)?)?;
+        let worst =
+            states.values().map(|state| state.state).filter(|state| *state != TableState::Streaming).max()?;
+        let (reason, what) = match worst {
+            TableState::Held => (Reason::TableHeld, "is held"),
+            TableState::Retrying => (Reason::InsertFailing, "cannot be written"),
+            TableState::Stopped | TableState::Streaming => (Reason::TableStopped, "is stopped"),
+        };
+        Some((reason, format!("{source} {what}, and its rows grow old: status.tables.degraded says why")))
+    })
+}
+
+fn names(late: &[&SourceTable], all: usize) -> String {
+    if late.len() == all {
+        return "all tables".to_owned();
+    }
+    let shown: Vec<String> = late.iter().take(MOST_NAMES).map(ToString::to_string).collect();
+    let more = if late.len() > MOST_NAMES { " and others" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}

@@ -1,0 +1,182 @@
+//! How far the connector has read the source, from positions of the log: never from a clock of its own. Pure.
+//!
+//! Each look at the source notes its time and how far its log is. What was committed before that time lies before that
+//! position, so a connector that has read past the position has all of it.
+
+use std::collections::VecDeque;
+
+use crate::facts::PostgresFacts;
+
+/// Pairs that are kept; beyond them every second one of the older half goes.
+const MOST_PAIRS: usize = 512;
+
+/// Least lag that is told from none, milliseconds. Looks are up to ten seconds apart, so a lag below this is that of
+/// looking.
+const SEEN_MS: i64 = 30_000;
+
+/// How far behind the connector is, as bounds that it has passed.
+const LAGS: [(i64, &str); 3] = [(600_000, ">10m"), (60_000, ">1m"), (SEEN_MS, ">30s")];
+
+/// Times of the source and positions of its log, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Positions {
+    pairs: VecDeque<(i64, u64)>,
+}
+
+/// How far the connector has read, at one look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadTo {
+    /// Everything committed before this instant of the source is read, milliseconds since 1970; absent: so late that no
+    /// look is known that it has passed.
+    pub at_ms: Option<i64>,
+    /// The first look that is known, milliseconds since 1970.
+    pub first_ms: i64,
+    /// Milliseconds between that instant, or the first look that is known, and the last look.
+    pub lag_ms: i64,
+}
+
+impl ReadTo {
+    /// The lag as the greatest bound that it has passed; empty: it is not late.
+    pub fn lag(self) -> &'static str {
+        LAGS.iter().find(|(bound, _)| self.lag_ms > *bound).map_or("", |(_, name)| name)
+    }
+}
+
+impl Positions {
+    /// Notes a look: the source's clock, and the end of its log read after the clock.
+    pub fn note(&mut self, now_ms: i64, lsn: u64) {
+        if self.pairs.back().is_some_and(|(_, last)| lsn < *last) {
+            // Another server, or one that lost the end of its log.
+            self.pairs.clear();
+        }
+        if self.pairs.back().is_some_and(|(at, _)| now_ms < *at) {
+            // The clock was set back: what it said before would be the future.
+            self.pairs.retain(|(at, _)| *at <= now_ms);
+        }
+        match self.pairs.back_mut() {
+            // Nothing was written since: who has read up to there has everything up to now.
+            Some((at, last)) if *last == lsn => *at = now_ms,
+            _ => self.pairs.push_back((now_ms, lsn)),
+        }
+        if self.pairs.len() > MOST_PAIRS {
+            let mut place = 0;
+            self.pairs.retain(|_| {
+                place += 1;
+                place == 1 || place > MOST_PAIRS / 2 || place % 2 == 0
+            });
+        }
+    }
+
+    /// How far a connector has read that has everything before `lsn`; `None` before the first look.
+    pub fn read_to(&self, lsn: u64) -> Option<ReadTo> {
+        let (now_ms, _) = self.pairs.back()?;
+        let passed = self.pairs.partition_point(|(_, position)| *position <= lsn);
+        let at_ms = passed.checked_sub(1).map(|last| self.pairs[last].0);
+        let (first_ms, _) = *self.pairs.front()?;
+        Some(ReadTo { at_ms, first_ms, lag_ms: now_ms - at_ms.unwrap_or(first_ms) })
+    }
+
+    /// Notes what a look found, and says how far the connector has read.
+    pub fn look(&mut self, facts: &PostgresFacts) -> Option<ReadTo> {
+        if facts.source_now_ms == 0 || facts.current_lsn == 0 {
+            return None;
+        }
+        self.note(facts.source_now_ms, facts.current_lsn);
+        let slot = facts.slot.as_ref()?;
+        // What a connection has received counts, too: on a server where only other databases write, nothing of it is
+        // ever confirmed.
+        let received = if slot.active { slot.received_lsn } else { 0 };
+        self.read_to(slot.confirmed_lsn.max(received))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::facts::SlotFacts;
+
+    fn seen(pairs: &[(i64, u64)]) -> Positions {
+        let mut positions = Positions::default();
+        pairs.iter().for_each(|(at, lsn)| positions.note(*at, *lsn));
+        positions
+    }
+
+    #[test]
+    fn the_lag_is_that_of_the_newest_position_that_was_read() {
+        let positions = seen(&[(0, 100), (10_000, 200), (20_000, 300), (95_000, 400)]);
+        let read = |lsn| positions.read_to(lsn).map(|read| (read.at_ms, read.lag_ms, read.lag()));
+        assert_eq!(read(400), Some((Some(95_000), 0, "")));
+        assert_eq!(read(399), Some((Some(20_000), 75_000, ">1m")));
+        assert_eq!(read(300), Some((Some(20_000), 75_000, ">1m")));
+        assert_eq!(read(150), Some((Some(0), 95_000, ">1m")));
+        assert_eq!(read(99), Some((None, 95_000, ">1m")), "older than all that was seen");
+        assert_eq!(Positions::default().read_to(5), None);
+    }
+
+    #[test]
+    fn an_idle_source_is_read_up_to_now_and_a_busy_one_that_nobody_reads_is_not() {
+        let mut idle = seen(&[(0, 100)]);
+        (1..100).for_each(|look| idle.note(look * 10_000, 100));
+        assert_eq!(idle.read_to(100), Some(ReadTo { at_ms: Some(990_000), first_ms: 990_000, lag_ms: 0 }));
+        let mut busy = seen(&[(0, 100)]);
+        (1..100).for_each(|look: i64| busy.note(look * 10_000, 100 + look.unsigned_abs()));
+        assert_eq!(busy.read_to(100).unwrap().lag(), ">10m");
+    }
+
+    #[test]
+    fn another_log_and_a_clock_that_goes_back_are_no_past() {
+        assert_eq!(seen(&[(0, 900), (10_000, 50)]).read_to(60).unwrap().at_ms, Some(10_000));
+        assert_eq!(
+            seen(&[(50_000, 100), (10_000, 200)]).read_to(150),
+            Some(ReadTo { at_ms: None, first_ms: 10_000, lag_ms: 0 })
+        );
+    }
+
+    #[test]
+    fn wal_of_other_databases_that_the_connection_received_is_no_lag() {
+        let facts = |now, lsn, active, received_lsn| PostgresFacts {
+            source_now_ms: now,
+            current_lsn: lsn,
+            slot: Some(SlotFacts { active, confirmed_lsn: 100, received_lsn, ..SlotFacts::default() }),
+            ..PostgresFacts::default()
+        };
+        let mut positions = Positions::default();
+        positions.look(&facts(1, 100, true, 100));
+        let late = positions.look(&facts(100_001, 900, true, 0)).unwrap();
+        assert_eq!(late.lag(), ">1m");
+        assert_eq!(positions.look(&facts(100_002, 900, true, 900)).unwrap().lag(), "");
+        assert_eq!(
+            positions.look(&facts(100_003, 900, false, 900)).unwrap().lag(),
+            ">1m",
+            "nobody is connected"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn never_fresher_than_the_newest_look_that_was_passed(
+            steps in prop::collection::vec((0..20_000_i64, 0..50_u64), 1..1500),
+            read in 0..40_000_u64,
+        ) {
+            let (mut now, mut lsn) = (1_000, 1_000);
+            let mut positions = Positions::default();
+            let mut all = Vec::new();
+            for (wait, written) in steps {
+                now += wait;
+                lsn += written;
+                positions.note(now, lsn);
+                all.push((now, lsn));
+            }
+            prop_assert!(positions.pairs.len() <= MOST_PAIRS);
+            let read_to = positions.read_to(read).unwrap();
+            let newest = all.iter().rev().find(|(_, position)| *position <= read).map(|(at, _)| *at);
+            prop_assert!(read_to.at_ms <= newest, "{read_to:?} {newest:?}");
+            prop_assert!(read_to.lag_ms >= 0);
+            if read >= lsn {
+                prop_assert_eq!((read_to.at_ms, read_to.lag_ms), (Some(now), 0));
+            }
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The task of a replica that takes requests to read tables, and says how far they are. I/O.
+//!
+//! A replica takes a request by a row of its own in the reads table, written anew each second: one that is old is of
+//! a replica that is gone, and another takes the request from its beginning, behind a barrier of its own. Should two
+//! read the same request at once, nothing is wrong: each one's rows have the version of its own barrier, each raises
+//! the fence to that, and the greater fence hides the rows of the other, which the greater barrier's read has too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tidemark_crds::sink_config::{SinkConfig, TableRoute};
+use tidemark_runtime::clickhouse::ClickHouse;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+use super::ReadError;
+use super::barrier::Barrier;
+use super::copy::version;
+use super::pace::Pace;
+use super::requests::{Answer, Open, ReadState, Requests};
+use super::source::Source;
+use super::table::{Job, Progress};
+use crate::metrics::{CauseLabel, Metrics, TableLabel};
+use crate::plan::{Encoding, TablePlan};
+use crate::write::Writer;
+
+/// Pause between two looks at the requests.
+const LOOK: Duration = Duration::from_secs(1);
+/// First and longest pause before a read that failed is tried again.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
+/// Pause between two attempts to raise the fence of a table that was read.
+const FENCE_PAUSE: Duration = Duration::from_secs(1);
+
+/// How a replica reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderOptions {
+    /// Connections for whole tables at once.
+    pub connections: u8,
+    /// Limit of rows a second over all of them; absent: none.
+    pub rows_per_second: Option<u32>,
+    /// Age of a row in the reads table above which its owner is gone.
+    pub lease: Duration,
+}
+
+impl Default for ReaderOptions {
+    fn default() -> Self {
+        Self { connections: 2, rows_per_second: None, lease: Duration::from_secs(15) }
+    }
+}
+
+/// Everything that a reader works with.
+#[derive(Debug, Clone)]
+pub struct ReaderContext {
+    /// Tables, and where they are read.
+    pub config: Arc<SinkConfig>,
+    /// Client whose default database is the target.
+    pub clickhouse: ClickHouse,
+    /// Where the rows go.
+    pub writer: Writer,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Name of this replica, unlike that of any other.
+    pub replica: String,
+    /// How it reads.
+    pub options: ReaderOptions,
+}
+
+/// A running reader. It and the reads that it has begun end when it is dropped.
+#[derive(Debug)]
+pub struct Reader {
+    task: JoinHandle<()>,
+}
+
+impl Reader {
+    /// Starts the reader on the caller's runtime.
+    pub fn start(context: ReaderContext) -> Self {
+        Self { task: tokio::spawn(Box::pin(Looker::new(context).run())) }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What is to be done about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// Nothing, and a read of it that runs here is ended.
+    Leave,
+    /// It is read here: begun, or gone on with.
+    Read,
+}
+
+/// What this replica knows about a request beside the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Own {
+    /// Whether it is read here.
+    active: bool,
+    /// Whether its last attempt here failed and the pause is not over.
+    pausing: bool,
+}
+
+fn decide(open: &Open, me: &str, lease: Duration, own: Own) -> Decision {
+    // Behind another epoch's barrier nothing is newer; an older layout would read other columns.
+    if open.request.epoch != open.epoch || open.layout < open.request.layout.max(1) {
+        return Decision::Leave;
+    }
+    let of_this = open.seen.as_ref().filter(|seen| seen.id == open.id);
+    let free = of_this.is_none_or(|seen| {
+        let age = Duration::from_millis(u64::try_from(seen.age_ms).unwrap_or(0));
+        match seen.state {
+            ReadState::Read => false,
+            ReadState::Reading => seen.owner == me || age > lease,
+            // Its owner tries again after a pause.
+            ReadState::Failed => seen.owner == me || age > PAUSES.1 + lease,
+        }
+    });
+    if free && (own.active || !own.pausing) { Decision::Read } else { Decision::Leave }
+}
+
+/// A request that was taken, and how far it is.
+#[derive(Debug, Clone)]
+struct Claim {
+    id: u64,
+    epoch: u16,
+    layout: u64,
+    started_ms: i64,
+    /// Beat of the newest row of the table in the reads table, as it was last seen.
+    beat: u64,
+    progress: Arc<Progress>,
+}
+
+impl Claim {
+    fn of(open: &Open) -> Self {
+        Self {
+            id: open.id,
+            epoch: open.request.epoch,
+            layout: open.layout,
+            started_ms: open.now_ms,
+            beat: open.seen.as_ref().map_or(0, |seen| seen.beat),
+            progress: Arc::default(),
+        }
+    }
+}
+
+/// A read that runs here.
+#[derive(Debug)]
+struct Active {
+    claim: Claim,
+    started: Instant,
+    task: JoinHandle<Result<Barrier, ReadError>>,
+    /// How it ended, kept until that is written.
+    outcome: Option<Result<Barrier, ReadError>>,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// When a request that failed is tried again.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    id: u64,
+    layout: u64,
+    attempts: u32,
+    until: Instant,
+}
+
+/// The state of the task.
+struct Looker {
+    context: ReaderContext,
+    source: Source,
+    requests: Requests,
+    connections: Arc<Semaphore>,
+    pace: Arc<Pace>,
+    active: BTreeMap<String, Active>,
+    failures: BTreeMap<String, Failure>,
+    /// Last error of a look, so that one that lasts is logged once.
+    trouble: Option<String>,
+}
+
+impl Looker {
+    fn new(context: ReaderContext) -> Self {
+        let options = context.options;
+        Self {
+            source: Source::new(&context.config.postgres, &context.config.pipeline),
+            requests: Requests::new(&context.clickhouse, &context.config.pipeline, &context.replica),
+            connections: Arc::new(Semaphore::new(usize::from(options.connections.max(1)))),
+            pace: Arc::new(Pace::new(options.rows_per_second)),
+            active: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            trouble: None,
+            context,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            match self.requests.look().await {
+                Ok(all) => {
+                    self.trouble = None;
+                    self.follow(&all).await;
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if self.trouble.as_ref() != Some(&text) {
+                        tracing::warn!(error = text, "requests to read tables cannot be looked at");
+                        self.trouble = Some(text);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends, goes on with and begins reads.
+    async fn follow(&mut self, all: &[Open]) {
+        let wanted: BTreeMap<&str, &Open> = all.iter().map(|open| (open.table.as_str(), open)).collect();
+        // A request that was taken back has nobody who waits for its rows.
+        self.active.retain(|table, active| {
+            wanted
+                .get(table.as_str())
+                .is_some_and(|open| open.id == active.claim.id && open.epoch == active.claim.epoch)
+        });
+        let config = Arc::clone(&self.context.config);
+        for route in &config.tables {
+            let Some(open) = wanted.get(route.target.as_str()) else { continue };
+            let own = Own {
+                active: self.active.contains_key(&route.target),
+                pausing: self.pausing(&route.target, open),
+            };
+            match decide(open, &self.context.replica, self.context.options.lease, own) {
+                Decision::Leave => drop(self.active.remove(&route.target)),
+                Decision::Read if own.active => self.go_on(&route.target, open).await,
+                Decision::Read => self.begin(route, open).await,
+            }
+        }
+        for route in &config.tables {
+            let running = i64::from(self.active.contains_key(&route.target));
+            self.context.metrics.reads.running.get_or_create(&label(&route.target)).set(running);
+        }
+    }
+
+    /// Whether the pause after a failure lasts. A newer layout is what many failures wait for.
+    fn pausing(&self, table: &str, open: &Open) -> bool {
+        self.failures.get(table).is_some_and(|failure| {
+            failure.id == open.id && failure.layout >= open.layout && Instant::now() < failure.until
+        })
+    }
+
+    /// Takes a request, if a connection is free.
+    async fn begin(&mut self, route: &TableRoute, open: &Open) {
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else { return };
+        let plan = match self.requests.layout(&route.target, open.layout).await {
+            Ok(layout) => TablePlan::new(Arc::new(layout), Encoding::Contract).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let claim = Claim::of(open);
+        let plan = match plan {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => return self.refuse(&route.target, &claim, &error).await,
+        };
+        // Nobody else knows of it before this is written: without it the read waits for the next look.
+        if let Err(error) = self.answer(&route.target, &claim, ReadState::Reading, "").await {
+            tracing::warn!(table = route.target, %error, "a read cannot be taken yet");
+            return;
+        }
+        let job = Job {
+            source: self.source.clone(),
+            writer: self.context.writer.clone(),
+            plan,
+            epoch: claim.epoch,
+            topic: Arc::from(route.topic.as_str()),
+            max_share_per_mille: self.context.config.dead_letter.max_share_per_mille,
+            pace: Arc::clone(&self.pace),
+            progress: Arc::clone(&claim.progress),
+            metrics: self.context.metrics.reads.clone(),
+        };
+        let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
+        let target = route.target.clone();
+        let task = tokio::spawn(Box::pin(async move {
+            let _permit = permit;
+            let barrier = job.run(|| connections.try_acquire_owned().ok()).await?;
+            let version = version(job.epoch, barrier);
+            while let Err(error) = requests.raise_fence(&target, version).await {
+                tracing::warn!(table = target, %error, "the fence of a table that was read cannot be raised yet");
+                tokio::time::sleep(FENCE_PAUSE).await;
+            }
+            Ok(barrier)
+        }));
+        tracing::info!(table = route.target, request = open.id, reason = open.request.reason, "took a read");
+        let active = Active { claim, started: Instant::now(), task, outcome: None };
+        self.active.insert(route.target.clone(), active);
+    }
+
+    /// Says how far a read is, or how it ended.
+    async fn go_on(&mut self, table: &str, open: &Open) {
+        let Some(mut active) = self.active.remove(table) else { return };
+        active.claim.beat = open.seen.as_ref().map_or(active.claim.beat, |seen| seen.beat);
+        if active.outcome.is_none() && active.task.is_finished() {
+            let ended = (&mut active.task).await.unwrap_or_else(|error| {
+                let reason = format!("the read ended by itself: {error}");
+                Err(ReadError::Refused { table: table.to_owned(), reason })
+            });
+            self.count(table, &active, &ended);
+            active.outcome = Some(ended);
+        }
+        let (state, error) = match &active.outcome {
+            None => (ReadState::Reading, String::new()),
+            Some(Ok(_)) => (ReadState::Read, String::new()),
+            Some(Err(error)) => (ReadState::Failed, error.to_string()),
+        };
+        let written = self.answer(table, &active.claim, state, &error).await;
+        if let Err(error) = &written {
+            tracing::warn!(table, %error, "how far a read is cannot be written yet");
+        }
+        if active.outcome.is_none() || written.is_err() {
+            self.active.insert(table.to_owned(), active);
+        }
+    }
+
+    /// Counts a read that ended; a failure begins its pause.
+    fn count(&mut self, table: &str, active: &Active, ended: &Result<Barrier, ReadError>) {
+        let (metrics, label) = (&self.context.metrics.reads, label(table));
+        let seconds = active.started.elapsed().as_secs_f64();
+        metrics.time.get_or_create(&label).inc_by(seconds);
+        let rows = active.claim.progress.rows.load(Ordering::Relaxed);
+        match ended {
+            Ok(barrier) => {
+                self.failures.remove(table);
+                metrics.finished.get_or_create(&label).inc();
+                tracing::info!(
+                    table,
+                    request = active.claim.id,
+                    rows,
+                    seconds,
+                    barrier = barrier.lsn,
+                    "read a table"
+                );
+            }
+            Err(error) => {
+                let cause = CauseLabel { table: table.to_owned(), cause: error.class() };
+                metrics.failed.get_or_create(&cause).inc();
+                let pause = self.pause(table, &active.claim);
+                tracing::error!(
+                    table, request = active.claim.id, rows, class = error.class(), %error, again_in = pause.as_secs(),
+                    "a read of a table failed"
+                );
+            }
+        }
+    }
+
+    /// Begins the pause after a failure, longer each time, and returns its length.
+    fn pause(&mut self, table: &str, claim: &Claim) -> Duration {
+        let (id, layout) = (claim.id, claim.layout);
+        let before = self.failures.get(table).filter(|failure| failure.id == id && failure.layout == layout);
+        let attempts = before.map_or(0, |failure| failure.attempts) + 1;
+        let pause = (PAUSES.0 * 2_u32.saturating_pow(attempts - 1)).min(PAUSES.1);
+        let until = Instant::now() + pause;
+        self.failures.insert(table.to_owned(), Failure { id, layout, attempts, until });
+        pause
+    }
+
+    /// Says that a request cannot even be begun.
+    async fn refuse(&mut self, table: &str, claim: &Claim, error: &str) {
+        let pause = self.pause(table, claim);
+        tracing::error!(table, error, again_in = pause.as_secs(), "a table cannot be read");
+        if let Err(error) = self.answer(table, claim, ReadState::Failed, error).await {
+            tracing::warn!(table, %error, "a failed read cannot be written");
+        }
+    }
+
+    async fn answer(
+        &self,
+        table: &str,
+        claim: &Claim,
+        state: ReadState,
+        error: &str,
+    ) -> Result<(), tidemark_runtime::clickhouse::Error> {
+        let progress = &claim.progress;
+        let answer = Answer {
+            table,
+            id: claim.id,
+            epoch: claim.epoch,
+            state,
+            barrier: progress.barrier.load(Ordering::Relaxed),
+            layout: claim.layout,
+            rows: progress.rows.load(Ordering::Relaxed),
+            bytes: progress.bytes.load(Ordering::Relaxed),
+            estimated: progress.estimated.load(Ordering::Relaxed),
+            error,
+            started_ms: claim.started_ms,
+            least_beat: claim.beat + 1,
+        };
+        self.requests.answer(&answer).await
+    }
+}
+
+fn label(table: &str) -> TableLabel {
+    TableLabel { table: table.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_crds::ledger::ReadRequest;
+
+    use super::super::requests::Seen;
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(15);
+
+    fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
+        Open {
+            table: "orders".into(),
+            id: 7,
+            request: ReadRequest {
+                epoch: 2,
+                layout: 3,
+                reason: "first load".into(),
+                token: None,
+                state_table: None,
+                topic_id: None,
+            },
+            epoch: 2,
+            layout: 3,
+            now_ms: 0,
+            seen: seen.map(|(id, state, owner, age_ms)| Seen {
+                id,
+                state,
+                owner: owner.into(),
+                beat: 1,
+                age_ms,
+            }),
+        }
+    }
+
+    fn decision(open: &Open) -> Decision {
+        decide(open, "me", LEASE, Own::default())
+    }
+
+    #[test]
+    fn a_request_is_taken_that_nobody_reads() {
+        assert_eq!(decision(&open(None)), Decision::Read);
+        for (seen, taken) in [
+            ((7, ReadState::Read, "other", 1_000_000), false),
+            ((6, ReadState::Read, "other", 0), true),
+            ((6, ReadState::Reading, "other", 0), true),
+            ((7, ReadState::Reading, "other", 14_000), false),
+            ((7, ReadState::Reading, "other", 15_001), true),
+            ((7, ReadState::Reading, "me", 0), true),
+            ((7, ReadState::Failed, "other", 130_000), false),
+            ((7, ReadState::Failed, "other", 136_000), true),
+            ((7, ReadState::Failed, "me", 0), true),
+        ] {
+            let expected = if taken { Decision::Read } else { Decision::Leave };
+            assert_eq!(decision(&open(Some(seen))), expected, "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn another_epochs_request_is_void_and_one_of_a_newer_layout_waits() {
+        assert_eq!(decision(&Open { epoch: 3, ..open(None) }), Decision::Leave);
+        assert_eq!(decision(&Open { layout: 2, ..open(None) }), Decision::Leave);
+        let mut none = open(None);
+        none.request.layout = 0;
+        assert_eq!(
+            decision(&Open { layout: 0, ..none }),
+            Decision::Leave,
+            "without a layout there is no plan"
+        );
+    }
+
+    #[test]
+    fn a_failed_read_pauses_and_a_read_that_another_took_over_ends() {
+        let pausing = Own { active: false, pausing: true };
+        assert_eq!(
+            decide(&open(Some((7, ReadState::Failed, "me", 0))), "me", LEASE, pausing),
+            Decision::Leave
+        );
+        let active = Own { active: true, pausing: false };
+        assert_eq!(
+            decide(&open(Some((7, ReadState::Reading, "other", 500))), "me", LEASE, active),
+            Decision::Leave
+        );
+        assert_eq!(
+            decide(&open(Some((7, ReadState::Reading, "me", 500))), "me", LEASE, active),
+            Decision::Read
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! The read of one table behind one barrier, by one connection or two. I/O.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use tidemark_runtime::postgres::Session;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+
+use super::barrier::{self, Barrier};
+use super::copy::{RowBuilder, expressions};
+use super::copy_text::Lines;
+use super::pace::Pace;
+use super::ranges::{Span, spans};
+use super::relation::{self, source_error};
+use super::source::{Server, Source};
+use super::{ReadError, ReadMetrics};
+use crate::batch::Batch;
+use crate::metrics::TableLabel;
+use crate::plan::TablePlan;
+use crate::write::Writer;
+
+/// Rows at which a batch is sent.
+const BATCH_ROWS: usize = 100_000;
+/// Bytes of column data at which a batch is sent.
+const BATCH_BYTES: usize = 8 << 20;
+/// Bytes of text between two looks at the size of a batch.
+const LOOK_BYTES: usize = 64 << 10;
+/// How often a range is tried whose connection breaks, or whose lock is not given, before the read fails.
+const ATTEMPTS: u32 = 6;
+
+/// How far a read is, for the reads table.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Rows read.
+    pub(super) rows: AtomicU64,
+    /// Bytes of their text.
+    pub(super) bytes: AtomicU64,
+    /// Rows that PostgreSQL estimates for the whole.
+    pub(super) estimated: AtomicU64,
+    /// Position of the barrier, 0 before there is one.
+    pub(super) barrier: AtomicU64,
+}
+
+/// What is read, and where the rows go.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// Source of the rows.
+    pub(super) source: Source,
+    /// Where they go.
+    pub(super) writer: Writer,
+    /// The table's layout.
+    pub(super) plan: Arc<TablePlan>,
+    /// Epoch of the rows' version.
+    pub(super) epoch: u16,
+    /// Topic that dead letters name.
+    pub(super) topic: Arc<str>,
+    /// Share of dead letters at which the read fails.
+    pub(super) max_share_per_mille: u32,
+    /// Limit of rows a second.
+    pub(super) pace: Arc<Pace>,
+    /// How far it is.
+    pub(super) progress: Arc<Progress>,
+    /// Figures.
+    pub(super) metrics: ReadMetrics,
+}
+
+/// One connection's way through the spans.
+struct Worker<'a> {
+    job: &'a Job,
+    barrier: Barrier,
+    server: &'a Server,
+    open: &'a Mutex<VecDeque<Span>>,
+    statement: String,
+    /// At most one insert, while the next batch is read.
+    inserts: JoinSet<()>,
+}
+
+impl Job {
+    /// Reads the whole table and returns the barrier when ClickHouse has every row.
+    ///
+    /// `second` is asked for once there is work for two connections.
+    pub(super) async fn run(
+        &self,
+        second: impl FnOnce() -> Option<OwnedSemaphorePermit>,
+    ) -> Result<Barrier, ReadError> {
+        let table = &self.plan.layout.source;
+        let (session, server) = self.source.for_ranges(table).await?;
+        // A table that is not the layout's gets no barrier.
+        relation::begin(&session, &self.plan.layout).await?;
+        let end = |error| source_error(table, "ending a transaction", &error);
+        session.batch_execute("COMMIT").await.map_err(end)?;
+        let barrier = barrier::set(&session, self.source.pipeline(), &table.to_string())
+            .await
+            .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
+        self.progress.barrier.store(barrier.lsn, Ordering::Relaxed);
+        // Partitions that are made from here on have rows from behind the barrier alone.
+        let relation = relation::begin(&session, &self.plan.layout).await?;
+        let parts = relation::parts(&session, table, &relation).await?;
+        session.batch_execute("COMMIT").await.map_err(end)?;
+        self.progress.estimated.store(parts.iter().map(|part| part.rows).sum(), Ordering::Relaxed);
+        let spans: VecDeque<Span> = spans(table, relation.partitioned, &parts).into();
+        tracing::info!(
+            table = %table, barrier = barrier.lsn, ranges = spans.len(),
+            layout = self.plan.layout.version, "reading a table at the source"
+        );
+        let helper = if spans.len() > 1 { second() } else { None };
+        let open = Mutex::new(spans);
+        let worker = || Worker {
+            job: self,
+            barrier,
+            server: &server,
+            open: &open,
+            statement: format!("COPY (SELECT {} FROM ", expressions(&self.plan)),
+            inserts: JoinSet::new(),
+        };
+        let first = worker().run(Some(session));
+        if let Some(permit) = helper {
+            let second = async {
+                let result = worker().run(None).await;
+                drop(permit);
+                result
+            };
+            futures::future::try_join(Box::pin(first), Box::pin(second)).await?;
+        } else {
+            Box::pin(first).await?;
+        }
+        Ok(barrier)
+    }
+}
+
+impl Worker<'_> {
+    /// Reads spans until there are none left, then waits for the last insert.
+    async fn run(mut self, session: Option<Session>) -> Result<(), ReadError> {
+        let mut session = session;
+        let mut attempt = 0;
+        while let Some(span) = self.take() {
+            let mut rows = 0;
+            let result = match session.take() {
+                Some(open) => Ok(open),
+                None => self.connect().await,
+            };
+            let result = match result {
+                Ok(open) => match self.read(&open, &span, &mut rows).await {
+                    Ok(()) => Ok(open),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            let error = match result {
+                Ok(open) => {
+                    session = Some(open);
+                    attempt = 0;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // What was read of the span is read again, at the same version; it counts once.
+            self.job.progress.rows.fetch_sub(rows, Ordering::Relaxed);
+            if error.is_cancelled()
+                && let Some((first, second)) = span.halves()
+            {
+                tracing::warn!(%error, "a range took too long; going on with its halves");
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.push_front(second);
+                open.push_front(first);
+                continue;
+            }
+            if !error.is_transient() || attempt >= ATTEMPTS {
+                return Err(error);
+            }
+            let pause = Duration::from_secs(1 << attempt).min(Duration::from_secs(30));
+            attempt += 1;
+            tracing::warn!(%error, attempt, "a range cannot be read yet");
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).push_front(span);
+            tokio::time::sleep(pause).await;
+        }
+        self.inserted().await;
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Span> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Connects again. Another server has another log, in which the barrier may not be.
+    async fn connect(&self) -> Result<Session, ReadError> {
+        let table = &self.job.plan.layout.source;
+        let (session, server) = self.job.source.for_ranges(table).await?;
+        if server == *self.server {
+            return Ok(session);
+        }
+        let reason = "the server was started again, or another one answers; the read begins anew".to_owned();
+        Err(ReadError::Refused { table: table.to_string(), reason })
+    }
+
+    /// Reads one span; `rows` counts what of it is in a batch or further.
+    async fn read(&mut self, session: &Session, span: &Span, rows: &mut u64) -> Result<(), ReadError> {
+        let plan = &self.job.plan;
+        let table = &plan.layout.source;
+        let wrong = |error| source_error(table, "reading rows", &error);
+        relation::begin(session, &plan.layout).await?;
+        let statement = format!("{}{}{}) TO STDOUT", self.statement, span.relation, span.condition());
+        let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
+        let mut builder = RowBuilder::new(
+            Arc::clone(plan),
+            self.job.epoch,
+            self.barrier,
+            Arc::clone(&self.job.topic),
+            self.job.max_share_per_mille,
+        );
+        let label = TableLabel { table: plan.layout.target.clone() };
+        let (read_rows, read_bytes) = (
+            self.job.metrics.rows.get_or_create_owned(&label),
+            self.job.metrics.bytes.get_or_create_owned(&label),
+        );
+        let (mut batch, mut lines) = (new_batch(plan)?, Lines::default());
+        let (mut looked, mut looked_rows) = (0, 0);
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(wrong)?;
+            lines.feed(&chunk, |line| {
+                looked_rows += 1;
+                builder.append(&mut batch, line).map(|_| ())
+            })?;
+            looked += chunk.len();
+            if looked < LOOK_BYTES && batch.rows() < BATCH_ROWS {
+                continue;
+            }
+            *rows += u64::from(looked_rows);
+            self.job.progress.rows.fetch_add(u64::from(looked_rows), Ordering::Relaxed);
+            self.job.progress.bytes.fetch_add(looked as u64, Ordering::Relaxed);
+            read_rows.inc_by(u64::from(looked_rows));
+            read_bytes.inc_by(looked as u64);
+            let pause = self.job.pace.pay(looked_rows, Instant::now());
+            (looked, looked_rows) = (0, 0);
+            if batch.rows() >= BATCH_ROWS || batch.bytes() >= BATCH_BYTES {
+                self.insert(std::mem::replace(&mut batch, new_batch(plan)?)).await;
+            }
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
+        }
+        *rows += u64::from(looked_rows);
+        self.job.progress.rows.fetch_add(u64::from(looked_rows), Ordering::Relaxed);
+        self.job.progress.bytes.fetch_add(looked as u64, Ordering::Relaxed);
+        read_rows.inc_by(u64::from(looked_rows));
+        read_bytes.inc_by(looked as u64);
+        if !lines.is_complete() {
+            let reason = "the server's answer ended in the middle of a row".to_owned();
+            return Err(ReadError::Refused { table: table.to_string(), reason });
+        }
+        session.batch_execute("COMMIT").await.map_err(wrong)?;
+        self.insert(batch).await;
+        Ok(())
+    }
+
+    /// Sends a batch once the one before it is acknowledged.
+    async fn insert(&mut self, batch: Batch) {
+        self.inserted().await;
+        if batch.rows() > 0 || !batch.dead.is_empty() {
+            let writer = self.job.writer.clone();
+            let topic = Arc::clone(&self.job.topic);
+            self.inserts.spawn(async move { writer.store(batch, &topic).await });
+        }
+    }
+
+    async fn inserted(&mut self) {
+        while let Some(result) = self.inserts.join_next().await {
+            if let Err(error) = result
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+}
+
+/// An empty batch of a plan.
+pub(super) fn new_batch(plan: &Arc<TablePlan>) -> Result<Batch, ReadError> {
+    Batch::new(Arc::clone(plan)).map_err(|error| ReadError::Refused {
+        table: plan.layout.source.to_string(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,75 @@
+//! What Debezium sends in place of what it does not have, and what it makes of values that it cannot read. Pure.
+
+use tidemark_crds::layout::Wire;
+
+use crate::decode::json::{Cursor, JsonError, JsonText, Raw};
+use crate::plan::ColumnPlan;
+
+/// What Debezium sends in place of an out-of-line value that an update did not touch.
+const PLACEHOLDER: &[u8] = b"__debezium_unavailable_value";
+/// The same as the value of a `bytea` column, and of a type that Debezium does not know.
+const PLACEHOLDER_BASE64: &[u8] = b"X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ==";
+/// The same as an element of a `uuid[]` column: the name-based UUID of the placeholder.
+const PLACEHOLDER_UUID: &[u8] = b"b68a35a7-17ad-35b3-af2a-ae46edb4545a";
+/// The same as an hstore in JSON, its quotes escaped once more.
+const PLACEHOLDER_HSTORE: &[u8] = br#"{\"__debezium_unavailable_value\":\"__debezium_unavailable_value\"}"#;
+
+/// Whether the value is the placeholder in one of its forms.
+#[inline]
+pub(super) fn is_placeholder(plan: &ColumnPlan, value: Raw<'_>) -> bool {
+    match value {
+        Raw::Text(JsonText { raw, .. }) => match raw.len() {
+            28 => raw == PLACEHOLDER,
+            40 => {
+                raw == PLACEHOLDER_BASE64
+                    && matches!(
+                        plan.wire,
+                        Wire::Base64 | Wire::Decimal | Wire::EncodedText | Wire::Geometric | Wire::Bits
+                    )
+            }
+            _ => plan.wire == Wire::Hstore && raw == PLACEHOLDER_HSTORE,
+        },
+        // Some arrays have the placeholder as their one element, arrays of numbers its bytes.
+        Raw::Array(text) if plan.elements => {
+            if let Some(element) = text.strip_prefix(b"[\"").and_then(|text| text.strip_suffix(b"\"]")) {
+                return element == PLACEHOLDER
+                    || element == PLACEHOLDER_BASE64
+                    || element == PLACEHOLDER_UUID;
+            }
+            text.starts_with(b"[95,95,100,101,98,101,122,105,117,109,95,") && bytes_of_numbers(text)
+        }
+        // hstore as a map.
+        Raw::Object(text) => text.strip_prefix(b"{\"").is_some_and(|text| text.starts_with(PLACEHOLDER)),
+        _ => false,
+    }
+}
+
+fn bytes_of_numbers(text: &[u8]) -> bool {
+    let inside = text.get(1..text.len() - 1).unwrap_or_default();
+    let bytes: Option<Vec<u8>> =
+        inside.split(|byte| *byte == b',').map(|n| std::str::from_utf8(n).ok()?.parse().ok()).collect();
+    bytes.is_some_and(|bytes| bytes == PLACEHOLDER)
+}
+
+/// Whether an array is what Debezium makes of one with more dimensions than one: NULLs alone, or the names of Java's
+/// objects. An array that really is so is read at the source without need, which does no harm.
+pub(super) fn is_flattened(array: &[u8]) -> Result<bool, JsonError> {
+    let mut cursor = Cursor::new(array);
+    cursor.expect(b'[', "expected an array")?;
+    let (mut first, mut elements, mut suspects) = (true, 0_usize, 0_usize);
+    while cursor.next_item(&mut first, b']')? {
+        elements += 1;
+        match cursor.value()? {
+            Raw::Null => suspects += 1,
+            Raw::Text(text) if is_java_object(text.raw) => return Ok(true),
+            // The first value shows that the others are values too.
+            _ => return Ok(false),
+        }
+    }
+    Ok(elements > 0 && elements == suspects)
+}
+
+/// `[Ljava.lang.String;@6c88b709`.
+fn is_java_object(text: &[u8]) -> bool {
+    text.starts_with(b"[") && text.windows(2).any(|pair| pair == b";@")
+}
