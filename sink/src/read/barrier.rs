@@ -36,7 +36,7 @@ pub(super) async fn set(session: &Session, pipeline: &str, table: &str) -> Resul
             ),
         ))
     })?;
-    let _ = settle;
+    settle(session).await?;
     Ok(barrier)
 }
 
