@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use crate::batch::{Batch, Deferred, Place};
 use crate::decode::connect_schema::{ConnectSchema, Hint};
 use crate::decode::envelope::Change;

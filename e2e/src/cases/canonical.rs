@@ -54,7 +54,11 @@ impl Kind {
     pub fn of(source: &str, target: &str) -> Self {
         let target = plain(target);
         if let Some(element) = target.strip_prefix("Array(").and_then(|rest| rest.strip_suffix(')')) {
-            return Self::Array(Box::new(Self::of(source.strip_suffix("[]").unwrap_or(source), element, false)));
+            return Self::Array(Box::new(Self::of(
+                source.strip_suffix("[]").unwrap_or(source),
+                element,
+                false,
+            )));
         }
         let base = source.split(['(', ' ']).next().unwrap_or(source);
         match (target.split('(').next().unwrap_or(target), base) {

@@ -7,9 +7,7 @@
 use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{
-    Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout,
-};
+use tidemark_crds::layout::{Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout};
 use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
@@ -84,7 +82,9 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         again.push(reason);
     }
     if same_table && is_ambiguous(input, previous) {
-        again.push("columns were dropped and added between two looks, so that events of both look alike".to_owned());
+        again.push(
+            "columns were dropped and added between two looks, so that events of both look alike".to_owned(),
+        );
     }
     let mut followed = Followed::new(table, input.history, previous, same_table);
     let columns = followed.columns(&mapped)?;
@@ -99,10 +99,8 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
     };
     if wanted == *previous && again.is_empty() {
         let moved = *before != input.source.storage && input.source.storage != Storage::default();
-        let storage = moved.then(|| SeenStorage {
-            layout: previous.version,
-            storage: input.source.storage.clone(),
-        });
+        let storage =
+            moved.then(|| SeenStorage { layout: previous.version, storage: input.source.storage.clone() });
         return Ok(Decision { layout: wanted, storage });
     }
     let layout = TableLayout {

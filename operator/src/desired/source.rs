@@ -164,19 +164,21 @@ fn identity(replica_identity: char, indexes: &[IndexFacts]) -> Identity<'_> {
 }
 
 /// The table, or the leaves of a partitioned one, in which the rows are: `None` stands for the table itself.
-fn identities(
-    table: &SourceTableFacts,
-) -> impl Iterator<Item = (Option<&PartitionFacts>, Identity<'_>)> {
+fn identities(table: &SourceTableFacts) -> impl Iterator<Item = (Option<&PartitionFacts>, Identity<'_>)> {
     let own = table.partitions.is_empty().then(|| (None, identity(table.replica_identity, &table.indexes)));
-    let leaves = table.partitions.iter().map(|leaf| (Some(leaf), identity(leaf.replica_identity, &leaf.indexes)));
+    let leaves =
+        table.partitions.iter().map(|leaf| (Some(leaf), identity(leaf.replica_identity, &leaf.indexes)));
     own.into_iter().chain(leaves)
 }
 
 /// Indexes that tell rows apart at every moment, with columns that events have; the best first.
 fn candidates(table: &SourceTableFacts) -> Vec<&IndexFacts> {
     let unpublished = |name: &String| table.columns.iter().any(|c| c.unpublished && c.name == *name);
-    let mut found: Vec<&IndexFacts> =
-        table.indexes.iter().filter(|index| index.is_key() && !index.columns.iter().any(unpublished)).collect();
+    let mut found: Vec<&IndexFacts> = table
+        .indexes
+        .iter()
+        .filter(|index| index.is_key() && !index.columns.iter().any(unpublished))
+        .collect();
     found.sort_by_key(|index| (!index.primary, !index.identity, index.columns.len(), &index.name));
     found
 }
@@ -222,7 +224,9 @@ fn other_relation(name: &SourceTable, table: &SourceTableFacts) -> Option<String
     match table.kind {
         'v' => return Some(format!("{name} is a view, which has no changes of its own: {beneath}")),
         'm' => {
-            return Some(format!("{name} is a materialized view, which is not in the log as changes: {beneath}"));
+            return Some(format!(
+                "{name} is a materialized view, which is not in the log as changes: {beneath}"
+            ));
         }
         'f' => {
             return Some(format!(
@@ -249,12 +253,19 @@ fn other_relation(name: &SourceTable, table: &SourceTableFacts) -> Option<String
 
 fn storage_findings(name: &SourceTable, table: &SourceTableFacts, finding: &mut impl FnMut(String)) {
     let own = (name, table.kind, table.persistence, table.access_method.as_str());
-    let leaves = table.partitions.iter().map(|leaf| (&leaf.name, leaf.kind, leaf.persistence, leaf.access_method.as_str()));
+    let leaves = table
+        .partitions
+        .iter()
+        .map(|leaf| (&leaf.name, leaf.kind, leaf.persistence, leaf.access_method.as_str()));
     for (part, kind, persistence, method) in std::iter::once(own).chain(leaves) {
         let quoted = qualified(&part.schema, &part.name);
         match persistence {
-            'u' => finding(format!("{part} is unlogged, so its changes are in no log: run ALTER TABLE {quoted} SET LOGGED")),
-            't' => finding(format!("{part} is a temporary table, which only its own session sees: copy it into a plain one")),
+            'u' => finding(format!(
+                "{part} is unlogged, so its changes are in no log: run ALTER TABLE {quoted} SET LOGGED"
+            )),
+            't' => finding(format!(
+                "{part} is a temporary table, which only its own session sees: copy it into a plain one"
+            )),
             _ => {}
         }
         if kind == 'f' {
@@ -365,7 +376,9 @@ fn no_identity(name: &SourceTable, table: &SourceTableFacts, leaf: Option<&Parti
         _ => "it has no primary key",
     };
     let mend = mend_identity(&quoted, replica_identity, indexes);
-    format!("{part}: {why}, so PostgreSQL would refuse each UPDATE and DELETE while it is published: run {mend}")
+    format!(
+        "{part}: {why}, so PostgreSQL would refuse each UPDATE and DELETE while it is published: run {mend}"
+    )
 }
 
 fn mend_identity(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -> String {
@@ -379,9 +392,8 @@ fn mend_identity(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -
 
 /// The statement that gives a table a key: a primary key that is checked at once, or one at all.
 fn add_key(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -> String {
-    let columns = |index: &IndexFacts| {
-        index.columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ")
-    };
+    let columns =
+        |index: &IndexFacts| index.columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ");
     let identity = if matches!(replica_identity, 'd' | 'f') {
         String::new()
     } else {

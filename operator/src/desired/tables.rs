@@ -6,8 +6,8 @@ use tidemark_crds::layout::{
     COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN, Wire,
 };
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE, SeenStorage,
-    layout_key,
+    CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
+    SeenStorage, layout_key,
 };
 use tidemark_crds::names::short_hash;
 use tidemark_crds::partition::PartitionExpression;

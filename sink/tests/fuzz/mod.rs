@@ -93,7 +93,14 @@ fn an_event_is_decoded_or_refused() {
 /// A table with a column of each type, of arrays of each, each with and without NULL.
 fn plan() -> TablePlan {
     let names = TABLE.iter().flat_map(|row| row.names).map(|name| (*name).to_owned());
-    let modified = ["numeric(10,2)", "numeric(76,10)", "character varying(5)", "character(3)", "bit(5)", "timestamp(0) without time zone"];
+    let modified = [
+        "numeric(10,2)",
+        "numeric(76,10)",
+        "character varying(5)",
+        "character(3)",
+        "bit(5)",
+        "timestamp(0) without time zone",
+    ];
     let scalars: Vec<String> = names.chain(modified.map(str::to_owned)).collect();
     let arrays: Vec<String> = scalars.iter().map(|name| format!("{name}[]")).collect();
     let column = |(number, (name, nullable)): (i16, (&String, bool))| PgColumn {
@@ -114,7 +121,9 @@ fn plan() -> TablePlan {
     let source: Vec<PgColumn> = (1..).zip(std::iter::once((&key, false)).chain(types)).map(column).collect();
     let mapped = map_columns(&source, &[]).unwrap();
     let mut columns = mapped.columns;
-    for (column, policy) in columns.iter_mut().zip([OutOfRange::Clamp, OutOfRange::DeadLetter].into_iter().cycle()) {
+    for (column, policy) in
+        columns.iter_mut().zip([OutOfRange::Clamp, OutOfRange::DeadLetter].into_iter().cycle())
+    {
         if column.out_of_range != OutOfRange::Null {
             column.out_of_range = policy;
         }
@@ -136,7 +145,11 @@ fn plan() -> TablePlan {
 }
 
 /// Puts a value into the column that the first two bytes choose, and checks the column before and after.
-fn pushed(plan: &TablePlan, input: &[u8], push: impl Fn(&mut Column, usize, &[u8]) -> Option<Result<Pushed, ValueError>>) -> u64 {
+fn pushed(
+    plan: &TablePlan,
+    input: &[u8],
+    push: impl Fn(&mut Column, usize, &[u8]) -> Option<Result<Pushed, ValueError>>,
+) -> u64 {
     let Some((chosen, value)) = input.split_first_chunk::<2>() else { return 0 };
     let place = usize::from(u16::from_le_bytes(*chosen)) % plan.columns.len();
     let mut column = Column::new(&plan.layout.columns[place].r#type).unwrap();
@@ -165,8 +178,26 @@ fn pushed(plan: &TablePlan, input: &[u8], push: impl Fn(&mut Column, usize, &[u8
 /// Every value of every event behind a choice of column, so that each type meets what is meant for another.
 fn values(columns: usize) -> Vec<Vec<u8>> {
     let mut texts: Vec<String> = [
-        "null", "true", "0", "-1", "1.5", "\"NaN\"", "\"abc\"", "\"1\"", "[1,null]", "[\"a\",null]", "[]", "\"AQI=\"", "{\"scale\":2,\"value\":\"AQ==\"}",
-        "\"2026-01-01T00:00:00.000001Z\"", "\"P1Y2M3DT4H5M6.7S\"", "\"(1,2)\"", "\"{\\\"a\\\":\\\"b\\\"}\"", "{\"x\":1.0,\"y\":2.0,\"wkb\":\"AQ==\",\"srid\":null}", "20454", "1767225600000000",
+        "null",
+        "true",
+        "0",
+        "-1",
+        "1.5",
+        "\"NaN\"",
+        "\"abc\"",
+        "\"1\"",
+        "[1,null]",
+        "[\"a\",null]",
+        "[]",
+        "\"AQI=\"",
+        "{\"scale\":2,\"value\":\"AQ==\"}",
+        "\"2026-01-01T00:00:00.000001Z\"",
+        "\"P1Y2M3DT4H5M6.7S\"",
+        "\"(1,2)\"",
+        "\"{\\\"a\\\":\\\"b\\\"}\"",
+        "{\"x\":1.0,\"y\":2.0,\"wkb\":\"AQ==\",\"srid\":null}",
+        "20454",
+        "1767225600000000",
     ]
     .map(str::to_owned)
     .to_vec();
@@ -207,11 +238,49 @@ fn a_value_of_an_event_becomes_one_row_or_none() {
 fn a_text_of_postgresql_becomes_one_row_or_none() {
     let plan = plan();
     let texts = [
-        "t", "f", "0", "-1", "9223372036854775807", "NaN", "-Infinity", "1.50", "abc", "", "{}", "{1,NULL}", "{a,\"b,c\",NULL,\"\\\"\"}", "{{1,2},{3,4}}", "[0:1]={1,2}",
-        "\\x00ff", "2026-01-01", "0044-03-15 BC", "infinity", "2026-01-01 00:00:00.000001+00", "294276-12-31 23:59:59+00", "24:00:00", "1 year 2 mons -3 days 04:05:06.7",
-        "00000000-0000-0000-0000-000000000000", "(1.5,-2)", "<(0,0),1>", "\"a\"=>\"1\", \"b\"=>NULL", "10110", "16/B374D848", "[1,5)", "{[1,3),[7,9)}", "-92233720368547758.08", "$1.00", "[1,2,3]",
+        "t",
+        "f",
+        "0",
+        "-1",
+        "9223372036854775807",
+        "NaN",
+        "-Infinity",
+        "1.50",
+        "abc",
+        "",
+        "{}",
+        "{1,NULL}",
+        "{a,\"b,c\",NULL,\"\\\"\"}",
+        "{{1,2},{3,4}}",
+        "[0:1]={1,2}",
+        "\\x00ff",
+        "2026-01-01",
+        "0044-03-15 BC",
+        "infinity",
+        "2026-01-01 00:00:00.000001+00",
+        "294276-12-31 23:59:59+00",
+        "24:00:00",
+        "1 year 2 mons -3 days 04:05:06.7",
+        "00000000-0000-0000-0000-000000000000",
+        "(1.5,-2)",
+        "<(0,0),1>",
+        "\"a\"=>\"1\", \"b\"=>NULL",
+        "10110",
+        "16/B374D848",
+        "[1,5)",
+        "{[1,3),[7,9)}",
+        "-92233720368547758.08",
+        "$1.00",
+        "[1,2,3]",
     ];
-    run("postgres text", behind_a_choice(texts.iter().map(|text| text.as_bytes()), 7), &Length::asked(), |input| {
-        pushed(&plan, input, |column, place, text| Some(push_postgres_text(column, &plan.columns[place], text)))
-    });
+    run(
+        "postgres text",
+        behind_a_choice(texts.iter().map(|text| text.as_bytes()), 7),
+        &Length::asked(),
+        |input| {
+            pushed(&plan, input, |column, place, text| {
+                Some(push_postgres_text(column, &plan.columns[place], text))
+            })
+        },
+    );
 }
