@@ -29,12 +29,6 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 /// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";
 
-/// Demand table: a field that the sink met and its layout does not know; the operator answers with a layout.
-///
-/// Columns: `pipeline String, table String, field String, layout_version UInt64,
-/// seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree(seen_at) ORDER BY (pipeline, table, field)`.
-pub const DEMANDS_TABLE: &str = "_tidemark_demands";
-
 /// State table of the sinks: one row a `(pipeline, table, replica)`, see [`SinkState`]. Written when it changes, and
 /// every [`STATE_SECONDS`] otherwise: one that is older than three times as much is of a replica that is gone.
 ///

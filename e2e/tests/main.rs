@@ -11,6 +11,7 @@ mod operator;
 mod outages;
 // mod reads;
 mod sink;
+mod source;
 mod stack;
 mod tables;
 mod views;

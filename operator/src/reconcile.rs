@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::future::join_all;
-
+use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::SinkState;
 
 use crate::desired::grafana::place;
@@ -299,14 +299,24 @@ impl Outcome {
         !self.plan.is_empty() || self.read_under_way() || self.rollout_under_way()
     }
 
-    /// Whether a table is being read, or will be, or a sink waits for an answer.
+    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend is not
+    /// looked at more often for it.
     fn read_under_way(&self) -> bool {
-        self.observed.clickhouse.known().is_some_and(|facts| {
-            self.desired.tables.iter().any(|(_, target)| {
-                let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
-                let waits_for_read = facts.ledger.newest(target).is_some() && !is_read(facts, target);
-                waits_for_read || facts.states.get(target).is_some_and(|states| states.values().any(waits))
-            })
+        let Some(facts) = self.observed.clickhouse.known() else {
+            return false;
+        };
+        let refused =
+            |name: &str| self.desired.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
+        let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
+        let asked_for =
+            |target: &str| facts.ledger.reads.get(target).map_or(0, |(_, request)| request.layout);
+        self.desired.tables.iter().filter(|(source, _)| !refused(&source.to_string())).any(|(_, target)| {
+            let history = facts.ledger.history(target);
+            let changed =
+                |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for(target);
+            (!history.is_empty() && !is_read(facts, target))
+                || history.iter().any(changed)
+                || facts.states.get(target).is_some_and(|states| states.values().any(waits))
         })
     }
 

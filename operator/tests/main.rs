@@ -8,3 +8,4 @@ mod objects;
 mod places;
 mod purity;
 mod status;
+mod tables;

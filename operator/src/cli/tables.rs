@@ -171,6 +171,9 @@ mod tests {
         public.odd        Refused                            -       -       -        -  public.odd has no key: add one
         ");
         let without = render(&spec, &status, None);
-        assert_eq!(without.lines().nth(2), Some("public.customers  Streaming     -       -       -        -"));
+        assert_eq!(
+            without.lines().nth(2),
+            Some("public.customers  Streaming     -       -       -        -")
+        );
     }
 }

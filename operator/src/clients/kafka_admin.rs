@@ -1,20 +1,18 @@
-//! Kafka as the operator needs it: topics, offsets, groups, and the ends of two small topics. I/O.
+//! Kafka as the operator needs it: topics, offsets and groups. I/O.
 //!
 //! librdkafka's calls block, so each look runs on a blocking thread. Its client is kept from look to look: a new one
 //! needs half a second until it knows its group's coordinator.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Headers;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tidemark_runtime::kafka::Connection;
 
 use super::failure;
@@ -22,8 +20,6 @@ use crate::facts::{Failure, FailureClass};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Most messages that are read from the end of a topic.
-const TAIL: i64 = 2_000;
 
 /// Offsets of topics: topic → partition → offset.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -40,17 +36,6 @@ impl std::fmt::Debug for KafkaAdmin {
         let servers = &self.connection.bootstrap_servers;
         f.debug_struct("KafkaAdmin").field("bootstrap_servers", servers).finish_non_exhaustive()
     }
-}
-
-/// A message at the end of a topic.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TailMessage {
-    /// Its value.
-    pub value: Vec<u8>,
-    /// Its headers that are text.
-    pub headers: BTreeMap<String, String>,
-    /// Milliseconds since it was written.
-    pub age_ms: i64,
 }
 
 /// Remembers the last error of the client, which says more than the call that timed out.
@@ -151,17 +136,6 @@ impl KafkaAdmin {
         let admin = self.admin()?;
         accept("delete group", admin.delete_groups(&[id], &options()).await, Code::GroupIdNotFound)
     }
-
-    /// Writes one record and waits until the brokers have it.
-    pub async fn send(&self, topic: &str, key: &str, value: &str) -> Result<(), Failure> {
-        let config = self.connection.producer_config("tidemark-operator");
-        let producer: FutureProducer = config.create().map_err(|error| of_error("client", &error))?;
-        let record = FutureRecord::to(topic).partition(0).key(key).payload(value);
-        match producer.send(record, DEADLINE).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(of_error(&format!("write to {topic}"), &error)),
-        }
-    }
 }
 
 impl KafkaLook {
@@ -221,41 +195,6 @@ impl KafkaLook {
         Ok(ours.map(|group| (group.name().to_owned(), group.members().len())).collect())
     }
 
-    /// The last messages of partition 0 of a topic, oldest first.
-    pub fn tail(&self, topic: &str) -> Result<Vec<TailMessage>, Failure> {
-        let what = format!("read {topic}");
-        let wrong = |error: &KafkaError| self.explain(&what, error);
-        let (low, high) =
-            self.consumer.fetch_watermarks(topic, 0, DEADLINE).map_err(|error| wrong(&error))?;
-        let mut messages = Vec::new();
-        if high <= low {
-            return Ok(messages);
-        }
-        let mut from = TopicPartitionList::new();
-        let start = Offset::Offset(low.max(high - TAIL));
-        from.add_partition_offset(topic, 0, start).map_err(|error| wrong(&error))?;
-        self.consumer.assign(&from).map_err(|error| wrong(&error))?;
-        let until = Instant::now() + DEADLINE;
-        // A topic that ends in a transaction marker never shows its last offset: a quiet moment ends it too.
-        let mut quiet = 0;
-        while Instant::now() < until && quiet < 3 {
-            match self.consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => {
-                    let last = message.offset() + 1 >= high;
-                    messages.push(tail_message(&message));
-                    quiet = 0;
-                    if last {
-                        break;
-                    }
-                }
-                Some(Err(error)) => return Err(wrong(&error)),
-                None => quiet += i32::from(!messages.is_empty()),
-            }
-        }
-        self.consumer.unassign().map_err(|error| wrong(&error))?;
-        Ok(messages)
-    }
-
     /// The call's error, or the client's own where that says more (a refused login looks like a time-out).
     fn explain(&self, what: &str, error: &KafkaError) -> Failure {
         match self.take_error() {
@@ -268,23 +207,6 @@ impl KafkaLook {
         // Polling delivers the client's errors to the context.
         while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
         self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-fn tail_message(message: &rdkafka::message::BorrowedMessage<'_>) -> TailMessage {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let headers = message.headers().map(|headers| {
-        let text = |header: rdkafka::message::Header<'_, &[u8]>| {
-            let value = String::from_utf8(header.value?.to_vec()).ok()?;
-            Some((header.key.to_owned(), value))
-        };
-        headers.iter().filter_map(text).collect()
-    });
-    TailMessage {
-        value: message.payload().unwrap_or_default().to_vec(),
-        headers: headers.unwrap_or_default(),
-        age_ms: message.timestamp().to_millis().map_or(i64::MAX, |written| now.saturating_sub(written)),
     }
 }
 

@@ -8,11 +8,11 @@ use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::pipeline::Table as SpecTable;
 
+use super::claims::claim;
 use super::layouts::{LayoutInput, decide};
 use super::pipeline::{Desired, Subject};
 use super::source::judge;
 use super::topics;
-use super::views::claim;
 use crate::facts::{LedgerFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::problem::Problem;
 

@@ -6,9 +6,7 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode,
-};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode};
 use tidemark_runtime::credentials::Credentials;
 
 use super::epochs::raising;
@@ -238,7 +236,7 @@ fn escaped(name: &str) -> String {
         if character.is_alphanumeric() || character == '_' {
             text.push(character);
         } else {
-            text.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+            text = format!("{text}\\x{{{:x}}}", u32::from(character));
         }
     }
     text
@@ -271,7 +269,8 @@ fn credentials(input: &ConnectorInput<'_>) -> Result<(String, String), Problem> 
 
 fn is_refused(key: &str) -> bool {
     REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"].contains(&key)
+        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"]
+            .contains(&key)
         || key.starts_with("snapshot.")
         || key.starts_with("incremental.snapshot.")
         || key.starts_with("column.")
@@ -363,7 +362,9 @@ fn change(
         .iter()
         .filter(|(key, value)| live.config.get(*key) != Some(value))
         .map(|(key, _)| key.as_str())
-        .chain(live.config.keys().map(String::as_str).filter(|key| *key != "name" && !wanted.contains_key(*key)))
+        .chain(
+            live.config.keys().map(String::as_str).filter(|key| *key != "name" && !wanted.contains_key(*key)),
+        )
         .collect();
     let changed = changed.join(", ");
     // Whatever the new configuration needs, so that it is not stopped for one that cannot be written.

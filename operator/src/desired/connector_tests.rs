@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use tidemark_crds::layout::LeftOut;
+
 use super::*;
 use crate::facts::ConnectorFacts;
 use crate::step::Step;
@@ -78,6 +80,53 @@ fn the_configuration_is_that_of_the_design() {
 }
 
 #[test]
+fn names_match_themselves_alone_and_survive_the_lists_of_debezium() {
+    let table: SourceTable = "public.Odd, Na:me;x".parse().unwrap();
+    assert_eq!(exact(&table), r"(?-i)public\.Odd\x{2c}\x{20}Na\x{3a}me\x{3b}x");
+    let list = include_list(&["b.größe".parse().unwrap(), "a.$t".parse().unwrap()]);
+    assert_eq!(list, r"(?-i)a\.\x{24}t,(?-i)b\.größe");
+    let keys = [(table, vec!["co de".to_owned(), "b".to_owned()])].into();
+    let case = plain();
+    let with = ConnectorInput { keys: Some(keys), ..case.input(1) };
+    assert_eq!(
+        config(&with).unwrap()[KEY_COLUMNS],
+        r"(?-i)public\.Odd\x{2c}\x{20}Na\x{3a}me\x{3b}x:co\x{20}de,b"
+    );
+}
+
+#[test]
+fn columns_that_no_event_can_carry_rightly_are_left_out_of_it() {
+    let mut layout: TableLayout = serde_json::from_value(json!({
+        "version": 1, "source": "public.orders", "oid": 1, "target": "orders",
+        "from": {"epoch": 0, "after": 0, "by": 0}, "columns": [],
+    }))
+    .unwrap();
+    let left_out = |source: &str, attnum, why| LeftOut { source: source.into(), attnum, why };
+    layout.left_out = vec![
+        left_out("area", 2, LeftOutReason::Generated),
+        left_out("secret", 3, LeftOutReason::Excluded),
+        left_out("odd one", 4, LeftOutReason::Unreadable),
+    ];
+    assert_eq!(exclude_list(&[layout]), r"(?-i)public\.orders\.area,(?-i)public\.orders\.odd\x{20}one");
+    assert!(!config(&plain().input(1)).unwrap().contains_key("column.exclude.list"));
+}
+
+#[test]
+fn keys_stay_as_they_are_while_the_source_cannot_be_seen() {
+    let case = plain();
+    let keys = [(case.tables[0].clone(), vec!["code".to_owned()])].into();
+    let known = ConnectorInput { keys: Some(keys), ..case.input(2) };
+    let mut facts = case.live(2, "RUNNING");
+    let live = &mut facts.connector.as_mut().unwrap().config;
+    live.extend(config(&known).unwrap());
+    assert_eq!(
+        steps(&ConnectorInput { keys: None, ..case.input(2) }, &facts, None, &ledger(2)),
+        Part::default()
+    );
+    assert!(steps(&case.input(2), &facts, None, &ledger(2)).steps[0].what.starts_with("change connector"));
+}
+
+#[test]
 fn with_a_configuration_provider_no_secret_is_written() {
     let case = case(&json!({
         "url": "http://connect:8083",
@@ -142,7 +191,10 @@ fn a_running_connector_as_wanted_is_left_alone_and_a_drifted_one_is_mended() {
 #[test]
 fn a_connector_stays_stopped_until_its_epoch_is_settled() {
     let case = plain();
-    assert_eq!(steps(&case.input(0), &case.live(0, "STOPPED"), None, &LedgerFacts::default()), Part::default());
+    assert_eq!(
+        steps(&case.input(0), &case.live(0, "STOPPED"), None, &LedgerFacts::default()),
+        Part::default()
+    );
     let mut raising = ledger(1);
     raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":1}"#.into());
     let part = steps(&case.input(1), &case.live(0, "STOPPED"), None, &raising);

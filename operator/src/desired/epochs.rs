@@ -14,9 +14,9 @@ use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::MAX_EPOCH;
 
 use super::connector::{EPOCH_INTENT, MARK_KEY};
-use super::slot::slot_lost;
 use super::part::{Part, Problem};
-use super::reads::{ReadsInput, RESNAPSHOT};
+use super::reads::{RESNAPSHOT, ReadsInput};
+use super::slot::slot_lost;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ConnectorFacts, LedgerFacts};
 use crate::step::{Fact, Stage, StepKind};
@@ -90,7 +90,8 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
     let Some(lost) = lost.filter(|_| live.offset.is_some()) else {
         return Wish::Nothing;
     };
-    let asked = input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
+    let asked =
+        input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
     if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
         return Wish::Epoch;
     }

@@ -3,15 +3,12 @@
 use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{
-    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN,
-};
-use tidemark_crds::mapping::MappedColumns;
+use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
+use tidemark_crds::mapping::{MappedColumns, exact_default};
 use tidemark_crds::pipeline::Table;
 use tidemark_crds::types::ChType;
 
 use super::part::Problem;
-use super::tables::default_expression;
 
 /// The columns of a table's next layout.
 #[derive(Debug)]
@@ -103,8 +100,10 @@ impl<'a> Followed<'a> {
                 }
                 if let Some(r#type) = held_type(old, now) {
                     if self.same_table && in_newest && is_of_spec(old, now) {
-                        self.read_again
-                            .push(format!("column {name} is stored as {} instead of {}", now.r#type, old.r#type));
+                        self.read_again.push(format!(
+                            "column {name} is stored as {} instead of {}",
+                            now.r#type, old.r#type
+                        ));
                     }
                     if self.same_table && in_newest && (old.wire, old.array) != (now.wire, now.array) {
                         let reason = format!("column {name} of type {} is sent in another form", now.pg_type);
@@ -125,9 +124,10 @@ impl<'a> Followed<'a> {
             }
             Before::LeftOut => self.read_again.push(format!("column {name} is stored now")),
             Before::New => {
-                if now.missing.is_some() && default_expression(now).is_none() {
-                    self.read_again
-                        .push(format!("column {name} was added with a default that only the source can tell"));
+                if now.missing.is_some() && exact_default(now).is_none() {
+                    self.read_again.push(format!(
+                        "column {name} was added with a default that only the source can tell"
+                    ));
                 }
             }
         }
@@ -156,14 +156,19 @@ impl<'a> Followed<'a> {
         let as_nullable = r#type.is_nullable() == now.r#type.is_nullable();
         let out_of_range = if as_nullable { now.out_of_range } else { old.out_of_range };
         // What becomes of such values by itself follows whether the column can be NULL.
-        let asked = self.table.columns.iter().any(|column| {
-            column.name == now.source && column.out_of_range.is_some()
-        });
+        let asked = self
+            .table
+            .columns
+            .iter()
+            .any(|column| column.name == now.source && column.out_of_range.is_some());
         if self.same_table
             && out_of_range != old.out_of_range
             && (asked || old.r#type.is_nullable() == r#type.is_nullable())
         {
-            let reason = format!("outOfRange of column {} is {out_of_range:?} instead of {:?}", now.source, old.out_of_range);
+            let reason = format!(
+                "outOfRange of column {} is {out_of_range:?} instead of {:?}",
+                now.source, old.out_of_range
+            );
             self.read_again.push(reason);
         }
         ColumnLayout {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_crds::history::{Position, candidates, confirmed_to, has_shape};
+use tidemark_crds::ledger::Confirmed;
 
 use super::tests::primary_key;
 use super::*;
@@ -89,7 +90,8 @@ impl Model {
         self.lsn += 10;
         self.catalogue += 1;
         let taken: Vec<String> = self.facts.columns.iter().map(|column| column.name.clone()).collect();
-        let free: Vec<&str> = NAMES.into_iter().filter(|name| !taken.iter().any(|taken| taken == name)).collect();
+        let free: Vec<&str> =
+            NAMES.into_iter().filter(|name| !taken.iter().any(|taken| taken == name)).collect();
         let others = 1..self.facts.columns.len();
         let index = |numbers: &mut Numbers| {
             usize::try_from(numbers.below(others.len() as u64)).unwrap() + others.start
@@ -143,7 +145,7 @@ impl Model {
         let input = LayoutInput {
             table: &table,
             source: &self.facts,
-                history: &self.history,
+            history: &self.history,
             seen: self.seen,
             storage: self.storage.as_ref(),
             epoch: 1,
@@ -165,7 +167,7 @@ impl Model {
         let input = LayoutInput {
             table: &table,
             source: &self.facts,
-                history: &self.history,
+            history: &self.history,
             seen: None,
             storage: self.storage.as_ref(),
             epoch: 1,
@@ -186,7 +188,8 @@ impl Model {
         let (mut right, mut read) = (0, 0);
         for (lsn, event) in &self.events {
             let at = (1, *lsn);
-            let is_read = self.history.iter().any(|layout| layout.read_again.is_some() && layout.from.by() > at);
+            let is_read =
+                self.history.iter().any(|layout| layout.read_again.is_some() && layout.from.by() > at);
             match self.decoded(at, event) {
                 Some(columns) if columns == event.iter().cloned().collect() => right += 1,
                 // Behind the barrier of that read are other events alone.
@@ -194,8 +197,11 @@ impl Model {
                     assert!(is_read, "{lsn} {event:?} became {columns:?} after {:?}", self.ddl);
                     read += 1;
                 }
+                // A sink asks until a look was behind it, and then it is doubt.
                 None => {
-                    let known = confirmed_to(&self.history, None).unwrap();
+                    let layout = self.history.last().unwrap().version;
+                    let look = Confirmed { layout, epoch: 1, lsn: self.lsn };
+                    let known = confirmed_to(&self.history, Some(&look)).unwrap();
                     assert!(at <= known, "{lsn} {event:?} waits for ever after {:?}", self.ddl);
                     read += 1;
                 }

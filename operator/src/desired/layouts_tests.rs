@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::facts::IndexFacts;
+use tidemark_crds::layout::LeftOutReason;
 
 fn column(attnum: i16, name: &str, type_name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {
@@ -55,15 +56,7 @@ fn with_column(column: serde_json::Value) -> Table {
 }
 
 fn input<'a>(table: &'a Table, source: &'a SourceTableFacts, history: &'a [TableLayout]) -> LayoutInput<'a> {
-    LayoutInput {
-        table,
-        source,
-        history,
-        seen: None,
-        storage: None,
-        epoch: 1,
-        by: 500,
-    }
+    LayoutInput { table, source, history, seen: None, storage: None, epoch: 1, by: 500 }
 }
 
 fn next(source: &SourceTableFacts, history: &[TableLayout]) -> Result<TableLayout, Problem> {
@@ -276,7 +269,11 @@ fn a_table_dropped_and_created_again_uses_its_columns_on_and_is_read() {
     let mut now = orders();
     now.oid = 9;
     now.storage.files = [(9, 900)].into();
-    now.columns = vec![column(1, "note", "text", true), column(2, "id", "bigint", false), column(3, "status", "uuid", false)];
+    now.columns = vec![
+        column(1, "note", "text", true),
+        column(2, "id", "bigint", false),
+        column(3, "status", "uuid", false),
+    ];
     let layout = next(&now, &first()).unwrap();
     assert_eq!(stored(&layout, "note").0, "note");
     assert_eq!(stored(&layout, "id").0, "id");

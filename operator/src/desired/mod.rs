@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod chosen;
+mod claims;
 pub mod connector;
 mod dashboards;
 pub mod disruption;

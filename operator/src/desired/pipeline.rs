@@ -432,7 +432,10 @@ fn change_data_capture(
         keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
         epoch: ledger.epoch.unwrap_or(0),
     };
-    desired.take(ConditionType::ConnectorRunning, connector::steps(&input, connect, observed.postgres.known(), ledger));
+    desired.take(
+        ConditionType::ConnectorRunning,
+        connector::steps(&input, connect, observed.postgres.known(), ledger),
+    );
     let failed = connect.connector.as_ref().is_some_and(|connector| {
         connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
     });

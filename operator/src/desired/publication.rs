@@ -129,8 +129,9 @@ fn alter(
         let what = format!("alter publication {publication}");
         part.step((Stage::Publication, StepKind::Change), what, vec![], gives, Effect::Postgres { sql });
     } else {
-        let message =
-            format!("publication {publication} is not as it should be and not ours to alter: let its owner run {sql}");
+        let message = format!(
+            "publication {publication} is not as it should be and not ours to alter: let its owner run {sql}"
+        );
         part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }
     part

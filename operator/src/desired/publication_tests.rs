@@ -81,7 +81,11 @@ fn a_complete_publication_is_left_alone_whoever_made_it() {
 #[test]
 fn ours_publishes_partitions_under_their_root() {
     let part = plan(&facts(true, Some(PublicationFacts { via_root: false, ..complete(true) })));
-    assert!(sql(&part).contains("SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"));
+    assert!(
+        sql(&part).contains(
+            "SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)"
+        )
+    );
     let foreign = facts(true, Some(PublicationFacts { via_root: false, ..complete(false) }));
     assert_eq!(plan(&foreign), Part::default());
 }

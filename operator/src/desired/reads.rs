@@ -102,7 +102,9 @@ pub fn reason(known: &Known<'_>) -> Option<String> {
     }
     let barrier: Position = (done.epoch, done.barrier);
     let in_doubt = known.states.into_iter().flatten().map(|(_, state)| state);
-    if let Some(state) = in_doubt.filter(|state| !state.doubt.is_empty()).find(|state| state.doubt_at >= barrier) {
+    if let Some(state) =
+        in_doubt.filter(|state| !state.doubt.is_empty()).find(|state| state.doubt_at >= barrier)
+    {
         return Some(state.doubt.clone());
     }
     let token = known.token.filter(|token| request.token.as_deref() != Some(*token))?;
@@ -189,8 +191,12 @@ fn table(
         version: ledger.next_version(Kind::Read, target),
         value: json!(request),
     };
-    let needs =
-        vec![Fact::Bookkeeping, Fact::StateTable(target.clone()), Fact::Layout(target.clone()), Fact::Fence(target.clone())];
+    let needs = vec![
+        Fact::Bookkeeping,
+        Fact::StateTable(target.clone()),
+        Fact::Layout(target.clone()),
+        Fact::Fence(target.clone()),
+    ];
     let kind = if known.request.is_none() { StepKind::Create } else { StepKind::Change };
     part.step((Stage::Read, kind), what, needs, None, effect);
 }
@@ -229,7 +235,8 @@ struct Wish<'a> {
 impl<'a> Wish<'a> {
     fn new(text: &'a str, layouts: &[TableLayout]) -> Self {
         let names: Vec<&str> = text.split_whitespace().skip(1).collect();
-        let is = |layout: &TableLayout, name: &str| layout.target == name || layout.source.to_string() == name;
+        let is =
+            |layout: &TableLayout, name: &str| layout.target == name || layout.source.to_string() == name;
         let wanted = |layout: &&TableLayout| names.is_empty() || names.iter().any(|name| is(layout, name));
         let tables = layouts.iter().filter(wanted).map(|layout| layout.target.clone()).collect();
         let unknown = names.iter().copied().filter(|name| !layouts.iter().any(|layout| is(layout, name)));
@@ -250,7 +257,10 @@ impl<'a> Wish<'a> {
         let ledger = &input.clickhouse.ledger;
         let asked = |target: &String| {
             input.refused.contains(target)
-                || ledger.reads.get(target).is_some_and(|(_, request)| request.token.as_deref() == Some(self.token))
+                || ledger
+                    .reads
+                    .get(target)
+                    .is_some_and(|(_, request)| request.token.as_deref() == Some(self.token))
         };
         if self.tables.iter().all(asked) {
             let what = "answer the request for reads".to_owned();
@@ -277,7 +287,8 @@ pub fn confirmation(layout: &TableLayout, at: Position, facts: &ClickHouseFacts)
     let ledger = &facts.ledger;
     let known = confirmed_to(ledger.history(target), ledger.confirmed.get(target));
     let states = facts.states.get(target).into_iter().flatten();
-    let wanted = states.map(|(_, state)| state.wants).filter(|wants| *wants != (0, 0)).filter(|wants| *wants <= at);
+    let wanted =
+        states.map(|(_, state)| state.wants).filter(|wants| *wants != (0, 0)).filter(|wants| *wants <= at);
     let open = wanted.max().is_some_and(|wants| known.is_none_or(|known| known < wants));
     if open {
         let row = Confirmed { layout: layout.version, epoch: at.0, lsn: at.1 };

@@ -133,7 +133,11 @@ impl World {
                 self.connect.connector = Some(made);
             }
             Effect::Connect(ConnectEffect::PutConfig { config, .. }) => {
-                assert_eq!(self.connector().state, "STOPPED", "a task would go on by the former configuration");
+                assert_eq!(
+                    self.connector().state,
+                    "STOPPED",
+                    "a task would go on by the former configuration"
+                );
                 assert!(self.postgres.slot.as_ref().is_none_or(|slot| !slot.active));
                 self.connector().config = config.clone();
             }
@@ -261,13 +265,16 @@ fn nothing_is_read_while_a_change_could_be_missed() {
         ("it is not included", |world| {
             world.connector().config.insert("table.include.list".into(), "public\\.other".into());
         }),
-        ("it has no topic", |world| drop(world.kafka.topics.remove("shop.public.orders"))),
+        ("it has no topic", |world| {
+            world.kafka.topics.remove("shop.public.orders");
+        }),
         ("its layout is not written", |world| world.layouts[0].version = 2),
     ];
     for (what, break_it) in mends {
         let mut world = World::streaming();
         world.clickhouse.ledger.reads.remove("orders");
-        let asks = |world: &World| world.planned().steps.iter().any(|step| step.what.contains("orders to be read"));
+        let asks =
+            |world: &World| world.planned().steps.iter().any(|step| step.what.contains("orders to be read"));
         assert!(asks(&world));
         break_it(&mut world);
         assert!(!asks(&world), "{what}");
@@ -323,7 +330,8 @@ fn a_table_that_comes_back_is_read_again() {
 #[test]
 fn a_doubt_is_read_until_a_barrier_behind_it_and_no_request_is_repeated() {
     let mut world = World::streaming();
-    let doubt = |lsn| SinkState { doubt: "no layout fits".into(), doubt_at: (1, lsn), ..SinkState::default() };
+    let doubt =
+        |lsn| SinkState { doubt: "no layout fits".into(), doubt_at: (1, lsn), ..SinkState::default() };
     world.says("orders", "a", doubt(150));
     assert!(world.wave().is_empty(), "the barrier of the last read is behind it");
     world.says("orders", "b", doubt(300));
@@ -381,14 +389,20 @@ fn an_annotation_reads_all_tables_or_those_that_it_names_and_is_answered_once() 
     world.request = Some("again".into());
     world.settle();
     assert_eq!(world.clickhouse.ledger.requests[RESNAPSHOT], "again");
-    assert_eq!((world.asked("orders"), world.clickhouse.ledger.epoch), ("asked for by annotation (again)", Some(1)));
+    assert_eq!(
+        (world.asked("orders"), world.clickhouse.ledger.epoch),
+        ("asked for by annotation (again)", Some(1))
+    );
     world.read("orders", 300);
     world.read("items", 300);
     assert!(world.wave().is_empty());
     world.request = Some("t2 public.items".into());
     assert_eq!(
         world.settle(),
-        ["ask for public.items to be read: asked for by annotation (t2 public.items)", "answer the request for reads"]
+        [
+            "ask for public.items to be read: asked for by annotation (t2 public.items)",
+            "answer the request for reads"
+        ]
     );
     world.request = Some("t3 public.nothing".into());
     let part = world.planned();

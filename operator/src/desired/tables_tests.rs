@@ -1,6 +1,6 @@
 //! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
 
-use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage};
+use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
 
@@ -129,7 +129,7 @@ fn a_column_of_an_old_name_and_another_attnum_is_added_and_shown_under_its_name(
     };
     assert!(sql(0).ends_with("ADD COLUMN IF NOT EXISTS `status__2` Nullable(Int32)"), "{part:?}");
     assert!(part.steps[1].what.ends_with("to be read again: columns were dropped and added"), "{part:?}");
-    assert!(sql(2).contains("`_tidemark_row`.`status__2` AS `status`"), "{}", sql(2));
+    assert!(sql(2).contains("_tidemark_row.`status__2` AS `status`"), "{}", sql(2));
 }
 
 #[test]
@@ -162,7 +162,9 @@ fn files_that_changed_alone_are_remembered_in_the_ledger() {
 
 #[test]
 fn a_view_of_ours_in_the_place_of_a_state_table_is_a_conflict_and_so_is_a_table_in_that_of_its_view() {
-    for (name, engine) in [("orders", "View"), ("orders", "MergeTree"), ("orders_current", "ReplacingMergeTree")] {
+    for (name, engine) in
+        [("orders", "View"), ("orders", "MergeTree"), ("orders_current", "ReplacingMergeTree")]
+    {
         let mut facts = settled();
         facts.objects.get_mut(name).unwrap().engine = engine.into();
         let part = state("db", MARK, &orders(), None, &facts);
@@ -198,28 +200,4 @@ fn what_is_not_ours_is_named_and_never_touched() {
             assert_eq!(part.problems[0].object, "public.orders");
         }
     }
-}
-
-#[test]
-fn defaults_of_the_source_become_expressions_of_clickhouse() {
-    let with = |r#type: &str, wire, text: &str| {
-        default_expression(&ColumnLayout { missing: Some(text.into()), ..column(9, "x", r#type, wire) })
-    };
-    assert_eq!(with("Bool", Wire::Bool, "t").unwrap(), "CAST(true AS Bool)");
-    assert_eq!(with("String", Wire::Text, "it's").unwrap(), "CAST('it\\'s' AS String)");
-    assert_eq!(
-        with("DateTime64(6, 'UTC')", Wire::ZonedTimestamp, "2026-01-01 00:00:00+00").unwrap(),
-        "CAST(parseDateTime64BestEffort('2026-01-01 00:00:00+00', 6, 'UTC') AS DateTime64(6, 'UTC'))"
-    );
-    for (r#type, wire, text) in [
-        ("DateTime64(6, 'UTC')", Wire::Timestamp, "infinity"),
-        ("DateTime64(6, 'UTC')", Wire::Timestamp, "9999-12-31 00:00:00"),
-        ("Date32", Wire::Date, "0044-03-15 BC"),
-        ("Decimal(12, 2)", Wire::Decimal, "NaN"),
-        ("String", Wire::Base64, "\\\\x00"),
-        ("String", Wire::Unstreamed, "{a}"),
-    ] {
-        assert_eq!(with(r#type, wire, text), None, "{type} {text}");
-    }
-    assert_eq!(with("Date32", Wire::Date, "2026-01-01").unwrap(), "CAST('2026-01-01' AS Date32)");
 }

@@ -12,7 +12,7 @@ use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE};
 use tidemark_crds::names::{PipelineName, short_hash};
-use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Table, Views};
+use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Views};
 use tidemark_crds::quote::{ident_list, literal, qualified};
 
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
@@ -171,36 +171,6 @@ fn lacking<'a>(input: &ViewsInput<'_>, preset: &'a Preset) -> Vec<(&'a String, O
 /// Whether a state table or its view has a name.
 fn is_taken(input: &ViewsInput<'_>, name: &str) -> bool {
     (input.layouts.iter()).any(|layout| layout.target == name || format!("{}_current", layout.target) == name)
-}
-
-/// What else of the pipeline has the name that a table's state table would have, for people.
-pub fn claim(views: &Views, tables: &[Table], table: &Table) -> Option<String> {
-    let target = table.target_name();
-    if target.starts_with("_tidemark") {
-        return Some(format!("{target} is a name that tidemark keeps for its own tables"));
-    }
-    let shown = |other: &&Table| format!("{}_current", other.target_name()) == target;
-    if let Some(other) = tables.iter().find(shown) {
-        return Some(format!("{target} is the view of table {}", other.name));
-    }
-    let preset = match views.preset {
-        PresetChoice::Ecommerce => ecommerce().objects.into_iter().map(|object| object.name).collect(),
-        PresetChoice::None => Vec::new(),
-    };
-    let extra = views.extra.iter().map(|extra| extra.name.clone());
-    let view = preset.into_iter().chain(extra).find(|view| {
-        let Some(rest) = target.strip_prefix(view.as_str()) else {
-            return false;
-        };
-        let helper = rest.strip_prefix("__");
-        let is_hash = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        rest.is_empty() || helper.is_some_and(|suffix| suffix == "refresh" || is_hash(suffix))
-    })?;
-    Some(if view == target {
-        format!("{target} is a view of spec.views")
-    } else {
-        format!("{target} is a name that view {view} of spec.views may need")
-    })
 }
 
 fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[View]) -> View {

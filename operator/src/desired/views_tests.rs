@@ -219,28 +219,6 @@ fn a_name_that_is_taken_and_a_date_without_a_zone_are_refused() {
 }
 
 #[test]
-fn a_table_that_would_have_the_name_of_a_view_is_named_with_it() {
-    let tables = |names: &[&str]| -> Vec<Table> {
-        let table = |name: &&str| serde_json::from_value(json!({"name": format!("public.{name}")})).unwrap();
-        names.iter().map(table).collect()
-    };
-    let mut case = extra("SELECT 1 AS one", "View");
-    let claimed = |case: &Case, names: &[&str]| {
-        let tables = tables(names);
-        claim(&case.views, &tables, tables.last().unwrap())
-    };
-    for name in ["mine", "mine__refresh", "mine__0a1b2c3d", "_tidemark_ledger"] {
-        assert!(claimed(&case, &[name]).is_some(), "{name}");
-    }
-    for name in ["mine__items", "mining", "orders", "daily_sales_summary", "other_current"] {
-        assert_eq!(claimed(&case, &[name]), None, "{name}");
-    }
-    assert!(claimed(&case, &["orders", "orders_current"]).unwrap().contains("view of table public.orders"));
-    case.views = shop().views;
-    assert!(claimed(&case, &["daily_sales_summary"]).is_some());
-}
-
-#[test]
 fn a_state_table_is_never_replaced_by_a_view() {
     let case = extra("SELECT 1 AS one", "View");
     let mut facts = ClickHouseFacts::default();
@@ -262,5 +240,9 @@ fn a_view_of_the_preset_gives_way_to_a_table_that_was_there() {
     case.layouts.push(layout("daily_sales_summary", &["id"]));
     let (all, problems) = case.views();
     assert!(all.iter().all(|view| view.name != "daily_sales_summary"));
-    assert!(problems.iter().any(|problem| problem.object == "daily_sales_summary" && problem.reason == Reason::Conflict));
+    assert!(
+        problems
+            .iter()
+            .any(|problem| problem.object == "daily_sales_summary" && problem.reason == Reason::Conflict)
+    );
 }

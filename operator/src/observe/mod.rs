@@ -5,6 +5,7 @@ pub mod connect;
 pub mod grafana;
 pub mod kafka;
 pub mod kubernetes;
+mod ledger;
 pub mod postgres;
 pub mod reader;
 

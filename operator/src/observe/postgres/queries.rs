@@ -5,8 +5,7 @@
 /// One snapshot for all that follows.
 ///
 /// Names of types are printed with their schema where it is not on the search path, so that is one for all roles.
-pub(super) const BEGIN: &str =
-    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = public; SET LOCAL row_security = on";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = public; SET LOCAL row_security = on";
 
 pub(super) const POSITION: &str = "
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint AS lsn";
@@ -65,15 +64,15 @@ LEFT JOIN LATERAL (
   WHERE c.relkind <> 'p' AND h.inhparent = c.oid ORDER BY 1, 2 LIMIT 1) AS child ON true";
 
 /// One row a leaf of the given partitioned tables. A leaf is `attached` where a row of `pg_inherits` on its way to the
-/// root is younger than the leaf itself: an ATTACH of another transaction, or of a later command of the same one (a
-/// `CREATE TABLE ... PARTITION OF` writes both at most three commands apart). Rows of system columns are never
-/// rewritten, other than those of `pg_class` and of the other columns.
+/// root is younger than the leaf itself. Within one transaction the commands tell: ATTACH writes the rows of all the
+/// leaf's columns anew, with the one of `pg_inherits`, and `CREATE TABLE ... PARTITION OF` writes them once. Rows of
+/// system columns are as old as the table: nothing rewrites them.
 pub(super) const PARTITIONS: &str = "
 WITH RECURSIVE tree AS (
-  SELECT r.oid AS root, r.oid AS relid, ARRAY[]::text[] AS links
+  SELECT r.oid AS root, r.oid AS relid, ARRAY[]::xid[] AS xids, ARRAY[]::bigint[] AS cids
   FROM unnest($1::oid[]) AS r(oid)
   UNION ALL
-  SELECT t.root, h.inhrelid, t.links || (h.xmin::text || ' ' || h.cmin::text)
+  SELECT t.root, h.inhrelid, t.xids || h.xmin, t.cids || h.cmin::text::bigint
   FROM tree t JOIN pg_inherits h ON h.inhparent = t.relid
 )
 SELECT t.root AS root, n.nspname::text AS schema, c.relname::text AS name, c.oid AS oid, c.relkind::text AS kind,
@@ -81,12 +80,15 @@ SELECT t.root AS root, n.nspname::text AS schema, c.relname::text AS name, c.oid
        coalesce((SELECT a.amname::text FROM pg_am a WHERE a.oid = c.relam), '') AS access_method,
        c.relkind = 'r' AND row_security_active(c.oid) AS row_security,
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
-       coalesce((SELECT bool_or(
-                   age(split_part(l.link, ' ', 1)::xid) < age(a.xmin)
-                   OR (split_part(l.link, ' ', 1) = a.xmin::text
-                       AND split_part(l.link, ' ', 2)::bigint - a.cmin::text::bigint > 3))
-                 FROM pg_attribute a, unnest(t.links) AS l(link)
-                 WHERE a.attrelid = c.oid AND a.attnum = -1), false) AS attached
+       EXISTS (
+         SELECT FROM pg_attribute a
+         CROSS JOIN LATERAL unnest(t.xids, t.cids) WITH ORDINALITY AS link(xid, cid, depth)
+         WHERE a.attrelid = c.oid AND a.attnum = -1
+           AND (age(link.xid) < age(a.xmin)
+                OR link.xid = a.xmin AND link.depth < cardinality(t.xids) AND link.cid > a.cmin::text::bigint
+                OR link.xid = a.xmin AND link.depth = cardinality(t.xids)
+                   AND (SELECT bool_and(u.xmin = link.xid AND u.cmin::text::bigint = link.cid) FROM pg_attribute u
+                        WHERE u.attrelid = c.oid AND u.attnum > 0 AND NOT u.attisdropped))) AS attached
 FROM tree t JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE t.relid <> t.root AND c.relkind <> 'p'
 ORDER BY 2, 3";
@@ -110,14 +112,15 @@ ORDER BY i.indrelid, x.relname";
 /// so that an array of enums is known as one.
 pub(super) const COLUMNS: &str = "
 WITH RECURSIVE wanted AS (
-  SELECT a.attrelid, a.attnum, a.attname::text AS name, a.attnotnull, a.attcollation, a.attmissingval, a.attndims,
+  SELECT a.attrelid, a.attnum, a.attname::text AS name, a.attnotnull, a.attcollation, a.attmissingval,
+         a.attndims::int AS attndims,
          a.attgenerated, a.atttypid AS own, a.atttypid AS typ, a.atttypmod AS typmod, false AS not_null,
          ARRAY[]::text[] AS domains
   FROM pg_attribute a
   WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
   SELECT w.attrelid, w.attnum, w.name, w.attnotnull, w.attcollation, w.attmissingval,
-         greatest(w.attndims, t.typndims), w.attgenerated, w.own, t.typbasetype, t.typtypmod,
+         greatest(w.attndims, t.typndims::int), w.attgenerated, w.own, t.typbasetype, t.typtypmod,
          w.not_null OR t.typnotnull, w.domains || format_type(t.oid, NULL)
   FROM wanted w JOIN pg_type t ON t.oid = w.typ WHERE t.typtype = 'd'
 ), elements AS (
@@ -133,7 +136,7 @@ SELECT w.attrelid AS oid, w.attnum AS attnum, w.name AS name,
        w.domains AS domains,
        (SELECT format_type(l.typ, l.typmod) FROM elements l JOIN pg_type t ON t.oid = l.typ
         WHERE l.array_type = w.typ AND t.typtype <> 'd') AS element,
-       w.attndims::int AS dimensions,
+       w.attndims AS dimensions,
        w.attgenerated::text AS generated,
        NOT (w.attnotnull OR w.not_null) AS nullable,
        CASE WHEN w.attmissingval IS NULL THEN NULL
