@@ -51,7 +51,7 @@ enum Beyond {
 impl Kind {
     /// How the values of a column are compared that PostgreSQL has as `source` (`format_type`, domains resolved) and
     /// ClickHouse as `target`.
-    pub fn of(source: &str, target: &str) -> Self {
+    pub fn of(source: &str, target: &str, key: bool) -> Self {
         let target = plain(target);
         if let Some(element) = target.strip_prefix("Array(").and_then(|rest| rest.strip_suffix(')')) {
             return Self::Array(Box::new(Self::of(

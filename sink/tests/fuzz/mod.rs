@@ -13,10 +13,11 @@ use tidemark_crds::layout::{OutOfRange, TableLayout};
 use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::pg_types::TABLE;
 use tidemark_sink::decode::envelope::Decoder;
+use tidemark_sink::decode::connect_schema::Hint;
 use tidemark_sink::decode::json::{Cursor, Raw};
 use tidemark_sink::native::Column;
 use tidemark_sink::plan::{Encoding, TablePlan};
-use tidemark_sink::value::{Hint, Pushed, ValueError, push, push_postgres_text, push_settled};
+use tidemark_sink::value::{Pushed, ValueError, push, push_postgres_text, push_settled};
 
 use engine::{Length, run};
 
@@ -103,6 +104,7 @@ fn plan() -> TablePlan {
     ];
     let scalars: Vec<String> = names.chain(modified.map(str::to_owned)).collect();
     let arrays: Vec<String> = scalars.iter().map(|name| format!("{name}[]")).collect();
+    let key = "integer".to_owned();
     let column = |(number, (name, nullable)): (i16, (&String, bool))| PgColumn {
         name: format!("c{number}"),
         attnum: number,
@@ -117,7 +119,6 @@ fn plan() -> TablePlan {
         generated: false,
     };
     let types = scalars.iter().chain(&arrays).flat_map(|name| [(name, false), (name, true)]);
-    let key = "integer".to_owned();
     let source: Vec<PgColumn> = (1..).zip(std::iter::once((&key, false)).chain(types)).map(column).collect();
     let mapped = map_columns(&source, &[]).unwrap();
     let mut columns = mapped.columns;
