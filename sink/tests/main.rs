@@ -1,5 +1,10 @@
 //! Tests of the sink that need no server.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
 
 mod corpus;
 mod fuzz;

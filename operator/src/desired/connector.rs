@@ -236,7 +236,7 @@ fn escaped(name: &str) -> String {
         if character.is_alphanumeric() || character == '_' {
             text.push(character);
         } else {
-            text.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+            text = format!("{text}\\x{{{:x}}}", u32::from(character));
         }
     }
     text

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
-use tidemark_crds::mapping::MappedColumns;
+use tidemark_crds::mapping::{MappedColumns, exact_default};
 use tidemark_crds::pipeline::Table;
 use tidemark_crds::types::ChType;
 
 use super::part::Problem;
-use super::tables::default_expression;
 
 /// The columns of a table's next layout.
 #[derive(Debug)]
@@ -125,7 +124,7 @@ impl<'a> Followed<'a> {
             }
             Before::LeftOut => self.read_again.push(format!("column {name} is stored now")),
             Before::New => {
-                if now.missing.is_some() && default_expression(now).is_none() {
+                if now.missing.is_some() && exact_default(now).is_none() {
                     self.read_again.push(format!(
                         "column {name} was added with a default that only the source can tell"
                     ));

@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{Begin, ColumnLayout, LeftOut, LeftOutReason, SourceTable, Storage, TableLayout};
+use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
 use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
-use tidemark_crds::pipeline::{Column, Table};
+use tidemark_crds::pipeline::Table;
 
 use super::followed::Followed;
 use super::part::Problem;
@@ -171,21 +171,10 @@ fn partition_by(input: &LayoutInput<'_>, columns: &[ColumnLayout]) -> Result<Opt
     Ok(Some(text.clone()))
 }
 
-/// The source's columns under the spec's overrides, those apart that PostgreSQL computes and does not publish.
+/// The source's columns under the spec's overrides.
 fn mapped(input: &LayoutInput<'_>) -> Result<MappedColumns, Problem> {
-    let generated: Vec<&SourceColumn> =
-        input.source.columns.iter().filter(|column| column.unpublished).collect();
-    let is_generated = |name: &str| generated.iter().any(|column| column.name == name);
-    let overrides: Vec<Column> =
-        input.table.columns.iter().filter(|column| !is_generated(&column.name)).cloned().collect();
-    let mut mapped = mapping::map_columns(&pg_columns(input.source), &overrides)
-        .map_err(|refusals| of_refusals(&input.table.name, &refusals))?;
-    mapped.left_out.extend(generated.into_iter().map(|column| LeftOut {
-        source: column.name.clone(),
-        attnum: column.attnum,
-        why: LeftOutReason::Generated,
-    }));
-    Ok(mapped)
+    mapping::map_columns(&pg_columns(input.source), &input.table.columns)
+        .map_err(|refusals| of_refusals(&input.table.name, &refusals))
 }
 
 fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
@@ -199,15 +188,15 @@ fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
         attnum: column.attnum,
         type_name: column.type_name.clone(),
         kind: TypeKind::from_typtype(column.type_kind),
-        dimensions: 0,
-        domain: false,
-        generated: false,
+        dimensions: column.dimensions,
+        domain: !column.domains.is_empty(),
+        generated: column.unpublished,
         nullable: column.nullable,
         key: key(&column.name),
         deterministic: column.deterministic,
         missing: column.missing_value.clone(),
     };
-    table.columns.iter().filter(|column| !column.unpublished).map(column).collect()
+    table.columns.iter().map(column).collect()
 }
 
 fn of_refusals(table: &str, refusals: &[Refusal]) -> Problem {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::facts::IndexFacts;
+use tidemark_crds::layout::LeftOutReason;
 
 fn column(attnum: i16, name: &str, type_name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {

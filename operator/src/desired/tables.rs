@@ -2,13 +2,12 @@
 
 use serde_json::json;
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::layout::{
-    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN, Wire,
-};
+use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
     SeenStorage, layout_key,
 };
+use tidemark_crds::mapping::exact_default;
 use tidemark_crds::names::short_hash;
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::quote::{ident, ident_list, literal, qualified};
@@ -238,7 +237,7 @@ pub fn create_table(database: &str, mark: &str, layout: &TableLayout, history: &
 }
 
 fn column_definition(column: &ColumnLayout) -> String {
-    let default = default_expression(column).map_or_else(String::new, |value| format!(" DEFAULT {value}"));
+    let default = exact_default(column).map_or_else(String::new, |value| format!(" DEFAULT {value}"));
     format!("{} {}{default}", ident(&column.stored), column.r#type)
 }
 
@@ -277,40 +276,6 @@ fn alterations(
         }
     }
     Ok(statements)
-}
-
-/// ClickHouse's expression for the value of rows that are older than the column; `None`: NULL, the type's
-/// default, or a value that ClickHouse would not read exactly from PostgreSQL's text.
-pub fn default_expression(column: &ColumnLayout) -> Option<String> {
-    let text = column.missing.as_deref()?;
-    if column.array {
-        return None;
-    }
-    let plain = column.r#type.clone().without_null();
-    let value = match (column.wire, &plain) {
-        (Wire::Bool, ChType::Bool) => if matches!(text, "t" | "true") { "true" } else { "false" }.to_owned(),
-        (Wire::Timestamp | Wire::ZonedTimestamp, ChType::DateTime64 { .. }) => {
-            is_near(text).then(|| format!("parseDateTime64BestEffort({}, 6, 'UTC')", literal(text)))?
-        }
-        (Wire::Date, ChType::Date32) => is_near(text).then(|| literal(text))?,
-        (Wire::Int, _) => literal(text),
-        (Wire::Decimal, ChType::Decimal { .. }) => is_number(text).then(|| literal(text))?,
-        (Wire::Float, _) => is_number(text).then(|| literal(text))?,
-        (Wire::Decimal | Wire::Text | Wire::Json, ChType::String | ChType::LowCardinality(_))
-        | (Wire::Uuid, ChType::Uuid | ChType::String) => literal(text),
-        _ => return None,
-    };
-    Some(format!("CAST({value} AS {})", column.r#type))
-}
-
-/// Whether a date is within the years that ClickHouse's dates and moments can have.
-fn is_near(text: &str) -> bool {
-    let year = text.split('-').next().and_then(|year| year.parse::<u32>().ok());
-    !text.ends_with("BC") && year.is_some_and(|year| (1900..2262).contains(&year))
-}
-
-fn is_number(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
 }
 
 /// The `_current` view: newest images behind the fence, the same whatever the session says.

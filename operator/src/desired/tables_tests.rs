@@ -1,6 +1,6 @@
 //! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
 
-use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage};
+use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
 
@@ -200,28 +200,4 @@ fn what_is_not_ours_is_named_and_never_touched() {
             assert_eq!(part.problems[0].object, "public.orders");
         }
     }
-}
-
-#[test]
-fn defaults_of_the_source_become_expressions_of_clickhouse() {
-    let with = |r#type: &str, wire, text: &str| {
-        default_expression(&ColumnLayout { missing: Some(text.into()), ..column(9, "x", r#type, wire) })
-    };
-    assert_eq!(with("Bool", Wire::Bool, "t").unwrap(), "CAST(true AS Bool)");
-    assert_eq!(with("String", Wire::Text, "it's").unwrap(), "CAST('it\\'s' AS String)");
-    assert_eq!(
-        with("DateTime64(6, 'UTC')", Wire::ZonedTimestamp, "2026-01-01 00:00:00+00").unwrap(),
-        "CAST(parseDateTime64BestEffort('2026-01-01 00:00:00+00', 6, 'UTC') AS DateTime64(6, 'UTC'))"
-    );
-    for (r#type, wire, text) in [
-        ("DateTime64(6, 'UTC')", Wire::Timestamp, "infinity"),
-        ("DateTime64(6, 'UTC')", Wire::Timestamp, "9999-12-31 00:00:00"),
-        ("Date32", Wire::Date, "0044-03-15 BC"),
-        ("Decimal(12, 2)", Wire::Decimal, "NaN"),
-        ("String", Wire::Base64, "\\\\x00"),
-        ("String", Wire::Unstreamed, "{a}"),
-    ] {
-        assert_eq!(with(r#type, wire, text), None, "{type} {text}");
-    }
-    assert_eq!(with("Date32", Wire::Date, "2026-01-01").unwrap(), "CAST('2026-01-01' AS Date32)");
 }

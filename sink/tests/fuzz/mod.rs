@@ -12,6 +12,7 @@ use serde_json::Value;
 use tidemark_crds::layout::{OutOfRange, TableLayout};
 use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::pg_types::TABLE;
+use tidemark_sink::decode::connect_schema::Hint;
 use tidemark_sink::decode::envelope::Decoder;
 use tidemark_sink::decode::connect_schema::Hint;
 use tidemark_sink::decode::json::{Cursor, Raw};

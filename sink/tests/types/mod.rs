@@ -75,9 +75,9 @@ impl Recorded {
 }
 
 /// The sink's plan of a table of a key and the column.
-fn plan(column: PgColumn, wish: Option<Wish>) -> Result<TablePlan, String> {
+fn plan(column: PgColumn, wish: Option<&Wish>) -> Result<TablePlan, String> {
     let key = PgColumn { attnum: 1, key: Some(0), ..pg_column("id", "integer") };
-    plan_of(&[key, column], wish.as_slice())
+    plan_of(&[key, column], wish.cloned().as_slice())
 }
 
 fn plan_of(source: &[PgColumn], wishes: &[Wish]) -> Result<TablePlan, String> {
@@ -154,7 +154,8 @@ fn shown<'a>(plan: &TablePlan, text: &'a str) -> &'a str {
 /// how many of them said nothing.
 fn compare(recorded: &Recorded, chosen: Option<OutOfRange>) -> (usize, usize) {
     let wish = chosen.map(|chosen| Wish { name: "v".into(), out_of_range: Some(chosen), ..Wish::default() });
-    let plan = plan(recorded.column(), wish).unwrap_or_else(|error| panic!("{}: {error}", recorded.declared));
+    let plan = plan(recorded.column(), wish.as_ref())
+        .unwrap_or_else(|error| panic!("{}: {error}", recorded.declared));
     let column = layout_of(&plan);
     let (mut compared, mut unsaid) = (0, 0);
     for row in &recorded.rows {
@@ -225,7 +226,7 @@ fn every_value_can_be_had_as_text() {
         recording().iter().filter(|recorded| recorded.r#type != "bytea" && recorded.r#type != "money")
     {
         let wish = Wish { name: "v".into(), r#type: Some("String".into()), ..Wish::default() };
-        let plan = plan(recorded.column(), Some(wish))
+        let plan = plan(recorded.column(), Some(&wish))
             .unwrap_or_else(|error| panic!("{}: {error}", recorded.declared));
         for row in recorded.rows.iter().filter(|_| layout_of(&plan).wire != Wire::Unstreamed) {
             let (Some(text), Some(event)) = (&row.text, &row.event) else { continue };
@@ -280,7 +281,7 @@ fn arrays_take_the_elements_that_are_asked_for() {
         ("vector(3)", "Array(Float32)", &["[1,2.5,-0.1]"]),
     ] {
         let wish = Wish { name: "v".into(), r#type: Some(asked.into()), ..Wish::default() };
-        let plan = plan(pg_column("v", type_name), Some(wish)).unwrap();
+        let plan = plan(pg_column("v", type_name), Some(&wish)).unwrap();
         for text in texts {
             let read = of_text(&plan, Some(text));
             assert!(matches!(read, Ok((_, Pushed::AsIs))), "{type_name} {text}: {read:?}");
@@ -309,7 +310,7 @@ fn what_is_out_of_range_is_changed_as_the_policy_says_and_counted() {
     let nullable = PgColumn { nullable: true, ..pg_column("v", "date") };
     assert_eq!(of_text(&plan(nullable, None).unwrap(), Some("infinity")), Ok((vec![1], Pushed::Nulled)));
     let narrow = Wish { name: "v".into(), r#type: Some("Decimal(4, 2)".into()), ..Wish::default() };
-    let narrow = plan(pg_column("v", "numeric"), Some(narrow)).unwrap();
+    let narrow = plan(pg_column("v", "numeric"), Some(&narrow)).unwrap();
     assert_eq!(of_text(&narrow, Some("123.456")), Ok((9999_i32.to_le_bytes().to_vec(), Pushed::Clamped)));
     // A value that is too wide for the source's own type tells of another type there.
     let plain = plan(pg_column("v", "numeric(4,2)"), None).unwrap();
@@ -319,4 +320,26 @@ fn what_is_out_of_range_is_changed_as_the_policy_says_and_counted() {
         value::push_settled(column, column_plan, Raw::Number(b"123.45"), Hint::default(), Encoding::Contract)
     });
     assert_eq!(settled, Ok((9999_i32.to_le_bytes().to_vec(), Pushed::Clamped)));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_event_and_no_text_makes_it_panic(
+        place in 0_usize..60,
+        array in proptest::prelude::any::<bool>(),
+        text in "[-+0-9a-zA-Z{}\\[\\]()\",:;@.= \\\\]{0,24}|.{0,12}",
+    ) {
+        let row = &pg_types::TABLE[place % pg_types::TABLE.len()];
+        let type_name = if array { format!("{}[]", row.names[0]) } else { row.names[0].to_owned() };
+        let plan = plan(pg_column("v", &type_name), None).unwrap();
+        let _ = of_text(&plan, Some(&text));
+        let column_plan = plan.columns.last().unwrap();
+        for event in [text.clone(), serde_json::to_string(&text).unwrap(), format!("[{text}]"), format!("{{{text}}}")] {
+            if let Ok(value) = Cursor::new(event.as_bytes()).value() {
+                let _ = bytes(&plan, |column| {
+                    value::push_settled(column, column_plan, value, Hint::default(), Encoding::DebeziumDefaults)
+                });
+            }
+        }
+    }
 }
