@@ -1,7 +1,7 @@
 //! How much memory rows may take. Pure, but for reading the container's limit.
 
 /// Bytes of rows without a limit of the container, and the most under one.
-const USUAL: usize = 72 << 20;
+const USUAL: usize = 64 << 20;
 const MOST: usize = 160 << 20;
 const LEAST: usize = 16 << 20;
 /// A limit above this one is the machine's, and not meant for this process.

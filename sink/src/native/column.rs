@@ -1,6 +1,7 @@
 //! Typed column builders that keep their values in wire form. Pure.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
 
 use tidemark_crds::types::ChType;
@@ -50,12 +51,46 @@ struct Text {
     ends: Vec<u32>,
 }
 
+/// Hashes short texts: the values of a dictionary column are few, and no stranger's choice of them can cost more than
+/// a batch's own rows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mixing;
+
+/// Multiplies and folds eight bytes at a time.
+#[derive(Debug, Default)]
+struct Mixer(u64);
+
+impl BuildHasher for Mixing {
+    type Hasher = Mixer;
+
+    fn build_hasher(&self) -> Mixer {
+        Mixer::default()
+    }
+}
+
+impl Hasher for Mixer {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let mixed = u128::from(self.0 ^ u64::from_le_bytes(word) ^ chunk.len() as u64)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            self.0 = u64::try_from(mixed >> 64).unwrap_or_default()
+                ^ u64::try_from(mixed & u128::from(u64::MAX)).unwrap_or_default();
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// `LowCardinality(String)` or `LowCardinality(Nullable(String))`.
 #[derive(Debug, Clone)]
 struct Dictionary {
     nullable: bool,
     keys: Text,
-    positions: HashMap<Box<[u8]>, u32>,
+    positions: HashMap<Box<[u8]>, u32, Mixing>,
     rows: Vec<u32>,
 }
 
@@ -217,6 +252,13 @@ impl Text {
         &self.bytes[self.start(rows.start)..self.start(rows.end)]
     }
 
+    /// A value without its length.
+    fn value(&self, row: usize) -> &[u8] {
+        let mut wire = self.wire(row..row + 1);
+        take_varint(&mut wire);
+        wire
+    }
+
     fn truncate(&mut self, rows: usize) {
         self.bytes.truncate(self.start(rows));
         self.ends.truncate(rows);
@@ -231,7 +273,7 @@ impl Dictionary {
             _ => return None,
         };
         let mut dictionary =
-            Self { nullable, keys: Text::default(), positions: HashMap::new(), rows: vec![] };
+            Self { nullable, keys: Text::default(), positions: HashMap::default(), rows: vec![] };
         // Position 0 stands for NULL, or for the default value.
         dictionary.seed();
         Some(dictionary)
@@ -254,6 +296,14 @@ impl Dictionary {
     }
 
     fn push(&mut self, value: &[u8]) {
+        // Rows of one transaction are often alike.
+        if let Some(last) = self.rows.last()
+            && (*last > 0 || !self.nullable)
+            && self.keys.value(*last as usize) == value
+        {
+            self.rows.push(*last);
+            return;
+        }
         let position = if let Some(position) = self.positions.get(value) {
             *position
         } else {
@@ -578,6 +628,34 @@ mod tests {
     fn elements_of_low_cardinality_are_written_plainly() {
         let column = Column::new(&"Array(LowCardinality(Nullable(String)))".parse().unwrap()).unwrap();
         assert_eq!(column.wire_type(), "Array(Nullable(String))");
+    }
+
+    #[test]
+    fn a_dictionary_has_each_value_once_and_each_row_its_own() {
+        for nullable in [false, true] {
+            let ch_type =
+                if nullable { "LowCardinality(Nullable(String))" } else { "LowCardinality(String)" };
+            let ch_type: ChType = ch_type.parse().unwrap();
+            let mut column = Column::new(&ch_type).unwrap();
+            let texts: Vec<String> = (0..2000).map(|i| "x".repeat(i * i % 23)).collect();
+            for _ in 0..2 {
+                column.clear();
+                assert!(texts.iter().all(|text| column.push_text(text.as_bytes())));
+                let expected: Vec<Vec<u8>> = texts
+                    .iter()
+                    .map(|text| {
+                        let null = nullable.then_some(0);
+                        null.into_iter()
+                            .chain([u8::try_from(text.len()).unwrap()])
+                            .chain(text.bytes())
+                            .collect()
+                    })
+                    .collect();
+                assert_eq!(rows(&column), expected);
+                let Data::Dictionary(dictionary) = &column.data else { panic!("a dictionary") };
+                assert!(dictionary.positions.len() <= 23, "{}", dictionary.positions.len());
+            }
+        }
     }
 
     #[test]
