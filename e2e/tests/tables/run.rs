@@ -101,11 +101,17 @@ pub(super) async fn group<'a>(
     let another = (setting == Setting::TwoSinks).then(|| chain.another_sink("second")).transpose()?;
     let running =
         Running { chain, cases, subjects, manifest: Mutex::new(manifest), comparer, setting, another };
-    running.chain.start().await.with_context(|| format!("pipeline {name}"))?;
-    if let Some(second) = &running.another {
-        second.spawn()?;
+    match running.tried(&owner).await {
+        Ok(tried) => lines.extend(tried),
+        // The other pipelines go on, and the report has a line for each table all the same.
+        Err(error) => {
+            let text = format!("pipeline {name}: {error:#}\n");
+            for subject in &running.subjects {
+                *subject.failure.lock().unwrap() = Some(text.clone());
+                lines.push(subject.line(&Verdict::default(), Instant::now()));
+            }
+        }
     }
-    lines.extend(running.tried(&owner).await.with_context(|| format!("pipeline {name}"))?);
     Ok(lines)
 }
 
@@ -168,6 +174,10 @@ fn manifest(stack: &Stack, name: &str, cases: &[Case], subjects: &[Subject], set
 
 impl Running<'_> {
     async fn tried(&self, owner: &Client) -> anyhow::Result<Vec<Line>> {
+        self.chain.start().await?;
+        if let Some(second) = &self.another {
+            second.spawn()?;
+        }
         let all = 0..self.subjects.len();
         let first: Vec<usize> = all.filter(|index| !self.subjects[*index].added).collect();
         // What the second part brings about is not there yet.
@@ -297,17 +307,24 @@ impl Running<'_> {
         if let Some(load) = load {
             load.goes_on().await?;
         }
+        let mut open = false;
         for step in &case.later {
             match step {
                 Step::Sql(statement) => {
                     client.batch_execute(statement).await.with_context(|| statement.clone())?;
+                    open = match statement.as_str() {
+                        "BEGIN" => true,
+                        "COMMIT" | "ROLLBACK" => false,
+                        _ => open,
+                    };
                 }
                 Step::Spec(entry) => self.respecify(entry, own).await?,
                 Step::Settle => {
                     self.decided(own, |_, outcome| outcome != Outcome::Different).await;
                 }
             }
-            if let Some(load) = load {
+            // Within a transaction the writers may wait for its locks.
+            if let Some(load) = load.filter(|_| !open) {
                 load.goes_on().await?;
             }
         }
