@@ -285,19 +285,17 @@ fn note_layout(oid: u32) -> TableLayout {
     }
 }
 
-fn event(op: &str, lsn: u64, row: &Value) -> Vec<u8> {
-    let (before, after) = if op == "d" { (row, &Value::Null) } else { (&Value::Null, row) };
-    json!({
-        "before": before, "after": after, "op": op,
-        "source": {"ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn,
-                   "sequence": format!("[\"{lsn}\",\"{lsn}\"]")},
-    })
-    .to_string()
-    .into_bytes()
+fn event(op: &str, lsn: u64, row: &str) -> Vec<u8> {
+    let (before, after) = if op == "d" { (row, "null") } else { ("null", row) };
+    let source = json!({
+        "ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn, "sequence": format!("[\"{lsn}\",\"{lsn}\"]"),
+    });
+    format!(r#"{{"before":{before},"after":{after},"source":{source},"op":"{op}"}}"#).into_bytes()
 }
 
-fn note(id: i64, body: &str, total: &str) -> Value {
-    json!({"id": id, "code": "k'\u{e9}", "body": body, "total": total})
+/// A row with its fields in the order of the columns, as Debezium writes them.
+fn note(id: i64, body: &str, total: &str) -> String {
+    format!(r#"{{"id":{id},"code":"k'\u00e9","body":"{body}","total":"{total}"}}"#)
 }
 
 #[tokio::test]
@@ -376,7 +374,7 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
     // The source's own position is far behind those of the events here: what comes now is later than that row.
     let later = 1_u64 << 50;
     // A truncate hides what is older, whatever comes after it.
-    produce(&event("t", later, &Value::Null)).await?;
+    produce(&event("t", later, "null")).await?;
     produce(&event("c", later + 100, &note(4, "fourth", "4.00"))).await?;
     let visible = format!("SELECT id FROM {name}.notes_current ORDER BY id FORMAT TSV");
     wait_until(SOON, "only the row behind the truncate to be visible", || async {

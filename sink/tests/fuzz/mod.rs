@@ -14,6 +14,7 @@ use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::pg_types::TABLE;
 use tidemark_sink::decode::connect_schema::Hint;
 use tidemark_sink::decode::envelope::Decoder;
+use tidemark_sink::decode::connect_schema::Hint;
 use tidemark_sink::decode::json::{Cursor, Raw};
 use tidemark_sink::native::Column;
 use tidemark_sink::plan::{Encoding, TablePlan};
