@@ -5,7 +5,7 @@ use tidemark_crds::pipeline::{Preset, Table, Views};
 use super::preset::ecommerce;
 
 /// What else of the pipeline has the name that a table's state table would have, for people.
-pub fn claim(views: &Views, tables: &[Table], table: &Table) -> Option<String> {
+pub(super) fn claim(views: &Views, tables: &[Table], table: &Table) -> Option<String> {
     let target = table.target_name();
     if target.starts_with("_tidemark") {
         return Some(format!("{target} is a name that tidemark keeps for its own tables"));
