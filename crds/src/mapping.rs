@@ -49,6 +49,7 @@ impl TypeKind {
 }
 
 /// One live column as PostgreSQL's catalogues show it.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own about the column")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PgColumn {
     /// `attname`.

@@ -65,9 +65,9 @@ pub const TABLE: &[PgType] = &[
     row(&["name", "\"char\""], Wire::Text, "String").key(),
     row(&["uuid"], Wire::Uuid, "UUID").key().arrays(),
     row(&["date"], Wire::Date, "Date32").key().note("1900 to 2299; beyond, and infinity: outOfRange"),
-    row(&["timestamp without time zone"], Wire::Timestamp, MICROS)
-        .key()
-        .note("1900 to 2299; beyond, and infinity: outOfRange"),
+    row(&["timestamp without time zone"], Wire::Timestamp, MICROS).key().note(
+        "1900 to 2299; beyond, and infinity: outOfRange; as Text, the year 294247 and later are read at the source",
+    ),
     row(&["timestamp with time zone"], Wire::ZonedTimestamp, MICROS)
         .key()
         .note("1900 to 2299; beyond, and infinity: outOfRange"),

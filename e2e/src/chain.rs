@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::cases::Comparer;
 use crate::oracle::{Endpoint, Oracle, Parameters};
 use crate::stack::{Process, Role, Stack, User, wait_until};
 
@@ -290,6 +291,14 @@ impl<'a> Chain<'a> {
     pub async fn wait_ready(&self, deadline: Duration) -> anyhow::Result<()> {
         self.wait_condition("Ready", "True", "", deadline).await?;
         Ok(())
+    }
+
+    /// Returns what compares single tables of the two databases, whatever their columns are.
+    pub async fn comparer(&self) -> anyhow::Result<Comparer> {
+        let postgres = self.stack.postgres().connect(Role::Superuser, &self.name).await?;
+        let (user, password) = (User::Tidemark.name(), User::Tidemark.password());
+        let clickhouse = Endpoint::new(&self.stack.clickhouse().url(), user, password)?;
+        Comparer::new(postgres, clickhouse, &self.name).await
     }
 
     /// Returns an oracle that compares the two databases.

@@ -1,8 +1,11 @@
 //! The whole chain on processes: PostgreSQL, Debezium, Kafka, sink, ClickHouse, and the operator without a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tidemark_e2e::cases::Comparer;
+use tidemark_e2e::cases::canary::{self, Canary};
 use tidemark_e2e::chain::{Chain, secrets, shop};
 use tidemark_e2e::oracle;
 use tidemark_e2e::shop::{Database, Generator, SCHEMA, SEED};
@@ -31,11 +34,17 @@ async fn tables_and_views_equal_postgresql_through_kills_schema_changes_and_trun
     let mut generator = Generator::new(database, 7).await?;
     orders(&mut generator, 200).await?;
 
-    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    sql(canary::DDL).await?;
+    let mut manifest = shop(&stack, NAME);
+    manifest["spec"]["tables"].as_array_mut().unwrap().push(json!({"name": "public.canary"}));
+    let chain = Chain::prepare(&stack, NAME, &objects(manifest))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     let oracle = chain.oracle().await?;
     oracle.wait_equal(PATIENCE).await?;
+    // What the oracle finds equal at the end could have been wrong on the way: this table is looked at all the time.
+    let canary = Arc::new(Canary::new(true));
+    let watched = watched(&chain, Arc::clone(&canary)).await?;
 
     orders(&mut generator, 300).await?;
     // Keys that change, with a row under the new and none under the old one.
@@ -62,7 +71,28 @@ async fn tables_and_views_equal_postgresql_through_kills_schema_changes_and_trun
     oracle.wait_equal(PATIENCE).await?;
     let hostile = oracle.check_hostile().await?;
     assert!(hostile.is_empty(), "{}", oracle::report(&hostile));
+    canary.end();
+    let comparer = watched.await??;
+    Canary::is_there(&comparer, PATIENCE).await?;
+    let line = canary.line("canary", &comparer).await;
+    assert!(line.unexpected.is_none(), "{}", line.seen);
     Ok(())
+}
+
+/// Writes and watches the canary beside the test, until it is over.
+async fn watched(
+    chain: &Chain<'_>,
+    canary: Arc<Canary>,
+) -> anyhow::Result<tokio::task::JoinHandle<anyhow::Result<Comparer>>> {
+    let comparer = chain.comparer().await?;
+    Canary::is_there(&comparer, PATIENCE).await?;
+    let shop = chain.stack.postgres().connect(Role::Shop, &chain.name).await?;
+    let database = chain.name.clone();
+    Ok(tokio::spawn(async move {
+        let watch = canary.watch(comparer.clickhouse(), &database);
+        let (written, ()) = futures::future::join(canary.write(&shop), watch).await;
+        written.map(|()| comparer)
+    }))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,10 +22,12 @@ use tidemark_operator::apply::ledger;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_sink::dead_letter::DeadLetterTopic;
+use tidemark_sink::group::Records;
 use tidemark_sink::metrics::Metrics;
 use tidemark_sink::plan::{Encoding, TablePlan};
 use tidemark_sink::read::{KeyReader, ReadMetrics, Reader, ReaderContext, ReaderOptions, Source};
-use tidemark_sink::write::Writer;
+use tidemark_sink::state::States;
+use tidemark_sink::write::{Writer, WriterParts};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 static STACK: OnceCell<Stack> = OnceCell::const_new();
@@ -121,18 +123,34 @@ impl Place {
 
     fn reader(&self, replica: &str, rows_per_second: Option<u32>) -> anyhow::Result<Reader> {
         // No record goes there: nothing of these tables is a dead letter.
-        let producer = rdkafka::ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1").create()?;
+        let nowhere = rdkafka::ClientConfig::new();
         let metrics = Metrics::default();
         let pipeline = self.pipeline.to_string();
-        let letters = DeadLetterTopic::new(producer, "dead".into());
+        let writer = Writer::new(
+            &self.clickhouse,
+            WriterParts {
+                dead_letters: DeadLetterTopic::new(nowhere.clone(), "dead".into(), 1 << 20),
+                records: Records::new(nowhere),
+                source: Arc::new(self.keys()),
+                states: States::new(&self.clickhouse, &pipeline, replica),
+                metrics: metrics.clone(),
+                pipeline,
+                max_share_per_mille: 10,
+            },
+        );
         Ok(Reader::start(ReaderContext {
             config: Arc::clone(&self.config),
             clickhouse: self.clickhouse.clone(),
-            writer: Writer::new(&self.clickhouse, letters, metrics.clone(), &pipeline),
+            writer,
             metrics,
             replica: replica.to_owned(),
             options: ReaderOptions { rows_per_second, lease: Duration::from_secs(3), ..Default::default() },
         }))
+    }
+
+    fn keys(&self) -> KeyReader {
+        let source = Source::new(&self.config.postgres, &self.config.pipeline);
+        KeyReader::new(source, &self.config.kafka.topic_prefix, ReadMetrics::default())
     }
 
     /// Fields of the newest row of the reads table, once `done` takes them.
@@ -321,17 +339,23 @@ async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Res
     let stop = AtomicBool::new(false);
     let reads = async {
         let _reader = place.reader("a", None)?;
-        let mut barriers = Vec::new();
+        let mut all = Vec::new();
         for id in 1..=8 {
             place.request(id).await?;
-            barriers.push(place.read(id).await?);
+            let barrier = place.read(id).await?;
+            // At once: a merge keeps no row that a later read has too.
+            let version = Version::new(1, Phase::Stream, barrier, 0);
+            let sql = format!(
+                "SELECT id, n FROM items WHERE _version = toUInt128('{version}') AND _is_deleted = 0"
+            );
+            all.push((barrier, place.clickhouse(&sql).await?));
         }
         stop.store(true, Ordering::Relaxed);
-        anyhow::Ok(barriers)
+        anyhow::Ok(all)
     };
     let stop = &stop;
     let writers = futures::future::try_join_all((0..6).map(|seed| write(&place, seed, stop)));
-    let (barriers, _) = tokio::try_join!(reads, writers)?;
+    let (all, _) = tokio::try_join!(reads, writers)?;
     let decoded = format!(
         "SELECT (lsn - '0/0'::pg_lsn)::bigint, data FROM pg_logical_slot_get_changes('{slot}', NULL, NULL)"
     );
@@ -339,11 +363,9 @@ async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Res
     let drop_slot = format!("SELECT pg_drop_replication_slot('{slot}')");
     stack.postgres().query(Role::Superuser, &place.name, &drop_slot).await?;
     let table = place.postgres("SELECT id, n FROM items ORDER BY id").await?;
-    for barrier in barriers {
-        let version = Version::new(1, Phase::Stream, barrier, 0);
-        let sql = format!("SELECT id, n FROM items WHERE _version = {version} AND _is_deleted = 0");
+    for (barrier, read) in all {
         let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
-        for row in place.clickhouse(&sql).await? {
+        for row in read {
             let (id, n) = row.split_once('\t').context("two columns")?;
             ensure!(rows.insert(id.parse()?, n.parse()?).is_none(), "row {id} was read twice");
         }
@@ -370,11 +392,12 @@ async fn a_commit_that_nobody_sees_yet_is_waited_for() -> anyhow::Result<()> {
     let superuser = stack.postgres().connect(Role::Superuser, &place.name).await?;
     // Commits wait for a standby that does not exist, but not the barrier's: its record can only be behind theirs.
     for statement in [
+        "SET synchronous_commit = 'local'",
         "ALTER ROLE tidemark SET synchronous_commit = 'local'",
         "GRANT pg_read_all_stats TO tidemark",
         "ALTER SYSTEM SET synchronous_standby_names = 'nobody'",
     ] {
-        superuser.batch_execute(&format!("SET synchronous_commit = 'local'; {statement}")).await?;
+        superuser.batch_execute(statement).await?;
     }
     let waiting = async |what: &str, condition: &str| {
         let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE {condition}");
@@ -405,7 +428,7 @@ async fn a_commit_that_nobody_sees_yet_is_waited_for() -> anyhow::Result<()> {
         .batch_execute("ALTER ROLE tidemark RESET synchronous_commit; REVOKE pg_read_all_stats FROM tidemark")
         .await?;
     let version = Version::new(1, Phase::Stream, barrier, 0);
-    let sql = format!("SELECT n FROM items WHERE id = 17 AND _version = {version}");
+    let sql = format!("SELECT n FROM items WHERE id = 17 AND _version = toUInt128('{version}')");
     ensure!(
         place.clickhouse(&sql).await? == ["42"],
         "the row from before the commit has a version above its event"
@@ -419,7 +442,7 @@ async fn a_read_whose_replica_is_gone_is_read_again_by_another() -> anyhow::Resu
     let place = Place::new(stack, "items", ITEMS, &item_columns()).await?;
     // A row of before that the source has no more: the fence hides it.
     let old = Version::new(1, Phase::Stream, 1, 1);
-    let ghost = format!("INSERT INTO items (id, n, _version) VALUES (1000000, 1, {old})");
+    let ghost = format!("INSERT INTO items (id, n, _version) VALUES (1000000, 1, toUInt128('{old}'))");
     place.clickhouse.execute(&ghost).await?;
     let first = place.reader("a", Some(1500))?;
     place.request(1).await?;
@@ -513,11 +536,7 @@ async fn a_partitioned_table_is_read_whole_and_its_rows_by_key_with_tombstones_f
             "DELETE FROM visits WHERE n = 5; UPDATE visits SET note = 'seen' WHERE n = 6",
         )
         .await?;
-    let reader = KeyReader::new(
-        Source::new(&place.config.postgres, &place.config.pipeline),
-        "visits",
-        ReadMetrics::default(),
-    );
+    let reader = place.keys();
     for _ in 0..2 {
         let asked: Vec<Vec<u8>> = wanted.iter().cloned().chain([gone.clone(), gone.clone()]).collect();
         let batch = reader.rows(&plan, 1, &asked).await?;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use serde_json::{Value, json};
 use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::types::ChType;
 use tidemark_e2e::bench::bookkeeping;
@@ -243,13 +244,13 @@ fn sorted(tables: &Value) -> BTreeMap<String, BTreeSet<String>> {
     tables.as_object().into_iter().flatten().map(|(table, all)| (table.clone(), rows(all))).collect()
 }
 
-fn note_layout() -> TableLayout {
-    let column = |source: &str, wire, ch_type: ChType, key| ColumnLayout {
+fn note_layout(oid: u32) -> TableLayout {
+    let column = |attnum: i16, source: &str, pg_type: &str, wire, ch_type: ChType, key| ColumnLayout {
         source: source.into(),
         target: source.into(),
         stored: source.into(),
-        attnum: 1,
-        pg_type: "text".into(),
+        attnum,
+        pg_type: pg_type.into(),
         wire,
         array: false,
         r#type: ch_type,
@@ -262,12 +263,19 @@ fn note_layout() -> TableLayout {
         source: "public.notes".parse().expect("schema and table"),
         target: "notes".into(),
         columns: vec![
-            column("id", Wire::Int, ChType::Int64, Some(0)),
-            column("code", Wire::Text, ChType::String, Some(1)),
-            column("body", Wire::Text, ChType::String, None),
-            column("total", Wire::Decimal, ChType::Decimal { precision: 10, scale: 2 }, None),
+            column(1, "id", "bigint", Wire::Int, ChType::Int64, Some(0)),
+            column(2, "code", "text", Wire::Text, ChType::String, Some(1)),
+            column(3, "body", "text", Wire::Text, ChType::String, None),
+            column(
+                4,
+                "total",
+                "numeric(10,2)",
+                Wire::Decimal,
+                ChType::Decimal { precision: 10, scale: 2 },
+                None,
+            ),
         ],
-        oid: 1,
+        oid,
         from: Begin::default(),
         left_out: vec![],
         storage: Storage::default(),
@@ -277,19 +285,17 @@ fn note_layout() -> TableLayout {
     }
 }
 
-fn event(op: &str, lsn: u64, row: &Value) -> Vec<u8> {
-    let (before, after) = if op == "d" { (row, &Value::Null) } else { (&Value::Null, row) };
-    json!({
-        "before": before, "after": after, "op": op,
-        "source": {"ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn,
-                   "sequence": format!("[\"{lsn}\",\"{lsn}\"]")},
-    })
-    .to_string()
-    .into_bytes()
+fn event(op: &str, lsn: u64, row: &str) -> Vec<u8> {
+    let (before, after) = if op == "d" { (row, "null") } else { ("null", row) };
+    let source = json!({
+        "ts_ms": 1_790_000_000_000_u64, "snapshot": "false", "lsn": lsn, "sequence": format!("[\"{lsn}\",\"{lsn}\"]"),
+    });
+    format!(r#"{{"before":{before},"after":{after},"source":{source},"op":"{op}"}}"#).into_bytes()
 }
 
-fn note(id: i64, body: &str, total: &str) -> Value {
-    json!({"id": id, "code": "k'\u{e9}", "body": body, "total": total})
+/// A row with its fields in the order of the columns, as Debezium writes them.
+fn note(id: i64, body: &str, total: &str) -> String {
+    format!(r#"{{"id":{id},"code":"k'\u00e9","body":"{body}","total":"{total}"}}"#)
 }
 
 #[tokio::test]
@@ -301,14 +307,24 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
         name: PipelineName::new("sink", name.clone()),
         topic_prefix: name.clone(),
         database: name.clone(),
+        source: Some(stack.postgres().port()),
         routes: vec![("public.notes".parse()?, "notes".into())],
     };
+    stack.postgres().create_database(&name).await?;
+    let made = "CREATE TABLE notes (id bigint, code text, body text NOT NULL, total numeric(10,2) NOT NULL, \
+                PRIMARY KEY (id, code)); INSERT INTO notes VALUES (2, 'k''\u{e9}', 'only at the source', 7)";
+    stack.postgres().execute(Role::Shop, &name, made).await?;
+    let oid = stack.postgres().query(Role::Superuser, &name, "SELECT 'public.notes'::regclass::oid").await?;
+    let layout = note_layout(oid[0][0].as_deref().context("an oid")?.parse()?);
     let topics = Topics { prefix: &name };
     let topic = topics.table(&"public.notes".parse()?);
     for made in [&topic, &topics.heartbeat(), &topics.dead_letter()] {
         stack.kafka().create_topic(made, 1).await?;
     }
-    let produce = async |payload: &[u8]| stack.kafka().produce(&topic, Some(b"key"), Some(payload)).await;
+    let marked = || OwnedHeaders::new().insert(Header { key: EPOCH_HEADER, value: Some("1") });
+    let produce = async |payload: &[u8]| {
+        stack.kafka().produce_with(&topic, Some(b"key"), Some(payload), marked()).await
+    };
     produce(&event("c", 100, &note(1, "long body", "1.50"))).await?;
     let placeholder = "__debezium_unavailable_value";
     produce(b"{\"not\": \"an envelope\"}").await?;
@@ -316,7 +332,7 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
     // The sink runs before there is a database, and takes up its work when there is.
     let sink = SinkProcess::start(stack, &assignment)?;
     let client = client(stack)?;
-    bookkeeping::prepare(&client, &name, &assignment.name, &note_layout()).await?;
+    bookkeeping::prepare(&client, &name, &assignment.name, &layout).await?;
     let rows = async || {
         let sql = format!("SELECT id, body, toString(total) FROM {name}.notes FINAL ORDER BY id FORMAT TSV");
         stack.clickhouse().query(&sql).await
@@ -341,26 +357,38 @@ async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_even
     // The body is not in the event: it comes from the table, under a key that has to be quoted.
     produce(&event("u", 200, &note(1, placeholder, "2.50"))).await?;
     expect("1\tlong body\t2.5").await?;
-    // A replay of something older changes nothing; an update without any earlier row is a dead letter.
+    // A replay of something older changes nothing; of a row that the table never had the source is asked.
     produce(&event("u", 150, &note(1, placeholder, "9.99"))).await?;
     produce(&event("u", 300, &note(2, placeholder, "1.00"))).await?;
     produce(&event("c", 400, &note(3, "third", "3.00"))).await?;
-    expect("1\tlong body\t2.5\n3\tthird\t3").await?;
+    expect("1\tlong body\t2.5\n2\tonly at the source\t7\n3\tthird\t3").await?;
+    // A record without an epoch is not one of the first.
+    stack.kafka().produce(&topic, Some(b"key"), Some(&event("c", 450, &note(9, "x", "1.00")))).await?;
     stack.kafka().consume_until(&topics.dead_letter(), SOON, |all| all.len() == 2).await?;
     let progress =
         format!("SELECT dead_letters, next_offset FROM {name}._tidemark_progress FINAL FORMAT TSV");
     wait_until(SOON, "the progress table to count the dead letters", || async {
-        Ok((stack.clickhouse().query(&progress).await?.trim() == "2\t7").then_some(()))
+        Ok((stack.clickhouse().query(&progress).await?.trim() == "2\t8").then_some(()))
     })
     .await?;
+    // The source's own position is far behind those of the events here: what comes now is later than that row.
+    let later = 1_u64 << 50;
     // A truncate hides what is older, whatever comes after it.
-    produce(&event("t", 500, &Value::Null)).await?;
-    produce(&event("c", 600, &note(4, "fourth", "4.00"))).await?;
+    produce(&event("t", later, "null")).await?;
+    produce(&event("c", later + 100, &note(4, "fourth", "4.00"))).await?;
     let visible = format!("SELECT id FROM {name}.notes_current ORDER BY id FORMAT TSV");
     wait_until(SOON, "only the row behind the truncate to be visible", || async {
         Ok((stack.clickhouse().query(&visible).await?.trim() == "4").then_some(()))
     })
     .await?;
+    // What is dealt with counts no more.
+    sink.letters(&["skip", "--table", "notes"])?;
+    wait_until(SOON, "no dead letter to be open", || async {
+        let open = format!("SELECT max(dead_letters) FROM {name}._tidemark_progress FINAL FORMAT TSV");
+        Ok((stack.clickhouse().query(&open).await?.trim() == "0").then_some(()))
+    })
+    .await?;
+    ensure!(sink.letters(&["list"])?.contains("no open dead letters"));
     sink.stop().await?;
     client.execute(&format!("DROP DATABASE {name}")).await?;
     Ok(())

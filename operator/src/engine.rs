@@ -146,7 +146,7 @@ impl Engine {
             views: &outcome.desired.views,
             kept: &outcome.desired.kept,
             panels_open: outcome.desired.panels_open,
-            unstable: self.restarts.is_unstable(&key, now),
+            steadiness: self.restarts.steadiness(&key, now),
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));

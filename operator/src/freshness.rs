@@ -69,9 +69,8 @@ pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Fres
             );
             (!late.is_empty()).then_some((Reason::Stale, message))
         });
-    let age = match (oldest.max(connector_lag), unreported) {
-        (Some(age), None) => age,
-        _ => return Some(Freshness { bucket: "Unknown", missed }),
+    let (Some(age), None) = (oldest.max(connector_lag), unreported) else {
+        return Some(Freshness { bucket: "Unknown", missed });
     };
     Some(Freshness { bucket: bucket(age, before), missed })
 }

@@ -7,6 +7,7 @@ use tidemark_crds::status::{DegradedTable, TablesStatus};
 use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::freshness::Freshness;
 use crate::problem::Problem;
+use crate::restart::Steadiness;
 use crate::status::{Situation, cut};
 use crate::step::{Lane, Stage};
 use crate::table_status::TroubleState;
@@ -225,7 +226,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
     }
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
-    if running && situation.unstable {
+    if running && situation.steadiness == Steadiness::Unstable {
         let message = "the connector failed and was restarted: it counts as running once it has run for as long as the next \
                        pause would be; the events of this resource and connector_history say why it failed";
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message);

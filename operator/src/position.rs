@@ -99,7 +99,9 @@ mod tests {
 
     fn seen(pairs: &[(i64, u64)]) -> Positions {
         let mut positions = Positions::default();
-        pairs.iter().for_each(|(at, lsn)| positions.note(*at, *lsn));
+        for (at, lsn) in pairs {
+            positions.note(*at, *lsn);
+        }
         positions
     }
 

@@ -28,6 +28,16 @@ impl Series {
     }
 }
 
+/// Whether that a connector runs is proof that it works.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Steadiness {
+    /// It is.
+    #[default]
+    Steady,
+    /// It failed lately, and has not run for long enough since.
+    Unstable,
+}
+
 /// Restarts of each pipeline's connector.
 #[derive(Debug, Default)]
 pub struct Restarts {
@@ -51,12 +61,15 @@ impl Restarts {
         now.duration_since(series.last) >= series.pause()
     }
 
-    /// Whether the last restart was so lately that it proves nothing: what fails again and again runs for a moment
-    /// each time. A task has to run for as long as the next pause.
-    pub fn is_unstable(&self, pipeline: &str, now: Timestamp) -> bool {
+    /// Whether a task that runs proves something: what fails again and again runs for a moment each time. It has to
+    /// run for as long as the next pause.
+    pub fn steadiness(&self, pipeline: &str, now: Timestamp) -> Steadiness {
         let all = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let restarted = all.get(pipeline).filter(|series| series.restarts > 0);
-        restarted.is_some_and(|series| now.duration_since(series.last) < series.pause())
+        match restarted {
+            Some(series) if now.duration_since(series.last) < series.pause() => Steadiness::Unstable,
+            _ => Steadiness::Steady,
+        }
     }
 
     /// Remembers that a restart was sent.
@@ -93,12 +106,13 @@ mod tests {
     fn a_task_between_two_failures_is_unstable_until_it_has_run_for_a_while() {
         let restarts = Restarts::default();
         assert!(!restarts.is_due("a", true, at(0)));
-        assert!(!restarts.is_unstable("a", at(1)), "the failure itself is shown");
+        let unstable = |name, second| restarts.steadiness(name, at(second)) == Steadiness::Unstable;
+        assert!(!unstable("a", 1), "the failure itself is shown");
         restarts.restarted("a", at(5));
-        assert!(restarts.is_unstable("a", at(6)) && restarts.is_unstable("a", at(14)));
-        assert!(!restarts.is_unstable("a", at(15)));
+        assert!(unstable("a", 6) && unstable("a", 14));
+        assert!(!unstable("a", 15));
         restarts.restarted("a", at(15));
-        assert!(restarts.is_unstable("a", at(34)), "the longer, the more often it failed");
-        assert!(!restarts.is_unstable("a", at(35)) && !restarts.is_unstable("b", at(16)));
+        assert!(unstable("a", 34), "the longer, the more often it failed");
+        assert!(!unstable("a", 35) && !unstable("b", 16));
     }
 }

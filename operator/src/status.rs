@@ -15,6 +15,7 @@ use crate::freshness::freshness;
 use crate::judge::judge;
 use crate::plan::Plan;
 use crate::problem::Problem;
+use crate::restart::Steadiness;
 use crate::step::Lane;
 use crate::table_status::tables;
 
@@ -51,8 +52,8 @@ pub struct Situation<'a> {
     pub kept: &'a [String],
     /// Whether panels were not asked yet.
     pub panels_open: bool,
-    /// Whether the connector failed so lately that running is no proof yet.
-    pub unstable: bool,
+    /// Whether that the connector runs is proof yet.
+    pub steadiness: Steadiness,
     /// Milliseconds since 1970.
     pub now_ms: i64,
 }

@@ -11,6 +11,7 @@ use tidemark_operator::facts::{
 use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
 use tidemark_operator::problem::Problem;
+use tidemark_operator::restart::Steadiness;
 use tidemark_operator::status::{Situation, same, status};
 
 use crate::fixture::{Fixture, fixture, unreachable};
@@ -23,7 +24,7 @@ struct Case {
     missing: Vec<String>,
     invalid: Option<&'static str>,
     no_progress: bool,
-    unstable: bool,
+    steadiness: Steadiness,
 }
 
 fn case(fixture: &Fixture) -> Case {
@@ -33,7 +34,7 @@ fn case(fixture: &Fixture) -> Case {
         missing: vec![],
         invalid: None,
         no_progress: false,
-        unstable: false,
+        steadiness: Steadiness::Steady,
     }
 }
 
@@ -47,7 +48,7 @@ fn judged_after(
     let situation = Situation {
         kept: &[],
         panels_open: false,
-        unstable: case.unstable,
+        steadiness: case.steadiness,
         name: &fixture.name,
         generation: 7,
         spec: &fixture.spec,
@@ -166,9 +167,10 @@ fn sink(state: TableState, reason: &str, message: &str) -> SinkState {
 
 fn known<T>(observation: &mut Observation<T>) -> &mut T {
     match observation {
-        Observation::Known(facts) => facts,
-        _ => panic!("the fixture knows everything"),
+        Observation::Known(facts) => Some(facts),
+        _ => None,
     }
+    .unwrap()
 }
 
 /// A pipeline whose only table was read and streams.
@@ -208,130 +210,125 @@ fn letters(facts: &mut ClickHouseFacts, count: u64, at: (u16, u64)) {
     (partition.dead_letters, partition.dead_at) = (count, at);
 }
 
+/// What happened; the entry's state and reason; whether it counts as streaming; `TablesInSync`.
+const TABLES: &[(&str, Change, &str, i32, &str)] = &[
+    ("read, and every sink streams", |_| {}, "", 1, "True AsDesired"),
+    (
+        "no read was asked for",
+        |facts| facts.ledger.reads.clear(),
+        "Pending InProgress",
+        0,
+        "False InProgress",
+    ),
+    (
+        "the request is of an epoch before",
+        |facts| facts.ledger.epoch = Some(3),
+        "Pending InProgress",
+        0,
+        "False InProgress",
+    ),
+    ("no sink took the request yet", |facts| facts.reads.clear(), "Reading Reading", 0, "False Reading"),
+    (
+        "it is being read",
+        |facts| facts.reads.get_mut("orders").unwrap().state = "reading".into(),
+        "Reading Reading",
+        0,
+        "False Reading",
+    ),
+    (
+        "an earlier request was answered",
+        |facts| facts.reads.get_mut("orders").unwrap().request = 6,
+        "Reading Reading",
+        0,
+        "False Reading",
+    ),
+    (
+        "the read fails",
+        |facts| {
+            let read = facts.reads.get_mut("orders").unwrap();
+            (read.state, read.error) = ("failed".into(), "permission denied for orders".into());
+        },
+        "Reading ReadFailed",
+        0,
+        "False ReadFailed",
+    ),
+    (
+        "one of two replicas holds it",
+        |facts| {
+            say(
+                facts,
+                "b",
+                sink(TableState::Held, "layout", "public.orders: a value is wider than its column"),
+            );
+        },
+        "Held TableHeld",
+        0,
+        "False TableHeld",
+    ),
+    (
+        "one retries while the other holds",
+        |facts| {
+            say(facts, "a", sink(TableState::Held, "layout", ""));
+            say(facts, "b", sink(TableState::Retrying, "insert", "code 252: too many parts"));
+        },
+        "Retrying InsertFailing",
+        0,
+        "False InsertFailing",
+    ),
+    (
+        "a stopped one is the worst",
+        |facts| {
+            say(facts, "a", sink(TableState::Stopped, "view", "code 395: thrown by a view"));
+            say(facts, "b", sink(TableState::Retrying, "insert", ""));
+        },
+        "Stopped TableStopped",
+        0,
+        "False TableStopped",
+    ),
+    (
+        "too many dead letters",
+        |facts| say(facts, "a", sink(TableState::Stopped, "dead-letters", "")),
+        "Stopped TooManyDeadLetters",
+        0,
+        "False TooManyDeadLetters",
+    ),
+    (
+        "it cannot be written while it is read",
+        |facts| {
+            facts.reads.get_mut("orders").unwrap().state = "reading".into();
+            say(facts, "a", sink(TableState::Stopped, "disk", "code 243"));
+        },
+        "Stopped TableStopped",
+        0,
+        "False TableStopped",
+    ),
+    (
+        "a sink that knows no layout before the first read",
+        |facts| {
+            facts.ledger.reads.clear();
+            say(facts, "a", sink(TableState::Held, "layout", "no layout yet"));
+        },
+        "Pending InProgress",
+        0,
+        "False InProgress",
+    ),
+    ("no replica lives", |facts| facts.states.clear(), "Pending NotObserved", 0, "Unknown NotObserved"),
+    (
+        "letters since its read",
+        |facts| letters(facts, 3, (2, 501)),
+        "Degraded DeadLetters",
+        1,
+        "False DeadLetters",
+    ),
+    ("all letters were replayed or skipped", |facts| letters(facts, 0, (2, 501)), "", 1, "True AsDesired"),
+    ("letters from before its read", |facts| letters(facts, 3, (2, 500)), "", 1, "True AsDesired"),
+    ("letters of an epoch before", |facts| letters(facts, 3, (1, 900)), "", 1, "True AsDesired"),
+];
+
 #[test]
 fn what_a_table_does_is_what_its_status_says() {
-    // What happened; the entry's state and reason; whether it counts as streaming; TablesInSync.
-    let situations: &[(&str, Change, &str, i32, &str)] = &[
-        ("read, and every sink streams", |_| {}, "", 1, "True AsDesired"),
-        (
-            "no read was asked for",
-            |facts| facts.ledger.reads.clear(),
-            "Pending InProgress",
-            0,
-            "False InProgress",
-        ),
-        (
-            "the request is of an epoch before",
-            |facts| facts.ledger.epoch = Some(3),
-            "Pending InProgress",
-            0,
-            "False InProgress",
-        ),
-        ("no sink took the request yet", |facts| facts.reads.clear(), "Reading Reading", 0, "False Reading"),
-        (
-            "it is being read",
-            |facts| facts.reads.get_mut("orders").unwrap().state = "reading".into(),
-            "Reading Reading",
-            0,
-            "False Reading",
-        ),
-        (
-            "an earlier request was answered",
-            |facts| facts.reads.get_mut("orders").unwrap().request = 6,
-            "Reading Reading",
-            0,
-            "False Reading",
-        ),
-        (
-            "the read fails",
-            |facts| {
-                let read = facts.reads.get_mut("orders").unwrap();
-                (read.state, read.error) = ("failed".into(), "permission denied for orders".into());
-            },
-            "Reading ReadFailed",
-            0,
-            "False ReadFailed",
-        ),
-        (
-            "one of two replicas holds it",
-            |facts| {
-                say(
-                    facts,
-                    "b",
-                    sink(TableState::Held, "layout", "public.orders: a value is wider than its column"),
-                )
-            },
-            "Held TableHeld",
-            0,
-            "False TableHeld",
-        ),
-        (
-            "one retries while the other holds",
-            |facts| {
-                say(facts, "a", sink(TableState::Held, "layout", ""));
-                say(facts, "b", sink(TableState::Retrying, "insert", "code 252: too many parts"));
-            },
-            "Retrying InsertFailing",
-            0,
-            "False InsertFailing",
-        ),
-        (
-            "a stopped one is the worst",
-            |facts| {
-                say(facts, "a", sink(TableState::Stopped, "view", "code 395: thrown by a view"));
-                say(facts, "b", sink(TableState::Retrying, "insert", ""));
-            },
-            "Stopped TableStopped",
-            0,
-            "False TableStopped",
-        ),
-        (
-            "too many dead letters",
-            |facts| say(facts, "a", sink(TableState::Stopped, "dead-letters", "")),
-            "Stopped TooManyDeadLetters",
-            0,
-            "False TooManyDeadLetters",
-        ),
-        (
-            "it cannot be written while it is read",
-            |facts| {
-                facts.reads.get_mut("orders").unwrap().state = "reading".into();
-                say(facts, "a", sink(TableState::Stopped, "disk", "code 243"));
-            },
-            "Stopped TableStopped",
-            0,
-            "False TableStopped",
-        ),
-        (
-            "a sink that knows no layout before the first read",
-            |facts| {
-                facts.ledger.reads.clear();
-                say(facts, "a", sink(TableState::Held, "layout", "no layout yet"));
-            },
-            "Pending InProgress",
-            0,
-            "False InProgress",
-        ),
-        ("no replica lives", |facts| facts.states.clear(), "Pending NotObserved", 0, "Unknown NotObserved"),
-        (
-            "letters since its read",
-            |facts| letters(facts, 3, (2, 501)),
-            "Degraded DeadLetters",
-            1,
-            "False DeadLetters",
-        ),
-        (
-            "all letters were replayed or skipped",
-            |facts| letters(facts, 0, (2, 501)),
-            "",
-            1,
-            "True AsDesired",
-        ),
-        ("letters from before its read", |facts| letters(facts, 3, (2, 500)), "", 1, "True AsDesired"),
-        ("letters of an epoch before", |facts| letters(facts, 3, (1, 900)), "", 1, "True AsDesired"),
-    ];
     let fixture = fixture();
-    for (what, change, entry, streams, in_sync) in situations {
+    for (what, change, entry, streams, in_sync) in TABLES {
         let mut case = streaming(&fixture);
         change(known(&mut case.observed.clickhouse));
         let status = judged(&fixture, &case);
@@ -380,87 +377,88 @@ fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
     assert_eq!(condition(&judged(&fixture, &case(&fixture)), ConditionType::Fresh).0, "Unknown");
 }
 
+/// A connector that has read up to so long ago.
+fn read_to(lag_ms: i64) -> ReadTo {
+    ReadTo { at_ms: Some(NOW - lag_ms), first_ms: NOW - 700_000, lag_ms }
+}
+
+/// Changes everything observed.
+type ChangeAll = fn(&mut Observed);
+
+/// What happened; `Fresh`; the printer column.
+const CAUSES: &[(&str, ChangeAll, &str, &str)] = &[
+    ("an idle source whose heartbeats are applied", |_| {}, "True AsDesired", "<1s"),
+    (
+        "a stuck partition",
+        |all| {
+            known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 90_000]));
+        },
+        "False Stale",
+        ">1m",
+    ),
+    (
+        "a partition that nobody has reported",
+        |all| {
+            known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100]));
+        },
+        "False NotObserved",
+        "Unknown",
+    ),
+    (
+        "a row of a partition that the topic no longer has",
+        |all| {
+            known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 100, 900_000]));
+        },
+        "True AsDesired",
+        "<1s",
+    ),
+    (
+        "a held table",
+        |all| {
+            let facts = known(&mut all.clickhouse);
+            facts.progress.insert("orders".into(), progress(&[90_000, 100]));
+            say(facts, "a", sink(TableState::Held, "layout", ""));
+        },
+        "False TableHeld",
+        ">1m",
+    ),
+    (
+        "a stopped table",
+        |all| {
+            let facts = known(&mut all.clickhouse);
+            facts.progress.insert("orders".into(), progress(&[90_000, 100]));
+            say(facts, "a", sink(TableState::Stopped, "insert", ""));
+        },
+        "False TableStopped",
+        ">1m",
+    ),
+    (
+        "a connector that reads late, whatever its heartbeats say",
+        |all| known(&mut all.postgres).read_to = Some(read_to(70_000)),
+        "False ConnectorBehind",
+        ">1m",
+    ),
+    (
+        "a look is no lag",
+        |all| known(&mut all.postgres).read_to = Some(read_to(20_000)),
+        "True AsDesired",
+        "<1s",
+    ),
+    (
+        "a connector that failed",
+        |all| {
+            known(&mut all.connect).connector.as_mut().unwrap().tasks[0].state = "FAILED".into();
+        },
+        "False ConnectorFailed",
+        "<1s",
+    ),
+    ("clickhouse is away", |all| all.clickhouse = unreachable(), "Unknown NotObserved", "Unknown"),
+];
+
 #[test]
 fn each_cause_of_old_data_has_its_own_reason() {
-    let read_to = |at_ms: Option<i64>, lag_ms| Some(ReadTo { at_ms, first_ms: NOW - 700_000, lag_ms });
-    let late = read_to(Some(NOW - 70_000), 70_000);
-    let looking = read_to(Some(NOW - 20_000), 20_000);
-    // What happened; Fresh; the printer column.
-    let situations: &[(&str, Box<dyn Fn(&mut Observed)>, &str, &str)] = &[
-        ("an idle source whose heartbeats are applied", Box::new(|_| {}), "True AsDesired", "<1s"),
-        (
-            "a stuck partition",
-            Box::new(|all| {
-                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 90_000]));
-            }),
-            "False Stale",
-            ">1m",
-        ),
-        (
-            "a partition that nobody has reported",
-            Box::new(|all| {
-                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100]));
-            }),
-            "False NotObserved",
-            "Unknown",
-        ),
-        (
-            "a row of a partition that the topic no longer has",
-            Box::new(|all| {
-                known(&mut all.clickhouse).progress.insert("orders".into(), progress(&[100, 100, 900_000]));
-            }),
-            "True AsDesired",
-            "<1s",
-        ),
-        (
-            "a held table",
-            Box::new(|all| {
-                let facts = known(&mut all.clickhouse);
-                facts.progress.insert("orders".into(), progress(&[90_000, 100]));
-                say(facts, "a", sink(TableState::Held, "layout", ""));
-            }),
-            "False TableHeld",
-            ">1m",
-        ),
-        (
-            "a stopped table",
-            Box::new(|all| {
-                let facts = known(&mut all.clickhouse);
-                facts.progress.insert("orders".into(), progress(&[90_000, 100]));
-                say(facts, "a", sink(TableState::Stopped, "insert", ""));
-            }),
-            "False TableStopped",
-            ">1m",
-        ),
-        (
-            "a connector that reads late, whatever its heartbeats say",
-            Box::new(move |all| known(&mut all.postgres).read_to = late),
-            "False ConnectorBehind",
-            ">1m",
-        ),
-        (
-            "a look is no lag",
-            Box::new(move |all| known(&mut all.postgres).read_to = looking),
-            "True AsDesired",
-            "<1s",
-        ),
-        (
-            "a connector that failed",
-            Box::new(|all| {
-                known(&mut all.connect).connector.as_mut().unwrap().tasks[0].state = "FAILED".into();
-            }),
-            "False ConnectorFailed",
-            "<1s",
-        ),
-        (
-            "clickhouse is away",
-            Box::new(|all| all.clickhouse = unreachable()),
-            "Unknown NotObserved",
-            "Unknown",
-        ),
-    ];
     let fixture = fixture();
-    for (what, change, fresh, bucket) in situations {
+    for (what, change, fresh, bucket) in CAUSES {
         let mut case = streaming(&fixture);
         change(&mut case.observed);
         let status = judged(&fixture, &case);
@@ -487,30 +485,31 @@ fn what_keeps_the_connector_from_running_is_named() {
         }
     };
     let fixture = fixture();
-    let judge = |change: &dyn Fn(&mut Observed), unstable| {
-        let mut case = Case { unstable, ..streaming(&fixture) };
+    let judge_with = |change: &dyn Fn(&mut Observed), steadiness| {
+        let mut case = Case { steadiness, ..streaming(&fixture) };
         change(&mut case.observed);
         let status = judged(&fixture, &case);
         let (is, reason, message) = condition(&status, ConditionType::ConnectorRunning);
         (format!("{is} {reason}"), message, condition(&status, ConditionType::Ready).0)
     };
+    let judge = |change: &dyn Fn(&mut Observed)| judge_with(change, Steadiness::Steady);
     let large = "Unrecoverable exception: The message is 70000000 bytes when serialized which is larger than 67108864, \
                  which is the value of the max.request.size configuration.";
-    let (is, message, _) = judge(&failing(large), false);
+    let (is, message, _) = judge(&failing(large));
     assert_eq!(is, "False RecordTooLarge");
     assert!(
         message.contains("spec.kafka.maxMessageBytes (64Mi)") && message.contains("70000000"),
         "{message}"
     );
     let long = format!("Failed {}: the slot is gone", "again and ".repeat(200));
-    let (is, message, _) = judge(&failing(&long), false);
+    let (is, message, _) = judge(&failing(&long));
     assert_eq!(is, "False ConnectorFailed");
     assert!(message.ends_with("the slot is gone"), "{message}");
-    let (is, message, _) = judge(&starting(Some("transaction 77 of pid 12 (bob, since 09:00)")), false);
+    let (is, message, _) = judge(&starting(Some("transaction 77 of pid 12 (bob, since 09:00)")));
     assert_eq!(is, "False InProgress");
     assert!(message.contains("waits for transaction 77 of pid 12"), "{message}");
-    assert_eq!(judge(&starting(None), false).1, "the connector is starting");
-    let (is, _, ready) = judge(&|_| {}, true);
+    assert_eq!(judge(&starting(None)).1, "the connector is starting");
+    let (is, _, ready) = judge_with(&|_| {}, Steadiness::Unstable);
     assert_eq!((is.as_str(), ready.as_str()), ("False ConnectorUnstable", "False"), "between two failures");
-    assert_eq!(judge(&|_| {}, false).0, "True AsDesired");
+    assert_eq!(judge(&|_| {}).0, "True AsDesired");
 }

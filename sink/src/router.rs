@@ -44,6 +44,13 @@ impl Part {
             Step::Look
         }
     }
+
+    /// Whether reading that has come to `position` passed nothing but marks of Kafka's own, such as the end of a
+    /// transaction: these are not given out. Behind a larger step records may be missing.
+    pub fn passed_marks(&self, position: i64) -> bool {
+        let near = self.next + 1..=self.next + SMALL_JUMP;
+        self.located && self.refused.is_none() && near.contains(&position)
+    }
 }
 
 /// Offsets that a transaction's own records take: a larger step is looked at.
@@ -182,5 +189,21 @@ mod tests {
         assert_eq!(part.step(100), Step::Take);
         part.refused = Some(5);
         assert_eq!(part.step(6), Step::Skip);
+    }
+
+    #[test]
+    fn the_end_of_a_transaction_is_passed_and_a_gap_or_what_was_refused_is_not() {
+        let mut router = Router::new(["a"]);
+        router.assign((0, 0));
+        let part = router.get((0, 0)).unwrap();
+        part.next = 5;
+        assert!(!part.passed_marks(6), "nobody knows yet where it begins");
+        part.located = true;
+        assert_eq!(
+            [4, 5, 6, 7, 8, 200].map(|position| part.passed_marks(position)),
+            [false, false, true, true, false, false]
+        );
+        part.refused = Some(5);
+        assert!(!part.passed_marks(6), "the record at 5 was given out and not taken");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-
 use crate::batch::{Batch, Deferred, Place};
 use crate::decode::connect_schema::{ConnectSchema, Hint};
 use crate::decode::envelope::Change;
@@ -57,6 +56,17 @@ pub struct Facts<'a> {
     pub confirmed: bool,
     /// Key of the row before, where the change moved it: text of an object.
     pub old_key: Option<&'a [u8]>,
+}
+
+/// What an event said of a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// Its value, which is in the column.
+    Done,
+    /// That it did not change.
+    Unchanged,
+    /// Nothing: the form in which the event would have it stands for several values.
+    Uncarried,
 }
 
 /// Applies changes under one layout to a batch.
@@ -136,13 +146,18 @@ impl RowWriter {
             self.tombstone(batch, facts, before)?;
         }
         self.lacking.clear();
+        let mut uncarried = false;
         for (span, slot) in after.values.iter().zip(&after.mapping.slots) {
-            if let Slot::Column(column) = *slot
-                && !self.put(batch, facts, column, span.raw(after.record))?
-                && !self.put_from(batch, facts, column, before)?
-            {
+            let Slot::Column(column) = *slot else { continue };
+            let put = match self.put(batch, facts, column, span.raw(after.record))? {
+                Put::Unchanged => self.put_from(batch, facts, column, before)?,
+                put => put,
+            };
+            if put != Put::Done {
                 batch.columns[column].push_default();
                 self.lacking.push(column);
+                // It changed, and only the source says to what.
+                uncarried |= put == Put::Uncarried;
             }
         }
         for column in &after.mapping.absent {
@@ -160,7 +175,7 @@ impl RowWriter {
         batch.defer_row(Deferred {
             key: batch.key_of(&self.plan.key, batch.rows()),
             lacking: self.lacking.clone(),
-            unstreamed: !after.mapping.absent.is_empty(),
+            unstreamed: uncarried || !after.mapping.absent.is_empty(),
             old_key,
             values: Vec::new(),
             version: facts.change.version,
@@ -177,10 +192,10 @@ impl RowWriter {
         facts: &Facts<'_>,
         column: usize,
         before: Option<&Image<'_>>,
-    ) -> Result<bool, RowError> {
+    ) -> Result<Put, RowError> {
         match before.and_then(|before| before.value(column)) {
             Some(value) => self.put(batch, facts, column, value),
-            None => Ok(false),
+            None => Ok(Put::Unchanged),
         }
     }
 
@@ -193,9 +208,9 @@ impl RowWriter {
             }
             let put = match before.value(column) {
                 Some(value) => self.put(batch, facts, column, value)?,
-                None => false,
+                None => Put::Unchanged,
             };
-            if !put {
+            if put != Put::Done {
                 let field = &self.plan.columns[column].source;
                 return Err(RowError::Dead(format!("key field {field} of a delete is not in the event")));
             }
@@ -225,7 +240,7 @@ impl RowWriter {
         Some(key)
     }
 
-    /// Appends one value. Returns false, with nothing appended, where the event lacks it.
+    /// Appends one value; nothing where the event lacks it.
     #[inline]
     fn put(
         &self,
@@ -233,14 +248,14 @@ impl RowWriter {
         facts: &Facts<'_>,
         column: usize,
         value: Raw<'_>,
-    ) -> Result<bool, RowError> {
+    ) -> Result<Put, RowError> {
         let plan = &self.plan.columns[column];
         let push = if facts.confirmed { value::push_settled } else { value::push };
         match push(&mut batch.columns[column], plan, value, self.hints[column], self.plan.encoding) {
-            Ok(Pushed::AsIs) => Ok(true),
+            Ok(Pushed::AsIs) => Ok(Put::Done),
             Ok(Pushed::Clamped | Pushed::Nulled) => {
                 batch.count_changed(column);
-                Ok(true)
+                Ok(Put::Done)
             }
             Err(error) => self.refused(batch, facts, column, error),
         }
@@ -253,12 +268,13 @@ impl RowWriter {
         facts: &Facts<'_>,
         column: usize,
         error: ValueError,
-    ) -> Result<bool, RowError> {
+    ) -> Result<Put, RowError> {
         let plan = &self.plan.columns[column];
         let rows = batch.rows();
         batch.columns[column].truncate(rows);
         match error {
-            ValueError::Unavailable => Ok(false),
+            ValueError::Unavailable => Ok(Put::Unchanged),
+            ValueError::NotCarried => Ok(Put::Uncarried),
             ValueError::Malformed | ValueError::TooWide | ValueError::Null if !facts.confirmed => {
                 Err(RowError::Unfit { field: plan.source.clone(), error })
             }

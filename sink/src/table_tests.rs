@@ -12,7 +12,8 @@ fn route() -> TableRoute {
 
 /// `id` and one more column of this name and type.
 fn of(version: u64, after: u64, by: u64, name: &str, ch_type: &str) -> TableLayout {
-    let columns = vec![column("id", 1, "bigint", "Int64", Some(0)), column(name, 2, "text", ch_type, None)];
+    let pg_type = if ch_type == "Int16" { "smallint" } else { "text" };
+    let columns = vec![column("id", 1, "bigint", "Int64", Some(0)), column(name, 2, pg_type, ch_type, None)];
     TableLayout { version, from: Begin { epoch: 1, after, by }, ..layout("t", columns) }
 }
 

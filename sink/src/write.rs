@@ -203,26 +203,16 @@ impl Writer {
             position = position.max((batch.epoch, letter.position));
             self.bury(&table, letter).await;
         }
-        let label = |column: usize| ColumnLabel {
-            table: table.clone(),
-            column: batch.plan().layout.columns[column].target.clone(),
-        };
-        for (column, count) in batch.changed() {
-            self.metrics.changed_values.get_or_create(&label(column)).inc_by(count);
-        }
+        self.count_changed(&batch);
         Written { table: task.table, batch, late, position }
     }
 
     /// Writes rows that were read at the source, with the letters of those that could not be.
-    pub async fn store(&self, mut batch: Batch, topic: &str) {
+    ///
+    /// Failures are reported to `events`, without a place of the table that means anything.
+    pub async fn store(&self, mut batch: Batch, topic: &str, events: Sender<Event>) {
         let table = batch.plan().layout.target.clone();
-        let task = Task {
-            table: 0,
-            topic: topic.to_owned(),
-            newest: Arc::clone(batch.plan()),
-            // The read's own row says how it goes.
-            events: std::sync::mpsc::channel().0,
-        };
+        let task = Task { table: 0, topic: topic.to_owned(), newest: Arc::clone(batch.plan()), events };
         let mut letters = std::mem::take(&mut batch.dead);
         for Refused { row, error } in self.insert(&batch, &task).await {
             let (version, _) = batch.version_of(row);
@@ -239,6 +229,16 @@ impl Writer {
         }
         for letter in letters {
             self.bury(&table, letter).await;
+        }
+        self.count_changed(&batch);
+    }
+
+    fn count_changed(&self, batch: &Batch) {
+        let layout = &batch.plan().layout;
+        for (column, count) in batch.changed() {
+            let column = layout.columns[column].target.clone();
+            let label = ColumnLabel { table: layout.target.clone(), column };
+            self.metrics.changed_values.get_or_create(&label).inc_by(count);
         }
     }
 

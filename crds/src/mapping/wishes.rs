@@ -71,10 +71,10 @@ fn scalar_of(type_name: &str, kind: TypeKind) -> ChType {
 /// Whether values whose own type is `own` can be written into a column of the (not nullable) type.
 fn can_hold(own: &ChType, r#type: &ChType) -> bool {
     match (own, r#type) {
-        // PostgreSQL's text of the value.
-        (_, ChType::String) => true,
+        // A String takes PostgreSQL's text of any value.
         (_, ChType::LowCardinality(inner)) => **inner == ChType::String,
-        (ChType::Bool, ChType::Bool)
+        (_, ChType::String)
+        | (ChType::Bool, ChType::Bool)
         | (ChType::Uuid, ChType::Uuid)
         | (ChType::Date32, ChType::Date32)
         | (ChType::DateTime64 { .. }, ChType::DateTime64 { .. })

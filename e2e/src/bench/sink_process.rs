@@ -13,7 +13,7 @@ use tidemark_operator::desired::sink_config::{CONFIG_FILE, Paths, sink_config};
 
 use super::usage;
 use crate::chain::program;
-use crate::stack::{Process, Stack, User};
+use crate::stack::{Process, Role, Stack, User};
 
 /// What a sink is told: where the events are and where the rows go.
 #[derive(Debug, Clone)]
@@ -24,6 +24,9 @@ pub struct Assignment {
     pub topic_prefix: String,
     /// Target database.
     pub database: String,
+    /// Port of the PostgreSQL server that has the rows which events lack, in a database of the target's name; absent:
+    /// no event lacks any.
+    pub source: Option<u16>,
     /// Source tables with their state tables.
     pub routes: Vec<(SourceTable, String)>,
 }
@@ -32,6 +35,7 @@ pub struct Assignment {
 #[derive(Debug)]
 pub struct SinkProcess {
     process: Process,
+    config: PathBuf,
 }
 
 impl SinkProcess {
@@ -44,13 +48,13 @@ impl SinkProcess {
             "--listen".into(),
             "127.0.0.1:0".into(),
             "--config".into(),
-            config.into(),
+            config.clone().into(),
         ];
         // The names of a stack's programs live as long as the measurement.
         let name: &'static str = Box::leak(assignment.name.name.clone().into_boxed_str());
         let process = stack.program(name, command);
         process.spawn()?;
-        Ok(Self { process })
+        Ok(Self { process, config })
     }
 
     /// Returns CPU time and highest resident memory, in bytes, so far.
@@ -61,6 +65,20 @@ impl SinkProcess {
         ensure!(ended.is_none(), "the sink ended by itself ({ended:?}):\n{}", self.log_tail());
         let id = self.process.id().context("the sink was never started")?;
         Ok((usage::cpu_time(id)?, usage::peak_memory(id)?))
+    }
+
+    /// Runs `dead-letters` with these arguments under the sink's configuration, and returns what it prints.
+    pub fn letters(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = std::process::Command::new(program("tidemark-sink")?)
+            .arg("dead-letters")
+            .arg("--config")
+            .arg(&self.config)
+            .args(arguments)
+            .output()
+            .context("running tidemark-sink dead-letters")?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "dead-letters {arguments:?}: {errors}");
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Lets the sink drain and waits until it has ended.
@@ -90,6 +108,10 @@ fn write_configuration(stack: &Stack, assignment: &Assignment) -> anyhow::Result
     fs::create_dir_all(&clickhouse)?;
     fs::write(clickhouse.join("username"), User::Tidemark.name())?;
     fs::write(clickhouse.join("password"), User::Tidemark.password())?;
+    let postgres = secrets.join("postgres");
+    fs::create_dir_all(&postgres)?;
+    fs::write(postgres.join("username"), Role::Tidemark.name())?;
+    fs::write(postgres.join("password"), Role::Tidemark.password())?;
     let paths = Paths { config: config.display().to_string(), secrets: secrets.display().to_string() };
     let text = sink_config(&spec(stack, assignment)?, &assignment.name, "bench", &assignment.routes, &paths)?;
     let file = config.join(CONFIG_FILE);
@@ -101,7 +123,13 @@ fn write_configuration(stack: &Stack, assignment: &Assignment) -> anyhow::Result
 fn spec(stack: &Stack, assignment: &Assignment) -> anyhow::Result<AnalyticsPipelineSpec> {
     let spec = serde_json::json!({
         "source": {
-            "postgres": {"host": "127.0.0.1", "database": "shop", "credentials": {"secretName": "postgres"}},
+            "postgres": {
+                "host": "127.0.0.1",
+                "port": assignment.source.unwrap_or(5432),
+                "database": assignment.database,
+                "credentials": {"secretName": "postgres"},
+                "tls": {"mode": "Disable"},
+            },
             // Nobody asks it: the topic is filled by hand.
             "connect": {"url": "http://127.0.0.1:8083"},
         },

@@ -216,6 +216,7 @@ impl Bench<'_> {
         clickhouse.restart().await?;
         let name = PipelineName::new("bench", format!("{}-{run}", contender.name()));
         let assignment = Assignment {
+            source: None,
             database: name.name.replace('-', "_"),
             name,
             topic_prefix: self.prefix.into(),

@@ -23,6 +23,8 @@ pub enum Kind {
     Float64,
     /// A number of so many digits, so many of them behind the point.
     Decimal(u32, u32),
+    /// A number of any size, without the zeros that end it: in a key, two spellings of one number are one.
+    Number,
     /// A day.
     Date,
     /// A moment, or a date and time without zone.
@@ -49,13 +51,18 @@ enum Beyond {
 impl Kind {
     /// How the values of a column are compared that PostgreSQL has as `source` (`format_type`, domains resolved) and
     /// ClickHouse as `target`.
-    pub fn of(source: &str, target: &str) -> Self {
+    pub fn of(source: &str, target: &str, key: bool) -> Self {
         let target = plain(target);
         if let Some(element) = target.strip_prefix("Array(").and_then(|rest| rest.strip_suffix(')')) {
-            return Self::Array(Box::new(Self::of(source.strip_suffix("[]").unwrap_or(source), element)));
+            return Self::Array(Box::new(Self::of(
+                source.strip_suffix("[]").unwrap_or(source),
+                element,
+                false,
+            )));
         }
         let base = source.split(['(', ' ']).next().unwrap_or(source);
         match (target.split('(').next().unwrap_or(target), base) {
+            ("String", "numeric") if key => Self::Number,
             ("String", "bytea") => Self::Bytes,
             ("String", "hstore") => Self::Hstore,
             ("Bool", _) => Self::Bool,
@@ -136,6 +143,7 @@ fn same(kind: &Kind, text: &str) -> String {
         },
         Kind::Float32 => text.parse::<f32>().map_or_else(|_| text.into(), |number| format!("{number:?}")),
         Kind::Float64 => text.parse::<f64>().map_or_else(|_| text.into(), |number| format!("{number:?}")),
+        Kind::Number => without_zeros(text),
         Kind::Hstore => hstore(text).unwrap_or_else(|| text.into()),
         _ => text.into(),
     }
@@ -193,7 +201,8 @@ fn decimal(text: &str, precision: u32, scale: u32, beyond: Beyond) -> Option<Str
         "NaN" => "0".to_owned(),
         "Infinity" => greatest(),
         "-Infinity" => format!("-{}", greatest()),
-        number => return Some(without_zeros(number.strip_prefix('$').unwrap_or(number))),
+        // Money has a sign of its currency, and commas.
+        number => return Some(without_zeros(&number.replace(['$', ','], ""))),
     };
     (beyond == Beyond::Clamp).then_some(clamped)
 }

@@ -59,6 +59,15 @@ struct Column {
     nullable: bool,
 }
 
+/// A column of PostgreSQL.
+struct Source {
+    name: String,
+    /// Its type, domains resolved.
+    kind: String,
+    generated: bool,
+    key: bool,
+}
+
 impl Comparer {
     /// Makes a comparer; the connection's session is changed: its texts become those of the canonical form.
     pub async fn new(postgres: Client, clickhouse: Endpoint, database: &str) -> anyhow::Result<Self> {
@@ -100,18 +109,18 @@ impl Comparer {
         let targets = self.targets(&view).await?;
         let mut problems = Vec::new();
         let mut columns = Vec::new();
-        for (name, kind, generated) in &sources {
+        for Source { name, kind, generated, key } in &sources {
             match targets.get(name) {
                 Some(target) => columns.push(Column {
                     name: name.clone(),
-                    kind: Kind::of(kind, target),
+                    kind: Kind::of(kind, target, *key),
                     nullable: target.contains("Nullable(") && !target.starts_with("Array("),
                 }),
                 None if *generated || without.contains(name) => {}
                 None => problems.push(format!("column {name} is not in ClickHouse")),
             }
         }
-        let known: BTreeSet<&String> = sources.iter().map(|(name, ..)| name).collect();
+        let known: BTreeSet<&String> = sources.iter().map(|source| &source.name).collect();
         problems.extend(
             targets
                 .keys()
@@ -127,22 +136,28 @@ impl Comparer {
         Ok(compare(table, &names, 1, expected, actual))
     }
 
-    /// Live columns, key columns first: name, type with its domains resolved, whether PostgreSQL generates it.
-    async fn sources(&self, table: &str) -> anyhow::Result<Vec<(String, String, bool)>> {
+    /// Live columns, key columns first.
+    async fn sources(&self, table: &str) -> anyhow::Result<Vec<Source>> {
         let query = "WITH RECURSIVE base(attnum, typ, typmod) AS (
                 SELECT attnum, atttypid, atttypmod FROM pg_attribute
                 WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped
               UNION ALL
                 SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b JOIN pg_type t ON t.oid = b.typ
                 WHERE t.typtype = 'd')
-            SELECT a.attname::text, format_type(b.typ, b.typmod), a.attgenerated <> ''
+            SELECT a.attname::text, format_type(b.typ, b.typmod), a.attgenerated <> '', coalesce(a.attnum = ANY (i.indkey), false)
             FROM base b JOIN pg_type t ON t.oid = b.typ AND t.typtype <> 'd'
             JOIN pg_attribute a ON a.attrelid = $1::text::regclass AND a.attnum = b.attnum
             LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
             ORDER BY array_position(i.indkey::int2[], a.attnum) NULLS LAST, a.attnum";
         let rows =
             self.postgres.query(query, &[&table]).await.with_context(|| format!("columns of {table}"))?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+        let source = |row: &tokio_postgres::Row| Source {
+            name: row.get(0),
+            kind: row.get(1),
+            generated: row.get(2),
+            key: row.get(3),
+        };
+        Ok(rows.iter().map(source).collect())
     }
 
     async fn targets(&self, view: &str) -> anyhow::Result<BTreeMap<String, String>> {

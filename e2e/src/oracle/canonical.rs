@@ -43,14 +43,10 @@ impl Column {
                 "CASE WHEN isfinite({name}) THEN ({name} - date '1970-01-01')::text ELSE {name}::text END"
             ),
             "time" => format!("(extract(epoch FROM {name}) * 1000000)::bigint"),
-            // Debezium counts a month as a twelfth of 365.25 days.
-            "interval" => format!(
-                "((extract(year FROM {name}) * 12 + extract(month FROM {name})) * 2629800000000 \
-                 + extract(day FROM {name}) * 86400000000 + extract(hour FROM {name}) * 3600000000 \
-                 + extract(minute FROM {name}) * 60000000 + extract(microseconds FROM {name}))::bigint"
-            ),
             "bytea" => format!("encode({name}, 'hex')"),
-            array if array.starts_with('_') => format!("coalesce(to_json({name})::text, '[]')"),
+            array if array.starts_with('_') && plain(&self.target_type).starts_with("Array(") => {
+                format!("coalesce(to_json({name})::text, '[]')")
+            }
             _ => name,
         }
     }

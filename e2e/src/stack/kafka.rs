@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
-use rdkafka::message::OwnedMessage;
+use rdkafka::message::{OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -114,8 +114,19 @@ impl Kafka {
         key: Option<&[u8]>,
         payload: Option<&[u8]>,
     ) -> anyhow::Result<()> {
+        self.produce_with(topic, key, payload, OwnedHeaders::new()).await
+    }
+
+    /// As [`produce`](Self::produce), with headers.
+    pub async fn produce_with(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: OwnedHeaders,
+    ) -> anyhow::Result<()> {
         let producer: FutureProducer = self.client_config().set("message.timeout.ms", "10000").create()?;
-        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic);
+        let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic).headers(headers);
         record.key = key;
         record.payload = payload;
         producer

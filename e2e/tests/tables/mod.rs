@@ -8,6 +8,7 @@ mod subject;
 mod writers;
 
 use std::io::Write as _;
+use std::sync::Mutex;
 
 use anyhow::Context;
 use tidemark_e2e::bench::report;
@@ -16,8 +17,12 @@ use tidemark_e2e::stack::{Part, Stack};
 
 /// Version of PostgreSQL that every case is tried on.
 const MAIN: u32 = 15;
-const FILES: [(&str, &str); 2] =
-    [("tables", include_str!("../../cases/tables.sql")), ("more", include_str!("../../cases/more.sql"))];
+/// The cases that are tried on every version, and those that take longer.
+const TABLES: (&str, &str) = ("tables", include_str!("../../cases/tables.sql"));
+const MORE: (&str, &str) = ("more", include_str!("../../cases/more.sql"));
+
+/// Lines of all versions that this program tried.
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
 /// The cases of a file that are tried on a version.
 fn chosen(text: &str, version: u32) -> anyhow::Result<Vec<Case>> {
@@ -29,10 +34,10 @@ fn chosen(text: &str, version: u32) -> anyhow::Result<Vec<Case>> {
     Ok(cases::parse(text)?.into_iter().filter(fits).collect())
 }
 
-/// Tries the cases on a stack; the names of the report begin with `prefix`.
-async fn tried(stack: &Stack, version: u32, prefix: &str) -> anyhow::Result<Vec<Line>> {
+/// Tries the cases of files on a stack. Names of another version than the main one begin with it.
+async fn tried(stack: &Stack, version: u32, files: &[(&str, &str)]) -> anyhow::Result<Vec<Line>> {
     let mut files: Vec<(String, String)> =
-        FILES.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     if let Some(path) = std::env::var_os("TIDEMARK_CASES") {
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         files.push(("given".to_owned(), text));
@@ -52,25 +57,57 @@ async fn tried(stack: &Stack, version: u32, prefix: &str) -> anyhow::Result<Vec<
     for ran in futures::future::join_all(runs).await {
         lines.extend(ran?);
     }
-    for line in &mut lines {
-        line.name.insert_str(0, prefix);
+    if version != MAIN {
+        for line in &mut lines {
+            line.name.insert_str(0, &format!("{version}/"));
+        }
     }
     Ok(lines)
 }
 
 /// Prints and writes the report, and fails on what was not expected.
-fn reported(lines: &[Line]) -> anyhow::Result<()> {
-    let screen = cases::screen(lines);
+fn reported(lines: Vec<Line>) -> anyhow::Result<()> {
+    let screen = cases::screen(&lines);
     // Not captured: it is the result, also of a run that passes.
     std::io::stdout().write_all(format!("\n{screen}").as_bytes())?;
-    report::write("tables.json", &cases::report(lines))?;
-    let wrong = lines.iter().filter(|line| line.unexpected.is_some()).count();
-    anyhow::ensure!(wrong == 0, "{wrong} of {} tables did not end as expected:\n{screen}", lines.len());
+    let (tried, wrong) = (lines.len(), lines.iter().filter(|line| line.unexpected.is_some()).count());
+    let mut all = LINES.lock().unwrap();
+    all.extend(lines);
+    report::write("tables.json", &cases::report(&all))?;
+    anyhow::ensure!(wrong == 0, "{wrong} of {tried} tables did not end as expected:\n{screen}");
     Ok(())
+}
+
+async fn on(version: u32, files: &[(&str, &str)]) -> anyhow::Result<()> {
+    let stack = Stack::start_with_postgres(Part::CHAIN, version).await?;
+    reported(tried(&stack, version, files).await?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_is_equal_refused_or_held_and_none_takes_another_down() -> anyhow::Result<()> {
     let stack = Stack::start(Part::CHAIN).await?;
-    reported(&tried(&stack, MAIN, "").await?)
+    reported(tried(&stack, MAIN, &[TABLES, MORE]).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_of_them_on_postgresql_18() -> anyhow::Result<()> {
+    on(18, &[TABLES]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "make test-tables"]
+async fn all_on_postgresql_16() -> anyhow::Result<()> {
+    on(16, &[TABLES, MORE]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "make test-tables"]
+async fn all_on_postgresql_17() -> anyhow::Result<()> {
+    on(17, &[TABLES, MORE]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "make test-tables"]
+async fn the_others_on_postgresql_18() -> anyhow::Result<()> {
+    on(18, &[MORE]).await
 }

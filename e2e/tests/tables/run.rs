@@ -12,9 +12,8 @@ use tidemark_crds::ledger::PROGRESS_TABLE;
 use tidemark_e2e::cases::canary::{self, Canary};
 use tidemark_e2e::cases::{Case, Comparer, Group, Line, Outcome, Relation, Step, Verdict, judge, relations};
 use tidemark_e2e::chain::{Chain, pipeline};
-use tidemark_e2e::oracle::Endpoint;
 use tidemark_e2e::shop::{SCHEMA, SEED};
-use tidemark_e2e::stack::{Process, Role, Stack, User, wait_until};
+use tidemark_e2e::stack::{Process, Role, Stack, wait_until};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -98,9 +97,7 @@ pub(super) async fn group<'a>(
     }
     let manifest = manifest(stack, name, cases, &subjects, setting);
     let chain = Chain::prepare(stack, name, &objects(manifest.clone()))?;
-    let endpoint =
-        Endpoint::new(&stack.clickhouse().url(), User::Tidemark.name(), User::Tidemark.password())?;
-    let comparer = Comparer::new(superuser, endpoint, name).await?;
+    let comparer = chain.comparer().await?;
     let another = (setting == Setting::TwoSinks).then(|| chain.another_sink("second")).transpose()?;
     let running =
         Running { chain, cases, subjects, manifest: Mutex::new(manifest), comparer, setting, another };

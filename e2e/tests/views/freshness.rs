@@ -85,7 +85,7 @@ async fn a_refresh_that_fails_makes_every_table_late() -> anyhow::Result<()> {
 
 /// Lag and status of `orders`.
 async fn orders(shop: &Deployment) -> anyhow::Result<String> {
-    let columns = "ifNull(toDecimalString(lag_seconds, 0), '-'), status, message";
+    let columns = "ifNull(toString(toInt64(lag_seconds)), '-'), status, message";
     Ok(read(shop, columns, "data_freshness WHERE table = 'orders'").await?.concat())
 }
 

@@ -107,12 +107,14 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
             config.insert(key.clone(), value.clone());
         }
     }
+    // How far it has received the log is known to the server, and by it to the operator, as often.
+    config.entry("status.update.interval.ms".to_owned()).or_insert_with(|| "1000".to_owned());
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 37] = [
+    const FIXED: [(&str, &str); 36] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
@@ -138,8 +140,6 @@ fn fixed() -> BTreeMap<String, String> {
         ("provide.transaction.metadata", "false"),
         // Keeps the slot moving and freshness known while nothing changes.
         ("heartbeat.interval.ms", "1000"),
-        // How far it has received the log is known to the server, and by it to the operator, as often.
-        ("status.update.interval.ms", "1000"),
         // Half the default's tail for the first row after a quiet moment.
         ("poll.interval.ms", "50"),
         ("max.batch.size", "8192"),
@@ -236,7 +236,7 @@ fn escaped(name: &str) -> String {
         if character.is_alphanumeric() || character == '_' {
             text.push(character);
         } else {
-            text.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+            text = format!("{text}\\x{{{:x}}}", u32::from(character));
         }
     }
     text

@@ -119,8 +119,11 @@ fn keys_stay_as_they_are_while_the_source_cannot_be_seen() {
     let mut facts = case.live(2, "RUNNING");
     let live = &mut facts.connector.as_mut().unwrap().config;
     live.extend(config(&known).unwrap());
-    assert_eq!(steps(&ConnectorInput { keys: None, ..case.input(2) }, &facts, &ledger(2)), Part::default());
-    assert!(steps(&case.input(2), &facts, &ledger(2)).steps[0].what.starts_with("change connector"));
+    assert_eq!(
+        steps(&ConnectorInput { keys: None, ..case.input(2) }, &facts, None, &ledger(2)),
+        Part::default()
+    );
+    assert!(steps(&case.input(2), &facts, None, &ledger(2)).steps[0].what.starts_with("change connector"));
 }
 
 #[test]

@@ -35,8 +35,7 @@ pub fn held(
         for layout in layouts {
             let target = &layout.target;
             add(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
-            let newest =
-                facts.ledger.newest(target).is_some_and(|known| known.version >= layout.version);
+            let newest = facts.ledger.newest(target).is_some_and(|known| known.version >= layout.version);
             add(Fact::Layout(target.clone()), newest);
             add(Fact::Fence(target.clone()), facts.fences.contains_key(target));
             add(Fact::CurrentView(target.clone()), facts.objects.contains_key(&format!("{target}_current")));

@@ -187,10 +187,7 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
     volumes.push(secret_volume(
         "postgres",
         &postgres.credentials.secret_name,
-        &[
-            (&postgres.credentials.username_key, "username"),
-            (&postgres.credentials.password_key, "password"),
-        ],
+        &[(&postgres.credentials.username_key, "username"), (&postgres.credentials.password_key, "password")],
     ));
     if let Some(authority) = &postgres.tls.ca {
         volumes.extend(authority_volume("postgres-ca", authority));

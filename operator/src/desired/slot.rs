@@ -38,7 +38,7 @@ mod tests {
     }
 
     fn offset(lsn: u64) -> OffsetFacts {
-        OffsetFacts { lsn, ..OffsetFacts::default() }
+        OffsetFacts { lsn }
     }
 
     #[test]

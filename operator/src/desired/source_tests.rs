@@ -1,7 +1,9 @@
 //! Tests of the judgement of sources. Pure.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::facts::PublicationFacts;
+use crate::facts::{PartitionFacts, PublicationFacts};
 
 /// What a table is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

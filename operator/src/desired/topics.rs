@@ -75,25 +75,23 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
     let most = kafka.most_message_bytes();
     let mut part = Part::default();
     for (name, (partitions, retention)) in wanted {
-        match facts.topics.get(&name) {
-            None => {
-                let effect = Effect::Kafka(KafkaEffect::CreateTopic {
-                    name: name.clone(),
-                    partitions,
-                    replication_factor: kafka.topics.replication_factor,
-                    config: [
-                        ("cleanup.policy", "delete".to_owned()),
-                        ("retention.ms", retention.to_string()),
-                        ("max.message.bytes", most.to_string()),
-                    ]
-                    .map(|(key, value)| (key.to_owned(), value))
-                    .into(),
-                });
-                let what = format!("create topic {name} with {partitions} partitions");
-                part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
-            }
-            Some(_) => {}
+        if facts.topics.contains_key(&name) {
+            continue;
         }
+        let effect = Effect::Kafka(KafkaEffect::CreateTopic {
+            name: name.clone(),
+            partitions,
+            replication_factor: kafka.topics.replication_factor,
+            config: [
+                ("cleanup.policy", "delete".to_owned()),
+                ("retention.ms", retention.to_string()),
+                ("max.message.bytes", most.to_string()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into(),
+        });
+        let what = format!("create topic {name} with {partitions} partitions");
+        part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
     }
     part
 }

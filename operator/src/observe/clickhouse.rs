@@ -8,8 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE,
-    STATE_SECONDS, STATES_TABLE, SinkState, TableState,
+    CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATE_SECONDS,
+    STATES_TABLE, SinkState, TableState,
 };
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;

@@ -137,9 +137,7 @@ fn short_trace(trace: &str, secrets: &[String]) -> String {
 
 fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
     let number = |key: &str| offset.get(key).and_then(Value::as_u64);
-    OffsetFacts {
-        lsn: number("lsn").unwrap_or(0),
-    }
+    OffsetFacts { lsn: number("lsn").unwrap_or(0) }
 }
 
 #[cfg(test)]

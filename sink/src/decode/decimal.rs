@@ -99,24 +99,20 @@ fn parse_plain(text: &[u8], precision: u8, scale: u8) -> Option<Int256> {
 }
 
 fn parse_any(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalError> {
-    let number = match Number::read(text)? {
-        Special::Number(number) => number,
-        _ => return Err(DecimalError::OutOfRange),
-    };
+    let Special::Number(number) = Number::read(text)? else { return Err(DecimalError::OutOfRange) };
     if number.digits.is_empty() {
         return Ok(Int256::default());
     }
     let shift = number.shift(scale).ok_or(DecimalError::TooWide)?;
-    let (kept, zeros) = match usize::try_from(shift) {
-        Ok(zeros) => (number.digits.as_slice(), zeros),
-        Err(_) => {
-            let cut = usize::try_from(-shift).map_err(|_| DecimalError::TooWide)?;
-            let keep = number.digits.len().saturating_sub(cut);
-            if number.digits[keep..].iter().any(|digit| *digit != 0) {
-                return Err(DecimalError::TooWide);
-            }
-            (&number.digits[..keep], 0)
+    let (kept, zeros) = if let Ok(zeros) = usize::try_from(shift) {
+        (number.digits.as_slice(), zeros)
+    } else {
+        let cut = usize::try_from(-shift).map_err(|_| DecimalError::TooWide)?;
+        let keep = number.digits.len().saturating_sub(cut);
+        if number.digits[keep..].iter().any(|digit| *digit != 0) {
+            return Err(DecimalError::TooWide);
         }
+        (&number.digits[..keep], 0)
     };
     if kept.len().saturating_add(zeros) > usize::from(precision).min(MAX_DIGITS) {
         return Err(DecimalError::TooWide);
@@ -140,19 +136,17 @@ pub fn nearest(text: &[u8], precision: u8, scale: u8) -> Result<Int256, DecimalE
         return Ok(Int256::default());
     }
     let Some(shift) = number.shift(scale) else { return Ok(greatest(number.negative)) };
-    let (mut kept, zeros) = match usize::try_from(shift) {
-        Ok(zeros) => (number.digits.clone(), zeros),
-        Err(_) => {
-            let keep = number.digits.len().saturating_sub(usize::try_from(-shift).unwrap_or(usize::MAX));
-            let up = number.digits.get(keep).is_some_and(|digit| *digit >= 5)
-                && number.digits.len().checked_sub(keep).and_then(|cut| i64::try_from(cut).ok())
-                    == Some(-shift);
-            let mut kept = number.digits[..keep].to_vec();
-            if up {
-                round_up(&mut kept);
-            }
-            (kept, 0)
+    let (mut kept, zeros) = if let Ok(zeros) = usize::try_from(shift) {
+        (number.digits.clone(), zeros)
+    } else {
+        let keep = number.digits.len().saturating_sub(usize::try_from(-shift).unwrap_or(usize::MAX));
+        let up = number.digits.get(keep).is_some_and(|digit| *digit >= 5)
+            && number.digits.len().checked_sub(keep).and_then(|cut| i64::try_from(cut).ok()) == Some(-shift);
+        let mut kept = number.digits[..keep].to_vec();
+        if up {
+            round_up(&mut kept);
         }
+        (kept, 0)
     };
     if kept.len().saturating_add(zeros) > most {
         return Ok(greatest(number.negative));

@@ -7,6 +7,6 @@ pub mod decimal;
 pub mod envelope;
 pub mod fields;
 pub mod json;
-pub mod source;
 pub mod postgres_text;
+pub mod source;
 pub mod time;

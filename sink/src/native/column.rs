@@ -373,7 +373,7 @@ impl Data {
     fn push_fixed(&mut self, value: &[u8]) -> bool {
         match self {
             Self::Fixed { log_width, bytes } if value.len() == 1 << *log_width => {
-                bytes.extend_from_slice(value)
+                bytes.extend_from_slice(value);
             }
             Self::Nullable { nulls, inner } => {
                 if !inner.push_fixed(value) {

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use tidemark_crds::layout::{ColumnLayout, OutOfRange};
 use tidemark_crds::ledger::EPOCH_HEADER;
-use tidemark_crds::pg_quote;
+use tidemark_crds::mapping::read_expression;
 use tidemark_crds::version::{Phase, Version};
 
 use super::ReadError;
@@ -14,37 +13,12 @@ use crate::batch::{Batch, Place};
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::native::Column;
 use crate::plan::{ColumnPlan, TablePlan};
-use crate::value::{self, ValueError};
+use crate::value::{self, Pushed, ValueError};
 
 /// The SELECT list of a plan: one expression a column, in the layout's order.
 pub(super) fn expressions(plan: &TablePlan) -> String {
-    let all: Vec<String> = plan.layout.columns.iter().map(expression).collect();
+    let all: Vec<String> = plan.layout.columns.iter().map(read_expression).collect();
     all.join(", ")
-}
-
-fn expression(column: &ColumnLayout) -> String {
-    pg_quote::ident(&column.source)
-}
-
-/// What becomes of a value that has no place in its column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// The column's policy is NULL.
-    Null,
-    /// The column's policy is the dead letters: the row is no row, and can be found there.
-    DeadLetter,
-    /// The layout is not that of the table: nothing that is read is right.
-    Fail,
-}
-
-impl Fate {
-    fn of(error: ValueError, plan: &ColumnPlan) -> Self {
-        match (error, plan.out_of_range) {
-            (ValueError::OutOfRange, OutOfRange::Null) if plan.nullable && !plan.array => Self::Null,
-            (ValueError::OutOfRange, _) => Self::DeadLetter,
-            _ => Self::Fail,
-        }
-    }
 }
 
 /// What was wrong with a line.
@@ -108,7 +82,9 @@ impl RowBuilder {
         };
         let column = plan.columns[place].source.clone();
         let key = self.json(line, |place| plan.key.contains(&place));
-        if Fate::of(error, &plan.columns[place]) == Fate::Fail {
+        // Out of range: the column's policy takes no other value in its place. Anything else: the layout is not that
+        // of the table, and nothing that is read is right.
+        if error != ValueError::OutOfRange {
             return Err(ReadError::Value { table: table(), column, key, error });
         }
         let error = format!("read of the table: column {column}: {error}");
@@ -135,9 +111,12 @@ impl RowBuilder {
     /// Appends every value of a line to its column.
     fn fill(&mut self, batch: &mut Batch, line: &[u8]) -> Result<(), Fault> {
         let mut fields = Fields::new(line);
-        for (place, (plan, column)) in self.plan.columns.iter().zip(&mut batch.columns).enumerate() {
+        for (place, plan) in self.plan.columns.iter().enumerate() {
             let Ok(Some(field)) = fields.next(&mut self.scratch) else { return Err(Fault::Shape) };
-            put(column, plan, field).map_err(|error| Fault::Value(place, error))?;
+            let pushed = put(&mut batch.columns[place], plan, field);
+            if pushed.map_err(|error| Fault::Value(place, error))? != Pushed::AsIs {
+                batch.count_changed(place);
+            }
         }
         match fields.next(&mut self.scratch) {
             Ok(None) => Ok(()),
@@ -184,9 +163,9 @@ pub(super) fn version(epoch: u16, barrier: Barrier) -> Version {
 }
 
 #[inline]
-fn put(column: &mut Column, plan: &ColumnPlan, field: Field<'_>) -> Result<(), ValueError> {
+fn put(column: &mut Column, plan: &ColumnPlan, field: Field<'_>) -> Result<Pushed, ValueError> {
     match field {
-        Field::Text(text) => value::push_postgres_text(column, plan, text).map(drop),
-        Field::Null => value::push_null(column, plan),
+        Field::Text(text) => value::push_postgres_text(column, plan, text),
+        Field::Null => value::push_null(column, plan).map(|()| Pushed::AsIs),
     }
 }

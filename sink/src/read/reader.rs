@@ -314,7 +314,7 @@ impl Looker {
             active.outcome = Some(ended);
         }
         let (state, error) = match &active.outcome {
-            None => (ReadState::Reading, String::new()),
+            None => (ReadState::Reading, active.claim.progress.trouble()),
             Some(Ok(_)) => (ReadState::Read, String::new()),
             Some(Err(error)) => (ReadState::Failed, error.to_string()),
         };

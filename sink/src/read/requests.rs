@@ -164,7 +164,7 @@ impl Requests {
     /// Hides what is older than the rows of a read.
     pub(super) async fn raise_fence(&self, table: &str, version: Version) -> Result<(), Error> {
         let sql = format!(
-            "INSERT INTO {} (table, version, reason, raised_at) VALUES ({}, {version}, 'read', now64(3))",
+            "INSERT INTO {} (table, version, reason, raised_at) VALUES ({}, toUInt128('{version}'), 'read', now64(3))",
             quote::ident(FENCES_TABLE),
             quote::literal(table),
         );

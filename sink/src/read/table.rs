@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use super::relation::{self, source_error};
 use super::source::{Server, Source};
 use super::{ReadError, ReadMetrics};
 use crate::batch::Batch;
+use crate::consume::Event;
 use crate::metrics::TableLabel;
 use crate::plan::TablePlan;
 use crate::write::Writer;
@@ -34,7 +36,7 @@ const LOOK_BYTES: usize = 64 << 10;
 const ATTEMPTS: u32 = 6;
 
 /// How far a read is, for the reads table.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
     /// Rows read.
     pub(super) rows: AtomicU64,
@@ -44,6 +46,45 @@ pub(super) struct Progress {
     pub(super) estimated: AtomicU64,
     /// Position of the barrier, 0 before there is one.
     pub(super) barrier: AtomicU64,
+    /// Where the writer says why an insert does not work yet.
+    failures: Sender<Event>,
+    trouble: Mutex<(Receiver<Event>, Option<String>)>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let (failures, said) = std::sync::mpsc::channel();
+        Self {
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            estimated: AtomicU64::new(0),
+            barrier: AtomicU64::new(0),
+            failures,
+            trouble: Mutex::new((said, None)),
+        }
+    }
+}
+
+impl Progress {
+    /// Why rows cannot be inserted now, empty while they can.
+    pub(super) fn trouble(&self) -> String {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = trouble.0.try_iter().filter_map(|event| match event {
+            Event::Failed(_, failure) => Some(failure.message),
+            _ => None,
+        });
+        if let Some(last) = said.last() {
+            trouble.1 = Some(last);
+        }
+        trouble.1.clone().unwrap_or_default()
+    }
+
+    /// An insert was acknowledged: what was said before is over.
+    fn inserted(&self) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.0.try_iter().for_each(drop);
+        trouble.1 = None;
+    }
 }
 
 /// What is read, and where the rows go.
@@ -263,8 +304,11 @@ impl Worker<'_> {
         self.inserted().await;
         if batch.rows() > 0 || !batch.dead.is_empty() {
             let writer = self.job.writer.clone();
-            let topic = Arc::clone(&self.job.topic);
-            self.inserts.spawn(async move { writer.store(batch, &topic).await });
+            let (topic, progress) = (Arc::clone(&self.job.topic), Arc::clone(&self.job.progress));
+            self.inserts.spawn(async move {
+                writer.store(batch, &topic, progress.failures.clone()).await;
+                progress.inserted();
+            });
         }
     }
 

@@ -6,6 +6,7 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_crds::ledger::{SinkState, TableState};
 
+use crate::group::lock;
 use crate::offsets::Applied;
 use crate::session::{Lane, Session};
 
@@ -61,8 +62,34 @@ impl Session {
         self.offsets.all().filter(known).map(row).collect()
     }
 
+    /// Counts marks of Kafka's own behind the last record of a partition as applied, once all its records are.
+    fn pass_marks(&mut self) {
+        let Ok(positions) = self.consumer.position() else {
+            return;
+        };
+        for element in positions.elements() {
+            let (Offset::Offset(position), Some(at)) = (element.offset(), self.router.table(element.topic()))
+            else {
+                continue;
+            };
+            let lane = &self.lanes[at];
+            let partition = (at, element.partition());
+            let Some(part) = self.router.get(partition).filter(|_| !lane.paused && !lane.table.waits())
+            else {
+                continue;
+            };
+            if part.passed_marks(position) && self.offsets.next(partition) == Some(part.next) {
+                part.next = position;
+                self.offsets.reached(partition, position);
+                let place = (element.topic().to_owned(), element.partition());
+                lock(&self.consumer.context().applied).insert(place, position);
+            }
+        }
+    }
+
     /// Writes progress rows, states and gauges.
     pub(super) fn report(&mut self) {
+        self.pass_marks();
         for lane in &self.lanes {
             let metrics = &self.around.metrics;
             let bytes = lane.table.memory() + lane.in_flight.unwrap_or(0);

@@ -155,7 +155,8 @@ fn push_vector(
     cursor.expect(b'[', "expected a vector")?;
     let (mut first, mut worst) = (true, Pushed::AsIs);
     while cursor.next_item(&mut first, b']')? {
-        worst = worst.max(push_element(column, plan, cursor.value()?, input)?);
+        let Raw::Number(number) = cursor.value()? else { return Err(ValueError::Malformed) };
+        worst = worst.max(push_text_element(column, plan, number, input)?);
     }
     column.end_array();
     Ok(worst)

@@ -227,6 +227,3 @@ fn outside<V: Values>(
 fn taken(taken: bool) -> Result<(), ValueError> {
     if taken { Ok(()) } else { Err(ValueError::Malformed) }
 }
-
-#[cfg(test)]
-mod tests;

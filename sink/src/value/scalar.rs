@@ -13,7 +13,7 @@ use crate::decode::json::{Cursor, JsonText, Raw};
 use crate::decode::time;
 use crate::plan::{ColumnPlan, Encoding, Target};
 
-/// Least timestamp of PostgreSQL, with some room: 4714 BC. What is less went round 64 bits.
+/// Least timestamp of PostgreSQL, with some room: 4714 BC. What is less was beyond 64 bits: the year 294247 and later.
 const LEAST_TIMESTAMP: i64 = -211_000_000_000_000_000;
 /// Debezium's infinities among timestamps in microseconds.
 const FUTURE: i64 = 9_223_372_036_825_200_000;
@@ -220,7 +220,6 @@ pub(super) fn instant(plan: &ColumnPlan, value: Raw<'_>, input: Input) -> Result
                 Some(TimeUnit::Micros) | None => Ok(match number {
                     FUTURE => i64::MAX,
                     PAST => i64::MIN,
-                    // Beyond the year 294246: it went round.
                     number if number < LEAST_TIMESTAMP => i64::MAX,
                     number => number,
                 }),
@@ -229,7 +228,7 @@ pub(super) fn instant(plan: &ColumnPlan, value: Raw<'_>, input: Input) -> Result
     }
 }
 
-/// The same without loss: microseconds that went round 64 bits are put right.
+/// The same without loss.
 pub(super) fn exact_instant(
     plan: &ColumnPlan,
     value: Raw<'_>,
@@ -238,23 +237,15 @@ pub(super) fn exact_instant(
     if let Raw::Text(text) = value {
         return Ok(time::parse_instant(&text.unescape()?)?);
     }
-    let micros = match whole(value)? {
-        round if plain_micros(plan, input) && round < LEAST_TIMESTAMP && round != PAST => {
-            i128::from(round) + (1 << 64)
+    Ok(match (instant(plan, value, input)?, whole(value)?) {
+        // Debezium keeps the fraction alone of what is beyond 64 bits.
+        (i64::MAX, number) if number != FUTURE => return Err(ValueError::NotCarried),
+        (i64::MAX, _) => time::Instant::Future,
+        (i64::MIN, _) => time::Instant::Past,
+        (micros, _) => {
+            time::Instant::At { days: micros.div_euclid(time::DAY), micros: micros.rem_euclid(time::DAY) }
         }
-        _ => match instant(plan, value, input)? {
-            i64::MAX => return Ok(time::Instant::Future),
-            i64::MIN => return Ok(time::Instant::Past),
-            micros => i128::from(micros),
-        },
-    };
-    let day = i128::from(time::DAY);
-    let part = |number: i128| i64::try_from(number).map_err(|_| ValueError::Malformed);
-    Ok(time::Instant::At { days: part(micros.div_euclid(day))?, micros: part(micros.rem_euclid(day))? })
-}
-
-fn plain_micros(plan: &ColumnPlan, input: Input) -> bool {
-    matches!(input.hint.unit, Some(TimeUnit::Micros)) || input.hint.unit.is_none() && !plan.millis
+    })
 }
 
 /// Reads a date as days since 1970-01-01; infinity is the least or greatest number of all.
