@@ -1,0 +1,71 @@
+//! Which requests a replica takes, goes on with and leaves.
+
+use tidemark_crds::ledger::ReadRequest;
+
+use super::super::requests::Seen;
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(15);
+
+fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
+    Open {
+        table: "orders".into(),
+        id: 7,
+        request: ReadRequest {
+            epoch: 2,
+            layout: 3,
+            reason: "first load".into(),
+            token: None,
+            state_table: None,
+            topic_id: None,
+        },
+        epoch: 2,
+        layout: 3,
+        now_ms: 0,
+        seen: seen.map(|(id, state, owner, age_ms)| Seen { id, state, owner: owner.into(), beat: 1, age_ms }),
+    }
+}
+
+fn decision(open: &Open) -> Decision {
+    decide(open, "me", LEASE, Own::default())
+}
+
+#[test]
+fn a_request_is_taken_that_nobody_reads() {
+    assert_eq!(decision(&open(None)), Decision::Read);
+    for (seen, taken) in [
+        ((7, ReadState::Read, "other", 1_000_000), false),
+        ((6, ReadState::Read, "other", 0), true),
+        ((6, ReadState::Reading, "other", 0), true),
+        ((7, ReadState::Reading, "other", 14_000), false),
+        ((7, ReadState::Reading, "other", 15_001), true),
+        ((7, ReadState::Reading, "me", 0), true),
+        ((7, ReadState::Failed, "other", 130_000), false),
+        ((7, ReadState::Failed, "other", 136_000), true),
+        ((7, ReadState::Failed, "me", 0), true),
+    ] {
+        let expected = if taken { Decision::Read } else { Decision::Leave };
+        assert_eq!(decision(&open(Some(seen))), expected, "{seen:?}");
+    }
+}
+
+#[test]
+fn another_epochs_request_is_void_and_one_of_a_newer_layout_waits() {
+    assert_eq!(decision(&Open { epoch: 3, ..open(None) }), Decision::Leave);
+    assert_eq!(decision(&Open { layout: 2, ..open(None) }), Decision::Leave);
+    let mut none = open(None);
+    none.request.layout = 0;
+    assert_eq!(decision(&Open { layout: 0, ..none }), Decision::Leave, "without a layout there is no plan");
+}
+
+#[test]
+fn a_failed_read_pauses_and_a_read_that_another_took_over_ends() {
+    let pausing = Own { active: false, pausing: true };
+    assert_eq!(decide(&open(Some((7, ReadState::Failed, "me", 0))), "me", LEASE, pausing), Decision::Leave);
+    let active = Own { active: true, pausing: false };
+    assert_eq!(
+        decide(&open(Some((7, ReadState::Reading, "other", 500))), "me", LEASE, active),
+        Decision::Leave
+    );
+    assert_eq!(decide(&open(Some((7, ReadState::Reading, "me", 500))), "me", LEASE, active), Decision::Read);
+}
