@@ -9,7 +9,7 @@ mod freshness;
 mod grafana;
 mod operator;
 mod outages;
-// mod reads;
+mod reads;
 mod sink;
 mod source;
 mod stack;
