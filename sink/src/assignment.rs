@@ -87,7 +87,7 @@ pub async fn locate(
                         found(located);
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, "the brokers do not say where partitions begin yet")
+                        tracing::debug!(%error, "the brokers do not say where partitions begin yet");
                     }
                     Err(_) => return,
                 }

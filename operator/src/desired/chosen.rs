@@ -131,7 +131,9 @@ fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Cho
         if hurts {
             chosen.harmed.insert(source.clone());
             chosen.refused.insert(target.to_owned());
-            newest.into_iter().for_each(|layout| chosen.goes_on(layout));
+            if let Some(layout) = newest {
+                chosen.goes_on(layout);
+            }
         }
         if hurts || newest.is_none() {
             return;

@@ -40,10 +40,11 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::unwrap_in_result, reason = "a test may fail by panicking")]
     fn claimed(views: &serde_json::Value, names: &[&str]) -> Option<String> {
         let table = |name: &&str| serde_json::from_value(json!({"name": format!("public.{name}")})).unwrap();
         let tables: Vec<Table> = names.iter().map(table).collect();
-        claim(&serde_json::from_value(views.clone()).unwrap(), &tables, tables.last().unwrap())
+        claim(&serde_json::from_value(views.clone()).unwrap(), &tables, &tables[tables.len() - 1])
     }
 
     #[test]

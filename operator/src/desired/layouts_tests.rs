@@ -51,7 +51,7 @@ fn table() -> Table {
     serde_json::from_value(serde_json::json!({"name": "public.orders"})).unwrap()
 }
 
-fn with_column(column: serde_json::Value) -> Table {
+fn with_column(column: &serde_json::Value) -> Table {
     serde_json::from_value(serde_json::json!({"name": "public.orders", "columns": [column]})).unwrap()
 }
 
@@ -204,7 +204,7 @@ fn a_column_that_loses_or_gets_nulls_stays_one_column() {
 
 #[test]
 fn a_change_in_the_spec_is_read_again() {
-    let of = |column| decide(&input(&with_column(column), &orders(), &first())).unwrap().layout;
+    let of = |column| decide(&input(&with_column(&column), &orders(), &first())).unwrap().layout;
     let wide = of(serde_json::json!({"name": "quantity", "type": "Int64"}));
     assert_eq!(stored(&wide, "quantity"), ("quantity".into(), "Int64".into()));
     assert!(wide.read_again.unwrap().contains("quantity"));
@@ -221,7 +221,7 @@ fn a_change_in_the_spec_is_read_again() {
 
 #[test]
 fn a_column_that_was_never_stored_is_read_when_it_is_wanted() {
-    let without = with_column(serde_json::json!({"name": "note", "exclude": true}));
+    let without = with_column(&serde_json::json!({"name": "note", "exclude": true}));
     let history = vec![decide(&input(&without, &orders(), &[])).unwrap().layout];
     assert!(next(&orders(), &history).unwrap().read_again.unwrap().contains("note is stored now"));
 }

@@ -257,7 +257,8 @@ fn a_crash_between_any_two_steps_ends_in_the_same_place() {
 
 #[test]
 fn nothing_is_read_while_a_change_could_be_missed() {
-    let mends: [(&str, fn(&mut World)); 7] = [
+    type Break = fn(&mut World);
+    let mends: [(&str, Break); 7] = [
         ("the slot is not used", |world| world.postgres.slot.as_mut().unwrap().active = false),
         ("there is no offset", |world| world.connector().offset = None),
         ("the task failed", |world| world.connector().tasks[0].state = "FAILED".into()),

@@ -61,6 +61,7 @@ struct TableVersion {
     version: u128,
 }
 
+#[allow(clippy::struct_field_names, reason = "the names of the table's columns")]
 #[derive(Deserialize)]
 struct State {
     name: String,

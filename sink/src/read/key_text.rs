@@ -180,7 +180,7 @@ mod tests {
                 decimal(76, 1),
                 vec!["-99999999999999999999999999999999999999999.9"],
             ),
-            ("numeric", Wire::Decimal, ChType::String, vec!["1.500", "NaN"]),
+            ("numeric", Wire::Decimal, ChType::String, vec!["1.5", "NaN"]),
             ("text", Wire::Text, ChType::String, vec!["", "it's \\ \u{e9}\n\ttab"]),
             ("character(5)", Wire::Text, ChType::String, vec!["ab   "]),
             ("mood", Wire::Text, ChType::LowCardinality(Box::new(ChType::String)), vec!["sad", ""]),

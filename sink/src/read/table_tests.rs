@@ -116,7 +116,7 @@ fn a_value_that_does_not_fit_fails_the_read_by_name_and_leaves_no_half_row() {
         (b"2\ta\t\\N", "price"),
         (b"two\ta\t1.00", "id"),
     ] {
-        match builder.append(&mut batch, line).expect_err(column) {
+        match builder.append(&mut batch, line).expect_err(&String::from_utf8_lossy(line)) {
             ReadError::Value { table, column: named, key, .. } => {
                 assert_eq!((table.as_str(), named.as_str()), ("public.notes", column));
                 assert!(key.starts_with("{\"id\":\"") && !key.contains("note"), "{key}");

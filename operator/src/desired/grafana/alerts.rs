@@ -24,6 +24,7 @@ struct Rule {
     severity: &'static str,
 }
 
+#[allow(clippy::too_many_lines, reason = "a list: one entry a rule")]
 fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
     let freshness = &spec.freshness;
     let has = |view: &str| views.iter().any(|known| known == view);
