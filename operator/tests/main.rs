@@ -1,6 +1,6 @@
 //! The pure core of the operator: plan, status, deletion and objects from values alone; no I/O.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod deletion;
 mod fixture;

@@ -78,14 +78,15 @@ impl Open {
     /// Letters of a partition that count, and the greatest position of them: they are of this epoch, and later than
     /// the table's last read, or of that read itself. Rows that were read at the source count as partition 0's.
     pub fn count(&self, partition: i32, epoch: u16, read: (u16, u64)) -> (u64, (u16, u64)) {
-        let counts = |((place, _), at): &(&(Place, Vec<u8>), &(u16, u64))| {
+        // What is no event has no position: no read is known to make up for it.
+        let known = |at: (u16, u64)| if at.1 == 0 { (u16::MAX, u64::MAX) } else { at };
+        let counts = |place: Place, at: (u16, u64)| {
             let of_read = place.partition < 0;
-            place.partition.max(0) == partition
-                && at.0 >= epoch
-                && (**at > read || at.1 == 0 || of_read && **at == read)
+            place.partition.max(0) == partition && at.0 >= epoch && (at > read || of_read && at == read)
         };
-        let counted = self.letters.iter().filter(counts);
-        counted.fold((0, (0, 0)), |(count, greatest), (_, at)| (count + 1, greatest.max(*at)))
+        let all = self.letters.iter().map(|((place, _), at)| (*place, known(*at)));
+        let counted = all.filter(|(place, at)| counts(*place, *at));
+        counted.fold((0, (0, 0)), |(count, greatest), (_, at)| (count + 1, greatest.max(at)))
     }
 
     /// Whether none is open.
@@ -201,6 +202,9 @@ mod tests {
         assert_eq!(open.count(0, 2, (0, 0)), (0, (0, 0)));
         assert_eq!(open.count(1, 3, (0, 0)).0, 0, "of an earlier epoch");
         assert_eq!(open.count(1, 2, (2, 200)).0, 1, "read since");
+        open.take(&notice(4, (0, 0), false));
+        assert_eq!(open.count(1, 3, (3, 1)).0, 1, "no event: nobody knows what it was");
+        open.take(&notice(4, (0, 0), true));
         open.take(&notice(3, (0, 0), true));
         assert_eq!(open.count(1, 2, (0, 0)), (2, (2, 200)));
         // Written again by a replica that had not committed: dealt with it is all the same.

@@ -168,7 +168,7 @@ fn texts(order: &Order, lacking: bool) -> [String; COLUMNS.len()] {
 
 fn note_of(order: &Order, lacking: bool) -> Option<String> {
     let text = || format!("Leave parcel number {} with the neighbour if nobody opens", order.note);
-    (!lacking || order.note % 8 != 0).then(text)
+    (!lacking || !order.note.is_multiple_of(8)).then(text)
 }
 
 fn ship_to(order: &Order) -> String {

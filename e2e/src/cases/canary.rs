@@ -74,7 +74,7 @@ impl Canary {
             match clickhouse.rows::<(i32, i64, String)>(&select, &[]).await {
                 Ok(rows) => self.seen(&mut before, &rows),
                 Err(error) => {
-                    self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"))
+                    self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
                 }
             }
         }

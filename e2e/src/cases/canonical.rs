@@ -125,8 +125,7 @@ impl Kind {
             (Self::Array(element), Value::Array(items)) => {
                 Some(list(items.iter().map(|item| element.answered(item))))
             }
-            (Self::Timestamp, Value::String(text)) => Some(without_zeros(text)),
-            (Self::Decimal(..), Value::String(text)) => Some(without_zeros(text)),
+            (Self::Timestamp | Self::Decimal(..), Value::String(text)) => Some(without_zeros(text)),
             (_, Value::String(text)) => Some(same(self, text)),
             (_, other) => Some(format!("no text: {other}")),
         }

@@ -88,9 +88,8 @@ mod tests {
 
     #[test]
     fn a_status_has_room_for_every_table_that_it_must_name() {
-        let text: String = (0..20)
-            .map(|n| format!("-- case c{n}: x | y\n-- expect refused\nCREATE TABLE t{n}(id int);\n"))
-            .collect();
+        let case = |n| format!("-- case c{n}: x | y\n-- expect refused\nCREATE TABLE t{n}(id int);\n");
+        let text = (0..20).map(case).collect::<Vec<_>>().concat();
         let groups = groups(&parse(&text).unwrap());
         assert_eq!(groups.iter().map(|group| group.cases.len()).collect::<Vec<_>>(), [14, 6]);
     }

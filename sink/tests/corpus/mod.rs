@@ -173,8 +173,8 @@ impl Store {
             self.images.push(Image { key, version, deleted, values });
             let place = batch.key_of(&plan.key, row);
             if self.newest.get(&place).is_none_or(|(there, ..)| version >= *there) {
-                let names = layout.columns.iter().map(|column| column.stored.clone());
-                let bytes = names.zip(batch.values_of(row)).collect();
+                let columns = layout.columns.iter().map(|column| column.stored.clone());
+                let bytes = columns.zip(batch.values_of(row)).collect();
                 self.newest.insert(place, (version, deleted, bytes));
             }
         }

@@ -112,16 +112,17 @@ impl Length {
 
 /// Puts mutations of `corpus` into `target`, which says in one number what kind of input it saw: a new number makes
 /// the input part of the corpus. Fails with the input that made the target panic, or took too long.
+#[allow(clippy::print_stdout, reason = "a long run says how far it came")]
 pub(super) fn run(name: &str, corpus: Vec<Vec<u8>>, length: &Length, mut target: impl FnMut(&[u8]) -> u64) {
     assert!(!corpus.is_empty(), "{name}: there is nothing to mutate");
     let seed = std::env::var("TIDEMARK_FUZZ_SEED").map_or(1, |seed| seed.parse().unwrap());
     let mut random = Random(seed);
-    let (mut kept, mut seen) = (corpus, HashSet::new());
+    let (mut kept, mut kinds) = (corpus, HashSet::new());
     let begin = Instant::now();
     let mut inputs = 0;
     let originals = kept.clone();
     for input in &originals {
-        seen.insert(tried(name, input, &mut target));
+        kinds.insert(tried(name, input, &mut target));
     }
     loop {
         let over = match length {
@@ -137,14 +138,14 @@ pub(super) fn run(name: &str, corpus: Vec<Vec<u8>>, length: &Length, mut target:
             mutate(&mut random, &kept, &mut input);
         }
         input.truncate(LONGEST);
-        if seen.insert(tried(name, &input, &mut target)) && kept.len() < KEPT {
+        if kinds.insert(tried(name, &input, &mut target)) && kept.len() < KEPT {
             kept.push(input);
         }
     }
     println!(
         "{name}: {inputs} inputs in {:.1} s, {} kinds, {} in the corpus",
         begin.elapsed().as_secs_f64(),
-        seen.len(),
+        kinds.len(),
         kept.len()
     );
 }
