@@ -141,6 +141,9 @@ pub fn judge<'a>(
     }
     let mut findings: Vec<(Reason, String)> = Vec::new();
     let mut finding = |message: String| findings.push((Reason::SourceNotReady, message));
+    if let Some(message) = twins(name, table) {
+        finding(message);
+    }
     storage_findings(name, table, &mut finding);
     reading_findings(name, table, &facts.role, &mut finding);
     publishing_findings(name, table, (facts, publication), &mut finding);
@@ -161,6 +164,20 @@ pub fn judge<'a>(
             Err(Unfit { reason, message: format!("table {name}: {}", texts.join("; ")), hurts })
         }
     }
+}
+
+/// Columns that Debezium takes for one: it stops at a table that has two of them.
+fn twins(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
+    let mut seen: std::collections::BTreeMap<String, &str> = std::collections::BTreeMap::new();
+    table.columns.iter().find_map(|column| {
+        let first = seen.insert(column.name.to_lowercase(), &column.name)?;
+        let (quoted, second) = (qualified(&name.schema, &name.name), ident(&column.name));
+        Some(format!(
+            "its columns {} and {second} differ in case alone, which Debezium refuses: run ALTER TABLE {quoted} RENAME \
+             COLUMN {second} TO another name",
+            ident(first)
+        ))
+    })
 }
 
 /// What is no table of its own, and so has no changes under its name.
