@@ -294,10 +294,9 @@ pub(super) fn decimal_text(
             let plain = text.unescape()?;
             let scale = match (input.hint.scale, input.encoding) {
                 (Some(scale), _) => Some(scale),
-                // Text is what the operator asks the connector for; base64 is not mistaken for it unless
-                // it happens to consist of digits.
-                (None, Encoding::Contract) if looks_decimal(&plain) => None,
-                (None, _) => column_scale,
+                // Text is what the operator asks the connector for: other text is no number, and no base64.
+                (None, Encoding::Contract) => None,
+                (None, Encoding::DebeziumDefaults) => column_scale,
             };
             match scale {
                 None => Ok(plain),
@@ -322,13 +321,6 @@ pub(super) fn decimal_text(
         }
         _ => Err(ValueError::Malformed),
     }
-}
-
-fn looks_decimal(text: &[u8]) -> bool {
-    let digits = !text.is_empty()
-        && text.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'E' | b'e'))
-        && text.iter().any(u8::is_ascii_digit);
-    digits || non_finite(text).is_some()
 }
 
 fn unscaled(text: &[u8], scale: i32) -> Result<Cow<'static, [u8]>, ValueError> {
