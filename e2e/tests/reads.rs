@@ -121,7 +121,7 @@ impl Place {
         self.ledger(Kind::Read, &self.layout.target, id, &serde_json::to_value(request)?).await
     }
 
-    fn reader(&self, replica: &str, rows_per_second: Option<u32>) -> anyhow::Result<Reader> {
+    fn reader(&self, replica: &str, rows_per_second: Option<u32>) -> Reader {
         // No record goes there: nothing of these tables is a dead letter.
         let nowhere = rdkafka::ClientConfig::new();
         let metrics = Metrics::default();
@@ -138,14 +138,14 @@ impl Place {
                 max_share_per_mille: 10,
             },
         );
-        Ok(Reader::start(ReaderContext {
+        Reader::start(ReaderContext {
             config: Arc::clone(&self.config),
             clickhouse: self.clickhouse.clone(),
             writer,
             metrics,
             replica: replica.to_owned(),
             options: ReaderOptions { rows_per_second, lease: Duration::from_secs(3), ..Default::default() },
-        }))
+        })
     }
 
     fn keys(&self) -> KeyReader {
@@ -159,13 +159,13 @@ impl Place {
         what: &str,
         done: impl Fn(&BTreeMap<String, String>) -> bool,
     ) -> anyhow::Result<BTreeMap<String, String>> {
-        let sql = "SELECT mapFromArrays(['request', 'state', 'barrier', 'owner', 'rows', 'error'], \
-                   [toString(request), toString(state), toString(barrier), owner, toString(rows), error]) AS m \
-                   FROM _tidemark_reads FINAL";
         #[derive(serde::Deserialize)]
         struct Row {
             m: BTreeMap<String, String>,
         }
+        let sql = "SELECT mapFromArrays(['request', 'state', 'barrier', 'owner', 'rows', 'error'], \
+                   [toString(request), toString(state), toString(barrier), owner, toString(rows), error]) AS m \
+                   FROM _tidemark_reads FINAL";
         wait_until(PATIENCE, what, || async {
             let rows: Vec<Row> = self.clickhouse.query(sql).await?;
             let Some(row) = rows.into_iter().next() else { return Ok(None) };
@@ -338,7 +338,7 @@ async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Res
     stack.postgres().query(Role::Superuser, &place.name, &make).await?;
     let stop = AtomicBool::new(false);
     let reads = async {
-        let _reader = place.reader("a", None)?;
+        let _reader = place.reader("a", None);
         let mut all = Vec::new();
         for id in 1..=8 {
             place.request(id).await?;
@@ -413,16 +413,16 @@ async fn a_commit_that_nobody_sees_yet_is_waited_for() -> anyhow::Result<()> {
     })
     .await?;
     let writer = stack.postgres().connect(Role::Shop, &place.name).await?;
-    let writing =
+    let commit =
         tokio::spawn(async move { writer.batch_execute("UPDATE items SET n = 42 WHERE id = 17").await });
     waiting("a commit in the gap", "wait_event = 'SyncRep'").await?;
-    let _reader = place.reader("a", None)?;
+    let _reader = place.reader("a", None);
     place.request(1).await?;
     let polling = "application_name = 'tidemark-read' AND query LIKE '%pg_snapshot_xip%'";
     waiting("the read to wait behind its barrier", polling).await?;
     superuser.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await?;
     superuser.batch_execute("SELECT pg_reload_conf()").await?;
-    writing.await??;
+    commit.await??;
     let barrier = place.read(1).await?;
     superuser
         .batch_execute("ALTER ROLE tidemark RESET synchronous_commit; REVOKE pg_read_all_stats FROM tidemark")
@@ -444,7 +444,7 @@ async fn a_read_whose_replica_is_gone_is_read_again_by_another() -> anyhow::Resu
     let old = Version::new(1, Phase::Stream, 1, 1);
     let ghost = format!("INSERT INTO items (id, n, _version) VALUES (1000000, 1, toUInt128('{old}'))");
     place.clickhouse.execute(&ghost).await?;
-    let first = place.reader("a", Some(1500))?;
+    let first = place.reader("a", Some(1500));
     place.request(1).await?;
     place
         .answer("some rows to be read by the first replica", |row| {
@@ -458,7 +458,7 @@ async fn a_read_whose_replica_is_gone_is_read_again_by_another() -> anyhow::Resu
         .postgres()
         .execute(Role::Shop, &place.name, "DELETE FROM items WHERE id % 7 = 0; UPDATE items SET n = id")
         .await?;
-    let _second = place.reader("b", None)?;
+    let _second = place.reader("b", None);
     let answer = place.answer("the other replica to read", |row| row["state"] == "read").await?;
     let shown = place.clickhouse("SELECT id, n, pad FROM items_current ORDER BY id").await?;
     let table = place.postgres("SELECT id, n, pad FROM items ORDER BY id").await?;
@@ -476,7 +476,7 @@ async fn a_table_whose_rows_are_hidden_from_the_role_fails_by_name() -> anyhow::
         ALTER TABLE secrets FORCE ROW LEVEL SECURITY;
         CREATE POLICY mine ON secrets USING (pad = 'mine')";
     let place = Place::new(stack, "secrets", hidden, &item_columns()).await?;
-    let _reader = place.reader("a", None)?;
+    let _reader = place.reader("a", None);
     place.request(1).await?;
     let answer = place.answer("the read to fail", |row| row["state"] == "failed").await?;
     for part in ["public.secrets", "permission", "42501", "row-level security"] {
@@ -509,7 +509,7 @@ async fn a_partitioned_table_is_read_whole_and_its_rows_by_key_with_tombstones_f
         ("note", "text", Wire::Text, ChType::String.nullable(), None),
     ];
     let place = Place::new(stack, "visits", parted, &columns).await?;
-    let _reader = place.reader("a", None)?;
+    let _reader = place.reader("a", None);
     place.request(1).await?;
     place.read(1).await?;
     let shown =

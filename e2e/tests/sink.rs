@@ -298,6 +298,7 @@ fn note(id: i64, body: &str, total: &str) -> String {
     format!(r#"{{"id":{id},"code":"k'\u00e9","body":"{body}","total":"{total}"}}"#)
 }
 
+#[allow(clippy::too_many_lines, reason = "one story, told in order")]
 #[tokio::test]
 async fn a_sink_waits_for_its_tables_skips_what_is_broken_and_finds_what_an_event_lacks() -> anyhow::Result<()>
 {

@@ -8,7 +8,7 @@ mod subject;
 mod writers;
 
 use std::io::Write as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context;
 use tidemark_e2e::bench::report;
@@ -71,7 +71,7 @@ fn reported(lines: Vec<Line>) -> anyhow::Result<()> {
     // Not captured: it is the result, also of a run that passes.
     std::io::stdout().write_all(format!("\n{screen}").as_bytes())?;
     let (tried, wrong) = (lines.len(), lines.iter().filter(|line| line.unexpected.is_some()).count());
-    let mut all = LINES.lock().unwrap();
+    let mut all = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     all.extend(lines);
     report::write("tables.json", &cases::report(&all))?;
     anyhow::ensure!(wrong == 0, "{wrong} of {tried} tables did not end as expected:\n{screen}");
