@@ -34,8 +34,15 @@ pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Fres
     }
     let objective =
         i64::try_from(duration::milliseconds(&situation.spec.freshness.rows).ok()?).unwrap_or(i64::MAX);
+    // One that was refused from the first has no layout: nothing of it is captured, and nothing of it can be late.
+    let refused = |source: &SourceTable, target: &str| {
+        let name = source.to_string();
+        facts.ledger.newest(target).is_none()
+            && situation.problems.iter().any(|problem| problem.object.as_deref() == Some(name.as_str()))
+    };
+    let captured = situation.tables.iter().filter(|(source, target)| !refused(source, target));
     let ages: Vec<(&SourceTable, Result<i64, i32>)> =
-        situation.tables.iter().map(|(source, target)| (source, age(situation, source, target))).collect();
+        captured.map(|(source, target)| (source, age(situation, source, target))).collect();
     let connector = situation.observed.postgres.known().and_then(|facts| facts.read_to);
     let connector_lag = connector.filter(|read_to| !read_to.lag().is_empty()).map(|read_to| read_to.lag_ms);
     let oldest = ages.iter().filter_map(|(_, age)| age.as_ref().ok().copied()).max();
