@@ -318,7 +318,10 @@ impl Drop for Chain<'_> {
         self.operator.end();
         // On a shared stack its views would be refreshed, and its connector would run, beside the tests that follow.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let _ = tokio::task::block_in_place(|| runtime.block_on(self.leave()));
+            // On a thread of its own: waiting here a second time would take the wake-ups of the future that this
+            // thread already waits for.
+            let leave = || std::thread::scope(|scope| scope.spawn(|| runtime.block_on(self.leave())).join());
+            let _ = tokio::task::block_in_place(leave);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What became of a table, and how it is reported. Pure.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use serde::Serialize;
@@ -68,6 +68,17 @@ pub struct Verdict {
     pub named: Option<(String, String)>,
     /// Differences, for people.
     pub differences: String,
+}
+
+impl fmt::Display for Verdict {
+    /// One line, its beginning alone where there is much to say.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((state, message)) = &self.named {
+            write!(formatter, "{state}: {message:.200} ")?;
+        }
+        let differences = if self.equal { "equal".to_owned() } else { self.differences.replace('\n', "; ") };
+        write!(formatter, "{differences:.300}")
+    }
 }
 
 /// Says what became of a table; [`Outcome::Different`] may still become something else.

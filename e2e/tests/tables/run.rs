@@ -25,6 +25,8 @@ use crate::chain::objects;
 const DEADLINE: Duration = Duration::from_mins(4);
 /// Pause between two looks at all tables that are undecided.
 const LOOK: Duration = Duration::from_millis(250);
+/// Between two lines about what is waited for.
+const PROGRESS: Duration = Duration::from_secs(15);
 /// Cases whose changes run side by side.
 const AT_ONCE: usize = 6;
 
@@ -361,6 +363,7 @@ impl Running<'_> {
         enough: impl Fn(&Subject, Outcome) -> bool,
     ) -> Vec<(Verdict, Instant)> {
         let begin = Instant::now();
+        let mut said = begin;
         let mut seen: Vec<Option<(Verdict, Instant)>> = vec![None; indices.len()];
         let mut open: Vec<usize> = (0..indices.len()).collect();
         while !open.is_empty() {
@@ -377,6 +380,18 @@ impl Running<'_> {
             open = still;
             if begin.elapsed() >= DEADLINE {
                 break;
+            }
+            if said.elapsed() >= PROGRESS && !open.is_empty() {
+                said = Instant::now();
+                let waiting: Vec<String> = open
+                    .iter()
+                    .map(|place| {
+                        let seen = seen[*place].as_ref().map(|(verdict, _)| verdict.to_string());
+                        format!("  {}: {}", self.subjects[indices[*place]].name, seen.unwrap_or_default())
+                    })
+                    .collect();
+                let (name, seconds) = (&self.chain.name, begin.elapsed().as_secs());
+                println!("{name}: after {seconds} s waiting for\n{}", waiting.join("\n"));
             }
             tokio::time::sleep(LOOK).await;
         }
