@@ -5,6 +5,7 @@
 //! that the same bytes give the same row on any replica, after any restart, in any replay.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::types::ChType;
 
@@ -223,6 +224,10 @@ pub struct TableLayout {
     /// transactions that wrote its columns into the catalogue.
     #[serde(default)]
     pub storage: Storage,
+    /// What the texts of stored values hang on beside the rows: each label of the enums in the columns' types, by its
+    /// own oid (`e16401`), and the attributes of their composite types (`c16390`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub definitions: BTreeMap<String, String>,
     /// Why rows from before are right only after the table was read again under this layout; absent: they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_again: Option<String>,
@@ -233,7 +238,7 @@ pub struct TableLayout {
 #[serde(rename_all = "camelCase")]
 pub struct Storage {
     /// `relfilenode` of the table or of its partitions, by oid.
-    pub files: std::collections::BTreeMap<u32, u32>,
+    pub files: BTreeMap<u32, u32>,
     /// A hash over `(attnum, xmin)` of the table's rows in `pg_attribute`.
     pub columns: String,
 }

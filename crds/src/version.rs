@@ -37,6 +37,12 @@ impl Version {
         Self(epoch | phase | commit | (u128::from(lsn) & LSN_MASK))
     }
 
+    /// Version of the rows of a table that was read behind a barrier at this position: above every change of before it,
+    /// below every later one.
+    pub fn of_read(epoch: u16, barrier: u64) -> Self {
+        Self::new(epoch, Phase::Stream, barrier, 0)
+    }
+
     /// Epoch in which the row was read.
     pub fn epoch(self) -> u16 {
         u16::try_from(self.0 >> (2 * LSN_BITS + 1)).unwrap_or(MAX_EPOCH)

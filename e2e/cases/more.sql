@@ -599,7 +599,7 @@ INSERT INTO recreate_late SELECT g, 'old' FROM generate_series(1, 20) g;
 -- later
 UPDATE recreate_late SET v = 'older' WHERE id < 5; DROP TABLE recreate_late;
 -- settle
-CREATE TABLE recreate_late(id bigint PRIMARY KEY, w int); INSERT INTO recreate_late VALUES (5, 7);
+CREATE TABLE recreate_late(id int PRIMARY KEY, w int); INSERT INTO recreate_late VALUES (5, 7);
 
 -- case shift-in: a table is built beside and takes the place of the first | equal
 -- expect equal
@@ -609,7 +609,8 @@ INSERT INTO shift_in SELECT g, 'old' FROM generate_series(1, 20) g; INSERT INTO 
 -- later
 BEGIN; ALTER TABLE shift_in RENAME TO shift_in_old; ALTER TABLE shift_in_next RENAME TO shift_in; COMMIT; UPDATE shift_in SET v = 'newer' WHERE id = 11; UPDATE shift_in_old SET v = 'x';
 
--- case table-renamed: the spec follows with the same target | equal, or named
+-- case table-renamed: the spec follows with the same target | equal
+-- expect equal
 CREATE TABLE t_renamed(id int PRIMARY KEY, v text);
 INSERT INTO t_renamed SELECT g, 'old' FROM generate_series(1, 20) g;
 -- later
@@ -617,7 +618,8 @@ ALTER TABLE t_renamed RENAME TO t_renamed_2; UPDATE t_renamed_2 SET v = 'new' WH
 -- spec {"name": "public.t_renamed_2", "target": "t_renamed", "replaces": "public.t_renamed"}
 INSERT INTO t_renamed_2 VALUES (100, 'last');
 
--- case schema-renamed: the spec follows with the same target | equal, or named
+-- case schema-renamed: the spec follows with the same target | equal
+-- expect equal
 -- tables sales_a.t_schema
 CREATE SCHEMA sales_a; CREATE TABLE sales_a.t_schema(id int PRIMARY KEY, v text);
 INSERT INTO sales_a.t_schema SELECT g, 'old' FROM generate_series(1, 20) g;
@@ -878,7 +880,7 @@ INSERT INTO system_types SELECT id + 10, a, b, c, d, e, f, g, h, i, j, k, l, m, 
 -- expect equal
 CREATE TABLE arrays_plain(id int PRIMARY KEY, a int[], b text[], c bool[], d float8[], e numeric(10, 2)[], f uuid[], g date[], h timestamptz[], i jsonb[], j bytea[], k bigint[], l smallint[], m varchar(10)[], n char(3)[], o real[], p timestamp[]);
 INSERT INTO arrays_plain VALUES (1, '{1,NULL,-1}', '{a,"b,c","NULL",NULL,"","\"q\"","\\"}', '{t,f,NULL}', '{1.5,NaN,Infinity,-0}', '{1.50,NULL}', '{00000000-0000-0000-0000-000000000000}', '{2026-01-01,infinity}', '{"2026-01-01 00:00+00",NULL}', '{"{\"a\": [1]}",NULL,"null"}', '{"\\x00ff","\\x"}', '{9223372036854775807}', '{-32768}', '{a,NULL}', '{a,abc}', '{0.1,NaN}', '{"2026-01-01 00:00:00.000001"}'),
-  (2, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'), (3), (4, '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}');
+  (2, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}'), (4, '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}', '{NULL}'); INSERT INTO arrays_plain VALUES (3);
 -- later
 INSERT INTO arrays_plain SELECT id + 10, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p FROM arrays_plain; UPDATE arrays_plain SET a = a || 7;
 
@@ -905,12 +907,23 @@ INSERT INTO domains VALUES (1, 'a@b', 'c@d', '{1,NULL}', 1.50, '2026-02-01', '20
 -- later
 INSERT INTO domains SELECT id + 10, a, b, c, d, e, f, g FROM domains; UPDATE domains SET c = '{5}' WHERE id = 2;
 
--- case domain-enum: a domain over an enum | equal, or refused
--- pipeline domain-enum
+-- case composite-grows: a composite type gets an attribute, and loses one | equal
+-- expect equal
+CREATE TYPE grown AS (a int, b text); CREATE TABLE composite_grows(id int PRIMARY KEY, v grown, all_v grown[]);
+INSERT INTO composite_grows VALUES (1, '(1,x)', '{"(1,x)"}'), (2, NULL, NULL);
+-- later
+ALTER TYPE grown ADD ATTRIBUTE c int; INSERT INTO composite_grows VALUES (3, '(2,y,3)', '{}');
+-- settle
+ALTER TYPE grown DROP ATTRIBUTE a; UPDATE composite_grows SET v = '(z,4)' WHERE id = 2;
+
+-- case domain-enum: a domain over an enum stops Debezium wherever it is | the source is named as unfit, and mended
+-- expect equal
+-- pipeline source-unfit
 CREATE TYPE d_enum AS ENUM ('x', 'y'); CREATE DOMAIN d_enum_d AS d_enum;
 CREATE TABLE domain_enum(id int PRIMARY KEY, v d_enum_d);
 INSERT INTO domain_enum VALUES (1, 'x'), (2, NULL);
 -- later
+ALTER TABLE domain_enum ALTER v TYPE d_enum; DROP DOMAIN d_enum_d;
 UPDATE domain_enum SET v = 'y';
 
 -- case composites: rows within rows, and arrays of them | equal

@@ -158,7 +158,7 @@ impl<'a> Chain<'a> {
     /// Waits for the sink's configuration, which the operator writes, and starts the sink.
     pub async fn start_sink(&self) -> anyhow::Result<()> {
         let config = self.folder.join("out/sink.json");
-        wait_until(Duration::from_mins(1), "the operator to write the sink's configuration", || async {
+        wait_until(Duration::from_mins(4), "the operator to write the sink's configuration", || async {
             anyhow::ensure!(
                 self.operator.ended()?.is_none(),
                 "tidemark ended: {}",

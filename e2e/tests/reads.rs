@@ -227,6 +227,7 @@ fn layout(table: &str, oid: u32, columns: Columns<'_>) -> TableLayout {
         full_before: false,
         partition_by: None,
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
     }
 }

@@ -279,6 +279,7 @@ fn note_layout(oid: u32) -> TableLayout {
         from: Begin::default(),
         left_out: vec![],
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
         full_before: false,
         partition_by: None,

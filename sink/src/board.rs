@@ -143,6 +143,7 @@ fn unknown_layout(target: &str, version: &str, value: &str) -> TableLayout {
         full_before: false,
         partition_by: None,
         storage: tidemark_crds::layout::Storage::default(),
+        definitions: BTreeMap::new(),
         read_again: None,
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tidemark_crds::history::Position;
 use tidemark_crds::ledger::{SinkState, TableState};
 use tidemark_crds::sink_config::TableRoute;
+use tidemark_crds::version::Version;
 
 use crate::batch::{Batch, Doubt, Place};
 use crate::dead_letter::{DeadLetter, ShareLimit};
@@ -117,6 +118,8 @@ pub struct Table {
     doubt: Option<Doubt>,
     /// Rows from before are not taken for the values that an event lacks: something behind them was not applied.
     floor: Position,
+    /// Version of the rows that the last whole read brought.
+    read: Version,
     share: ShareLimit,
     stopped: bool,
 }
@@ -137,6 +140,7 @@ impl Table {
             held: None,
             doubt: None,
             floor: (0, 0),
+            read: Version(0),
             share: ShareLimit::new(max_share_per_mille),
             stopped: false,
         }
@@ -187,8 +191,10 @@ impl Table {
         Doubt::join(&mut self.doubt, doubt);
     }
 
-    /// Notes that the table was read behind a barrier: what was in doubt before it is not any more.
+    /// Notes that the table was read behind a barrier: what was in doubt before it is not any more, and a change of
+    /// before it, which comes again after a restart from further back, is not looked into.
     pub fn was_read(&mut self, barrier: Position) {
+        self.read = self.read.max(Version::of_read(barrier.0, barrier.1));
         if self.doubt.as_ref().is_some_and(|doubt| doubt.at < barrier) {
             self.doubt = None;
         }
@@ -261,10 +267,15 @@ impl Table {
         }
     }
 
-    /// Uses another history of layouts, and takes the record that waited. Returns whether the table goes on.
+    /// Uses another history of layouts. Returns whether the table goes on.
     pub fn use_history(&mut self, history: Arc<History>, now: Instant) -> bool {
         self.history = history;
         self.current = None;
+        self.resume(now)
+    }
+
+    /// Takes the record that waited. Returns whether the table goes on.
+    pub fn resume(&mut self, now: Instant) -> bool {
         let Some((record, _)) = self.held.take() else {
             return !self.stopped;
         };
@@ -346,6 +357,10 @@ impl Table {
             Ok(None) => return self.note(record, None, 0),
             Err(error) => return self.bury(record, None, error.to_string()),
         };
+        // Its row has a newer version, or the read's fence hides it. Its layout may be gone long since.
+        if change.version < self.read {
+            return self.note(record, Some((epoch, &change)), 0);
+        }
         match change.op {
             Op::Message => self.note(record, Some((epoch, &change)), 0),
             Op::Truncate => {

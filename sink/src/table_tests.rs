@@ -78,6 +78,23 @@ fn what_fits_nothing_at_a_confirmed_position_is_passed_over_and_the_table_is_in_
 }
 
 #[test]
+fn what_a_read_has_superseded_is_passed_over_whatever_its_shape() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    let old = event(0, 0, "u", r#"{"id":1,"z":{"q":[]}}"#, 130);
+    assert_eq!(table.take(&old, now), Taken::Held);
+    table.was_read((1, 120));
+    assert!(!table.resume(now), "the read was before it");
+    table.was_read((1, 140));
+    assert!(table.resume(now));
+    // A restart from further back brings it again.
+    assert_eq!(table.take(&event(0, 1, "u", r#"{"id":1,"z":1}"#, 139), now), Taken::Applied);
+    assert_eq!(table.take(&event(0, 2, "u", r#"{"id":1,"a":"new"}"#, 150), now), Taken::Applied);
+    let [batch] = batches(&mut table).try_into().unwrap();
+    assert_eq!((batch.rows(), batch.dead.len(), batch.offsets()[0].1.next), (1, 0, 3));
+}
+
+#[test]
 fn a_value_that_does_not_fit_waits_until_its_position_is_confirmed_and_then_dies() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "Int16")], None);

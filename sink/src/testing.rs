@@ -39,6 +39,7 @@ pub(crate) fn layout(target: &str, columns: Vec<ColumnLayout>) -> TableLayout {
         full_before: false,
         partition_by: None,
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
     }
 }

@@ -38,7 +38,8 @@ pub enum Refusal {
     /// Equal key values would not be equal bytes.
     #[error(
         "key column {column} of type {pg_type} has equal values with different text, or is in no event, so one \
-         row could become two: use a key of an integer, uuid, text, date or numeric type"
+         row could become two: run ALTER TABLE ... ALTER COLUMN {column} TYPE text (or an integer, uuid, date or \
+         numeric type), or CREATE UNIQUE INDEX over other columns that are NOT NULL"
     )]
     AmbiguousKey {
         /// Name at the source.

@@ -82,6 +82,7 @@ pub fn layout(shape: Shape) -> TableLayout {
         from: Begin::default(),
         left_out: Vec::new(),
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
         full_before: shape == Shape::Whole,
         partition_by: None,

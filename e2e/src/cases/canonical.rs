@@ -13,6 +13,8 @@ use crate::oracle::plain;
 pub enum Kind {
     /// The text itself.
     Text,
+    /// An array's text, without bounds other than from 1: no event has them.
+    ArrayText,
     /// Bytes in hexadecimal.
     Bytes,
     /// `true` or `false`.
@@ -75,6 +77,7 @@ impl Kind {
             ("DateTime" | "DateTime64", _) => Self::Timestamp,
             ("Int64", "time") => Self::Time,
             ("Int64", "interval") => Self::Interval,
+            ("String", _) if source.ends_with("[]") => Self::ArrayText,
             _ => Self::Text,
         }
     }
@@ -104,6 +107,10 @@ pub fn canonical(kind: &Kind, text: Option<&str>, nullable: bool) -> Option<Stri
         Kind::Array(element) => Some(match elements(text) {
             Some(all) => list(all.iter().map(|item| canonical(element, item.as_deref(), true))),
             None => format!("no array of one dimension: {text}"),
+        }),
+        Kind::ArrayText => Some(match text.split_once("={") {
+            Some((bounds, elements)) if bounds.starts_with('[') => format!("{{{elements}"),
+            _ => text.to_owned(),
         }),
         Kind::Date => day(text, beyond),
         Kind::Timestamp => moment(text, beyond),

@@ -93,6 +93,13 @@ fn arrays_are_compared_element_by_element() {
 }
 
 #[test]
+fn bounds_of_an_array_s_text_are_left_out() {
+    assert!(equal("integer[]", "Nullable(String)", Some("[0:1]={1,2}"), &json!("{1,2}")));
+    assert!(equal("text[]", "String", Some("{[0:1]={1}"), &json!("{[0:1]={1}")));
+    assert!(!equal("integer[]", "String", Some("{1,2}"), &json!("{1,3}")));
+}
+
+#[test]
 fn bytes_and_pairs_have_one_text() {
     assert!(equal("bytea", "Nullable(String)", Some("\\xab00"), &json!("ab00")));
     assert!(!equal("bytea", "Nullable(String)", Some("\\xab00"), &json!("ab")));

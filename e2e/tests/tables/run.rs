@@ -43,6 +43,8 @@ enum Setting {
     SinkStopped,
     /// The operator is stopped while the tables change.
     OperatorStopped,
+    /// Nothing can start before the second part has mended the source.
+    SourceUnfit,
 }
 
 impl Setting {
@@ -52,6 +54,7 @@ impl Setting {
             "two-sinks" => Self::TwoSinks,
             "sink-stopped" => Self::SinkStopped,
             "operator-stopped" => Self::OperatorStopped,
+            "source-unfit" => Self::SourceUnfit,
             _ => Self::Plain,
         }
     }
@@ -180,6 +183,9 @@ impl Running<'_> {
         if let Some(second) = &self.another {
             second.spawn()?;
         }
+        if self.setting == Setting::SourceUnfit {
+            return self.mended(owner).await;
+        }
         let all = 0..self.subjects.len();
         let first: Vec<usize> = all.filter(|index| !self.subjects[*index].added).collect();
         // What the second part brings about is not there yet.
@@ -203,6 +209,18 @@ impl Running<'_> {
         self.canary_is_there().await?;
         lines.push(canary.line(&format!("canary/{}", self.chain.name), &self.comparer).await);
         Ok(lines)
+    }
+
+    /// Waits until the source is named as unfit, and runs the second part, which mends it.
+    async fn mended(&self, owner: &Client) -> anyhow::Result<Vec<Line>> {
+        wait_until(DEADLINE, "the source to be named as unfit", || async {
+            let (status, _, message) = self.chain.condition("SourceReady")?;
+            anyhow::ensure!(status == "False" && message.contains("ALTER "), "{status}: {message}");
+            Ok(Some(()))
+        })
+        .await?;
+        let seen = self.changed().await?;
+        Ok(self.last(seen, owner).await)
     }
 
     /// Runs the second part of all cases and waits until every table has become what is expected.

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the writers of a case have done.
 #[derive(Debug, Default)]
 pub(super) struct Load {
-    /// Rounds in which a statement went through.
+    /// Statements that were tried.
     rounds: AtomicU64,
     numbers: AtomicU64,
     over: AtomicBool,
@@ -38,14 +38,15 @@ impl Load {
             for statement in statements {
                 let number = self.numbers.fetch_add(1, Ordering::Relaxed);
                 match client.batch_execute(&statement.replace("{n}", &number.to_string())).await {
-                    Ok(()) => {
-                        self.rounds.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(error) if is_of_the_change(error.code()) => {}
-                    Err(error) => {
+                    // Between two changes none of the statements may fit the table.
+                    Err(error) if !is_of_the_change(error.code()) => {
                         let text = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
                         *self.failure.lock().unwrap() = Some(format!("{statement}: {text}"));
                         return;
+                    }
+                    // Between two changes none of the statements may fit the table.
+                    _ => {
+                        self.rounds.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             }

@@ -66,6 +66,7 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
             full_before: input.source.has_full_before(),
             partition_by,
             storage: input.source.storage.clone(),
+            definitions: input.source.definitions.clone(),
             read_again: None,
         };
         return Ok(Decision { layout, storage: None });
@@ -81,6 +82,16 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
     } else if let Some(reason) = rewritten(before, &input.source.storage, &input.source.attached) {
         again.push(reason);
     }
+    if previous.source != name {
+        again.push(format!(
+            "it was {} before, and what changed before the connector knew the new name is in no topic",
+            previous.source
+        ));
+    }
+    let redefined = |(key, value)| previous.definitions.get(key).is_some_and(|before| before != value);
+    if same_table && input.source.definitions.iter().any(redefined) {
+        again.push("a label of an enum was renamed, or a composite type has other attributes".to_owned());
+    }
     if same_table && is_ambiguous(input, previous) {
         again.push(
             "columns were dropped and added between two looks, so that events of both look alike".to_owned(),
@@ -95,6 +106,7 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         columns,
         left_out: mapped.left_out,
         full_before: input.source.has_full_before(),
+        definitions: input.source.definitions.clone(),
         ..previous.clone()
     };
     if wanted == *previous && again.is_empty() {

@@ -282,6 +282,24 @@ fn a_table_dropped_and_created_again_uses_its_columns_on_and_is_read() {
 }
 
 #[test]
+fn a_table_under_another_name_and_labels_under_others_are_read_and_a_new_label_is_not() {
+    let mut source = orders();
+    source.definitions = [("e1".to_owned(), "new".to_owned())].into();
+    let mut history = vec![next(&source, &[]).unwrap()];
+    source.definitions.insert("e2".to_owned(), "sent".to_owned());
+    let added = next(&source, &history).unwrap();
+    assert_eq!((added.version, added.read_again.clone()), (2, None));
+    history.push(added);
+    source.definitions.insert("e2".to_owned(), "gone".to_owned());
+    let renamed = next(&source, &history).unwrap();
+    assert!(renamed.read_again.as_ref().unwrap().contains("a label of an enum was renamed"));
+    history.push(renamed);
+    let moved = Table { name: "public.orders_2".to_owned(), target: Some("orders".to_owned()), ..table() };
+    let moved = decide(&input(&moved, &source, &history)).unwrap().layout;
+    assert!(moved.read_again.unwrap().contains("it was public.orders before"));
+}
+
+#[test]
 fn another_primary_key_is_refused_by_name_also_of_a_table_created_again() {
     let mut now = orders();
     now.indexes = vec![primary_key(&["status"])];

@@ -63,6 +63,15 @@ pub fn preflight(facts: &PostgresFacts) -> Vec<Problem> {
             facts.database
         ));
     }
+    // Debezium reads every type of the database, wanted or not, and ends at the first of these.
+    if !facts.enums_without_labels.is_empty() {
+        unfit(format!(
+            "the connector cannot start beside a domain over an enum, or an enum without labels, anywhere in the \
+             database: {}; let columns have the enum itself (ALTER TABLE ... ALTER COLUMN ... TYPE) and run DROP \
+             DOMAIN, or give the empty enum a label with ALTER TYPE ... ADD VALUE",
+            facts.enums_without_labels.join(", ")
+        ));
+    }
     if !facts.may_replicate {
         let statement = if facts.provider_roles.contains("rds_replication") {
             format!("GRANT rds_replication TO {role}")

@@ -284,6 +284,7 @@ fn a_fit_server_passes_and_each_lack_is_named_with_its_statement() {
         in_recovery: true,
         wal_level: "replica".into(),
         server_encoding: "SQL_ASCII".into(),
+        enums_without_labels: vec!["public.mood_d".into()],
         free_replication_slots: 0,
         free_wal_senders: 0,
         may_replicate: false,

@@ -37,6 +37,7 @@ fn orders() -> TableLayout {
         from: Begin::default(),
         left_out: vec![],
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
         full_before: false,
         partition_by: Some("intDiv(id, 1000000)".into()),

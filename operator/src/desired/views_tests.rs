@@ -40,6 +40,7 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
         from: Begin::default(),
         left_out: vec![],
         storage: Storage::default(),
+        definitions: BTreeMap::new(),
         read_again: None,
         full_before: false,
         partition_by: None,

@@ -19,6 +19,8 @@ pub struct PostgresFacts {
     pub in_recovery: bool,
     /// `server_encoding`.
     pub server_encoding: String,
+    /// Types of the database that stand in the category of enums and have no labels, as SQL has their names.
+    pub enums_without_labels: Vec<String>,
     /// `max_replication_slots` less the slots in use.
     pub free_replication_slots: i64,
     /// `max_wal_senders` less the senders at work.
@@ -110,6 +112,8 @@ pub struct SourceTableFacts {
     pub access_method: String,
     /// Files of the table or of its leaves, and a hash of its columns' rows in the catalogue.
     pub storage: Storage,
+    /// Labels and attributes of its columns' types, as [`tidemark_crds::layout::TableLayout::definitions`] has them.
+    pub definitions: BTreeMap<String, String>,
     /// Whether another session holds the lock of an ALTER TABLE on the table or a leaf of it.
     pub altering: bool,
     /// Live columns in order.

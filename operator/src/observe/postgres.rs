@@ -95,6 +95,7 @@ fn server_facts(row: &Row) -> Result<PostgresFacts, tokio_postgres::Error> {
         wal_level: row.try_get("wal_level")?,
         in_recovery: row.try_get("in_recovery")?,
         server_encoding: row.try_get("encoding")?,
+        enums_without_labels: row.try_get("enums_without_labels")?,
         free_replication_slots: row.try_get("free_slots")?,
         free_wal_senders: row.try_get("free_senders")?,
         wal_sender_timeout_ms: row.try_get("sender_timeout")?,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::mapping::read_expression;
-use tidemark_crds::version::{Phase, Version};
+use tidemark_crds::version::Version;
 
 use super::ReadError;
 use super::barrier::Barrier;
@@ -52,7 +52,7 @@ impl RowBuilder {
     ) -> Self {
         Self {
             plan,
-            version: version(epoch, barrier),
+            version: Version::of_read(epoch, barrier.lsn),
             committed_at: barrier.at,
             topic,
             scratch: Vec::new(),
@@ -155,11 +155,6 @@ impl RowBuilder {
         }
         serde_json::Value::Object(object).to_string()
     }
-}
-
-/// Version of the rows that are read behind a barrier.
-pub(super) fn version(epoch: u16, barrier: Barrier) -> Version {
-    Version::new(epoch, Phase::Stream, barrier.lsn, 0)
 }
 
 #[inline]

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tidemark_crds::pg_quote;
+use tidemark_crds::version::Version;
 use tidemark_runtime::postgres::{Error, ErrorClass, Session};
 use tokio::sync::Mutex;
 
-use super::copy::{RowBuilder, expressions, version};
+use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::key_text::conditions;
 use super::relation::{self, source_error};
@@ -123,7 +124,7 @@ impl KeyReader {
         let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
         for key in wanted.into_iter().filter(|key| !found.contains(*key) && !dead.contains(*key)) {
             tombstone(&mut batch, plan, key).ok_or_else(corrupt)?;
-            let version = version(epoch, barrier);
+            let version = Version::of_read(epoch, barrier.lsn);
             batch.end_row(version, true, barrier.at, Place::source(version.last_commit_lsn()));
         }
         let label = TableLabel { table: plan.layout.target.clone() };

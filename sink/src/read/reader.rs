@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
+use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::ClickHouse;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::ReadError;
 use super::barrier::Barrier;
-use super::copy::version;
 use super::pace::Pace;
 use super::requests::{Answer, Open, ReadState, Requests};
 use super::source::Source;
@@ -180,6 +180,8 @@ struct Looker {
     connections: Arc<Semaphore>,
     pace: Arc<Pace>,
     active: BTreeMap<String, Active>,
+    /// Told at the end of each read.
+    ended: Arc<Notify>,
     failures: BTreeMap<String, Failure>,
     /// Last error of a look, so that one that lasts is logged once.
     trouble: Option<String>,
@@ -194,6 +196,7 @@ impl Looker {
             connections: Arc::new(Semaphore::new(usize::from(options.connections.max(1)))),
             pace: Arc::new(Pace::new(options.rows_per_second)),
             active: BTreeMap::new(),
+            ended: Arc::default(),
             failures: BTreeMap::new(),
             trouble: None,
             context,
@@ -204,7 +207,11 @@ impl Looker {
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            looks.tick().await;
+            // A read that has ended makes room for the next: with many small tables, pauses would be most of the time.
+            tokio::select! {
+                _ = looks.tick() => {}
+                () = self.ended.notified() => looks.reset(),
+            }
             match self.requests.look().await {
                 Ok(all) => {
                     self.trouble = None;
@@ -285,16 +292,21 @@ impl Looker {
             metrics: self.context.metrics.reads.clone(),
         };
         let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
-        let target = route.target.clone();
-        let task = tokio::spawn(Box::pin(async move {
+        let (target, ended) = (route.target.clone(), Arc::clone(&self.ended));
+        let read = async move {
             let _permit = permit;
             let barrier = job.run(|| connections.try_acquire_owned().ok()).await?;
-            let version = version(job.epoch, barrier);
+            let version = Version::of_read(job.epoch, barrier.lsn);
             while let Err(error) = requests.raise_fence(&target, version).await {
                 tracing::warn!(table = target, %error, "the fence of a table that was read cannot be raised yet");
                 tokio::time::sleep(FENCE_PAUSE).await;
             }
             Ok(barrier)
+        };
+        let task = tokio::spawn(Box::pin(async move {
+            let outcome = read.await;
+            ended.notify_one();
+            outcome
         }));
         tracing::info!(table = route.target, request = open.id, reason = open.request.reason, "took a read");
         let active = Active { claim, started: Instant::now(), task, outcome: None };

@@ -36,6 +36,7 @@ pub(super) fn layout() -> TableLayout {
         full_before: false,
         partition_by: None,
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
     }
 }

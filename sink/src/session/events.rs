@@ -97,6 +97,7 @@ impl Session {
                         tracing::info!(table = name, "the table was read again: it goes on");
                         lane.table.restart();
                     }
+                    lane.table.resume(now);
                 }
             }
             if let Some(history) = board.histories.get(&name)
@@ -113,10 +114,10 @@ impl Session {
                     lane.table.restart();
                 }
                 lane.table.use_history(Arc::clone(history), now);
-                if lane.table.has_batch() && !lane.active {
-                    lane.active = true;
-                    self.active.insert(at);
-                }
+            }
+            if lane.table.has_batch() && !lane.active {
+                lane.active = true;
+                self.active.insert(at);
             }
             self.steer(at);
         }

@@ -45,6 +45,7 @@ fn layout(source: &str, keys: &[&str], mut columns: Vec<ColumnLayout>) -> TableL
         from: Begin::default(),
         left_out: vec![],
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
         full_before: matches!(source, "orders" | "audit_log"),
         partition_by: None,

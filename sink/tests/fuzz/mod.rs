@@ -143,6 +143,7 @@ fn plan() -> TablePlan {
         full_before: false,
         partition_by: None,
         storage: tidemark_crds::layout::Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
     };
     TablePlan::new(Arc::new(layout), Encoding::Contract).unwrap()

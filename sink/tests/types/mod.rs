@@ -93,6 +93,7 @@ fn plan_of(source: &[PgColumn], wishes: &[Wish]) -> Result<TablePlan, String> {
         full_before: false,
         partition_by: None,
         storage: Storage::default(),
+        definitions: std::collections::BTreeMap::new(),
         read_again: None,
     };
     TablePlan::new(Arc::new(layout), Encoding::Contract).map_err(|error| error.to_string())

@@ -21,6 +21,9 @@ SELECT current_setting('server_version_num')::int AS version,
        current_setting('wal_level') AS wal_level,
        pg_is_in_recovery() AS in_recovery,
        current_setting('server_encoding') AS encoding,
+       ARRAY(SELECT format('%I.%I', n.nspname, t.typname) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+             WHERE t.typcategory = 'E' AND NOT EXISTS (SELECT FROM pg_enum e WHERE e.enumtypid = t.oid)
+               AND n.nspname <> 'pg_catalog' ORDER BY 1) AS enums_without_labels,
        current_setting('max_replication_slots')::bigint - (SELECT count(*) FROM pg_replication_slots) AS free_slots,
        current_setting('max_wal_senders')::bigint - (SELECT count(*) FROM pg_stat_replication) AS free_senders,
        (SELECT s.setting::bigint FROM pg_settings s WHERE s.name = 'wal_sender_timeout') AS sender_timeout,
@@ -62,6 +65,30 @@ LEFT JOIN LATERAL (
   SELECT hn.nspname::text, hc.relname::text FROM pg_inherits h
   JOIN pg_class hc ON hc.oid = h.inhrelid JOIN pg_namespace hn ON hn.oid = hc.relnamespace
   WHERE c.relkind <> 'p' AND h.inhparent = c.oid ORDER BY 1, 2 LIMIT 1) AS child ON true";
+
+/// What the texts of the given tables' values hang on: labels of enums, and which attributes composite types have.
+/// A label is renamed, and an attribute added or dropped, without a lock on the table and without an event.
+pub(super) const DEFINITIONS: &str = "
+WITH RECURSIVE used(oid, typ) AS (
+  SELECT a.attrelid, a.atttypid FROM pg_attribute a
+  WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+  UNION
+  SELECT u.oid, part.typ FROM used u JOIN pg_type t ON t.oid = u.typ
+  CROSS JOIN LATERAL (
+    SELECT t.typelem UNION ALL SELECT t.typbasetype
+    UNION ALL SELECT a.atttypid FROM pg_attribute a
+      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT r.rngsubtype FROM pg_range r WHERE t.typtype IN ('r', 'm') AND t.oid IN (r.rngtypid, r.rngmultitypid)
+  ) AS part(typ)
+  WHERE part.typ <> 0
+)
+SELECT u.oid AS oid, 'e' || e.oid AS key, e.enumlabel::text AS value
+FROM used u JOIN pg_enum e ON e.enumtypid = u.typ
+UNION ALL
+SELECT u.oid, 'c' || t.typrelid, coalesce(string_agg(a.attnum::text, ',' ORDER BY a.attnum), '')
+FROM used u JOIN pg_type t ON t.oid = u.typ AND t.typtype = 'c'
+LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+GROUP BY 1, 2";
 
 /// One row a leaf of the given partitioned tables. A leaf is `attached` where a row of `pg_inherits` on its way to the
 /// root is younger than the leaf itself. Within one transaction the commands tell: ATTACH writes the rows of all the

@@ -49,6 +49,14 @@ pub(super) async fn source_tables(
             facts.columns.push(column);
         }
     }
+    for row in session.query(queries::DEFINITIONS, &[&oids]).await.map_err(wrong)? {
+        let oid: u32 = row.try_get("oid").map_err(wrong)?;
+        if let Some((_, facts)) = by_oid.get_mut(&oid) {
+            facts
+                .definitions
+                .insert(row.try_get("key").map_err(wrong)?, row.try_get("value").map_err(wrong)?);
+        }
+    }
     let roots: Vec<u32> =
         by_oid.iter().filter(|(_, (_, facts))| facts.kind == 'p').map(|(oid, _)| *oid).collect();
     if !roots.is_empty() {
