@@ -1,6 +1,7 @@
 //! The cases of one pipeline, from their tables to what became of each.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -383,6 +384,7 @@ impl Running<'_> {
         let begin = Instant::now();
         let mut said = begin;
         let mut seen: Vec<Option<(Verdict, Instant)>> = vec![None; indices.len()];
+        // What is still waited for is said now and then, for people at a terminal.
         let mut open: Vec<usize> = (0..indices.len()).collect();
         while !open.is_empty() {
             let mut still = Vec::new();
@@ -409,7 +411,8 @@ impl Running<'_> {
                     })
                     .collect();
                 let (name, seconds) = (&self.chain.name, begin.elapsed().as_secs());
-                println!("{name}: after {seconds} s waiting for\n{}", waiting.join("\n"));
+                let text = format!("{name}: after {seconds} s waiting for\n{}\n", waiting.join("\n"));
+                let _ = std::io::stdout().write_all(text.as_bytes());
             }
             tokio::time::sleep(LOOK).await;
         }
