@@ -24,6 +24,12 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
     let chain = Chain::prepare(stack, NAME, &objects)?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
+    // Tables are read side by side, and views are refreshed in turn: one by country has rows once both its tables are there.
+    wait_until(PATIENCE, "the views to have been refreshed since the tables were read", || async {
+        let query = format!("SELECT count() > 0 FROM {NAME}.five_minute_sales_by_country");
+        Ok((stack.clickhouse().query(&query).await?.trim() == "1").then_some(()))
+    })
+    .await?;
     // What the first dashboard says of the data's age: seconds, since heartbeats come every second.
     wait_until(PATIENCE, "the data to be seen as fresh", || async {
         let lag = stack
