@@ -224,8 +224,9 @@ pub struct TableLayout {
     /// transactions that wrote its columns into the catalogue.
     #[serde(default)]
     pub storage: Storage,
-    /// What the texts of stored values hang on beside the rows: each label of the enums in the columns' types, by its
-    /// own oid (`e16401`), and the attributes of their composite types (`c16390`).
+    /// What values and events hang on beside the rows, each with the transactions that wrote it: the labels of the enums
+    /// in the columns' types by their oids (`e16401`), the attributes of their composite types (`c16390`), and the
+    /// table's row type, which has its name (`t16388`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub definitions: BTreeMap<String, String>,
     /// Why rows from before are right only after the table was read again under this layout; absent: they are.
@@ -239,6 +240,9 @@ pub struct TableLayout {
 pub struct Storage {
     /// `relfilenode` of the table or of its partitions, by oid.
     pub files: BTreeMap<u32, u32>,
+    /// Transactions that hung each partition in its place, from the root down, by its oid.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<u32, String>,
     /// A hash over `(attnum, xmin)` of the table's rows in `pg_attribute`.
     pub columns: String,
 }

@@ -12,7 +12,7 @@ use tidemark_crds::ledger::{FENCES_TABLE, TableState};
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, watch};
 
 use crate::batch::{Batch, Place};
 use crate::consume::{Event, Failure, Written};
@@ -131,7 +131,7 @@ pub struct Task {
     /// Topic of its records.
     pub topic: String,
     /// The newest plan: what the source has is read by it.
-    pub newest: Arc<TablePlan>,
+    pub newest: watch::Receiver<Arc<TablePlan>>,
     /// Where failures are reported.
     pub events: Sender<Event>,
 }
@@ -212,7 +212,12 @@ impl Writer {
     /// Failures are reported to `events`, without a place of the table that means anything.
     pub async fn store(&self, mut batch: Batch, topic: &str, events: Sender<Event>) {
         let table = batch.plan().layout.target.clone();
-        let task = Task { table: 0, topic: topic.to_owned(), newest: Arc::clone(batch.plan()), events };
+        let task = Task {
+            table: 0,
+            topic: topic.to_owned(),
+            newest: watch::channel(Arc::clone(batch.plan())).1,
+            events,
+        };
         let mut letters = std::mem::take(&mut batch.dead);
         for Refused { row, error } in self.insert(&batch, &task).await {
             let (version, _) = batch.version_of(row);
@@ -409,7 +414,9 @@ impl Writer {
     async fn read_at_source(&self, table: &str, epoch: u16, keys: &[Vec<u8>], task: &Task) -> Batch {
         let mut backoff = Backoff::default();
         loop {
-            match self.source.rows(&task.newest, epoch, keys).await {
+            // The layout may have changed since the last attempt, which is what that one failed for.
+            let newest = Arc::clone(&task.newest.borrow());
+            match self.source.rows(&newest, epoch, keys).await {
                 Ok(rows) => return rows,
                 Err(error) => {
                     self.retried(table, "source");

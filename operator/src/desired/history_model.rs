@@ -140,7 +140,7 @@ impl Model {
     fn look(&mut self) {
         self.lsn += 10;
         let columns = self.catalogue.to_string();
-        self.facts.storage = Storage { files: [(OID, self.files)].into(), columns };
+        self.facts.storage = Storage { files: [(OID, self.files)].into(), columns, ..Storage::default() };
         let table = serde_json::from_value(serde_json::json!({"name": "public.t"})).unwrap();
         let input = LayoutInput {
             table: &table,

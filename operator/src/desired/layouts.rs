@@ -4,7 +4,7 @@
 //! that is dropped and added again becomes another one. A column that is gone leaves the layout and stays in the
 //! state table. Where rows from before would not be what the source has, the entry says so: the table is read again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{Begin, ColumnLayout, SourceTable, Storage, TableLayout};
@@ -79,7 +79,9 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
     let same_table = previous.oid == input.source.oid;
     if !same_table {
         again.push("the table was dropped and created again".to_owned());
-    } else if let Some(reason) = rewritten(before, &input.source.storage, &input.source.attached) {
+    } else if let Some(reason) =
+        rewritten(previous.oid, before, &input.source.storage, &input.source.attached)
+    {
         again.push(reason);
     }
     if previous.source != name {
@@ -88,9 +90,8 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
             previous.source
         ));
     }
-    let redefined = |(key, value)| previous.definitions.get(key).is_some_and(|before| before != value);
-    if same_table && input.source.definitions.iter().any(redefined) {
-        again.push("a label of an enum was renamed, or a composite type has other attributes".to_owned());
+    if same_table {
+        again.extend(redefined(&previous.definitions, &input.source.definitions));
     }
     if same_table && is_ambiguous(input, previous) {
         again.push(
@@ -155,7 +156,7 @@ fn is_ambiguous(input: &LayoutInput<'_>, previous: &TableLayout) -> bool {
 }
 
 /// Why rows changed without an event, if they did: a rewrite changes files and columns in one transaction.
-fn rewritten(before: &Storage, now: &Storage, attached: &BTreeSet<u32>) -> Option<String> {
+fn rewritten(oid: u32, before: &Storage, now: &Storage, attached: &BTreeSet<u32>) -> Option<String> {
     if before.files.is_empty() || now.files.is_empty() {
         return None;
     }
@@ -165,8 +166,28 @@ fn rewritten(before: &Storage, now: &Storage, attached: &BTreeSet<u32>) -> Optio
     if now.files.keys().any(|leaf| !before.files.contains_key(leaf) && attached.contains(leaf)) {
         return Some("a partition was attached with the rows that it had".to_owned());
     }
-    let moved = before.files.iter().any(|(leaf, file)| now.files.get(leaf) != Some(file));
+    if before.links.iter().any(|(leaf, link)| now.links.get(leaf).is_some_and(|now| now != link)) {
+        return Some("a partition was detached and attached again".to_owned());
+    }
+    let other = |leaf: &u32, file: &u32| now.files.get(leaf) != Some(file);
+    // A partition can be emptied or detached and changed by itself, of which nothing comes under its root's name.
+    if before.files.iter().any(|(leaf, file)| *leaf != oid && other(leaf, file)) {
+        return Some("a partition was emptied or rewritten by itself".to_owned());
+    }
+    let moved = before.files.iter().any(|(leaf, file)| other(leaf, file));
     (moved && before.columns != now.columns).then(|| "its rows were rewritten at the source".to_owned())
+}
+
+/// Why values or events from before read otherwise now, though no row changed. A label that was added is none.
+fn redefined(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
+    let changed = now.iter().find(|(key, value)| before.get(*key).is_some_and(|before| before != *value));
+    let text = match changed?.0.get(..1) {
+        Some("e") => "a label of an enum was renamed",
+        Some("c") => "a composite type has other attributes",
+        // Events in between may have come under the other name, which nobody follows.
+        _ => "the table was renamed or moved, or given to another owner",
+    };
+    Some(text.to_owned())
 }
 
 fn partition_by(input: &LayoutInput<'_>, columns: &[ColumnLayout]) -> Result<Option<String>, Problem> {

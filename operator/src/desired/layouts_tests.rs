@@ -39,7 +39,7 @@ fn orders() -> SourceTableFacts {
             column(3, "note", "text", true),
             column(4, "quantity", "integer", false),
         ],
-        storage: Storage { files: [(1, 100)].into(), columns: "a".into() },
+        storage: Storage { files: [(1, 100)].into(), columns: "a".into(), ..Storage::default() },
         may_select: true,
         owned: true,
         key_range: Some((1, 1_000_000)),
@@ -262,6 +262,23 @@ fn partitions_that_come_with_rows_or_go_are_read_and_empty_ones_are_not() {
     assert_eq!(with(&[(1, 100), (2, 200)], &[2]), (true, false));
     assert_eq!(with(&[(1, 100)], &[1]), (false, false), "it was attached before");
     assert_eq!(with(&[(2, 200)], &[]), (true, false));
+    assert_eq!(with(&[(1, 101)], &[]), (false, true), "the table's own file");
+    let mut now = orders();
+    now.storage.files.insert(2, 200);
+    now.storage.links.insert(2, "700".to_owned());
+    let history = vec![next(&now, &[]).unwrap()];
+    let reason = |change: &dyn Fn(&mut SourceTableFacts)| {
+        let mut now = now.clone();
+        change(&mut now);
+        next(&now, &history).unwrap().read_again.unwrap_or_default()
+    };
+    assert_eq!(reason(&|_| {}), "");
+    let emptied = |now: &mut SourceTableFacts| {
+        now.storage.files.insert(2, 201);
+    };
+    assert!(reason(&emptied).contains("emptied"));
+    assert!(reason(&|now| drop(now.storage.links.insert(2, "701".to_owned()))).contains("attached again"));
+    assert_eq!(reason(&|now| drop(now.storage.links.insert(3, "702".to_owned()))), "");
 }
 
 #[test]
@@ -294,6 +311,12 @@ fn a_table_under_another_name_and_labels_under_others_are_read_and_a_new_label_i
     let renamed = next(&source, &history).unwrap();
     assert!(renamed.read_again.as_ref().unwrap().contains("a label of an enum was renamed"));
     history.push(renamed);
+    source.definitions.insert("t9".to_owned(), "800".to_owned());
+    history.push(next(&source, &history).unwrap());
+    source.definitions.insert("t9".to_owned(), "801".to_owned());
+    let back = next(&source, &history).unwrap();
+    assert!(back.read_again.as_ref().unwrap().contains("the table was renamed or moved"));
+    history.push(back);
     let moved = Table { name: "public.orders_2".to_owned(), target: Some("orders".to_owned()), ..table() };
     let moved = decide(&input(&moved, &source, &history)).unwrap().layout;
     assert!(moved.read_again.unwrap().contains("it was public.orders before"));

@@ -317,3 +317,14 @@ fn a_slot_that_is_being_made_names_what_it_waits_for() {
     insta::assert_snapshot!(slot_waits(&[open.clone(), prepared.clone()]).unwrap());
     assert!(slot_waits(&[prepared, open]).unwrap().ends_with("or run ROLLBACK PREPARED 'x-1'"));
 }
+
+#[test]
+fn a_double_quote_in_a_key_that_is_no_primary_one_is_refused_with_the_statement_that_takes_it_away() {
+    let mut quoted = table(Keys::Primary, 'd');
+    quoted.indexes[0].columns = vec![r#"i"d"#.to_owned()];
+    assert!(judge(&name(), &quoted, &server(), "p").is_ok());
+    quoted.indexes[0] = IndexFacts { primary: false, identity: true, ..quoted.indexes[0].clone() };
+    quoted.replica_identity = 'i';
+    let text = judge(&name(), &quoted, &server(), "p").unwrap_err().message;
+    assert!(text.contains(r#"RENAME COLUMN "i""d" TO"#), "{text}");
+}

@@ -49,8 +49,8 @@ impl<'a> Names<'a> {
         match self.taken.get(&topic) {
             Some(other) if other != table => {
                 let message = format!(
-                    "table {table}: its topic {topic} is that of {other} too: rename one of the tables, or capture it \
-                     by a pipeline of its own"
+                    "table {table}: its topic {topic} is that of {other} too: run ALTER TABLE ... RENAME TO on one of \
+                     them, or capture it by a pipeline of its own"
                 );
                 Err(Problem::new(table.to_string(), Reason::Conflict, message))
             }

@@ -114,6 +114,9 @@ impl Session {
                     lane.table.restart();
                 }
                 lane.table.use_history(Arc::clone(history), now);
+                if let Some((plans, plan)) = lane.newest.as_ref().zip(history.newest()) {
+                    plans.send_replace(Arc::clone(plan));
+                }
             }
             if lane.table.has_batch() && !lane.active {
                 lane.active = true;

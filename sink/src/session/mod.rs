@@ -33,7 +33,7 @@ use crate::limits::{InsertBudget, Limits};
 use crate::memory::Memory;
 use crate::metrics::{Metrics, TableLabel};
 use crate::offsets::{Offsets, Partition};
-use crate::plan::Encoding;
+use crate::plan::{Encoding, TablePlan};
 use crate::progress::Progress;
 use crate::router::{Router, Step};
 use crate::state::States;
@@ -108,6 +108,8 @@ struct Lane {
     active: bool,
     /// Its open dead letters.
     letters: Open,
+    /// The newest plan, for the batch that is being written; absent before the first.
+    newest: Option<watch::Sender<Arc<TablePlan>>>,
     /// Barrier of its last complete read, and the latest of any read.
     read: Position,
     begun: Position,
@@ -386,6 +388,7 @@ fn lanes(around: &Surroundings) -> Vec<Lane> {
             paused: false,
             active: false,
             letters: Open::default(),
+            newest: None,
             read: (0, 0),
             begun: (0, 0),
             stopped_under: 0,

@@ -1,5 +1,6 @@
 //! When batches go out, and when reading stands still. I/O through the session alone.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::CommitMode;
@@ -13,6 +14,7 @@ use crate::metrics::CauseLabel;
 use crate::session::{INPUT_CHECK, SECOND, Session};
 use crate::write::Task;
 use tidemark_runtime::kafka::Connection;
+use tokio::sync::watch;
 
 /// How long reading may stand still for a full table before that table alone is paused.
 const STALL: Duration = Duration::from_secs(1);
@@ -102,7 +104,14 @@ impl Session {
         let cause = CauseLabel { table: lane.label.table.clone(), cause: cause.as_str() };
         metrics.batches.get_or_create(&cause).inc();
         let freshness = metrics.freshness.get_or_create(&lane.label).clone();
-        let newest = lane.table.history().newest().unwrap_or(batch.plan()).clone();
+        let newest = Arc::clone(lane.table.history().newest().unwrap_or(batch.plan()));
+        let newest = match &lane.newest {
+            Some(plans) => {
+                plans.send_replace(newest);
+                plans.subscribe()
+            }
+            None => lane.newest.insert(watch::channel(newest).0).subscribe(),
+        };
         let topic = lane.table.route.topic.clone();
         if batch.doubt.is_some() {
             self.around.states.set(&lane.label.table, lane.table.state());

@@ -66,8 +66,9 @@ LEFT JOIN LATERAL (
   JOIN pg_class hc ON hc.oid = h.inhrelid JOIN pg_namespace hn ON hn.oid = hc.relnamespace
   WHERE c.relkind <> 'p' AND h.inhparent = c.oid ORDER BY 1, 2 LIMIT 1) AS child ON true";
 
-/// What the texts of the given tables' values hang on: labels of enums, and which attributes composite types have.
-/// A label is renamed, and an attribute added or dropped, without a lock on the table and without an event.
+/// What the given tables' values and events hang on beside their own columns: labels of enums, attributes of composite
+/// types, and the name of the table, which its row type shares. Each with the transactions that wrote it, since all of
+/// them can be changed and changed back between two looks, and meanwhile events have the other label or name.
 pub(super) const DEFINITIONS: &str = "
 WITH RECURSIVE used(oid, typ) AS (
   SELECT a.attrelid, a.atttypid FROM pg_attribute a
@@ -82,16 +83,19 @@ WITH RECURSIVE used(oid, typ) AS (
   ) AS part(typ)
   WHERE part.typ <> 0
 )
-SELECT u.oid AS oid, 'e' || e.oid AS key, e.enumlabel::text AS value
+SELECT u.oid AS oid, 'e' || e.oid AS key, e.xmin::text || ' ' || e.enumlabel::text AS value
 FROM used u JOIN pg_enum e ON e.enumtypid = u.typ
 UNION ALL
-SELECT u.oid, 'c' || t.typrelid, coalesce(string_agg(a.attnum::text, ',' ORDER BY a.attnum), '')
+SELECT u.oid, 'c' || t.typrelid, coalesce(string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum), '')
 FROM used u JOIN pg_type t ON t.oid = u.typ AND t.typtype = 'c'
-LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-GROUP BY 1, 2";
+LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
+GROUP BY 1, 2
+UNION ALL
+SELECT t.typrelid, 't' || t.oid, t.xmin::text FROM pg_type t WHERE t.typrelid = ANY ($1::oid[])";
 
 /// One row a leaf of the given partitioned tables. A leaf is `attached` where a row of `pg_inherits` on its way to the
-/// root is younger than the leaf itself. Within one transaction the commands tell: ATTACH writes the rows of all the
+/// root is younger than the leaf itself; the last one on it is of another transaction also where the leaf was made in a
+/// savepoint. Within one transaction the commands tell: ATTACH writes the rows of all the
 /// leaf's columns anew, with the one of `pg_inherits`, and `CREATE TABLE ... PARTITION OF` writes them once. Rows of
 /// system columns are as old as the table: nothing rewrites them.
 pub(super) const PARTITIONS: &str = "
@@ -104,6 +108,7 @@ WITH RECURSIVE tree AS (
 )
 SELECT t.root AS root, n.nspname::text AS schema, c.relname::text AS name, c.oid AS oid, c.relkind::text AS kind,
        c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relfilenode AS file,
+       array_to_string(t.xids, ',') AS links,
        coalesce((SELECT a.amname::text FROM pg_am a WHERE a.oid = c.relam), '') AS access_method,
        c.relkind = 'r' AND row_security_active(c.oid) AS row_security,
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
@@ -112,6 +117,7 @@ SELECT t.root AS root, n.nspname::text AS schema, c.relname::text AS name, c.oid
          CROSS JOIN LATERAL unnest(t.xids, t.cids) WITH ORDINALITY AS link(xid, cid, depth)
          WHERE a.attrelid = c.oid AND a.attnum = -1
            AND (age(link.xid) < age(a.xmin)
+                OR link.xid <> a.xmin AND link.depth = cardinality(t.xids)
                 OR link.xid = a.xmin AND link.depth < cardinality(t.xids) AND link.cid > a.cmin::text::bigint
                 OR link.xid = a.xmin AND link.depth = cardinality(t.xids)
                    AND (SELECT bool_and(u.xmin = link.xid AND u.cmin::text::bigint = link.cid) FROM pg_attribute u

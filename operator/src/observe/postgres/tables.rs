@@ -112,7 +112,7 @@ fn source_table(row: &Row) -> Answer<(SourceTable, SourceTableFacts)> {
         lineage: lineage(row)?,
         row_security: row.try_get("row_security")?,
         access_method: row.try_get("access_method")?,
-        storage: Storage { files, columns: row.try_get("columns_hash")? },
+        storage: Storage { files, links: BTreeMap::new(), columns: row.try_get("columns_hash")? },
         may_select: row.try_get("may_select")?,
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
@@ -139,6 +139,7 @@ fn lineage(row: &Row) -> Answer<Lineage> {
 fn add_partition(facts: &mut SourceTableFacts, row: &Row, locked: &BTreeSet<u32>) -> Answer<()> {
     let oid: u32 = row.try_get("oid")?;
     facts.storage.files.insert(oid, row.try_get("file")?);
+    facts.storage.links.insert(oid, row.try_get("links")?);
     if row.try_get("attached")? {
         facts.attached.insert(oid);
     }
