@@ -229,7 +229,12 @@ fn write_event(
         match (operation, images.lacking) {
             ('c', _) | ('u', true) => value.push_str("null"),
             (_, false) => write_row(value, *id, images.before, false, false)?,
-            (_, true) => write!(value, r#"{{"id":{id}}}"#)?,
+            // As Debezium has it under REPLICA IDENTITY DEFAULT: every field, and of the key alone the value.
+            (_, true) => {
+                write!(value, r#"{{"id":{id}"#)?;
+                COLUMNS.iter().try_for_each(|column| write!(value, r#","{column}":null"#))?;
+                value.push('}');
+            }
         }
         value.push_str(r#","after":"#);
         match operation {
