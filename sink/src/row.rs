@@ -35,6 +35,8 @@ pub struct Image<'a> {
     pub values: &'a [Span],
     /// Where they go.
     pub mapping: &'a Mapping,
+    /// Whether all values are the row's; else those of the key alone are.
+    pub complete: bool,
 }
 
 impl<'a> Image<'a> {
@@ -107,8 +109,8 @@ impl RowWriter {
         }
     }
 
-    /// Appends the row of an insert or update; `before` is its complete former image, if there is one. After an
-    /// error the batch is as it was.
+    /// Appends the row of an insert or update; `before` is its former image, if there is one. After an error the batch
+    /// is as it was.
     pub fn write_image(
         &mut self,
         batch: &mut Batch,
@@ -138,8 +140,8 @@ impl RowWriter {
         before: Option<&Image<'_>>,
         after: &Image<'_>,
     ) -> Result<(), RowError> {
-        // With complete `before` images a row whose key changed is not split by Debezium when the table has no
-        // primary key of its own: the old place gets a tombstone.
+        // Debezium splits an update of the key that it knows in two. It does not of a table without a primary key, or
+        // while it knows the key by a column's former name: the old place gets a tombstone here.
         if let Some(before) = before
             && self.plan.key.iter().any(|place| before.value(*place) != after.value(*place))
         {
@@ -193,7 +195,7 @@ impl RowWriter {
         column: usize,
         before: Option<&Image<'_>>,
     ) -> Result<Put, RowError> {
-        match before.and_then(|before| before.value(column)) {
+        match before.filter(|before| before.complete).and_then(|before| before.value(column)) {
             Some(value) => self.put(batch, facts, column, value),
             None => Ok(Put::Unchanged),
         }

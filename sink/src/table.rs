@@ -411,24 +411,25 @@ impl Table {
         writer.take_hints(change.schema.as_ref());
         let old_key = if change.op == Op::Insert { record.old_key() } else { None };
         let facts = Facts { change, place, confirmed, old_key };
-        // Complete only under REPLICA IDENTITY FULL.
-        let full = change.op == Op::Update
-            && writer.plan().layout.full_before
+        // Under other identities than FULL an update has it only where it changed the key, and of it the key alone.
+        let has_before = change.op == Op::Update
             && change.before.as_ref().is_some_and(|before| decoder.read_before(payload, before).is_ok());
-        if full && before.as_ref().is_none_or(|(stamp, _)| *stamp != decoder.before.stamp()) {
+        if has_before && before.as_ref().is_none_or(|(stamp, _)| *stamp != decoder.before.stamp()) {
             let names = decoder.before.names().unwrap_or_default();
             *before = writer.plan().map(&names).map(|mapping| (decoder.before.stamp(), mapping));
         }
         let decoder = &*decoder;
-        let image_before = before.as_ref().filter(|_| full || delete).map(|(_, mapping)| Image {
+        let image_before = before.as_ref().filter(|_| has_before || delete).map(|(_, mapping)| Image {
             record: payload,
             values: decoder.before.values(),
             mapping,
+            complete: writer.plan().layout.full_before,
         });
         let image_after = after.as_ref().filter(|_| !delete).map(|(_, mapping)| Image {
             record: payload,
             values: decoder.after.values(),
             mapping,
+            complete: true,
         });
         let written = match (image_before, image_after) {
             (before, Some(after)) => writer.write_image(batch, &facts, before.as_ref(), &after),

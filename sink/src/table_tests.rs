@@ -95,6 +95,23 @@ fn what_a_read_has_superseded_is_passed_over_whatever_its_shape() {
 }
 
 #[test]
+fn an_update_that_moved_its_key_and_was_not_split_leaves_a_tombstone_and_no_value_of_before() {
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], Some(500));
+    let moved = |before: &str, offset| {
+        let mut record = event(0, offset, "u", r#"{"id":2,"a":"new"}"#, 130);
+        let text = String::from_utf8(record.payload.take().unwrap()).unwrap();
+        record.payload =
+            Some(text.replacen(r#""before":null"#, &format!(r#""before":{before}"#), 1).into_bytes());
+        record
+    };
+    assert_eq!(table.take(&moved(r#"{"id":1,"a":null}"#, 0), Instant::now()), Taken::Applied);
+    assert_eq!(table.take(&moved(r#"{"id":2,"a":null}"#, 1), Instant::now()), Taken::Applied);
+    let [batch] = batches(&mut table).try_into().unwrap();
+    let deleted: Vec<bool> = (0..batch.rows()).map(|row| batch.version_of(row).1).collect();
+    assert_eq!((deleted, batch.dead.len()), (vec![true, false, false], 0));
+}
+
+#[test]
 fn a_value_that_does_not_fit_waits_until_its_position_is_confirmed_and_then_dies() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "Int16")], None);
