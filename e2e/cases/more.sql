@@ -1213,3 +1213,10 @@ INSERT INTO k_urename(code, nr, v) VALUES ('n', 1000 + {n} % 20, {n}) ON CONFLIC
 INSERT INTO k_urename(sku, nr, v) VALUES ('n', 1000 + {n} % 20, {n}) ON CONFLICT DO NOTHING;
 -- later
 ALTER TABLE k_urename RENAME code TO sku; UPDATE k_urename SET sku = 'z' || sku WHERE nr = 4; DELETE FROM k_urename WHERE nr = 5;
+
+-- case array-dims: arrays of more dimensions in a column that was declared with one and is never NULL | equal, or named
+-- expect held
+CREATE TABLE k_adims(id int PRIMARY KEY, a int[] NOT NULL, b text[] NOT NULL DEFAULT '{}', c jsonb[] NOT NULL DEFAULT '{}');
+INSERT INTO k_adims VALUES (1, '{1,2}'), (2, '{{1,2},{3,NULL}}');
+-- later
+UPDATE k_adims SET b = '{{a,b},{NULL,""}}', c = ARRAY['1e400', 'null', '{"n": 18446744073709551616.10}', NULL]::jsonb[] WHERE id = 1; INSERT INTO k_adims(id, a, b) VALUES (3, '[0:1]={1,2}', '{{{x}}}'), (4, '{{1},{2}}', '{}');

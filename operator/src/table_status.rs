@@ -236,7 +236,7 @@ fn unread(facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> 
     })
 }
 
-/// Dead letters of a target that nothing has made up for: of this epoch, and behind the barrier of its last read.
+/// Dead letters of a target that nothing has made up for: of this epoch, and of its last read or behind its barrier.
 pub fn open_letters(facts: &ClickHouseFacts, target: &str) -> u64 {
     let Some(ProgressFacts { partitions }) = facts.progress.get(target) else {
         return 0;
@@ -245,6 +245,6 @@ pub fn open_letters(facts: &ClickHouseFacts, target: &str) -> u64 {
     let barrier = read.map_or((0, 0), |read| (read.epoch, read.barrier));
     let epoch = facts.ledger.epoch.unwrap_or(0);
     let open =
-        partitions.values().filter(|partition| partition.dead_at.0 >= epoch && partition.dead_at > barrier);
+        partitions.values().filter(|partition| partition.dead_at.0 >= epoch && partition.dead_at >= barrier);
     open.map(|partition| partition.dead_letters).sum()
 }
