@@ -4,8 +4,9 @@
 //! of the log. The sink finds that of an event by its position and its shape, the ordered names of its fields, so
 //! that the same bytes give the same row on any replica, after any restart, in any replay.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::types::ChType;
 

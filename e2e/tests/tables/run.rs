@@ -384,7 +384,6 @@ impl Running<'_> {
         let begin = Instant::now();
         let mut said = begin;
         let mut seen: Vec<Option<(Verdict, Instant)>> = vec![None; indices.len()];
-        // What is still waited for is said now and then, for people at a terminal.
         let mut open: Vec<usize> = (0..indices.len()).collect();
         while !open.is_empty() {
             let mut still = Vec::new();

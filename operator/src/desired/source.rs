@@ -189,16 +189,15 @@ fn twins(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
     })
 }
 
-/// What is no table of its own, and so has no changes under its name.
 /// A name with a double quote in a unique index, which the driver gives to Debezium as SQL has it. A primary key is asked
 /// for elsewhere, and comes as it is.
 fn quotes(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
     if table.indexes.iter().any(|index| index.primary) {
         return None;
     }
-    let named =
+    let mut named =
         table.indexes.iter().flat_map(|index| index.columns.iter().map(move |column| (index, column)));
-    let (index, column) = named.into_iter().find(|(_, column)| column.contains('"'))?;
+    let (index, column) = named.find(|(_, column)| column.contains('"'))?;
     let (table, column) = (qualified(&name.schema, &name.name), ident(column));
     Some(format!(
         "column {column} of its unique index {} has a double quote in its name, at which Debezium stops: run ALTER TABLE \
@@ -207,6 +206,7 @@ fn quotes(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
     ))
 }
 
+/// What is no table of its own, and so has no changes under its name.
 fn other_relation(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
     let beneath = "name the tables that it reads in spec.tables, and make it a view in spec.views";
     match table.kind {

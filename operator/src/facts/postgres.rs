@@ -112,7 +112,7 @@ pub struct SourceTableFacts {
     pub access_method: String,
     /// Files of the table or of its leaves, and a hash of its columns' rows in the catalogue.
     pub storage: Storage,
-    /// Labels and attributes of its columns' types, as [`tidemark_crds::layout::TableLayout::definitions`] has them.
+    /// What its values and events hang on beside its columns, as [`tidemark_crds::layout::TableLayout::definitions`] has them.
     pub definitions: BTreeMap<String, String>,
     /// Whether another session holds the lock of an ALTER TABLE on the table or a leaf of it.
     pub altering: bool,

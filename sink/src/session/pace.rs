@@ -105,13 +105,9 @@ impl Session {
         metrics.batches.get_or_create(&cause).inc();
         let freshness = metrics.freshness.get_or_create(&lane.label).clone();
         let newest = Arc::clone(lane.table.history().newest().unwrap_or(batch.plan()));
-        let newest = match &lane.newest {
-            Some(plans) => {
-                plans.send_replace(newest);
-                plans.subscribe()
-            }
-            None => lane.newest.insert(watch::channel(newest).0).subscribe(),
-        };
+        let plans = lane.newest.get_or_insert_with(|| watch::Sender::new(Arc::clone(&newest)));
+        plans.send_replace(newest);
+        let newest = plans.subscribe();
         let topic = lane.table.route.topic.clone();
         if batch.doubt.is_some() {
             self.around.states.set(&lane.label.table, lane.table.state());
