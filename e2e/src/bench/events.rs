@@ -383,7 +383,7 @@ mod tests {
         );
         let hot = records.iter().filter(|(_, record)| record.contains(r#""after":{"id":7,"#)).count();
         assert!(hot > 200, "{hot} events of a key that many are on");
-        let nulls: String = COLUMNS.iter().map(|column| format!(r#","{column}":null"#)).collect();
+        let nulls = COLUMNS.map(|column| format!(r#","{column}":null"#)).concat();
         let (before, bare) = (r#""before":{"id":7"#, format!(r#""before":{{"id":7{nulls}}}"#));
         let of_it = records.iter().filter(|(_, record)| record.contains(&format!("{before},")));
         let with_a_key_alone = of_it.clone().filter(|(_, record)| record.contains(&bare)).count();
