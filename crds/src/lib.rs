@@ -18,6 +18,7 @@ pub mod pg_quote;
 pub mod pg_types;
 pub mod pipeline;
 pub mod quote;
+pub mod secrets;
 pub mod sink_config;
 pub mod status;
 pub mod types;

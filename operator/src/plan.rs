@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use tidemark_crds::secrets::{is_placeholder, is_secret};
+
 use crate::effect::{ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
 use crate::step::{Fact, Lane, Step, StepKind};
 
@@ -64,7 +66,7 @@ impl Plan {
     }
 
     /// What keeps a step from running, if anything does.
-    fn blocker<'a>(&self, step: &'a Step) -> Option<Blocker<'a>> {
+    pub fn blocker<'a>(&self, step: &'a Step) -> Option<Blocker<'a>> {
         if self.closed.contains(&step.lane()) {
             return Some(Blocker::Lane);
         }
@@ -139,11 +141,13 @@ fn details(effect: &Effect) -> Vec<String> {
             vec![format!("{name}, {partitions} partitions")]
         }
         Effect::Kafka(effect) => vec![format!("{effect:?}")],
-        Effect::Connect(ConnectEffect::PutConfig { config, .. }) => config
-            .iter()
-            .filter(|(key, _)| !key.contains("password") && !key.contains("secret"))
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect(),
+        Effect::Connect(ConnectEffect::PutConfig { config, .. } | ConnectEffect::Create { config, .. }) => {
+            config
+                .iter()
+                .filter(|(key, value)| !is_secret(key) || is_placeholder(value))
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect()
+        }
         Effect::Connect(effect) => vec![format!("{effect:?}")],
         Effect::Kubernetes(KubernetesEffect::Apply { .. }) => Vec::new(),
         Effect::Kubernetes(effect) => vec![format!("{effect:?}")],
@@ -165,6 +169,7 @@ impl Fact {
             Self::View(name) => format!("view {name}"),
             Self::Publication => "the publication".into(),
             Self::Source => "the source's preflight".into(),
+            Self::TopicNoted(name) => format!("topic {name} to be noted in the ledger"),
             Self::Topic(name) => format!("topic {name}"),
             Self::Sink => "the sink".into(),
             Self::Connector => "the connector".into(),

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 pub use crate::clickhouse_error::{Error, ErrorClass};
 use crate::credentials::{CredentialSource, WatchedFile};
+use crate::http;
 
 /// Deadline of a call unless the client is given another one.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -70,8 +71,6 @@ pub struct Summary {
 impl ClickHouse {
     /// Builds a client; nothing is connected before the first call.
     pub fn new(options: Options) -> Result<Self, Error> {
-        // A second call finds the provider installed, which is just as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = reqwest::Url::parse(&options.url).map_err(|error| {
             Error::new(ErrorClass::Permanent, format!("url {:?} is not valid: {error}", options.url))
         })?;
@@ -286,11 +285,7 @@ impl Shared {
         {
             return Ok(client.clone());
         }
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .pool_idle_timeout(Duration::from_secs(8))
-            .tcp_nodelay(true)
-            .no_proxy();
+        let mut builder = http::builder().pool_idle_timeout(Duration::from_secs(8)).tcp_nodelay(true);
         if !matches!(self.authority, Authority::System) {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|error| permanent(format!("the certificate authority is not valid PEM: {error}")))?;
@@ -412,6 +407,33 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = client(&url).unwrap().with_deadline(Duration::from_millis(50));
         assert_eq!(client.ping().await.unwrap_err().class, ErrorClass::InDoubt);
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_another_servers_page_is_not_shown() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let elsewhere = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let target = elsewhere.local_addr().unwrap();
+        let answers = tokio::spawn(async move {
+            for status in [format!("307 Temporary Redirect\r\nLocation: http://{target}/"), "200 OK".into()] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                let answer = format!(
+                    "HTTP/1.1 {status}\r\nX-ClickHouse-Exception-Code: 0\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecret"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let client = client(&url).unwrap();
+        let error = client.ping().await.unwrap_err();
+        assert!(error.message.contains("redirect") && !error.message.contains("secret"), "{error}");
+        let error = client.query::<u8>("SELECT 1").await.unwrap_err();
+        assert!(!error.message.contains("secret"), "{error}");
+        answers.await.unwrap();
+        let none = tokio::time::timeout(Duration::from_millis(50), elsewhere.accept()).await;
+        assert!(none.is_err(), "the redirect was followed");
     }
 
     #[test]

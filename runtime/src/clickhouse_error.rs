@@ -92,8 +92,18 @@ impl Error {
             (None, 408 | 429 | 500..=599) => ErrorClass::Transient,
             (None, _) => ErrorClass::Permanent,
         };
-        let text = without_statement(body);
-        let message = if text.is_empty() { format!("http status {status}") } else { shorten(text) };
+        // The page of another server is nobody's to read in a status.
+        let is_exception = code_in(body).is_some() && body.contains("DB::Exception: ");
+        let text = if is_exception { without_statement(body) } else { "" };
+        let message = match (text, status) {
+            ("", 300..=399) => format!(
+                "it answers with a redirect (http status {status}), which is not followed: name the server itself"
+            ),
+            ("", _) if code.is_some_and(|code| code != 0) => format!("exception {}", code.unwrap_or(0)),
+            ("", 401 | 403 | 408 | 429 | 500..=599) => format!("http status {status}"),
+            ("", _) => format!("http status {status}: is it ClickHouse's HTTP interface that listens there?"),
+            (text, _) => shorten(text),
+        };
         Self { class, code, message }
     }
 }
@@ -146,6 +156,8 @@ mod tests {
     #[test]
     fn a_proxy_that_answers_for_the_server_is_transient() {
         assert_eq!(Error::of_response(502, None, "").class, ErrorClass::Transient);
+        let page = Error::of_response(404, None, "<h1>the wiki of the board</h1>");
+        assert!(!page.message.contains("board") && page.message.contains("404"), "{page}");
     }
 
     #[test]

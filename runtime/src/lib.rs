@@ -6,6 +6,7 @@
 pub mod clickhouse;
 pub mod clickhouse_error;
 pub mod credentials;
+pub mod http;
 pub mod kafka;
 pub mod postgres;
 mod postgres_tls;

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     async fn status(address: SocketAddr, path: &str) -> (u16, String) {
-        let response = reqwest::Client::builder().no_proxy().build().unwrap();
+        let response = crate::http::builder().build().unwrap();
         let response = response.get(format!("http://{address}{path}")).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }

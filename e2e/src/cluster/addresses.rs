@@ -58,8 +58,7 @@ impl Addresses {
 
     /// Returns the status and the body of a GET at Connect's REST interface; `path` begins with a slash.
     pub async fn connect(&self, path: &str) -> anyhow::Result<(u16, String)> {
-        let client =
-            reqwest::Client::builder().timeout(std::time::Duration::from_secs(10)).no_proxy().build()?;
+        let client = tidemark_runtime::http::builder().timeout(std::time::Duration::from_secs(10)).build()?;
         let answer = client
             .get(format!("http://{}{path}", self.connect))
             .send()

@@ -145,7 +145,7 @@ async fn ask_clickhouse(source: &Value, address: Option<&str>) -> (u16, Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let named = format!("{}:{}", text(&settings["host"]), settings["port"]);
     let url = format!("http://{}/", address.unwrap_or(&named));
-    let client = reqwest::Client::builder().no_proxy().build();
+    let client = tidemark_runtime::http::builder().build();
     let asked = match client {
         Ok(client) => {
             client

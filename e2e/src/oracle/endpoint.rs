@@ -26,7 +26,7 @@ impl Endpoint {
             url: url.parse().with_context(|| format!("ClickHouse's URL {url:?}"))?,
             user: user.into(),
             password: password.into(),
-            client: reqwest::Client::builder().timeout(DEADLINE).no_proxy().build()?,
+            client: tidemark_runtime::http::builder().timeout(DEADLINE).build()?,
         })
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Returns a client whose requests end within `timeout`, and that asks no proxy.
 pub(super) fn client(timeout: Duration) -> reqwest::ClientBuilder {
     install_crypto();
-    reqwest::Client::builder().timeout(timeout).no_proxy()
+    tidemark_runtime::http::builder().timeout(timeout)
 }
 
 /// Chooses the process's provider of cryptography, without which no client can be made.

@@ -50,7 +50,7 @@ async fn every_dashboard_is_drawn_without_an_empty_panel() -> anyhow::Result<()>
         .spawn()
         .context("the preview")?;
     let address = format!("http://{listen}");
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = tidemark_runtime::http::builder().build()?;
     wait_until(PATIENCE, "the preview to listen", || async {
         Ok(client.get(format!("{address}/api/dashboards")).send().await.is_ok().then_some(()))
     })

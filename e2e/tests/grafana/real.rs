@@ -30,7 +30,7 @@ impl Server {
             url: variable("GRAFANA_URL")?.trim_end_matches('/').to_owned(),
             user: variable("GRAFANA_USER")?,
             password: variable("GRAFANA_PASSWORD")?,
-            client: reqwest::Client::builder().no_proxy().timeout(CALL).build()?,
+            client: tidemark_runtime::http::builder().timeout(CALL).build()?,
         })
     }
 

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use reqwest::{Method, StatusCode, Url, redirect};
+use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tidemark_crds::secrets::is_secret;
 use tidemark_runtime::credentials::Credentials;
+use tidemark_runtime::http;
 
 use super::failure;
 use crate::facts::{Failure, FailureClass};
@@ -39,22 +41,17 @@ struct ErrorBody {
 impl Connect {
     /// Builds a client; nothing is connected before the first call.
     pub fn new(url: &str, credentials: Option<Credentials>) -> Result<Self, Failure> {
-        // A second call finds the provider installed, which is just as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let bad =
             |text: String| failure(FailureClass::Remote, format!("spec.source.connect.url {url:?}: {text}"));
         let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is neither http nor https".to_owned()));
         }
-        let http = reqwest::Client::builder()
+        let http = http::builder()
             .timeout(DEADLINE)
             .connect_timeout(Duration::from_secs(3))
             // Shorter than the server's, so that no call goes out on a connection that is being closed.
             .pool_idle_timeout(Duration::from_secs(20))
-            // A redirect could lead the credentials elsewhere.
-            .redirect(redirect::Policy::none())
-            .no_proxy()
             .build()
             .map_err(|error| bad(error.to_string()))?;
         Ok(Self { http, url, credentials })
@@ -155,7 +152,7 @@ fn secret_values(body: &Value) -> Vec<&str> {
     let config = body.get("config").unwrap_or(body);
     let entries = config.as_object().into_iter().flatten();
     entries
-        .filter(|(key, _)| key.contains("password") || key.contains("jaas") || key.contains("secret"))
+        .filter(|(key, _)| is_secret(key))
         .filter_map(|(_, value)| value.as_str())
         .filter(|value| !value.is_empty())
         .collect()

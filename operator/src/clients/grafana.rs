@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::RETRY_AFTER;
-use reqwest::{Method, StatusCode, Url, redirect};
+use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use tidemark_runtime::credentials::{Credentials, Secret};
+use tidemark_runtime::http;
 
 use super::failure;
 use crate::facts::{Failure, FailureClass};
@@ -77,19 +78,12 @@ struct ErrorBody {
 impl Grafana {
     /// Builds a client; nothing is connected before the first call. `ca` is PEM; absent: the system's.
     pub fn new(url: &str, login: Login, ca: Option<&str>) -> Result<Self, Failure> {
-        // A second call finds the provider installed, which is just as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let bad = |text: String| failure(FailureClass::Remote, format!("spec.grafana.url {url:?}: {text}"));
         let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is neither http nor https".to_owned()));
         }
-        let mut builder = reqwest::Client::builder()
-            .timeout(DEADLINE)
-            .connect_timeout(Duration::from_secs(3))
-            // A redirect could lead the credentials elsewhere.
-            .redirect(redirect::Policy::none())
-            .no_proxy();
+        let mut builder = http::builder().timeout(DEADLINE).connect_timeout(Duration::from_secs(3));
         if let Some(pem) = ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|_| bad("the certificate authority is not valid PEM".to_owned()))?;

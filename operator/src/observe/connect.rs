@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use tidemark_crds::secrets::{is_placeholder, is_secret};
 
 use crate::clients::connect::Connect;
 use crate::clients::failure;
@@ -88,7 +89,7 @@ async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     let offsets: StoredOffsets = connect.get(&["connectors", name, "offsets"]).await?.unwrap_or_default();
     let secrets: Vec<String> = config
         .iter()
-        .filter(|(key, value)| (key.contains("password") || key.contains("jaas")) && !value.is_empty())
+        .filter(|(key, value)| is_secret(key) && !is_placeholder(value) && !value.is_empty())
         .map(|(_, value)| value.clone())
         .collect();
     let (state, tasks) = match status {
