@@ -10,6 +10,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_operator::desired::sink_config::{CONFIG_FILE, Paths, sink_config};
+use tidemark_operator::desired::sink_deployment::ARENAS;
 
 use super::usage;
 use crate::chain::program;
@@ -43,6 +44,9 @@ impl SinkProcess {
     pub fn start(stack: &Stack, assignment: &Assignment) -> anyhow::Result<Self> {
         let config = write_configuration(stack, assignment)?;
         let command = vec![
+            // As its container is run.
+            "env".into(),
+            format!("{}={}", ARENAS.0, ARENAS.1).into(),
             program("tidemark-sink")?.into(),
             "run".into(),
             "--listen".into(),

@@ -17,6 +17,9 @@ use super::{SinkInput, labels, meta, selector_labels};
 pub const ROLL_ANNOTATION: &str = "tidemark.dev/config-hash";
 /// Port of probes and metrics.
 pub const PROBE_PORT: i32 = 8080;
+/// The C library keeps a heap for each thread that allocates, up to eight a core, and what one has freed no other uses.
+/// Two are as fast, and a tenth smaller.
+pub const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// Seconds that a sink has between SIGTERM and its end, to write and commit what it holds.
 const GRACE_SECONDS: i64 = 30;
 /// User and group of the sink's process.
@@ -121,6 +124,7 @@ fn container(input: &SinkInput<'_>, mounts: Vec<core::VolumeMount>) -> core::Con
             format!("{}/{CONFIG_FILE}", Paths::in_container().config),
         ]),
         env: Some(vec![
+            variable(ARENAS.0, ARENAS.1),
             variable("TIDEMARK_LOG_FORMAT", "json"),
             variable("TIDEMARK_LISTEN", &format!("0.0.0.0:{PROBE_PORT}")),
             core::EnvVar {
