@@ -246,6 +246,10 @@ pub struct Storage {
     pub links: BTreeMap<u32, String>,
     /// A hash over `(attnum, xmin)` of the table's rows in `pg_attribute`.
     pub columns: String,
+    /// Publication and the table's entry in it, by their oids and the transactions that wrote them; empty: the
+    /// publication has not the table. What is changed while it is another is in no event.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub published: String,
 }
 
 impl TableLayout {

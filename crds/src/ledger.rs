@@ -150,6 +150,11 @@ pub enum Kind {
     Identity,
     /// Intent written before something that cannot be seen afterwards; key the intent's name.
     Intent,
+    /// Publication by which the log is decoded; key empty, value a [`SeenPublication`].
+    Publication,
+    /// A topic that the pipeline makes: written before it is made, and only where there is none of that name, so that
+    /// a topic of somebody else is never taken for one of ours; key its name, value true.
+    Topic,
     /// Answered request of an annotation; key the action, value the token.
     Request,
     /// A Grafana that has objects of the pipeline; key a hash of its address, value a [`GrafanaRecord`].
@@ -168,6 +173,8 @@ impl Kind {
             Self::Read => "read",
             Self::Identity => "identity",
             Self::Intent => "intent",
+            Self::Publication => "publication",
+            Self::Topic => "topic",
             Self::Request => "request",
             Self::Grafana => "grafana",
         }
@@ -207,6 +214,17 @@ pub struct Confirmed {
     pub epoch: u16,
     /// Position of the log at which the catalogue was read.
     pub lsn: u64,
+}
+
+/// A publication and when it was seen first; `value` of a [`Kind::Publication`] row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenPublication {
+    /// `pg_publication.oid`: one that was dropped and made anew has another.
+    pub oid: u32,
+    /// Position of the log at which it was there.
+    pub by: u64,
+    /// Whether another had its name before.
+    pub anew: bool,
 }
 
 /// What [`Kind::Storage`] remembers: the next look compares with it, not with what the layout saw.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct AnalyticsPipelineStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// Epoch, a copy of the ledger's.
+    /// Greatest epoch that the ledger had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i32>,
     /// Tables streaming of tables in all, such as `4/4`.
@@ -35,12 +35,43 @@ pub struct AnalyticsPipelineStatus {
     /// Answered action annotations: action to token.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub handled_requests: BTreeMap<String, String>,
+    /// What the deletion waits for, while there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["system"]))]
+    pub deletion: Vec<DeletionWait>,
+    /// Grafanas that a spec of this resource named and that still have something of it. The ledger says where they are;
+    /// that a Secret may be used for an address is said here alone, by whoever may write this resource.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub grafanas: Vec<GrafanaPlace>,
     /// Sink replicas that exist; for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// Label selector of the sink's pods; for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+}
+
+/// A system that a deletion is not done with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletionWait {
+    /// `postgres`, `kafka`, `connect`, `clickhouse`, `kubernetes` or `grafana`.
+    pub system: String,
+    /// What is to be removed there next, or that it gives no answer.
+    pub waits_for: String,
+    /// Since when that has been the same; after `spec.deletionPolicy.timeout` it is left behind.
+    pub since: Time,
+}
+
+/// A Grafana and the login that a spec named for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrafanaPlace {
+    /// Address.
+    pub url: String,
+    /// Organization, names of the Secret and of its keys, and the certificate authority, as JSON; never their values.
+    pub login: String,
 }
 
 /// Counts of tables, and those that are not as they should be.

@@ -19,6 +19,7 @@ use tidemark_operator::desired::part::Part;
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::engine::{Engine, Input};
 use tidemark_operator::facts::FailureClass;
+use tidemark_operator::leader::Term;
 use tidemark_operator::objects::ObjectStore;
 use tidemark_operator::observe::grafana::observe;
 use tidemark_operator::reconcile::Mode;
@@ -158,7 +159,7 @@ async fn what_is_not_ours_is_left_alone_and_named() -> anyhow::Result<()> {
     let grafana = Grafana::start(Version::Modern).await?;
     open_shop(stack, NAME).await?;
     // A folder of that title is there already, with somebody's dashboard in it.
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = tidemark_runtime::http::builder().build()?;
     let post = |path: &str, body: Value| {
         client.post(format!("{}{path}", grafana.url())).bearer_auth(TOKEN).json(&body).send()
     };
@@ -298,6 +299,34 @@ fn amounts(grafana: &Grafana) -> [usize; 4] {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_the_ledger_sends_no_login_anywhere() -> anyhow::Result<()> {
+    const NAME: &str = "boards_forged";
+    let stack = shared().await?;
+    let (grafana, evil) = (Grafana::start(Version::Modern).await?, Grafana::start(Version::Modern).await?);
+    open_shop(stack, NAME).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(with_dashboards(stack, NAME, &grafana, |_| {})))?;
+    chain.start().await?;
+    in_sync(&chain).await?;
+    let row = |version: u32, value: &str| {
+        format!(
+            "INSERT INTO {NAME}._tidemark_ledger SELECT pipeline, 'grafana', 'forged', {version}, '{value}', now64(3) \
+             FROM {NAME}._tidemark_ledger LIMIT 1"
+        )
+    };
+    let place = json!({
+        "url": evil.url(), "credentials": {"secretName": "grafana", "tokenKey": "token"}, "folder": "Shop",
+    });
+    stack.clickhouse().query(&row(1, &place.to_string())).await?;
+    let message = chain.wait_condition("DashboardsInSync", "False", "LeftBehind", PATIENCE).await?;
+    assert!(message.contains(&evil.url()) && message.contains("is not used"), "{message}");
+    assert_eq!(evil.with(|state| state.calls()), 0, "it was called, with a login");
+    stack.clickhouse().query(&row(2, "null")).await?;
+    in_sync(&chain).await?;
+    assert_eq!(evil.with(|state| state.calls()), 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()> {
     const NAME: &str = "boards_moved";
     let stack = shared().await?;
@@ -360,7 +389,7 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
 
     // Without a Grafana: what others put into the folder stays with it.
     let folder = uid(&first, "-executive")?.replace("-executive", "-folder");
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = tidemark_runtime::http::builder().build()?;
     let theirs = json!({"uid": "theirs", "title": "Theirs", "parentUid": folder});
     let made = client.post(format!("{}/api/folders", first.url())).bearer_auth(TOKEN).json(&theirs);
     made.send().await?.error_for_status()?;
@@ -424,6 +453,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
         paths: &paths,
         image: DEFAULT_SINK_IMAGE,
         before: &status,
+        term: &Term::without_end(),
         mode: Mode::Run,
     };
     let start = std::time::Instant::now();

@@ -1,7 +1,7 @@
 //! The operator against a real API server and real systems: apply, silence over a restart, deletion, leadership.
 
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -56,13 +56,17 @@ struct Operator {
 
 impl Operator {
     fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+        Self::start_as(client, namespace, false)
+    }
+
+    fn start_as(client: &Client, namespace: &str, leader_election: bool) -> anyhow::Result<Self> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let config = OperatorConfig {
             watch_namespaces: vec![namespace.to_owned()],
             sink_image: "tidemark-sink:test".into(),
             log_format: LogFormat::Text,
-            leader_election: false,
-            namespace: None,
+            leader_election,
+            namespace: Some(namespace.to_owned()),
             listen,
             concurrency: 4,
         };
@@ -80,7 +84,7 @@ impl Operator {
 
     /// A metric's lines: labels and value.
     async fn metric_lines(&self, name: &str) -> anyhow::Result<Vec<String>> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = tidemark_runtime::http::builder().build()?;
         let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
         Ok(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect())
     }
@@ -212,6 +216,128 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     assert!(slots.is_empty(), "slots were left: {slots:?}");
     assert!(deployments.get_opt("controlled-sink").await?.is_none(), "the sink was left");
     operator.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_leaves_what_others_made_under_the_pipelines_names() -> anyhow::Result<()> {
+    const NAME: &str = "neighbours";
+    let stack = shared().await?;
+    let client = stack.api_server().client().await?;
+    prepare(&client, NAME).await?;
+    payments(stack, NAME).await?;
+    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
+    for mut secret in secrets() {
+        secret["metadata"]["namespace"] = json!(NAME);
+        put(&secret_api, secret).await?;
+    }
+    // A team's own Deployment, its topic, another pipeline's topic and a state table of somebody else.
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
+    let theirs = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "neighbours-sink"},
+        "spec": {"selector": {"matchLabels": {"app": "theirs"}}, "template": {
+            "metadata": {"labels": {"app": "theirs"}},
+            "spec": {"containers": [{"name": "theirs", "image": "theirs"}]},
+        }},
+    });
+    put(&deployments, theirs).await?;
+    let topics = ["neighbours.audit", "neighbours.eu.public.payments"];
+    for topic in topics {
+        stack.kafka().create_topic(topic, 1).await?;
+    }
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
+    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+    manifest["metadata"]["namespace"] = json!(NAME);
+    manifest["spec"]["deletionPolicy"] = json!({"topics": "Delete", "clickhouse": "Delete"});
+    put(&pipelines, manifest).await?;
+    let operator = Operator::start(&client, NAME)?;
+    read_is_asked_for(stack, NAME).await?;
+    wait_until(PATIENCE, "the Deployment of the others to be named", || async {
+        let status = pipelines.get(NAME).await?.status.context("no status yet")?;
+        let sink = status.conditions.into_iter().find(|condition| condition.type_ == "SinkAvailable");
+        let sink = sink.context("no condition yet")?;
+        anyhow::ensure!(sink.reason == "Conflict" && sink.message.contains("neighbours-sink"), "{sink:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    let before = deployments.get("neighbours-sink").await?;
+
+    pipelines.delete(NAME, &DeleteParams::default()).await?;
+    wait_until(PATIENCE, "the finalizer to go", || async {
+        match pipelines.get_opt(NAME).await? {
+            None => Ok(Some(())),
+            Some(left) => anyhow::bail!("still there: {:?}", left.status.map(|status| status.deletion)),
+        }
+    })
+    .await?;
+    operator.stop().await?;
+    let after = deployments.get("neighbours-sink").await?;
+    assert_eq!((before.uid(), before.resource_version()), (after.uid(), after.resource_version()));
+    let mut left: Vec<String> = stack.kafka().topics().await?;
+    left.retain(|topic| topic.contains("neighbours"));
+    left.sort();
+    assert_eq!(left, topics);
+    Ok(())
+}
+
+/// A ClickHouse that takes connections and says nothing, for as long as it is held.
+fn mute() -> anyhow::Result<(String, tokio::sync::mpsc::Receiver<()>)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let (sender, called) = tokio::sync::mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+            let _ = sender.try_send(());
+        }
+    });
+    Ok((url, called))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lease_is_kept_until_the_last_reconcile_has_ended() -> anyhow::Result<()> {
+    const NAME: &str = "leaving";
+    let stack = shared().await?;
+    let client = stack.api_server().client().await?;
+    prepare(&client, NAME).await?;
+    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
+    for mut secret in secrets() {
+        secret["metadata"]["namespace"] = json!(NAME);
+        put(&secret_api, secret).await?;
+    }
+    let (url, mut called) = mute()?;
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
+    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+    manifest["metadata"]["namespace"] = json!(NAME);
+    manifest["spec"]["clickhouse"]["url"] = json!(url);
+    put(&pipelines, manifest).await?;
+    let operator = Operator::start_as(&client, NAME, true)?;
+    // A reconcile is under way now, and is for seconds.
+    tokio::time::timeout(PATIENCE, called.recv()).await?.context("nobody calls")?;
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
+    let holder = || async {
+        let spec = leases.get(leader::LEASE_NAME).await?.spec.context("a spec")?;
+        anyhow::Ok(spec.holder_identity.unwrap_or_default())
+    };
+    assert_ne!(holder().await?, "");
+    operator.shutdown.trigger();
+    let asked = Instant::now();
+    let mut given_back = None;
+    while !operator.task.is_finished() {
+        if holder().await?.is_empty() {
+            given_back.get_or_insert_with(Instant::now);
+        }
+        tokio::task::yield_now().await;
+    }
+    operator.task.await??;
+    assert_eq!(holder().await?, "", "kept by one that has ended");
+    // The mute system is waited for until its deadline; the Lease goes with the process's last moments.
+    let (whole, early) = (asked.elapsed(), given_back.map_or(Duration::ZERO, |at| at.elapsed()));
+    assert!(whole > Duration::from_secs(3), "no reconcile was under way: {whole:?}");
+    assert!(early < Duration::from_secs(2), "given back {early:?} before the last reconcile ended");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

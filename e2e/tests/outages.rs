@@ -123,7 +123,11 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
 
-    // Gone: a view, a table's `_current` view, the connector, the publication.
+    // Gone: a view, a table's `_current` view, the connector. What Connect keeps of it is where it goes on.
+    let followed = format!(
+        "SELECT arraySort(groupArray((kind, key, value))) FROM {NAME}._tidemark_ledger FINAL WHERE kind IN ('epoch', 'read')"
+    );
+    let before = stack.clickhouse().query(&followed).await?;
     for view in ["daily_sales_summary", "orders_current"] {
         stack.clickhouse().query(&format!("DROP VIEW {NAME}.{view}")).await?;
     }
@@ -131,10 +135,6 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
         .connect()
         .request(reqwest::Method::DELETE, &format!("/connectors/{}", connector(stack, NAME).await?), None)
         .await?;
-    let publication = "SELECT pubname FROM pg_publication";
-    let name = stack.postgres().query(Role::Superuser, NAME, publication).await?.remove(0).remove(0);
-    let name = name.unwrap_or_default();
-    stack.postgres().execute(Role::Superuser, NAME, &format!("DROP PUBLICATION {name}")).await?;
     orders(&mut generator, 40).await?;
     wait_until(PATIENCE, "the connector and the view to come back", || async {
         connector(stack, NAME).await?;
@@ -144,6 +144,8 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     .await?;
     chain.wait_ready(PATIENCE).await?;
     chain.oracle().await?.wait_equal(PATIENCE).await?;
+    let after = stack.clickhouse().query(&followed).await?;
+    assert_eq!(before, after, "nothing was lost, and something was read again");
     wait_until(PATIENCE, "the connector's history to end well", || async {
         let states = "SELECT arrayStringConcat(groupArray(state), ' ') FROM (SELECT state FROM ";
         let all = format!("{states}{NAME}.connector_history ORDER BY seen_at)");
@@ -176,6 +178,65 @@ async fn what_is_changed_by_hand_comes_back_and_a_suspended_pipeline_is_left_alo
     })
     .await?;
     chain.wait_ready(PATIENCE).await
+}
+
+/// Alters the pipeline's publication as a person does; `{p}` is its name.
+async fn by_hand(stack: &Stack, name: &str, statements: &str) -> anyhow::Result<()> {
+    let found = stack.postgres().query(Role::Superuser, name, "SELECT pubname FROM pg_publication").await?;
+    let publication = found.into_iter().flatten().flatten().next().unwrap_or_default();
+    stack.postgres().execute(Role::Superuser, name, &statements.replace("{p}", &publication)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_decoded_is_named()
+-> anyhow::Result<()> {
+    const NAME: &str = "unpublished";
+    let stack = Stack::start(Part::CHAIN).await?;
+    let mut generator = open_shop(&stack, NAME).await?;
+    let mut manifest = shop(&stack, NAME);
+    let chain = Chain::prepare(&stack, NAME, &objects(manifest.clone()))?;
+    chain.start().await?;
+    chain.wait_ready(PATIENCE).await?;
+    let oracle = chain.oracle().await?;
+    // Changes that are in no event, and a publication that is what it was when the operator looks next.
+    for away_and_back in [
+        (
+            "ALTER PUBLICATION {p} DROP TABLE orders, customers",
+            "ALTER PUBLICATION {p} ADD TABLE orders, customers",
+        ),
+        (
+            "ALTER PUBLICATION {p} SET (publish = 'truncate')",
+            "ALTER PUBLICATION {p} SET (publish = 'insert, update, delete, truncate')",
+        ),
+        (
+            "ALTER PUBLICATION {p} DROP TABLE orders; ALTER PUBLICATION {p} ADD TABLE orders WHERE (id < 0)",
+            "ALTER PUBLICATION {p} DROP TABLE orders; ALTER PUBLICATION {p} ADD TABLE orders",
+        ),
+    ] {
+        let (away, back) = away_and_back;
+        let change = "UPDATE orders SET total_amount = total_amount + 1 WHERE id % 7 = 3";
+        // The operator may be quicker than the hand, and put it right first.
+        by_hand(&stack, NAME, &format!("{away}; {change}")).await?;
+        let _ = by_hand(&stack, NAME, back).await;
+        wait_until(PATIENCE, "every row to be there again", || async {
+            let differences = oracle.check().await?;
+            ensure!(differences.is_empty(), "{away}: {differences:?}");
+            Ok(Some(()))
+        })
+        .await?;
+        chain.wait_ready(PATIENCE).await?;
+    }
+
+    // PostgreSQL cannot decode what was changed while there was no publication.
+    by_hand(&stack, NAME, "DROP PUBLICATION {p}").await?;
+    orders(&mut generator, 40).await?;
+    let message = chain.wait_condition("SourceReady", "False", "SlotLost", PATIENCE * 2).await?;
+    ensure!(message.contains("made anew") && message.contains("tidemark.dev/resnapshot"), "{message}");
+    manifest["metadata"]["annotations"] = json!({"tidemark.dev/resnapshot": "publication"});
+    chain.write(&objects(manifest))?;
+    orders(&mut generator, 20).await?;
+    chain.wait_ready(PATIENCE).await?;
+    oracle.wait_equal(PATIENCE).await
 }
 
 /// Name of the pipeline's connector, which ends in a hash.

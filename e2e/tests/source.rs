@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, ensure};
-use tidemark_crds::layout::SourceTable;
+use tidemark_crds::layout::{SourceTable, Storage};
 use tidemark_crds::names::PipelineName;
 use tidemark_e2e::stack::{Part, Postgres, Role, Stack, shared, unique_name};
 use tidemark_operator::clients::postgres::PostgresTarget;
@@ -136,8 +136,14 @@ async fn judged_on(postgres: &Postgres) -> anyhow::Result<()> {
     ensure!(live.generated == (facts.server_version >= 180_000), "{live:?}");
     let twice = published.tables[&name("computed")].columns.iter().find(|column| column.name == "twice");
     ensure!(twice.is_some_and(|twice| twice.unpublished != live.generated), "{twice:?}");
-    let unchanged = facts.tables.iter().all(|(name, table)| published.tables[name].storage == table.storage);
-    ensure!(unchanged, "nothing was rewritten");
+    for (name, table) in &facts.tables {
+        let now = &published.tables[name].storage;
+        ensure!(
+            Storage { published: String::new(), ..now.clone() } == table.storage,
+            "{name} was not rewritten"
+        );
+        ensure!(now.published.is_empty() != fit.contains(name), "{name}: {now:?}");
+    }
     // The claim of what hurts is PostgreSQL's own.
     for name in &harmed {
         let quoted = format!(r#"public."{}""#, name.name);

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::watch;
-
 use crate::backoff::Backoff;
 use crate::credentials::References;
 use crate::engine::Engine;
 use crate::events::Events;
+use crate::leader::Term;
 
 /// Shared by all reconciles of a process.
 #[derive(Debug)]
@@ -25,8 +24,8 @@ pub struct Context {
     pub sink_image: String,
     /// Uid of the cluster.
     pub cluster: String,
-    /// Whether this replica leads.
-    pub leads: watch::Receiver<bool>,
+    /// Whether this replica may write.
+    pub term: Term,
     seen: Mutex<BTreeMap<String, References>>,
     revisions: Mutex<BTreeMap<String, i64>>,
 }
@@ -49,7 +48,7 @@ impl Context {
         events: Events,
         sink_image: String,
         cluster: String,
-        leads: watch::Receiver<bool>,
+        term: Term,
     ) -> Self {
         Self {
             client: ClientHandle(client),
@@ -58,15 +57,10 @@ impl Context {
             events,
             sink_image,
             cluster,
-            leads,
+            term,
             seen: Mutex::default(),
             revisions: Mutex::default(),
         }
-    }
-
-    /// Whether this replica leads now.
-    pub fn is_leader(&self) -> bool {
-        *self.leads.borrow()
     }
 
     /// Remembers the references of a pipeline, and returns them with what was seen earlier and is gone since.

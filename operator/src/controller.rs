@@ -10,7 +10,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
-use tidemark_crds::duration;
 use tidemark_crds::names::{FIELD_MANAGER, FINALIZER, PipelineName};
 use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 use tidemark_crds::status::AnalyticsPipelineStatus;
@@ -40,7 +39,7 @@ const SLOW: Duration = Duration::from_secs(10);
 
 /// Reconciles one resource.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    if !context.is_leader() {
+    if !context.term.holds() {
         return Ok(Action::requeue(FOLLOW));
     }
     let pipeline = match &object.0 {
@@ -108,7 +107,7 @@ async fn reconcile_pipeline(
         within("adding the finalizer", api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)))
             .await?;
     }
-    let (spec, invalid) = runnable_spec(pipeline, &name, context).await?;
+    let (spec, invalid, runs) = runnable_spec(pipeline, &name, context).await?;
     let read = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
     let seen = match (read, deleting) {
         (Ok(references), _) => references,
@@ -137,9 +136,14 @@ async fn reconcile_pipeline(
         paths: &Paths::in_container(),
         image: &context.sink_image,
         before: &before,
-        mode: if deleting { Mode::Delete } else { Mode::Run },
+        term: &context.term,
+        mode: mode(deleting, runs),
     };
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
+    if !context.term.leads() {
+        // What was seen is another's to say now.
+        return Ok((Action::requeue(FOLLOW), false));
+    }
     let reference = pipeline.object_ref(&());
     let tables = |status: &AnalyticsPipelineStatus| status.tables.clone().unwrap_or_default();
     let notes = changes(&before.conditions, &report.status.conditions);
@@ -150,7 +154,7 @@ async fn reconcile_pipeline(
         let note = Note { warning: false, reason: "Reverted".into(), text: done.clone() };
         context.events.publish(&reference, &note).await;
     }
-    if deleting && finish_deletion(pipeline, &name, &spec, &api, context, &report, &reference).await? {
+    if deleting && finish_deletion(pipeline, &name, &api, context, &report, &reference).await? {
         return Ok((Action::await_change(), true));
     }
     let status_changed = !status::same(&before, &report.status);
@@ -166,12 +170,22 @@ async fn reconcile_pipeline(
     Ok((Action::requeue(pause), changed))
 }
 
-/// The spec that runs: the one that was read, or the last valid one and why.
+/// A spec that was never valid is looked at and not carried out, but for its deletion: names are enough for that.
+fn mode(deleting: bool, runs: bool) -> Mode {
+    match (deleting, runs) {
+        (true, _) => Mode::Delete,
+        (false, true) => Mode::Run,
+        (false, false) => Mode::PlanOnly,
+    }
+}
+
+/// The spec that runs: the one that was read, or the last valid one and why; and whether it may be carried out. Where no
+/// spec of this resource was ever valid there is none, and the one that was read is judged and not carried out.
 async fn runnable_spec(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
     context: &Context,
-) -> Result<(AnalyticsPipelineSpec, Option<String>), Error> {
+) -> Result<(AnalyticsPipelineSpec, Option<String>, bool), Error> {
     let client = &context.client.0;
     let generation = pipeline.metadata.generation.unwrap_or(0);
     let Err(invalid) = validate(&pipeline.spec) else {
@@ -181,10 +195,11 @@ async fn runnable_spec(
             within("keeping the spec", revisions::keep(client, pipeline)).await?;
             context.keep_revision(&key, generation);
         }
-        return Ok((pipeline.spec.clone(), None));
+        return Ok((pipeline.spec.clone(), None, true));
     };
     let last = within("reading the last valid spec", revisions::last_valid(client, pipeline)).await?;
-    Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string())))
+    let runs = last.is_some();
+    Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }
 
 async fn write_status(
@@ -208,18 +223,12 @@ async fn write_status(
 async fn finish_deletion(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
-    spec: &AnalyticsPipelineSpec,
     api: &Api<AnalyticsPipeline>,
     context: &Context,
     report: &Report,
     reference: &ObjectReference,
 ) -> Result<bool, Error> {
-    let since = pipeline.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let waited = since.map_or(Duration::ZERO, |since| {
-        Duration::try_from(jiff::Timestamp::now().duration_since(since)).unwrap_or_default()
-    });
-    let timeout = duration::duration(&spec.deletion_policy.timeout).unwrap_or(Duration::from_mins(10));
-    if !report.clean && waited < timeout {
+    if !report.clean && !report.time_is_up {
         return Ok(false);
     }
     if !report.clean {
@@ -258,4 +267,15 @@ async fn tell_what_is_left(
     let note =
         Note { warning: true, reason: "LeftBehind".into(), text: format!("not removed in time: {text}") };
     context.events.publish(reference, &note).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_valid_is_not_carried_out_and_can_be_deleted() {
+        assert_eq!((mode(false, false), mode(false, true)), (Mode::PlanOnly, Mode::Run));
+        assert_eq!((mode(true, false), mode(true, true)), (Mode::Delete, Mode::Delete));
+    }
 }

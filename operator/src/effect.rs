@@ -191,5 +191,7 @@ pub enum KubernetesEffect {
         kind: String,
         /// Name in the pipeline's namespace.
         name: String,
+        /// Uid that it was seen with: another object of that name is not deleted. Absent without a cluster.
+        uid: Option<String>,
     },
 }

@@ -1,18 +1,22 @@
 //! One reconcile of one pipeline from its inputs to its status, the same with and without a cluster.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tidemark_crds::duration::duration;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::credentials::{self, References};
+use crate::desired::grafana::place;
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::finalize::{self, LeftBehind};
 use crate::former::Opener;
+use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
@@ -24,6 +28,9 @@ use crate::systems::Handles;
 const REQUEST_PREFIX: &str = "tidemark.dev/";
 /// Actions that can be asked for.
 const REQUESTS: [&str; 2] = ["resnapshot", "restart-connector"];
+
+/// Where the text of the policy cannot be read.
+const DEFAULT_DELETION_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What all reconciles share.
 #[derive(Debug, Default)]
@@ -65,6 +72,8 @@ pub struct Input<'a> {
     pub image: &'a str,
     /// The status that the resource has.
     pub before: &'a AnalyticsPipelineStatus,
+    /// Until when may be written.
+    pub term: &'a Term,
     /// What may be done.
     pub mode: Mode,
 }
@@ -78,6 +87,8 @@ pub struct Report {
     pub status: AnalyticsPipelineStatus,
     /// Whether nothing is left that the deletion has to remove.
     pub clean: bool,
+    /// Whether a deletion has waited for all that is left as long as the policy says.
+    pub time_is_up: bool,
     /// What a deletion would leave behind if it ended now.
     pub left_behind: Vec<LeftBehind>,
 }
@@ -100,7 +111,8 @@ impl Engine {
             .iter()
             .filter_map(|action| {
                 let text = input.annotations.get(&format!("{REQUEST_PREFIX}{action}"))?;
-                Some(((*action).to_owned(), text.clone()))
+                let handled = input.before.handled_requests.get(*action) == Some(text);
+                (!handled).then(|| ((*action).to_owned(), text.clone()))
             })
             .collect();
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
@@ -118,17 +130,25 @@ impl Engine {
             paths: input.paths,
             requests: &requests,
             new_incarnation: &new_incarnation,
+            known_epoch: input.before.epoch.and_then(|epoch| u16::try_from(epoch).ok()).unwrap_or(0),
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
-        let former = Opener { references: input.references, handles: &self.handles };
+        let places = place::places(&input.before.grafanas, input.spec, None);
+        let former = Opener { references: input.references, handles: &self.handles, places: &places };
         let outcome =
-            Box::pin(reconcile(&self.memory, &self.metrics, &subject, systems, former, mode, progress)).await;
+            Box::pin(reconcile(self, &subject, systems, former, (mode, input.term), progress)).await;
         self.handles.forget_failed(&key, &outcome.observed);
         let now = Timestamp::now();
         if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
             self.restarts.restarted(&key, now);
         }
+        let deleting = input.mode == Mode::Delete;
+        let waiting = if deleting {
+            finalize::waiting(&subject, &outcome.observed, &outcome.plan, &input.before.deletion, now)
+        } else {
+            Vec::new()
+        };
         let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
         let situation = Situation {
             name: input.name,
@@ -141,24 +161,27 @@ impl Engine {
             plan: &outcome.plan,
             failures: &outcome.failures,
             no_progress: outcome.no_progress,
-            deleting: input.mode == Mode::Delete,
+            deleting,
             tables: &outcome.desired.tables,
             views: &outcome.desired.views,
             kept: &outcome.desired.kept,
             panels_open: outcome.desired.panels_open,
             steadiness: self.restarts.steadiness(&key, now),
+            waiting: &waiting,
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
-        let clean = input.mode == Mode::Delete
-            && finalize::is_clean(input.spec, outcome.plan.steps(), &outcome.observed);
-        let left_behind = match input.mode {
-            Mode::Delete => finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps()),
-            Mode::Run | Mode::PlanOnly => Vec::new(),
+        let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &outcome.observed);
+        let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(DEFAULT_DELETION_TIMEOUT);
+        let time_is_up = deleting && finalize::is_time_up(&waiting, timeout, now);
+        let left_behind = if deleting {
+            finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps())
+        } else {
+            Vec::new()
         };
-        Report { outcome, status, clean, left_behind }
+        Report { outcome, status, clean, time_is_up, left_behind }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemark_crds::history::Position;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{
-    Confirmed, ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SeenStorage, SinkState,
+    Confirmed, ConnectorRecord, GrafanaRecord, Kind, ReadRequest, SeenPublication, SeenStorage, SinkState,
 };
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
@@ -102,7 +102,7 @@ pub struct KafkaFacts {
     pub cluster_id: String,
     /// Brokers.
     pub brokers: usize,
-    /// Topics of our prefix, and that of the heartbeats: partitions each.
+    /// Topics of our prefix, and others that the spec asks for: partitions each.
     pub topics: BTreeMap<String, i32>,
     /// End offsets of table topics: topic → partition → offset.
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
@@ -228,6 +228,10 @@ pub struct LedgerFacts {
     pub identities: BTreeMap<String, String>,
     /// Open intents.
     pub intents: BTreeMap<String, String>,
+    /// Publication by which the log is decoded.
+    pub publication: Option<SeenPublication>,
+    /// Topics that the pipeline made, or was about to.
+    pub topics: BTreeSet<String>,
     /// Answered requests.
     pub requests: BTreeMap<String, String>,
     /// Each Grafana that has objects of the pipeline, by a hash of its address.
@@ -264,6 +268,11 @@ impl LedgerFacts {
             .iter()
             .find(|(kind, key)| target_of(kind, key).is_none())
             .map(|(kind, key)| format!("{kind} {key}").trim_end().to_owned())
+    }
+
+    /// Whether there is a row, also one whose value is that there is none.
+    pub fn has_row(&self, kind: Kind, key: &str) -> bool {
+        self.versions.contains_key(&(kind.as_str().to_owned(), key.to_owned()))
     }
 
     /// Version with which a row replaces the one that is there.

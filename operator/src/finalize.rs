@@ -1,20 +1,29 @@
 //! The deletion: what goes, in which order, and what is left when time is up. Pure.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use tidemark_crds::ledger;
-use tidemark_crds::names::{PipelineName, Topics};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+use tidemark_crds::ledger::{self, Kind};
+use tidemark_crds::names::PipelineName;
 use tidemark_crds::pg_quote;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
 use tidemark_crds::quote;
+use tidemark_crds::status::DeletionWait;
 
+use crate::desired::connector::is_ours as is_own_connector;
 use crate::desired::grafana::place::{self, Leaving};
-use crate::desired::part::is_ours;
+use crate::desired::part::{Problem, is_ours};
 use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
-use crate::desired::{grafana, held, sidecar, views};
+use crate::desired::{grafana, held, sidecar, slot, topics, views};
 use crate::effect::{ConnectEffect, Effect, KafkaEffect, Site};
-use crate::facts::{ClickHouseFacts, Observation, Observed};
+use crate::facts::{
+    ClickHouseFacts, ConnectorFacts, KafkaFacts, LedgerFacts, Observation, Observed, PostgresFacts, SlotFacts,
+};
+use crate::plan::{Blocker, Plan};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
 
 /// Something that a deletion could not remove, and the command that does.
@@ -36,54 +45,23 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     if let Some(live) = observed.kubernetes.known() {
         // The connector is stopped first, so that the sink has an end to drain to; one that does not answer
         // does not hold the sink.
-        let needs = match observed.connect {
-            Observation::Known(_) => vec![Fact::ConnectorStopped],
-            _ => Vec::new(),
+        let needs = if own_connector(subject, observed).is_some() {
+            vec![Fact::ConnectorStopped]
+        } else {
+            Vec::new()
         };
-        steps.extend(plan_removal(subject.name, live, &needs));
-    }
-    if let Some(facts) = observed.clickhouse.known() {
-        clickhouse(subject, facts, &mut steps);
+        steps.extend(plan_removal(subject.name, subject.uid, live, &needs));
     }
     if let Some(facts) = observed.postgres.known()
         && policy.replication_slot == Policy::Delete
     {
-        let name = subject.name.replication_slot();
-        // A slot in use cannot be dropped: the connector goes first, where it answers.
-        let needs = match (&observed.connect, policy.connector) {
-            (Observation::Known(_), Policy::Delete) => vec![Fact::ConnectorGone],
-            (Observation::Known(_), Policy::Retain) => vec![Fact::ConnectorStopped],
-            _ => Vec::new(),
-        };
-        if let Some(slot) = &facts.slot {
-            let mut needs = needs;
-            if slot.active {
-                needs.push(Fact::Other("the slot to be left by its reader".into()));
-            }
-            let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&name));
-            let what = format!("drop replication slot {name}");
-            steps.push(drop_step(
-                Stage::DropSlot,
-                what,
-                needs,
-                Some(Fact::SlotGone),
-                Effect::Postgres { sql },
-            ));
-        }
-        if facts.publication.as_ref().is_some_and(|publication| publication.ours) {
-            let name = subject.name.publication();
-            let sql = format!("DROP PUBLICATION {}", pg_quote::ident(&name));
-            let what = format!("drop publication {name}");
-            steps.push(drop_step(
-                Stage::DropPublication,
-                what,
-                vec![Fact::SlotGone],
-                None,
-                Effect::Postgres { sql },
-            ));
-        }
+        postgres(subject, observed, facts, &mut steps);
     }
     kafka(subject, observed, &mut steps);
+    forget_epoch(observed, &mut steps);
+    if let Some(facts) = observed.clickhouse.known() {
+        clickhouse(subject, facts, &mut steps);
+    }
     let names = grafana::Names::new(subject.name, subject.mark);
     if let Some(facts) = observed.grafana.known()
         && policy.grafana == Policy::Delete
@@ -102,9 +80,9 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     if let Some(live) = observed.kubernetes.known()
         && policy.grafana == Policy::Delete
     {
-        steps.extend(sidecar::removal(live, &[]));
+        steps.extend(sidecar::removal(subject.name, subject.uid, live, &[]));
     }
-    let held = held::held(subject.name, &steps, &[], &[], observed);
+    let held = held::held((subject.name, subject.uid), &steps, &[], &[], observed);
     let tables = subject
         .spec
         .all_tables()
@@ -118,8 +96,89 @@ fn drop_step(stage: Stage, what: String, needs: Vec<Fact>, gives: Option<Fact>, 
     Step { stage, kind: StepKind::Drop, what, needs, gives, effect }
 }
 
+/// The connector, where it is there and the pipeline's.
+fn own_connector<'a>(subject: &Subject<'_>, observed: &'a Observed) -> Option<&'a ConnectorFacts> {
+    let live = observed.connect.known()?.connector.as_ref()?;
+    is_own_connector(live, subject.mark).then_some(live)
+}
+
+/// The ledger, where it is known and has something to say of the system that it is asked about: what it says of
+/// another server than the one that answers is nothing.
+fn ledger_of<'a>(observed: &'a Observed, system: &str, identity: &str) -> Option<&'a LedgerFacts> {
+    let ledger = &observed.clickhouse.known()?.ledger;
+    let known = ledger.identities.get(system);
+    known.is_none_or(|known| identity.is_empty() || known == identity).then_some(ledger)
+}
+
+fn own_slot<'a>(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    facts: &'a PostgresFacts,
+) -> Result<Option<&'a SlotFacts>, Problem> {
+    let ledger = ledger_of(observed, "postgres", &facts.system_identifier);
+    slot::own_slot(&subject.name.replication_slot(), facts, ledger)
+}
+
+fn postgres(subject: &Subject<'_>, observed: &Observed, facts: &PostgresFacts, steps: &mut Vec<Step>) {
+    let name = subject.name.replication_slot();
+    let own = own_slot(subject, observed, facts).ok().flatten();
+    if let Some(slot) = own {
+        // A slot in use cannot be dropped: the connector goes first, where it answers.
+        let mut needs = match (own_connector(subject, observed), subject.spec.deletion_policy.connector) {
+            (Some(_), Policy::Delete) => vec![Fact::ConnectorGone],
+            (Some(_), Policy::Retain) => vec![Fact::ConnectorStopped],
+            (None, _) => Vec::new(),
+        };
+        if slot.active {
+            needs.push(Fact::Other("the slot to be left by its reader".into()));
+        }
+        let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&name));
+        let what = format!("drop replication slot {name}");
+        let effect = Effect::Postgres { sql };
+        steps.push(drop_step(Stage::DropSlot, what, needs, Some(Fact::SlotGone), effect));
+    }
+    if facts.publication.as_ref().is_some_and(|publication| publication.ours) {
+        let name = subject.name.publication();
+        let sql = format!("DROP PUBLICATION {}", pg_quote::ident(&name));
+        let what = format!("drop publication {name}");
+        let effect = Effect::Postgres { sql };
+        let needs = if own.is_some() { vec![Fact::SlotGone] } else { Vec::new() };
+        steps.push(drop_step(Stage::DropPublication, what, needs, None, effect));
+    }
+}
+
+/// Before the place in the log is given up, the ledger has it: whoever takes the state tables up again then begins anew,
+/// and does not take the missing slot for a loss.
+fn forget_epoch(observed: &Observed, steps: &mut Vec<Step>) {
+    let given_up = |step: &Step| matches!(step.stage, Stage::DeleteOffsets | Stage::DropSlot);
+    let Some(ledger) = observed.clickhouse.known().map(|facts| &facts.ledger) else {
+        return;
+    };
+    if ledger.epoch.is_none() || !steps.iter().any(given_up) {
+        return;
+    }
+    let forgotten = Fact::Other("the ledger to have it that the log is left".into());
+    for step in steps.iter_mut().filter(|step| given_up(step)) {
+        step.needs.push(forgotten.clone());
+    }
+    let effect = Effect::Ledger {
+        kind: Kind::Epoch,
+        key: String::new(),
+        version: ledger.next_version(Kind::Epoch, ""),
+        value: Value::Null,
+    };
+    steps.push(Step {
+        stage: Stage::StopConnector,
+        kind: StepKind::Change,
+        what: "note in the ledger that the log is left".to_owned(),
+        needs: vec![Fact::Bookkeeping],
+        gives: Some(forgotten),
+        effect,
+    });
+}
+
 fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
-    let Some(live) = observed.connect.known().and_then(|facts| facts.connector.as_ref()) else {
+    let Some(live) = own_connector(subject, observed) else {
         return;
     };
     let name = subject.name.connector();
@@ -172,6 +231,11 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
     if !left.is_empty() || !no_views || place::former(subject.spec, &facts.ledger).is_some() {
         return;
     }
+    // Nor while it says what else is the pipeline's.
+    let others = [Stage::DeleteOffsets, Stage::DropSlot, Stage::DeleteGroup, Stage::DeleteTopics];
+    if steps.iter().any(|step| others.contains(&step.stage)) {
+        return;
+    }
     // The bookkeeping goes last, and only when no other pipeline's tables need it.
     let own = [
         ledger::FENCES_TABLE,
@@ -193,19 +257,18 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
         return;
     };
     // A group with members cannot be removed: the sink goes first.
-    for (id, members) in &facts.groups {
-        if *members == 0 {
-            let effect = Effect::Kafka(KafkaEffect::DeleteGroup { id: id.clone() });
-            let what = format!("delete consumer group {id}");
-            steps.push(drop_step(Stage::DeleteGroup, what, vec![Fact::SinkDrained], None, effect));
-        }
+    let group = own_group(subject, observed, facts);
+    if let Some(id) = group.filter(|id| facts.groups.get(id) == Some(&0)) {
+        let what = format!("delete consumer group {id}");
+        let effect = Effect::Kafka(KafkaEffect::DeleteGroup { id });
+        steps.push(drop_step(Stage::DeleteGroup, what, vec![Fact::SinkDrained], None, effect));
     }
-    if subject.spec.deletion_policy.topics == Policy::Delete && !facts.topics.is_empty() {
-        let names: Vec<String> = facts.topics.keys().cloned().collect();
-        let needs = match observed.connect {
-            Observation::Known(_) => vec![Fact::ConnectorGone, Fact::SinkDrained],
-            _ => vec![Fact::SinkDrained],
-        };
+    let names = own_topics(observed, facts);
+    if subject.spec.deletion_policy.topics == Policy::Delete && !names.is_empty() {
+        let mut needs = vec![Fact::SinkDrained];
+        if own_connector(subject, observed).is_some() {
+            needs.push(Fact::ConnectorGone);
+        }
         let what = format!("delete {} topics", names.len());
         steps.push(drop_step(
             Stage::DeleteTopics,
@@ -217,17 +280,92 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
     }
 }
 
+/// The consumer group of the incarnation that the ledger has, where it is still there. Those of earlier ones hold
+/// nothing, and Kafka forgets them.
+fn own_group(subject: &Subject<'_>, observed: &Observed, facts: &KafkaFacts) -> Option<String> {
+    let ledger = ledger_of(observed, "kafka", &facts.cluster_id)?;
+    let group = subject.name.consumer_group(ledger.incarnation.as_deref()?);
+    facts.groups.contains_key(&group).then_some(group)
+}
+
+/// Topics that are there and that the pipeline made.
+fn own_topics(observed: &Observed, facts: &KafkaFacts) -> Vec<String> {
+    let noted = ledger_of(observed, "kafka", &facts.cluster_id).map(|ledger| &ledger.topics);
+    facts.topics.keys().filter(|topic| noted.is_some_and(|noted| noted.contains(*topic))).cloned().collect()
+}
+
 /// Whether everything that the policy names is gone, as far as it can be seen.
-pub fn is_clean(spec: &AnalyticsPipelineSpec, desired_steps: &[Step], observed: &Observed) -> bool {
+pub fn is_clean(subject: &Subject<'_>, desired_steps: &[Step], observed: &Observed) -> bool {
+    let spec = subject.spec;
     let answered = |silent: bool| !silent;
     desired_steps.is_empty()
         && answered(matches!(observed.postgres, Observation::Unreachable(_) | Observation::NotAsked))
         && answered(matches!(observed.kafka, Observation::Unreachable(_) | Observation::NotAsked))
         && answered(matches!(observed.connect, Observation::Unreachable(_) | Observation::NotAsked))
         && answered(matches!(observed.clickhouse, Observation::Unreachable(_) | Observation::NotAsked))
-        && observed.kafka.known().is_none_or(|facts| facts.groups.is_empty())
+        && answered(matches!(observed.kubernetes, Observation::Unreachable(_) | Observation::NotAsked))
+        && observed.kafka.known().is_none_or(|facts| own_group(subject, observed, facts).is_none())
         && (observed.grafana.known().is_some() || !cleans_grafana(spec))
         && observed.clickhouse.known().is_none_or(|facts| place::former(spec, &facts.ledger).is_none())
+}
+
+/// What a deletion waits for, a line a system, and since when it has been the same: a system that was silent and
+/// answers, or goes on, has all of the time anew.
+pub fn waiting(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    plan: &Plan,
+    before: &[DeletionWait],
+    now: Timestamp,
+) -> Vec<DeletionWait> {
+    fn is_silent<T>(observation: &Observation<T>) -> bool {
+        matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
+    }
+    let grafana = cleans_grafana(subject.spec);
+    let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
+    let former = ledger.is_some_and(|ledger| place::former(subject.spec, ledger).is_some());
+    let silent = [
+        (Lane::Postgres, is_silent(&observed.postgres)),
+        (Lane::Kafka, is_silent(&observed.kafka)),
+        (Lane::Connect, is_silent(&observed.connect)),
+        (Lane::ClickHouse, is_silent(&observed.clickhouse)),
+        (Lane::Kubernetes, is_silent(&observed.kubernetes)),
+        (Lane::Grafana, grafana && observed.grafana.known().is_none()),
+        (Lane::FormerGrafana, former && observed.former_grafana.known().is_none()),
+    ];
+    let silent = silent.into_iter().filter(|(_, silent)| *silent);
+    let mut lines: Vec<(Lane, String)> =
+        silent.map(|(lane, _)| (lane, "it gives no answer".to_owned())).collect();
+    let members = observed.kafka.known().and_then(|facts| {
+        own_group(subject, observed, facts)
+            .filter(|group| facts.groups.get(group).is_some_and(|members| *members > 0))
+    });
+    lines.extend(
+        members.map(|group| (Lane::Kafka, format!("consumer group {group} to be left by its members"))),
+    );
+    for step in plan.steps() {
+        if lines.iter().any(|(lane, _)| *lane == step.lane()) {
+            continue;
+        }
+        let line = match plan.blocker(step) {
+            Some(Blocker::Fact(fact)) => format!("{}, which waits for {}", step.what, fact.text()),
+            Some(Blocker::Lane) | None => step.what.clone(),
+        };
+        lines.push((step.lane(), line));
+    }
+    let wait = |(lane, waits_for): (Lane, String)| {
+        let system = lane.as_str().to_owned();
+        let known = before.iter().find(|known| known.system == system && known.waits_for == waits_for);
+        let since = known.map_or(Time(now), |known| known.since.clone());
+        DeletionWait { system, waits_for, since }
+    };
+    lines.into_iter().map(wait).collect()
+}
+
+/// Whether everything that a deletion waits for has been the same for as long as the policy says.
+pub fn is_time_up(waiting: &[DeletionWait], timeout: Duration, now: Timestamp) -> bool {
+    let age = |wait: &DeletionWait| Duration::try_from(now.duration_since(wait.since.0)).unwrap_or_default();
+    !waiting.is_empty() && waiting.iter().all(|wait| age(wait) >= timeout)
 }
 
 /// Whether the policy has anything removed from Grafana over its API.
@@ -276,25 +414,28 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
     let mut all = Vec::new();
     let mut leave = |lane, what: String, command: String| all.push(LeftBehind { lane, what, command });
     let waits = |lane: Lane| steps.iter().any(|step| step.lane() == lane);
-    if policy.replication_slot == Policy::Delete
-        && (observed.postgres.known().is_none() || waits(Lane::Postgres))
-    {
+    let silent = observed.postgres.known().is_none();
+    let unproven = observed.postgres.known().and_then(|facts| own_slot(subject, observed, facts).err());
+    if policy.replication_slot == Policy::Delete && (silent || waits(Lane::Postgres) || unproven.is_some()) {
         let psql = format!(
             "psql -h {} -p {} -d {}",
             spec.source.postgres.host, spec.source.postgres.port, spec.source.postgres.database
         );
         let slot = name.replication_slot();
+        let drop = format!("{psql} -c \"SELECT pg_drop_replication_slot('{slot}')\"");
         leave(
             Lane::Postgres,
-            format!("replication slot {slot}"),
-            format!("{psql} -c \"SELECT pg_drop_replication_slot('{slot}')\""),
+            unproven.map_or_else(|| format!("replication slot {slot}"), |problem| problem.message),
+            drop,
         );
-        let publication = name.publication();
-        leave(
-            Lane::Postgres,
-            format!("publication {publication}"),
-            format!("{psql} -c 'DROP PUBLICATION IF EXISTS \"{publication}\"'"),
-        );
+        if silent || waits(Lane::Postgres) {
+            let publication = name.publication();
+            leave(
+                Lane::Postgres,
+                format!("publication {publication}"),
+                format!("{psql} -c 'DROP PUBLICATION IF EXISTS \"{publication}\"'"),
+            );
+        }
     }
     if policy.connector == Policy::Delete && (observed.connect.known().is_none() || waits(Lane::Connect)) {
         let url =
@@ -305,26 +446,31 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
             format!("curl -X PUT {url}/stop && curl -X DELETE {url}/offsets && curl -X DELETE {url}"),
         );
     }
-    if observed.kafka.known().is_none_or(|facts| !facts.groups.is_empty()) {
-        let servers = &spec.kafka.bootstrap_servers;
-        let prefix = name.consumer_group_prefix();
+    let servers = &spec.kafka.bootstrap_servers;
+    let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
+    if observed.kafka.known().is_none_or(|facts| {
+        ledger.map_or(!facts.groups.is_empty(), |_| own_group(subject, observed, facts).is_some())
+    }) {
+        let incarnation = ledger.and_then(|ledger| ledger.incarnation.as_deref());
+        let group = name.consumer_group(incarnation.unwrap_or("*"));
         leave(
             Lane::Kafka,
-            format!("consumer groups {prefix}*"),
-            format!(
-                "kafka-consumer-groups.sh --bootstrap-server {servers} --list, then --delete --group of each {prefix}*"
-            ),
+            format!("consumer group {group}"),
+            format!("kafka-consumer-groups.sh --bootstrap-server {servers} --delete --group '{group}'"),
         );
     }
-    if policy.topics == Policy::Delete && (observed.kafka.known().is_none() || waits(Lane::Kafka)) {
-        let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    let topics: Vec<String> = match (observed.kafka.known(), ledger) {
+        (Some(facts), Some(_)) => own_topics(observed, facts),
+        (None, Some(ledger)) => ledger.topics.iter().cloned().collect(),
+        (_, None) => topics::names(spec),
+    };
+    if policy.topics == Policy::Delete && !topics.is_empty() {
+        // The tool reads a regular expression.
+        let exact = topics.iter().map(|topic| topic.replace('.', "[.]")).collect::<Vec<_>>().join("|");
         leave(
             Lane::Kafka,
-            format!("topics {}.* and {}", topics.prefix, topics.heartbeat()),
-            format!(
-                "kafka-topics.sh --bootstrap-server {} --delete --topic '{}[.].*'",
-                spec.kafka.bootstrap_servers, topics.prefix
-            ),
+            format!("topics {}", topics.join(", ")),
+            format!("kafka-topics.sh --bootstrap-server {servers} --delete --topic '{exact}'"),
         );
     }
     if observed.clickhouse.known().is_none() || waits(Lane::ClickHouse) {

@@ -1,11 +1,12 @@
 //! Opens the Grafana that a spec no longer names, with the login that it had. I/O, read only.
 
 use tidemark_crds::names::PipelineName;
+use tidemark_crds::status::GrafanaPlace;
 
 use crate::clients::grafana::Grafana;
 
 use crate::credentials::{References, resolve_record, wanted_by_record};
-use crate::desired::grafana::place::Place;
+use crate::desired::grafana::place::{Place, kept};
 use crate::objects::ObjectStore;
 use crate::references;
 use crate::systems::{Access, Handles};
@@ -17,11 +18,17 @@ pub struct Opener<'a> {
     pub references: &'a References,
     /// Handles that remember refused logins.
     pub handles: &'a Handles,
+    /// Which login was named for which address.
+    pub places: &'a [GrafanaPlace],
 }
 
 impl Opener<'_> {
-    /// Makes the handle; a Secret that the spec does not name any more is read from the cluster.
+    /// Makes the handle; a Secret that the spec does not name any more is read from the cluster, where a spec of this
+    /// resource named it for this address.
     pub async fn open(&self, place: &Place, name: &PipelineName, objects: &ObjectStore) -> Access<Grafana> {
+        if !self.places.contains(&kept(&place.record)) {
+            return Access::Refused;
+        }
         let mut seen = References::default();
         if let ObjectStore::Cluster(client) = objects {
             let wanted = wanted_by_record(&place.record);

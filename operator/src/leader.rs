@@ -75,18 +75,45 @@ pub fn decide(lease: Option<&LeaseSpec>, seen: &mut Seen, identity: &str, now: T
     if holder.is_none() || ran_out { Decision::Take(fresh(transitions + 1, None)) } else { Decision::Follow }
 }
 
-/// Keeps the Lease up to date until `shutdown`, then gives it back; `leads` tells whether we have it.
+/// Whether this replica may write: while it leads, and was not told to end. Asked before each write.
+#[derive(Debug, Clone)]
+pub struct Term(Option<(watch::Receiver<bool>, Shutdown)>);
+
+impl Term {
+    /// The term of a replica that leads while `leads` says so.
+    pub fn new(leads: watch::Receiver<bool>, shutdown: Shutdown) -> Self {
+        Self(Some((leads, shutdown)))
+    }
+
+    /// Without an election, and without an end.
+    pub fn without_end() -> Self {
+        Self(None)
+    }
+
+    /// Whether it leads now.
+    pub fn leads(&self) -> bool {
+        self.0.as_ref().is_none_or(|(leads, _)| *leads.borrow())
+    }
+
+    /// Whether another write may begin.
+    pub fn holds(&self) -> bool {
+        self.leads() && self.0.as_ref().is_none_or(|(_, shutdown)| !shutdown.is_requested())
+    }
+}
+
+/// Keeps the Lease up to date until `ended`, then gives it back; `leads` tells whether we have it. `ended` comes when
+/// nothing is written any more, so that no other replica writes beside a reconcile that goes on.
 pub async fn run(
     client: kube::Client,
     namespace: String,
     identity: String,
     leads: watch::Sender<bool>,
-    shutdown: Shutdown,
+    ended: Shutdown,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
     let mut renewed = tokio::time::Instant::now();
-    while !shutdown.is_requested() {
+    while !ended.is_requested() {
         let attempt =
             tokio::time::timeout(RETRY_PERIOD.saturating_mul(2), step(&api, &mut seen, &identity)).await;
         let leading = match attempt {
@@ -107,7 +134,7 @@ pub async fn run(
         if leads.send_if_modified(|value| std::mem::replace(value, leading) != leading) {
             tracing::info!(identity, leading, "leadership changed");
         }
-        let _ = tokio::time::timeout(RETRY_PERIOD, shutdown.requested()).await;
+        let _ = tokio::time::timeout(RETRY_PERIOD, ended.requested()).await;
     }
     if *leads.borrow() {
         leads.send_replace(false);

@@ -11,8 +11,10 @@ use tidemark_crds::ledger::SinkState;
 use crate::desired::grafana::place;
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
+use crate::engine::Engine;
 use crate::facts::{Failure, Observation, Observed, SeenCatalogue};
 use crate::former::Opener;
+use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::position::Positions;
@@ -86,16 +88,16 @@ pub struct Outcome {
 /// Called with every wave before it runs: its number, from 1, and its steps.
 pub type Progress<'a> = dyn Fn(u32, &[&Step]) + Send + Sync + 'a;
 
-/// Runs waves until nothing is left that can be done now.
+/// Runs waves until nothing is left that can be done now, or the term is over.
 pub async fn reconcile(
-    memory: &Memory,
-    metrics: &Metrics,
+    engine: &Engine,
     subject: &Subject<'_>,
     mut systems: Systems,
     former: Opener<'_>,
-    mode: Mode,
+    (mode, term): (Mode, &Term),
     progress: &Progress<'_>,
 ) -> Outcome {
+    let (memory, metrics) = (&engine.memory, &engine.metrics);
     let mut outcome = Outcome::default();
     let pipeline = subject.name.to_string();
     let mut incarnation = memory.of(&pipeline, |known| known.incarnation.clone());
@@ -147,13 +149,18 @@ pub async fn reconcile(
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
-            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, wave.is_empty());
+            // A plan that is not to be carried out is no sign that carrying it out is in vain.
+            let idle = mode == Mode::PlanOnly || wave.is_empty();
+            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, idle);
+            return outcome;
+        }
+        if !term.holds() {
             return outcome;
         }
         previous = fingerprint;
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
-        let failed = run_wave(metrics, subject, &systems, &wave, &mut outcome.done).await;
+        let failed = run_wave(metrics, (subject, term), &systems, &wave, &mut outcome.done).await;
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }
@@ -162,7 +169,7 @@ pub async fn reconcile(
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
 async fn run_wave(
     metrics: &Metrics,
-    subject: &Subject<'_>,
+    (subject, term): (&Subject<'_>, &Term),
     systems: &Systems,
     wave: &[Step],
     done: &mut Vec<String>,
@@ -174,9 +181,11 @@ async fn run_wave(
     let runs = lanes.into_iter().map(|(lane, steps)| async move {
         let mut carried_out = Vec::new();
         for step in steps {
+            if !term.holds() {
+                break;
+            }
             let pipeline = subject.name.to_string();
-            let database = &subject.spec.clickhouse.database;
-            if let Err(failure) = Box::pin(apply::apply(systems, subject.name, database, step)).await {
+            if let Err(failure) = Box::pin(apply::apply(systems, subject, step)).await {
                 metrics.failed(lane);
                 tracing::warn!(
                     pipeline,

@@ -15,10 +15,24 @@ fn params(name: &str) -> ListParams {
     ListParams::default().labels(&format!("{LABEL}={name}"))
 }
 
-async fn list(api: &Api<ControllerRevision>, name: &str) -> Result<Vec<ControllerRevision>, kube::Error> {
-    let mut all = api.list(&params(name)).await?.items;
+/// The revisions of this resource, the newest first.
+async fn list(
+    api: &Api<ControllerRevision>,
+    pipeline: &AnalyticsPipeline,
+) -> Result<Vec<ControllerRevision>, kube::Error> {
+    let all = api.list(&params(&pipeline.name_any())).await?.items;
+    Ok(of_resource(all, pipeline.metadata.uid.as_deref()))
+}
+
+/// Those that the resource with `uid` owns, the newest first: a former one of its name may have left some, with greater
+/// numbers.
+fn of_resource(all: Vec<ControllerRevision>, uid: Option<&str>) -> Vec<ControllerRevision> {
+    let owned = |revision: &ControllerRevision| {
+        revision.owner_references().iter().any(|owner| Some(owner.uid.as_str()) == uid)
+    };
+    let mut all: Vec<ControllerRevision> = all.into_iter().filter(owned).collect();
     all.sort_by_key(|revision| std::cmp::Reverse(revision.revision));
-    Ok(all)
+    all
 }
 
 fn spec_of(revision: &ControllerRevision) -> Option<AnalyticsPipelineSpec> {
@@ -30,7 +44,7 @@ pub async fn keep(client: &kube::Client, pipeline: &AnalyticsPipeline) -> Result
     let api: Api<ControllerRevision> =
         Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
     let name = pipeline.name_any();
-    let all = list(&api, &name).await?;
+    let all = list(&api, pipeline).await?;
     if all.first().and_then(spec_of).as_ref() == Some(&pipeline.spec) {
         return Ok(());
     }
@@ -68,5 +82,30 @@ pub async fn last_valid(
 ) -> Result<Option<AnalyticsPipelineSpec>, kube::Error> {
     let api: Api<ControllerRevision> =
         Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
-    Ok(list(&api, &pipeline.name_any()).await?.iter().find_map(spec_of))
+    Ok(list(&api, pipeline).await?.iter().find_map(spec_of))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
+    use super::*;
+
+    #[test]
+    fn a_revision_of_a_former_life_is_none_of_this_one() {
+        let revision = |number: i64, uid: Option<&str>| {
+            let mut revision = ControllerRevision { revision: number, ..ControllerRevision::default() };
+            let owner = |uid: &str| OwnerReference { uid: uid.into(), ..OwnerReference::default() };
+            revision.metadata.owner_references = uid.map(|uid| vec![owner(uid)]);
+            revision
+        };
+        let all = vec![
+            revision(1, Some("new")),
+            revision(7, Some("old")),
+            revision(9, None),
+            revision(2, Some("new")),
+        ];
+        let found: Vec<i64> = of_resource(all, Some("new")).iter().map(|found| found.revision).collect();
+        assert_eq!(found, [2, 1]);
+    }
 }

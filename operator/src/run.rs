@@ -26,6 +26,7 @@ use crate::credentials::{Holder, wanted};
 use crate::desired::sidecar::COMPONENT;
 use crate::engine::Engine;
 use crate::events::Events;
+use crate::leader::Term;
 use crate::{leader, references};
 
 /// Seconds after which a watch is opened anew: one that died silently is noticed.
@@ -57,38 +58,40 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
     );
     let (leads, is_leader) = watch::channel(!config.leader_election);
     engine.metrics.set_leader(!config.leader_election);
+    let ended = Shutdown::default();
     let election = if config.leader_election {
         let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        tokio::spawn(leader::run(client.clone(), namespace, identity.clone(), leads, shutdown.clone()))
+        tokio::spawn(leader::run(client.clone(), namespace, identity.clone(), leads, ended.clone()))
     } else {
-        let shutdown = shutdown.clone();
+        let ended = ended.clone();
         tokio::spawn(async move {
-            shutdown.requested().await;
+            ended.requested().await;
             drop(leads);
         })
     };
     if let Some(cluster) = wait_for_cluster(&client, config, &readiness, &shutdown).await {
         let events = Events::new(client.clone(), &identity);
+        let term = Term::new(is_leader.clone(), shutdown.clone());
         let image = config.sink_image.clone();
-        let context =
-            Arc::new(Context::new(client.clone(), engine, events, image, cluster, is_leader.clone()));
+        let context = Arc::new(Context::new(client.clone(), engine, events, image, cluster, term));
         let namespaces = config.namespaces();
         let scopes: Vec<Option<&str>> =
             if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
-        let gauge = follow_leadership(context.clone(), shutdown.clone());
+        let gauge = follow_leadership(context.clone(), is_leader, shutdown.clone());
         let controllers = scopes
             .into_iter()
             .map(|scope| control(&client, scope, config.concurrency, Arc::clone(&context), shutdown.clone()));
         tokio::join!(futures::future::join_all(controllers), gauge);
     }
+    // Not before the last reconcile has ended: they write under this Lease.
+    ended.trigger();
     election.await?;
     server.join().await;
     Ok(())
 }
 
 /// Keeps the leader gauge right.
-async fn follow_leadership(context: Arc<Context>, shutdown: Shutdown) {
-    let mut leads = context.leads.clone();
+async fn follow_leadership(context: Arc<Context>, mut leads: watch::Receiver<bool>, shutdown: Shutdown) {
     loop {
         context.engine.metrics.set_leader(*leads.borrow_and_update());
         tokio::select! {

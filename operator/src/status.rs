@@ -7,8 +7,9 @@ use tidemark_crds::conditions;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
-use tidemark_crds::status::AnalyticsPipelineStatus;
+use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
+use crate::desired::grafana::place;
 use crate::desired::selector_text;
 use crate::facts::{Failure, Observed};
 use crate::freshness::freshness;
@@ -54,6 +55,8 @@ pub struct Situation<'a> {
     pub panels_open: bool,
     /// Whether that the connector runs is proof yet.
     pub steadiness: Steadiness,
+    /// What the deletion waits for.
+    pub waiting: &'a [DeletionWait],
     /// Milliseconds since 1970.
     pub now_ms: i64,
 }
@@ -77,14 +80,19 @@ pub fn status(
             before.applied_generation
         },
         conditions: conditions::merge(&before.conditions, &judgements, situation.generation, now),
-        epoch: ledger.and_then(|ledger| ledger.epoch).map(i32::from).or(before.epoch),
+        // It never falls: a ledger with less is another one.
+        epoch: ledger.and_then(|ledger| ledger.epoch).map(i32::from).max(before.epoch),
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
         freshness: Some(freshness.as_ref().map_or("Unknown", |freshness| freshness.bucket).to_owned()),
         tables: Some(tables),
-        handled_requests: match ledger {
-            Some(ledger) => ledger.requests.clone(),
-            None => before.handled_requests.clone(),
+        // A request that was answered once is not open again because another ledger knows nothing of it.
+        handled_requests: {
+            let mut handled = before.handled_requests.clone();
+            handled.extend(ledger.map(|ledger| ledger.requests.clone()).unwrap_or_default());
+            handled
         },
+        deletion: situation.waiting.to_vec(),
+        grafanas: place::places(&before.grafanas, situation.spec, ledger),
         replicas: match situation.observed.kubernetes.known() {
             Some(facts) => Some(facts.sink_replicas),
             None => before.replicas,

@@ -124,6 +124,8 @@ pub enum Fact {
     Publication,
     /// The source passed its preflight.
     Source,
+    /// The ledger has it that a topic is the pipeline's.
+    TopicNoted(String),
     /// A topic exists.
     Topic(String),
     /// The sink's Deployment exists.

@@ -25,6 +25,8 @@ pub enum Access<T> {
     Open(T),
     /// The credentials are not known: nothing can be asked.
     Missing,
+    /// Nobody who may said that these credentials are for this address.
+    Refused,
     /// The handle could not be made.
     Broken(Failure),
 }
@@ -40,7 +42,7 @@ impl<T> Access<T> {
         match self {
             Self::Open(handle) => Ok(handle),
             Self::Broken(failure) => Err(failure.clone()),
-            Self::Missing => Err(Failure {
+            Self::Missing | Self::Refused => Err(Failure {
                 class: FailureClass::Unreachable,
                 message: "its credentials are missing".into(),
             }),
@@ -51,6 +53,7 @@ impl<T> Access<T> {
     pub fn closed<F>(&self) -> Observation<F> {
         match self {
             Self::Broken(failure) => Observation::Unreachable(failure.clone()),
+            Self::Refused => Observation::Absent,
             Self::Open(_) | Self::Missing => Observation::NotAsked,
         }
     }

@@ -6,7 +6,7 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::ledger::{SinkState, TableState};
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
-use crate::desired::pipeline::dead_letter_topic;
+use crate::desired::topics;
 use crate::facts::{ClickHouseFacts, ProgressFacts};
 use crate::problem::Problem;
 use crate::status::{Situation, cut};
@@ -148,7 +148,7 @@ fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Troub
             "{name}: records could not be applied and went to the topic {topic}: `tidemark-sink dead-letters list` says \
              why; mend the cause, then replay or skip them, or have the table read again by a new token in the annotation \
              tidemark.dev/resnapshot",
-            topic = dead_letter_topic(situation.spec)
+            topic = topics::dead_letter(situation.spec)
         );
         trouble(TroubleState::Degraded, Reason::DeadLetters, message)
     })

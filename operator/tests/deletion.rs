@@ -1,10 +1,11 @@
 //! The deletion: order, what waits, what is left behind.
 
 use tidemark_crds::pipeline::Policy;
+use tidemark_crds::status::DeletionWait;
 use tidemark_operator::facts::{
-    ConnectFacts, KafkaFacts, KubernetesFacts, Observation, Observed, PostgresFacts,
+    ConnectFacts, KafkaFacts, KubernetesFacts, Observation, Observed, OffsetFacts, PostgresFacts,
 };
-use tidemark_operator::finalize::{desire, is_clean, left_behind};
+use tidemark_operator::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
 use tidemark_operator::plan::Plan;
 
 use crate::fixture::{Fixture, fixture, unreachable};
@@ -60,9 +61,105 @@ fn nothing_left_anywhere_is_clean_and_a_silent_system_is_not() {
         kubernetes: Observation::Known(KubernetesFacts::default()),
         ..fixture.running()
     };
-    assert!(is_clean(&fixture.spec, plan(&fixture, &gone).steps(), &gone));
+    assert!(is_clean(&fixture.subject(), plan(&fixture, &gone).steps(), &gone));
     let silent = Observed { clickhouse: unreachable(), ..gone };
-    assert!(!is_clean(&fixture.spec, plan(&fixture, &silent).steps(), &silent));
+    assert!(!is_clean(&fixture.subject(), plan(&fixture, &silent).steps(), &silent));
+    let silent = Observed { kubernetes: unreachable(), ..fixture.running() };
+    assert!(!is_clean(&fixture.subject(), &[], &silent));
+}
+
+#[test]
+fn what_is_not_the_pipelines_stays_whatever_its_name() {
+    let mut fixture = fixture();
+    fixture.spec.deletion_policy.topics = Policy::Delete;
+    let mut observed = fixture.running();
+    let topics = ["shop.public.orders", "shop.eu.public.orders", "shop.audit"];
+    if let Observation::Known(facts) = &mut observed.kafka {
+        facts.topics = topics.map(|topic| (topic.to_owned(), 1)).into();
+        facts.groups.insert(fixture.name.consumer_group("another"), 0);
+    }
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.ledger.topics.insert("shop.public.orders".to_owned());
+    }
+    let text = plan(&fixture, &observed).render(false);
+    assert!(
+        text.contains("delete 1 topics") && !text.contains("eu.public") && !text.contains("another"),
+        "{text}"
+    );
+
+    if let Observation::Known(facts) = &mut observed.connect {
+        let config = &mut facts.connector.as_mut().unwrap().config;
+        config.insert("tidemark.mark".into(), "tidemark another/shop/shop".into());
+    }
+    if let Observation::Known(facts) = &mut observed.postgres {
+        let publication = facts.publication.as_mut().unwrap();
+        (publication.ours, publication.comment) = (false, "tidemark another/shop/shop".into());
+    }
+    if let Observation::Known(facts) = &mut observed.kubernetes {
+        for object in facts.objects.values_mut() {
+            object["metadata"]["ownerReferences"][0]["uid"] = "another life".into();
+        }
+    }
+    if let Observation::Known(facts) = &mut observed.kafka {
+        facts.cluster_id = "another".into();
+    }
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.ledger.identities.insert("kafka".into(), "this one".into());
+    }
+    let plan = plan(&fixture, &observed);
+    assert!(plan.is_empty(), "{}", plan.render(false));
+    assert!(is_clean(&fixture.subject(), plan.steps(), &observed));
+    let left = left_behind(&fixture.subject(), &observed, plan.steps());
+    assert!(left[0].what.starts_with("replication slot"), "it is named all the same: {left:?}");
+}
+
+#[test]
+fn the_place_in_the_log_is_given_up_after_the_ledger_has_it() {
+    let fixture = fixture();
+    let mut observed = fixture.running();
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.ledger.epoch = Some(3);
+        facts
+            .objects
+            .insert("_tidemark_ledger".into(), tidemark_operator::facts::ClickHouseObject::default());
+    }
+    if let Observation::Known(facts) = &mut observed.connect {
+        let connector = facts.connector.as_mut().unwrap();
+        (connector.state, connector.offset) = ("STOPPED".into(), Some(OffsetFacts { lsn: 1 }));
+    }
+    let first = |observed: &Observed| -> Vec<String> {
+        plan(&fixture, observed).first_wave().iter().map(|step| step.what.clone()).collect()
+    };
+    assert!(first(&observed).contains(&"note in the ledger that the log is left".to_owned()));
+    assert!(!first(&observed).iter().any(|what| what.starts_with("delete offsets")));
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.ledger.epoch = None;
+    }
+    assert!(first(&observed).iter().any(|what| what.starts_with("delete offsets")));
+}
+
+#[test]
+fn a_deletion_waits_for_each_system_as_long_as_nothing_changes_there_and_not_since_it_was_asked_for() {
+    let fixture = fixture();
+    let at = |second: i64| jiff::Timestamp::from_second(1_800_000_000 + second).unwrap();
+    let timeout = std::time::Duration::from_secs(60);
+    let look = |observed: &Observed, before: &[DeletionWait], second| {
+        let plan = plan(&fixture, observed);
+        waiting(&fixture.subject(), observed, &plan, before, at(second))
+    };
+    let silent = Observed { postgres: unreachable(), ..fixture.running() };
+    // However long ago it was asked for: the operator looks for the first time.
+    let first = look(&silent, &[], 0);
+    assert!(!is_time_up(&first, timeout, at(0)));
+    assert!(first.iter().any(|wait| wait.system == "postgres" && wait.waits_for.contains("no answer")));
+    assert!(is_time_up(&look(&silent, &first, 60), timeout, at(60)));
+    // It answers after 50 s: what is left there has its time anew.
+    let later = look(&fixture.running(), &first, 50);
+    assert!(!is_time_up(&later, timeout, at(60)));
+    let slot = later.iter().find(|wait| wait.system == "postgres").unwrap();
+    assert!(slot.waits_for.starts_with("drop replication slot"), "{slot:?}");
+    assert!(is_time_up(&look(&fixture.running(), &later, 110), timeout, at(110)));
+    assert!(!is_time_up(&[], timeout, at(110)), "nothing is waited for");
 }
 
 #[test]

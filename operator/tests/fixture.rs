@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_operator::credentials::{Holder, References, Resolved, resolve};
@@ -10,7 +10,7 @@ use tidemark_operator::desired::pipeline::Subject;
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::facts::{
     ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts,
-    Observation, Observed, PostgresFacts, SlotFacts, TaskFacts,
+    LedgerFacts, Observation, Observed, PostgresFacts, PublicationFacts, SlotFacts, TaskFacts,
 };
 
 /// Everything that a subject borrows.
@@ -69,6 +69,7 @@ impl Fixture {
             paths: &self.paths,
             requests: &self.requests,
             new_incarnation: "0badcafe",
+            known_epoch: 0,
             restart_due: false,
         }
     }
@@ -78,6 +79,7 @@ impl Fixture {
         let sink = self.name.sink();
         let connector = ConnectorFacts {
             state: "RUNNING".into(),
+            config: [("tidemark.mark".to_owned(), self.mark.clone())].into(),
             tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }],
             ..ConnectorFacts::default()
         };
@@ -87,7 +89,14 @@ impl Fixture {
             former_grafana: Observation::NotAsked,
             reader: Observation::NotAsked,
             postgres: Observation::Known(PostgresFacts {
-                slot: Some(SlotFacts { active: true, ..SlotFacts::default() }),
+                slot: Some(SlotFacts {
+                    active: true,
+                    plugin: "pgoutput".into(),
+                    database: "shop".into(),
+                    ..SlotFacts::default()
+                }),
+                publication: Some(PublicationFacts { ours: true, ..PublicationFacts::default() }),
+                database: "shop".into(),
                 ..PostgresFacts::default()
             }),
             kafka: Observation::Known(KafkaFacts {
@@ -97,12 +106,13 @@ impl Fixture {
             connect: Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true }),
             clickhouse: Observation::Known(ClickHouseFacts {
                 database_exists: true,
+                ledger: LedgerFacts { incarnation: Some("0badcafe".into()), ..LedgerFacts::default() },
                 ..ClickHouseFacts::default()
             }),
             kubernetes: Observation::Known(KubernetesFacts {
                 objects: [
-                    (format!("Deployment/{sink}"), json!({})),
-                    (format!("ConfigMap/{sink}"), json!({})),
+                    (format!("Deployment/{sink}"), object(&sink)),
+                    (format!("ConfigMap/{sink}"), object(&sink)),
                 ]
                 .into(),
                 sink_available: 2,
@@ -111,6 +121,16 @@ impl Fixture {
             }),
         }
     }
+}
+
+/// An object of the pipeline as the API server shows it.
+fn object(name: &str) -> Value {
+    json!({"metadata": {
+        "name": name,
+        "uid": "5678",
+        "labels": {"app.kubernetes.io/managed-by": "tidemark", "app.kubernetes.io/instance": "shop"},
+        "ownerReferences": [{"kind": "AnalyticsPipeline", "name": "shop", "uid": "1234", "controller": true}],
+    }})
 }
 
 pub(crate) fn unreachable<T>() -> Observation<T> {

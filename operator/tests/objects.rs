@@ -2,19 +2,19 @@
 
 use serde_json::Value;
 use tidemark_operator::desired::SinkInput;
+use tidemark_operator::desired::part::Part;
 use tidemark_operator::desired::sink_config::sink_config;
-use tidemark_operator::desired::sink_objects::{key_of, plan_sink_objects, sink_objects};
+use tidemark_operator::desired::sink_objects::{key_of, plan_removal, plan_sink_objects, sink_objects};
 use tidemark_operator::facts::KubernetesFacts;
 
 use crate::fixture::{Fixture, fixture};
 
+fn input(fixture: &Fixture) -> SinkInput<'_> {
+    SinkInput { name: &fixture.name, uid: Some("1234"), image: "tidemark-sink:test", spec: &fixture.spec }
+}
+
 fn built(fixture: &Fixture) -> Vec<Value> {
-    let input = SinkInput {
-        name: &fixture.name,
-        uid: Some("1234"),
-        image: "tidemark-sink:test",
-        spec: &fixture.spec,
-    };
+    let input = input(fixture);
     let routes = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let config = sink_config(&fixture.spec, &fixture.name, "0badcafe", &routes, &fixture.paths).unwrap();
     sink_objects(&input, &config)
@@ -32,15 +32,37 @@ fn the_objects_of_a_sink_are_as_reviewed() {
 
 #[test]
 fn objects_that_are_there_as_wanted_give_no_step_and_a_new_image_changes_the_deployment_alone() {
-    let objects = built(&fixture());
-    assert_eq!(plan_sink_objects(&objects, &live(&objects), &[]), []);
+    let fixture = fixture();
+    let (input, objects) = (input(&fixture), built(&fixture));
+    assert_eq!(plan_sink_objects(&input, &objects, &live(&objects), &[]), Part::default());
     let mut old = objects.clone();
     old[5]["spec"]["template"]["spec"]["containers"][0]["image"] = "tidemark-sink:old".into();
-    let steps = plan_sink_objects(&objects, &live(&old), &[]);
+    let part = plan_sink_objects(&input, &objects, &live(&old), &[]);
     assert_eq!(
-        steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
+        part.steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
         ["change Deployment shop-sink"]
     );
+}
+
+#[test]
+fn an_object_of_somebody_else_is_named_and_neither_changed_nor_removed() {
+    let fixture = fixture();
+    let (input, objects) = (input(&fixture), built(&fixture));
+    let mut others = objects.clone();
+    others[5]["metadata"]["labels"] = serde_json::json!({"app": "theirs"});
+    others[5]["metadata"]["ownerReferences"] = Value::Null;
+    others[1]["metadata"]["ownerReferences"][0]["uid"] = "another life".into();
+    let live = live(&others);
+    let part = plan_sink_objects(&input, &objects, &live, &[]);
+    let named: Vec<&str> = part.problems.iter().map(|problem| problem.object.as_str()).collect();
+    assert_eq!((part.steps.len(), named), (0, vec!["ConfigMap shop-sink", "Deployment shop-sink"]));
+    let removed = plan_removal(&fixture.name, Some("1234"), &live, &[]);
+    assert!(!removed.iter().any(|step| named_in(&step.what, &["Deployment", "ConfigMap"])), "{removed:?}");
+    assert_eq!(removed.len(), 4);
+}
+
+fn named_in(what: &str, kinds: &[&str]) -> bool {
+    kinds.iter().any(|kind| what.contains(kind))
 }
 
 #[test]

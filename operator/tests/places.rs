@@ -132,9 +132,34 @@ fn a_place_that_gives_no_answer_is_named_with_the_way_out() {
         assert!(steps.is_empty() && problems[0].contains("http://old:3000"), "{problems:?}");
         assert!(problems[0].contains("spec.deletionPolicy.grafana"), "{problems:?}");
     }
+    let (steps, problems) = leave(&fixture.spec, &known, &Observation::Absent);
+    assert!(steps.is_empty() && problems[0].contains("is not used"), "{problems:?}");
     let mut retain = fixture.spec.clone();
     retain.deletion_policy.grafana = Policy::Retain;
     assert!(forgets(&leave(&retain, &known, &unreachable()).0));
+}
+
+#[test]
+fn a_login_is_for_the_address_that_a_spec_named_it_for_and_the_ledger_is_no_proof_of_that() {
+    let fixture = fixture();
+    let spec = spec_at(&fixture, "http://old:3000");
+    let known = place::places(&[], &spec, Some(&ledger(&fixture, &["http://old:3000"])));
+    let record = |url: &str| place::current(&spec_at(&fixture, url)).unwrap().record;
+    assert_eq!(known, [place::kept(&record("http://old:3000"))]);
+    // The spec names another; what is left at the old place is remembered until the ledger has it no more.
+    let new = spec_at(&fixture, "http://new:3000");
+    let both = ["http://old:3000", "http://new:3000"];
+    let later = place::places(&known, &new, Some(&ledger(&fixture, &both)));
+    assert_eq!(later.len(), 2);
+    assert_eq!(place::places(&later, &new, None), later, "what is not known forgets nothing");
+    assert_eq!(place::places(&later, &new, Some(&ledger(&fixture, &["http://new:3000"]))).len(), 1);
+    // Others write rows too: another address, another Secret, another key of it.
+    assert!(!later.contains(&place::kept(&record("http://evil:3000"))));
+    let mut another = record("http://old:3000");
+    another.credentials.secret_name = "bank".into();
+    assert!(!later.contains(&place::kept(&another)));
+    let row = ledger(&fixture, &["http://evil:3000"]);
+    assert_eq!(place::places(&later, &new, Some(&row)).len(), 1, "a row makes no place known");
 }
 
 #[test]
@@ -162,7 +187,7 @@ fn a_deletion_waits_for_a_former_place_and_names_it_when_time_is_up() {
     let subject = fixture.subject();
     let desired = desire(&subject, &observed);
     let plan = Plan::new(desired.steps, BTreeSet::<Fact>::new(), BTreeSet::new());
-    assert!(!is_clean(&fixture.spec, &[], &observed));
+    assert!(!is_clean(&subject, &[], &observed));
     let left = left_behind(&subject, &observed, plan.steps());
     assert!(
         left.iter().any(|left| left.lane == Lane::FormerGrafana && left.command.contains("http://old:3000"))

@@ -62,6 +62,7 @@ fn judged_after(
         deleting: false,
         tables: &tables,
         views: &[],
+        waiting: &[],
         now_ms: NOW,
     };
     status(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))

@@ -169,3 +169,35 @@ fn a_table_that_is_gone_for_a_moment_stays_captured_and_is_named() {
     assert!(texts.contains(&"create topic shop.public.items with 4 partitions"), "it goes on: {texts:?}");
     assert!(!texts.iter().any(|text| text.contains("items to be read")), "{texts:?}");
 }
+
+#[test]
+fn another_server_behind_an_address_gets_no_connector_no_publication_and_no_topic() {
+    let (fixture, mut observed) = two(["orders", "items"]);
+    if let Observation::Known(connect) = &mut observed.connect {
+        connect.connector = None;
+    }
+    for (system, lanes) in [
+        ("postgres", vec![Lane::Connect, Lane::Postgres]),
+        ("kafka", vec![Lane::Connect, Lane::Kafka]),
+        ("clickhouse", vec![Lane::Connect]),
+    ] {
+        let mut observed = observed.clone();
+        let steps = |observed: &Observed| {
+            let steps = decided(&fixture, observed).steps;
+            steps.iter().filter(|step| lanes.contains(&step.lane())).count()
+        };
+        if let Observation::Known(postgres) = &mut observed.postgres {
+            postgres.system_identifier = "this one".into();
+            postgres.may_create = true;
+        }
+        if let Observation::Known(kafka) = &mut observed.kafka {
+            kafka.cluster_id = "this one".into();
+        }
+        clickhouse(&mut observed).server_uuid = "this one".into();
+        assert!(steps(&observed) > 0, "{system}: there is something to do");
+        clickhouse(&mut observed).ledger.identities.insert(system.into(), "another".into());
+        assert_eq!(steps(&observed), 0, "{system}");
+        let problems = decided(&fixture, &observed).problems;
+        assert!(problems.iter().any(|problem| problem.reason == Reason::IdentityChanged), "{system}");
+    }
+}

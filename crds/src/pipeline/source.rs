@@ -16,19 +16,20 @@ pub struct Source {
     pub postgres: Postgres,
     /// The Kafka Connect cluster that runs Debezium.
     pub connect: Connect,
-    /// What to do when the replication slot is gone.
+    /// What to do when changes are lost: the replication slot is gone, Connect has no offsets of the connector, or
+    /// ClickHouse has not the ledger that they belong to.
     #[serde(default)]
     pub on_slot_lost: OnSlotLost,
 }
 
-/// Answer to a lost replication slot.
+/// Answer to lost changes.
 #[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[schemars(inline)]
 pub enum OnSlotLost {
-    /// Stop and say so.
+    /// Stop and say so; nothing is dropped.
     #[default]
     Stop,
-    /// Raise the epoch and take the snapshot again.
+    /// Drop the slot, begin anew and read all tables again.
     Resnapshot,
 }
 

@@ -6,28 +6,31 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use k8s_openapi::ByteString;
-use kube::ResourceExt as _;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tidemark_crds::names::{FIELD_MANAGER, PipelineName};
 
 use tidemark_runtime::credentials::Secret;
 
+use crate::desired::owned::{conflict, is_owned};
 use crate::effect::KubernetesEffect;
 use crate::facts::{Failure, FailureClass};
 use crate::objects::{DEADLINE, ObjectStore, api, file};
 use crate::observe::kubernetes::{failure, timed_out};
 
-/// Carries out `effect` for the pipeline `name`.
+/// Carries out `effect` for the pipeline `name`, whose resource has `uid`.
 pub async fn apply(
     store: &ObjectStore,
     name: &PipelineName,
+    uid: Option<&str>,
     effect: &KubernetesEffect,
 ) -> Result<(), Failure> {
     match store {
-        ObjectStore::Cluster(client) => tokio::time::timeout(DEADLINE, apply_cluster(client, name, effect))
-            .await
-            .map_err(|_| timed_out())?,
+        ObjectStore::Cluster(client) => {
+            tokio::time::timeout(DEADLINE, apply_cluster(client, name, uid, effect))
+                .await
+                .map_err(|_| timed_out())?
+        }
         ObjectStore::Folder(folder) => {
             let written = match effect {
                 KubernetesEffect::Apply { object, data } => {
@@ -49,6 +52,7 @@ pub async fn apply(
 async fn apply_cluster(
     client: &kube::Client,
     name: &PipelineName,
+    uid: Option<&str>,
     effect: &KubernetesEffect,
 ) -> Result<(), Failure> {
     match effect {
@@ -57,10 +61,10 @@ async fn apply_cluster(
             let (kind, object_name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
             let api = api(client, &name.namespace, &text(&object["apiVersion"]), &kind);
             let live = api.get_opt(&object_name).await.map_err(|error| failure(&error))?;
-            if live.is_some_and(|live| !is_ours(name, &live)) {
-                let message = format!(
-                    "{kind} {object_name} exists and is not this pipeline's: it is left alone; rename or remove it"
-                );
+            let live = live.and_then(|live| serde_json::to_value(live).ok());
+            // Made by another since it was planned.
+            if let Some(live) = live.filter(|live| !is_owned(name, uid, live)) {
+                let message = conflict(&kind, &object_name, &live).message;
                 return Err(Failure { class: FailureClass::Remote, message });
             }
             // Forced: fields of these objects have one owner, and drift is put right.
@@ -69,14 +73,11 @@ async fn apply_cluster(
             applied.map_err(|error| explained(failure(&error), &kind))?;
             Ok(())
         }
-        KubernetesEffect::Delete { api_version, kind, name: object_name } => {
+        KubernetesEffect::Delete { api_version, kind, name: object_name, uid } => {
             let api = api(client, &name.namespace, api_version, kind);
-            let Some(live) = api.get_opt(object_name).await.map_err(|error| failure(&error))? else {
-                return Ok(());
-            };
-            // Only what was just seen: never an object that another made under the same name meanwhile.
+            // Only what was seen: never an object that another made under the same name meanwhile.
             let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: live.metadata.uid, resource_version: None }),
+                preconditions: Some(Preconditions { uid: uid.clone(), resource_version: None }),
                 ..DeleteParams::background()
             };
             match api.delete(object_name, &params).await {
@@ -95,13 +96,6 @@ fn with_data(object: &Value, data: &BTreeMap<String, Secret>) -> Value {
         object["data"][key] = json!(ByteString(text.expose().as_bytes().to_vec()));
     }
     object
-}
-
-/// Whether the labels say that the object was made for this pipeline.
-fn is_ours(name: &PipelineName, live: &DynamicObject) -> bool {
-    let label = |key: &str| live.labels().get(key).map(String::as_str);
-    label("app.kubernetes.io/managed-by") == Some(FIELD_MANAGER)
-        && label("app.kubernetes.io/instance") == Some(&name.name)
 }
 
 /// The right to write Secrets is the one that the chart does not give by itself.

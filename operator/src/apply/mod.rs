@@ -10,8 +10,7 @@ pub mod postgres;
 
 use std::time::Duration;
 
-use tidemark_crds::names::PipelineName;
-
+use crate::desired::pipeline::Subject;
 use crate::effect::Effect;
 use crate::facts::{Failure, FailureClass};
 use crate::step::{Stage, Step};
@@ -20,14 +19,9 @@ use crate::systems::Systems;
 /// Longest time that one step may take.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// Carries out `step` for the pipeline `name`, whose tables live in `database`.
-pub async fn apply(
-    systems: &Systems,
-    name: &PipelineName,
-    database: &str,
-    step: &Step,
-) -> Result<(), Failure> {
-    let done = Box::pin(carry_out(systems, name, database, step));
+/// Carries out `step` for a pipeline.
+pub async fn apply(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
+    let done = Box::pin(carry_out(systems, subject, step));
     tokio::time::timeout(DEADLINE, done).await.unwrap_or_else(|_| {
         Err(Failure {
             class: FailureClass::Unreachable,
@@ -36,12 +30,8 @@ pub async fn apply(
     })
 }
 
-async fn carry_out(
-    systems: &Systems,
-    name: &PipelineName,
-    database: &str,
-    step: &Step,
-) -> Result<(), Failure> {
+async fn carry_out(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
+    let (name, database) = (subject.name, subject.spec.clickhouse.database.as_str());
     match &step.effect {
         Effect::ClickHouse { sql } => {
             // A user's view names its tables without their database, which has to exist first.
@@ -59,6 +49,6 @@ async fn carry_out(
         Effect::Kafka(effect) => kafka::execute(systems.kafka.open()?, effect).await,
         Effect::Connect(effect) => connect::execute(systems.connect.open()?, effect).await,
         Effect::Grafana(effect) => grafana::execute(systems.grafana(effect.site)?, effect).await,
-        Effect::Kubernetes(effect) => kubernetes::apply(&systems.objects, name, effect).await,
+        Effect::Kubernetes(effect) => kubernetes::apply(&systems.objects, name, subject.uid, effect).await,
     }
 }

@@ -13,6 +13,7 @@ use crate::config::DEFAULT_SINK_IMAGE;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Engine, Input};
 use crate::facts::{ClickHouseFacts, Failure, FailureClass, Observation};
+use crate::leader::Term;
 use crate::objects::ObjectStore;
 use crate::reconcile::Mode;
 use crate::systems::Handles;
@@ -129,6 +130,7 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
         paths: &Paths::in_container(),
         image: DEFAULT_SINK_IMAGE,
         before: &before,
+        term: &Term::without_end(),
         mode: Mode::PlanOnly,
     };
     let report = Box::pin(Engine::default().run(&input, &|_, _| {})).await;

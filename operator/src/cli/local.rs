@@ -18,6 +18,7 @@ use crate::config::DEFAULT_SINK_IMAGE;
 use crate::credentials::{Resolved, resolve};
 use crate::desired::sink_config::{CONFIG_FILE, Paths, SASL_USERNAME_FILE};
 use crate::engine::{Engine, Input, Report};
+use crate::leader::Term;
 use crate::objects::{ObjectStore, file};
 use crate::reconcile::Mode;
 use crate::step::Step;
@@ -96,6 +97,7 @@ impl Local {
             paths: &self.paths,
             image: DEFAULT_SINK_IMAGE,
             before: &self.before,
+            term: &Term::without_end(),
             mode,
         };
         let progress = |number: u32, steps: &[&Step]| print::wave(number, steps);

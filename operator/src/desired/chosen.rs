@@ -144,6 +144,11 @@ fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Cho
         table,
         source: facts,
         history: ledger.history(target),
+        state: observed
+            .clickhouse
+            .known()
+            .and_then(|facts| facts.objects.get(target))
+            .map_or(&[], |object| object.columns.as_slice()),
         seen: observed.seen.get(target).copied(),
         storage: ledger.storages.get(target),
         epoch,

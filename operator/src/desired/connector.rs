@@ -7,6 +7,7 @@ use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode};
+use tidemark_crds::secrets::{is_placeholder, is_secret};
 use tidemark_runtime::credentials::Credentials;
 
 use super::epochs::raising;
@@ -58,6 +59,15 @@ pub struct ConnectorInput<'a> {
     pub keys: Option<BTreeMap<SourceTable, Vec<String>>>,
     /// Epoch of the ledger; 0: none yet.
     pub epoch: u16,
+    /// Greatest epoch that is known to have been.
+    pub known_epoch: u16,
+    /// Whether it must not be started as it is: see [`super::epochs::must_not_start`].
+    pub held: bool,
+}
+
+/// Whether a connector carries our mark.
+pub fn is_ours(live: &ConnectorFacts, mark: &str) -> bool {
+    live.config.get(MARK_KEY).is_some_and(|found| found == mark)
 }
 
 /// The connector's whole configuration.
@@ -98,7 +108,7 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
         Err(problem) => problems.push(problem),
     }
     for (key, value) in &spec.source.connect.config {
-        if config.contains_key(key) || is_refused(key) {
+        if config.contains_key(key) || is_refused(key) || (is_secret(key) && !is_placeholder(value)) {
             let message = format!(
                 "spec.source.connect.config: {key} is set by tidemark or would leak a secret: remove it"
             );
@@ -274,7 +284,6 @@ fn is_refused(key: &str) -> bool {
         || key.starts_with("snapshot.")
         || key.starts_with("incremental.snapshot.")
         || key.starts_with("column.")
-        || key.ends_with("password")
 }
 
 /// Brings the connector to its configuration and state. While the epoch is being raised it stays stopped:
@@ -291,10 +300,10 @@ pub fn steps(
     let mut part = Part::default();
     let name = input.name.connector();
     let Some(live) = &facts.connector else {
-        create(input, facts, &mut part);
+        create(input, facts, ledger, &mut part);
         return part;
     };
-    if live.config.get(MARK_KEY).map(String::as_str) != Some(input.mark) {
+    if !is_ours(live, input.mark) {
         let message = format!(
             "connector {name} exists in connect and was not made by this pipeline: remove or rename it"
         );
@@ -322,13 +331,15 @@ pub fn steps(
         // What runs goes on as it is.
         Err(problems) => part.problems.extend(problems),
     }
-    if settled || live.state != "STOPPED" {
-        state_step(input, &live.state, settled, &mut part);
+    if settled {
+        state_step(input, &live.state, &mut part);
     }
     part
 }
 
-fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, part: &mut Part) {
+/// Makes the connector, stopped. One that was removed goes on where it ended, if Connect kept its offsets: what stands
+/// against that is found when it is there.
+fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFacts, part: &mut Part) {
     let name = input.name.connector();
     if !facts.plugin_installed {
         let message =
@@ -336,8 +347,9 @@ fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, part: &mut Part) {
         part.problems.push(Problem::new("connector", Reason::ConnectorFailed, message));
         return;
     }
-    // No epoch yet: the one of the last connector must not be used again.
-    match config(&ConnectorInput { epoch: 0, ..input.clone() }) {
+    let goes_on = raising(ledger).is_none() && input.epoch >= input.known_epoch;
+    let epoch = if goes_on { input.epoch } else { 0 };
+    match config(&ConnectorInput { epoch, ..input.clone() }) {
         Err(problems) => part.problems.extend(problems),
         Ok(config) => {
             let effect = Effect::Connect(ConnectEffect::Create { name: name.clone(), config });
@@ -400,17 +412,15 @@ fn is_as_wanted(wanted: &BTreeMap<String, String>, live: &BTreeMap<String, Strin
         && live.keys().all(|key| key == "name" || wanted.contains_key(key))
 }
 
-fn state_step(input: &ConnectorInput<'_>, live: &str, settled: bool, part: &mut Part) {
+fn state_step(input: &ConnectorInput<'_>, live: &str, part: &mut Part) {
     let name = input.name.connector();
     let wanted = match input.spec.source.connect.state {
-        // A running connector whose epoch is not settled is stopped by `epochs`.
-        _ if !settled => return,
         ConnectorState::Running => "RUNNING",
         ConnectorState::Paused => "PAUSED",
         ConnectorState::Stopped => "STOPPED",
     };
     let (verb, effect) = match (wanted, live) {
-        ("RUNNING", "PAUSED" | "STOPPED") => ("resume", ConnectEffect::Resume(name.clone())),
+        ("RUNNING", "PAUSED" | "STOPPED") if !input.held => ("resume", ConnectEffect::Resume(name.clone())),
         ("PAUSED", "RUNNING" | "STOPPED" | "FAILED") => ("pause", ConnectEffect::Pause(name.clone())),
         ("STOPPED", "RUNNING" | "PAUSED" | "FAILED") => ("stop", ConnectEffect::Stop(name.clone())),
         _ => return,

@@ -54,6 +54,8 @@ impl Case {
             layouts: &[],
             keys: Some(BTreeMap::new()),
             epoch,
+            known_epoch: 0,
+            held: false,
         }
     }
 
@@ -158,14 +160,23 @@ fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
 }
 
 #[test]
-fn a_new_connector_is_made_stopped_and_without_an_epoch() {
+fn a_connector_is_made_stopped_with_the_epoch_that_it_goes_on_with_or_none() {
     let case = plain();
     let facts = ConnectFacts { connector: None, plugin_installed: true };
-    let part = steps(&case.input(7), &facts, None, &ledger(7));
-    let Effect::Connect(ConnectEffect::Create { config, .. }) = &part.steps[0].effect else {
-        unreachable!("the only step creates")
+    let epoch = |known_epoch: u16, ledger: &LedgerFacts| {
+        let input = ConnectorInput { known_epoch, ..case.input(ledger.epoch.unwrap_or(0)) };
+        let part = steps(&input, &facts, None, ledger);
+        let Effect::Connect(ConnectEffect::Create { config, .. }) = &part.steps[0].effect else {
+            unreachable!("the only step creates")
+        };
+        config[EPOCH_KEY].clone()
     };
-    assert_eq!(config[EPOCH_KEY], "0");
+    assert_eq!(epoch(7, &ledger(7)), "7", "it was removed, and goes on");
+    assert_eq!(epoch(0, &LedgerFacts::default()), "0");
+    assert_eq!(epoch(8, &ledger(7)), "0", "the ledger is not the one of before");
+    let mut raising = ledger(7);
+    raising.intents.insert(EPOCH_INTENT.into(), r#"{"epoch":8}"#.into());
+    assert_eq!(epoch(7, &raising), "0");
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) fn desire(
     if let Some(live) = observed.kubernetes.known()
         && !by_sidecar
     {
-        desired.steps.extend(sidecar::removal(live, &[]));
+        desired.steps.extend(sidecar::removal(subject.name, subject.uid, live, &[]));
     }
     let condition = ConditionType::DashboardsInSync;
     let names = grafana::Names::new(subject.name, subject.mark);
@@ -85,6 +85,7 @@ pub(super) fn desire(
     {
         let input = sidecar::SidecarInput {
             name: subject.name,
+            owner: subject.uid,
             uid: subject.uid.filter(|_| subject.spec.deletion_policy.grafana == Policy::Delete),
             spec: subject.spec,
             grafana: part,

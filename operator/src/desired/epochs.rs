@@ -13,12 +13,12 @@ use tidemark_crds::pg_quote;
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::MAX_EPOCH;
 
-use super::connector::{EPOCH_INTENT, MARK_KEY};
+use super::connector::{EPOCH_INTENT, is_ours};
 use super::part::{Part, Problem};
 use super::reads::{RESNAPSHOT, ReadsInput};
-use super::slot::slot_lost;
+use super::slot::{own_slot, slot_lost};
 use crate::effect::{ConnectEffect, Effect};
-use crate::facts::{ConnectorFacts, LedgerFacts};
+use crate::facts::{ConnectorFacts, LedgerFacts, OffsetFacts, PostgresFacts};
 use crate::step::{Fact, Stage, StepKind};
 
 /// An epoch that is being raised.
@@ -33,6 +33,13 @@ pub fn raising(ledger: &LedgerFacts) -> Option<EpochIntent> {
     ledger.intents.get(EPOCH_INTENT).and_then(|text| serde_json::from_str(text).ok())
 }
 
+/// Whether the connector must not be started: what it would send does not follow on what was read.
+pub fn must_not_start(input: &ReadsInput<'_>) -> bool {
+    let connector = input.connect.connector.as_ref();
+    connector
+        .is_some_and(|live| is_ours(live, input.mark) && matches!(epochs(input, live), Epochs::Unsettled(_)))
+}
+
 /// What the epoch asks for.
 #[derive(Debug)]
 pub enum Epochs {
@@ -45,7 +52,14 @@ pub enum Epochs {
 /// The next write that raises the epoch, if it has to be raised.
 pub fn epochs(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Epochs {
     let mut part = Part::default();
-    if live.config.get(MARK_KEY).map(String::as_str) != Some(input.mark) {
+    if !is_ours(live, input.mark) {
+        return Epochs::Unsettled(part);
+    }
+    let slot_name = input.name.replication_slot();
+    if let Some(postgres) = input.postgres
+        && let Err(problem) = own_slot(&slot_name, postgres, Some(&input.clickhouse.ledger))
+    {
+        part.problems.push(problem);
         return Epochs::Unsettled(part);
     }
     if let Some(intent) = raising(&input.clickhouse.ledger) {
@@ -66,45 +80,112 @@ enum Wish {
     Epoch,
 }
 
-/// Whether a new epoch is needed.
+/// Why the log has to be followed anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing was followed so far: nothing is lost by it.
+    First,
+    /// Changes are lost, and every table has to be read again to have them: the policy's or a person's to say.
+    Lost(String),
+}
+
+/// Whether a new epoch is needed, and wanted.
 fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
+    let lost = match cause(input, live) {
+        None => return Wish::Nothing,
+        Some(Cause::First) => return Wish::Epoch,
+        Some(Cause::Lost(lost)) => lost,
+    };
+    let done = input.clickhouse.ledger.requests.get(RESNAPSHOT);
+    // One that names tables asks for these alone.
+    let whole = |text: &&str| text.split_whitespace().count() == 1;
+    let asked = input.request.filter(whole).is_some_and(|text| done.is_none_or(|done| done != text));
+    if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
+        return Wish::Epoch;
+    }
+    let message = format!(
+        "{lost}: annotate the pipeline with tidemark.dev/{RESNAPSHOT}=<any new text> to drop the slot and read all \
+         tables again, or set spec.source.onSlotLost to Resnapshot"
+    );
+    Wish::Stop(Problem::new("source", Reason::SlotLost, message))
+}
+
+/// Why what the connector stands for cannot be followed on; `None`: it can.
+pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
     let ledger = &input.clickhouse.ledger;
     let header = live.epoch().unwrap_or(0);
-    // A new connector, or a ledger that is not the one that the connector was started with.
-    if header == 0 || Some(header) != ledger.epoch {
-        return Wish::Epoch;
+    let slot = input.postgres.and_then(|postgres| postgres.slot.as_ref());
+    let slot_name = input.name.replication_slot();
+    // One that was written and is empty is a deletion's doing: it says that nothing is followed any more.
+    let left = ledger.epoch.is_none() && ledger.has_row(Kind::Epoch, "");
+    match (header, ledger.epoch) {
+        (_, None) if left => return Some(Cause::First),
+        (0, None) if slot.is_none() && input.known_epoch == 0 => return Some(Cause::First),
+        (0, None) => {
+            return Some(Cause::Lost(format!(
+                "the log was followed before, through slot {slot_name}, and the ledger in {} knows nothing of it: does \
+                 spec.clickhouse name another server or database than before?",
+                place(input)
+            )));
+        }
+        (header, epoch) if epoch != Some(header) => {
+            let header = header.max(input.known_epoch);
+            let known = epoch.map_or("no epoch".to_owned(), |epoch| format!("epoch {epoch}"));
+            return Some(Cause::Lost(format!(
+                "the log was followed as epoch {header}, and the ledger in {} has {known}: does \
+                 spec.clickhouse name another server or database than before, or was that restored from a backup?",
+                place(input)
+            )));
+        }
+        _ => {}
     }
     // Stopping writes the offsets: a stopped connector without them would begin anew, and what was read would lack
     // what changed meanwhile.
     let started = ledger.reads.values().any(|(_, request)| request.epoch == header);
     if live.state == "STOPPED" && live.offset.is_none() && started {
-        return Wish::Epoch;
+        return Some(Cause::Lost(format!(
+            "kafka connect has no offsets of connector {}: were they deleted, or is spec.source.connect.url another \
+             cluster than before?",
+            input.name.connector()
+        )));
     }
-    let Some(postgres) = input.postgres else {
-        return Wish::Nothing;
-    };
-    let lost = match &postgres.slot {
+    let postgres = input.postgres?;
+    let offset = live.offset.as_ref()?;
+    let lost = match slot {
         None => Some("it does not exist".to_owned()),
-        Some(slot) => slot_lost(slot, live.offset.as_ref()),
+        Some(slot) => slot_lost(slot, Some(offset)),
     };
-    let Some(lost) = lost.filter(|_| live.offset.is_some()) else {
-        return Wish::Nothing;
-    };
-    let asked =
-        input.request.is_some_and(|text| ledger.requests.get(RESNAPSHOT).is_none_or(|done| done != text));
-    if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
-        return Wish::Epoch;
+    if let Some(lost) = lost {
+        return Some(Cause::Lost(format!(
+            "replication slot {slot_name} is lost, and changes with it: {lost}"
+        )));
     }
-    Wish::Stop(Problem::new(
-        "source",
-        Reason::SlotLost,
-        format!(
-            "replication slot {} is lost, and changes with it: {lost}: annotate the pipeline with \
-             tidemark.dev/resnapshot=<any new text> to read all tables again, or set spec.source.onSlotLost to \
-             Resnapshot",
-            input.name.replication_slot()
-        ),
-    ))
+    is_undecodable(ledger, postgres, live, offset).then(|| {
+        Cause::Lost(format!(
+            "publication {} was dropped and made anew, and PostgreSQL cannot decode what was changed before that \
+             and not sent yet",
+            input.name.publication()
+        ))
+    })
+}
+
+/// Where the rows are, for people.
+fn place(input: &ReadsInput<'_>) -> String {
+    let clickhouse = &input.spec.clickhouse;
+    format!("database {} of {}", clickhouse.database, clickhouse.url)
+}
+
+/// Whether a task fails at changes from before the publication of today: servers before 18 end the stream there, later
+/// ones leave the changes out.
+fn is_undecodable(
+    ledger: &LedgerFacts,
+    postgres: &PostgresFacts,
+    live: &ConnectorFacts,
+    offset: &OffsetFacts,
+) -> bool {
+    let failed = live.tasks.iter().any(|task| task.state == "FAILED");
+    let made = ledger.publication.zip(postgres.publication.as_ref());
+    failed && made.is_some_and(|(seen, live)| seen.anew && seen.oid == live.oid && offset.lsn < seen.by)
 }
 
 /// Writes the intent; from here on `raise` goes on, also after a crash.
@@ -113,7 +194,13 @@ fn start(input: &ReadsInput<'_>, live: &ConnectorFacts, part: &mut Part) {
     let seen = input.clickhouse.greatest_epochs.values().copied();
     // Fences outlive a ledger and its state tables: an epoch below them would be hidden whole.
     let fenced = input.clickhouse.fences.values().map(|version| version.epoch());
-    let greatest = seen.chain(fenced).chain(ledger.epoch).chain(live.epoch()).max().unwrap_or(0);
+    let greatest = seen
+        .chain(fenced)
+        .chain(ledger.epoch)
+        .chain(live.epoch())
+        .chain([input.known_epoch])
+        .max()
+        .unwrap_or(0);
     if greatest >= MAX_EPOCH {
         let message = "all epochs are used up: make a new pipeline beside this one and switch over";
         part.problems.push(Problem::new("source", Reason::NoProgress, message));
@@ -141,14 +228,20 @@ fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, pa
         return;
     }
     let Some(postgres) = input.postgres else { return };
+    let slot_name = input.name.replication_slot();
     if let Some(slot) = &postgres.slot {
-        // One that is still in use is left by its connection within moments of the stop.
-        if !slot.active {
-            let slot = input.name.replication_slot();
-            let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&slot));
-            let what = format!("drop replication slot {slot} for epoch {epoch}");
-            part.step((Stage::Read, StepKind::Drop), what, vec![], None, Effect::Postgres { sql });
+        if slot.active {
+            let process = slot.active_pid.map_or_else(String::new, |pid| format!(" by process {pid}"));
+            let message = format!(
+                "replication slot {slot_name} is still used{process} though the connector is stopped: where that lasts, \
+                 another connector reads from it, and is to be stopped"
+            );
+            part.problems.push(Problem::new("source", Reason::Waiting, message));
+            return;
         }
+        let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&slot_name));
+        let what = format!("drop replication slot {slot_name} for epoch {epoch}");
+        part.step((Stage::Read, StepKind::Drop), what, vec![], None, Effect::Postgres { sql });
         return;
     }
     let ledger = &input.clickhouse.ledger;

@@ -8,6 +8,7 @@ use tidemark_crds::ledger::LEDGER_TABLE;
 use tidemark_crds::names::PipelineName;
 
 use super::grafana::{folder_fact, place, source_fact};
+use super::owned::is_owned;
 use crate::facts::Observed;
 use crate::problem::Problem;
 use crate::step::{Fact, Step};
@@ -15,7 +16,7 @@ use crate::step::{Fact, Step};
 /// Finds the facts that hold. A fact that a step of the same plan gives does not hold yet, whatever the
 /// observation looked like.
 pub fn held(
-    name: &PipelineName,
+    (name, uid): (&PipelineName, Option<&str>),
     steps: &[Step],
     problems: &[Problem],
     layouts: &[TableLayout],
@@ -32,6 +33,9 @@ pub fn held(
         add(Fact::Database, facts.database_exists);
         add(Fact::Bookkeeping, facts.objects.contains_key(LEDGER_TABLE));
         add(Fact::Incarnation, facts.ledger.incarnation.is_some());
+        for topic in &facts.ledger.topics {
+            add(Fact::TopicNoted(topic.clone()), true);
+        }
         for layout in layouts {
             let target = &layout.target;
             add(Fact::StateTable(target.clone()), facts.objects.contains_key(target));
@@ -69,7 +73,8 @@ pub fn held(
         add(source_fact(), facts.source.is_some());
     }
     if let Some(facts) = observed.kubernetes.known() {
-        let deployment = facts.objects.contains_key(&format!("Deployment/{}", name.sink()));
+        let live = facts.objects.get(&format!("Deployment/{}", name.sink()));
+        let deployment = live.is_some_and(|live| is_owned(name, uid, live));
         add(Fact::Sink, deployment);
         // Its pods write on for a while: the consumer group has no member when the last has ended.
         let members =

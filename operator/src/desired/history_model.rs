@@ -143,6 +143,7 @@ impl Model {
         self.facts.storage = Storage { files: [(OID, self.files)].into(), columns, ..Storage::default() };
         let table = serde_json::from_value(serde_json::json!({"name": "public.t"})).unwrap();
         let input = LayoutInput {
+            state: &[],
             table: &table,
             source: &self.facts,
             history: &self.history,
@@ -165,6 +166,7 @@ impl Model {
     fn is_silent(&self) -> bool {
         let table = serde_json::from_value(serde_json::json!({"name": "public.t"})).unwrap();
         let input = LayoutInput {
+            state: &[],
             table: &table,
             source: &self.facts,
             history: &self.history,

@@ -12,6 +12,7 @@ use tidemark_crds::ledger::SeenStorage;
 use tidemark_crds::mapping::{self, MappedColumns, PgColumn, Refusal, TypeKind};
 use tidemark_crds::partition::PartitionExpression;
 use tidemark_crds::pipeline::Table;
+use tidemark_crds::types::ChType;
 
 use super::followed::Followed;
 use super::part::Problem;
@@ -27,6 +28,8 @@ pub struct LayoutInput<'a> {
     pub source: &'a SourceTableFacts,
     /// Layouts so far, in order.
     pub history: &'a [TableLayout],
+    /// Columns of the state table, name and type text, where it is there.
+    pub state: &'a [(String, String)],
     /// Up to where the catalogue was seen to be that of the newest layout, where it is remembered.
     pub seen: Option<SeenCatalogue>,
     /// How the rows lay in files when that last changed without a change of the layout.
@@ -55,13 +58,15 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
     let mapped = mapped(input)?;
     let Some(previous) = input.history.last() else {
         let partition_by = partition_by(input, &mapped.columns)?;
+        let mut columns = mapped.columns;
+        beside(input.state, &mut columns);
         let layout = TableLayout {
             version: 1,
             source: name,
             oid: input.source.oid,
             target: table.target_name().to_owned(),
             from: Begin::default(),
-            columns: mapped.columns,
+            columns,
             left_out: mapped.left_out,
             full_before: input.source.has_full_before(),
             partition_by,
@@ -84,6 +89,17 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
     {
         again.push(reason);
     }
+    if !before.published.is_empty() && before.published != input.source.storage.published {
+        let gone = input.source.storage.published.is_empty();
+        again.push(
+            if gone {
+                "the publication has it no more"
+            } else {
+                "it was taken out of the publication, or that was altered or made anew"
+            }
+            .to_owned(),
+        );
+    }
     if previous.source != name {
         again.push(format!(
             "it was {} before, and what changed before the connector knew the new name is in no topic",
@@ -99,8 +115,12 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         );
     }
     let mut followed = Followed::new(table, input.history, previous, same_table);
-    let columns = followed.columns(&mapped)?;
+    let mut columns = followed.columns(&mapped)?;
     again.extend(followed.read_again);
+    let moved = beside(input.state, &mut columns);
+    if !moved.is_empty() {
+        again.push(format!("{} of the state table has another type than its layout says", moved.join(", ")));
+    }
     let wanted = TableLayout {
         source: name,
         oid: input.source.oid,
@@ -124,6 +144,31 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         ..wanted
     };
     Ok(Decision { layout, storage: None })
+}
+
+/// Puts columns beside those of the state table that they do not fit, and names them. A table is altered before its layout
+/// is written: where the source changes back in between, and where the table was altered by hand or has outlived its
+/// ledger, it is not what the layout says.
+fn beside(state: &[(String, String)], columns: &mut [ColumnLayout]) -> Vec<String> {
+    let fits = |column: &ColumnLayout, name: &str| {
+        let live = state.iter().find(|(live, _)| live == name);
+        live.is_none_or(|(_, text)| {
+            text.parse::<ChType>().is_ok_and(|live| live == column.r#type || live.widens_to(&column.r#type))
+        })
+    };
+    let mut moved = Vec::new();
+    // A key's type is told by the step that would alter it.
+    for column in columns.iter_mut().filter(|column| column.key.is_none()) {
+        let mut name = column.stored.clone();
+        while !fits(column, &name) {
+            name.push('_');
+        }
+        if name != column.stored {
+            moved.push(column.stored.clone());
+            column.stored = name;
+        }
+    }
+    moved
 }
 
 /// Between the last look that saw the catalogue before and this one.

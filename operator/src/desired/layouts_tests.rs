@@ -56,7 +56,7 @@ fn with_column(column: &serde_json::Value) -> Table {
 }
 
 fn input<'a>(table: &'a Table, source: &'a SourceTableFacts, history: &'a [TableLayout]) -> LayoutInput<'a> {
-    LayoutInput { table, source, history, seen: None, storage: None, epoch: 1, by: 500 }
+    LayoutInput { table, source, history, state: &[], seen: None, storage: None, epoch: 1, by: 500 }
 }
 
 fn next(source: &SourceTableFacts, history: &[TableLayout]) -> Result<TableLayout, Problem> {
@@ -296,6 +296,71 @@ fn a_table_dropped_and_created_again_uses_its_columns_on_and_is_read() {
     assert_eq!(stored(&layout, "id").0, "id");
     assert_eq!(stored(&layout, "status").0, "status__2", "its type is another one");
     assert_eq!(layout.read_again.as_deref(), Some("the table was dropped and created again"));
+}
+
+#[test]
+fn a_first_layout_takes_what_fits_of_a_state_table_that_is_there() {
+    let (table, source) = (table(), orders());
+    let live = |columns: &[(&str, &str)]| -> Vec<(String, String)> {
+        columns.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned())).collect()
+    };
+    let stored = |state: &[(String, String)]| -> Vec<String> {
+        let layout = decide(&LayoutInput { state, ..input(&table, &source, &[]) }).unwrap().layout;
+        layout.columns.into_iter().map(|column| column.stored).collect()
+    };
+    assert_eq!(stored(&[]), ["id", "status", "note", "quantity"]);
+    let same = [("id", "Int64"), ("status", "String"), ("note", "Nullable(String)"), ("quantity", "Int32")];
+    assert_eq!(stored(&live(&same)), ["id", "status", "note", "quantity"]);
+    // The type was another one when the table was made.
+    let other = [("id", "Int64"), ("note", "UUID"), ("quantity", "Int64"), ("quantity_", "UUID")];
+    assert_eq!(stored(&live(&other)), ["id", "status", "note", "quantity__"], "a UUID widens to text");
+}
+
+#[test]
+fn a_type_that_changed_back_after_the_table_was_altered_and_before_the_layout_was_written_takes_another_column()
+ {
+    let (table, source) = (table(), orders());
+    let history = [next(&source, &[]).unwrap()];
+    let live = |quantity: &str| -> Vec<(String, String)> {
+        [("id", "Int64"), ("status", "String"), ("note", "Nullable(String)"), ("quantity", quantity)]
+            .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+            .into()
+    };
+    let seen = |state: &[(String, String)]| {
+        decide(&LayoutInput { state, ..input(&table, &source, &history) }).unwrap().layout
+    };
+    assert_eq!(seen(&live("Int32")), history[0]);
+    let back = seen(&live("String"));
+    assert_eq!((back.version, stored(&back, "quantity").0.as_str()), (2, "quantity_"));
+    assert!(back.read_again.unwrap().contains("quantity of the state table"));
+}
+
+#[test]
+fn what_was_not_published_for_a_while_is_read_again_and_what_is_published_first_is_not() {
+    let (table, mut source) = (table(), orders());
+    let first = next(&source, &[]).unwrap();
+    source.storage.published = "9:700 1:701".into();
+    let decision = decide(&input(&table, &source, std::slice::from_ref(&first))).unwrap();
+    assert_eq!(decision.layout, first, "it was not streamed before");
+    let seen = decision.storage.unwrap();
+    let later = |published: &str, seen: &SeenStorage| {
+        let mut source = source.clone();
+        source.storage.published = published.into();
+        let input =
+            LayoutInput { storage: Some(seen), ..input(&table, &source, std::slice::from_ref(&first)) };
+        decide(&input).unwrap().layout
+    };
+    assert_eq!(later("9:700 1:701", &seen), first);
+    for (published, why) in [
+        ("9:700 2:720", "taken out of the publication"),
+        ("9:720 1:701", "taken out of the publication"),
+        ("10:720 2:721", "taken out of the publication"),
+        ("", "has it no more"),
+    ] {
+        let layout = later(published, &seen);
+        assert!(layout.read_again.as_ref().unwrap().contains(why), "{published}: {layout:?}");
+        assert_eq!((layout.version, layout.storage.published.as_str()), (2, published));
+    }
 }
 
 #[test]

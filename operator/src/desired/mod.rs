@@ -13,6 +13,7 @@ pub mod held;
 pub mod history;
 pub mod layouts;
 pub mod network;
+pub mod owned;
 pub mod part;
 pub mod pipeline;
 mod preset;

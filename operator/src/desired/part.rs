@@ -57,6 +57,9 @@ impl Part {
     }
 }
 
+/// How the mark of any pipeline begins.
+pub const OF_A_PIPELINE: &str = "tidemark ";
+
 /// Whether a COMMENT is `mark`, alone or followed by a space and a hash: the object is of this pipeline.
 pub fn is_ours(comment: &str, mark: &str) -> bool {
     comment.strip_prefix(mark).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
@@ -69,7 +72,7 @@ pub fn hash_in<'a>(comment: &'a str, mark: &str) -> &'a str {
 
 /// The problem of an object that exists and is not ours.
 pub fn conflict(object: &str, what: &str, comment: &str) -> Problem {
-    let owner = if comment.starts_with("tidemark ") {
+    let owner = if comment.starts_with(OF_A_PIPELINE) {
         format!("belongs to another pipeline ({comment})")
     } else {
         "was not made by this pipeline".to_owned()

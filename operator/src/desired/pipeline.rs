@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::Kind;
-use tidemark_crds::names::{PipelineName, Topics, short_hash};
+use tidemark_crds::ledger::{Kind, SeenPublication};
+use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use super::chosen::{Chosen, Table as ChosenTable, chosen};
@@ -15,7 +15,8 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, held, history, publication, reads, source, tables, topics, views,
+    SinkInput, connector, dashboards, epochs, held, history, publication, reads, source, tables, topics,
+    views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
@@ -45,6 +46,8 @@ pub struct Subject<'a> {
     pub requests: &'a BTreeMap<String, String>,
     /// A random id, taken as incarnation where the ledger has none.
     pub new_incarnation: &'a str,
+    /// Greatest epoch that the resource's status has; 0: none.
+    pub known_epoch: u16,
     /// Whether the pause before the next restart of failed tasks is over.
     pub restart_due: bool,
 }
@@ -105,15 +108,25 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     let chosen = chosen(subject, observed, &mut desired);
     let layouts: Vec<TableLayout> = chosen.tables.iter().map(|table| table.layout.clone()).collect();
     let sources = chosen.sources();
-    if let Some(postgres) = observed.postgres.known() {
+    let others = observed
+        .clickhouse
+        .known()
+        .map(|clickhouse| identities(observed, clickhouse, &mut desired))
+        .unwrap_or_default();
+    if let Some(postgres) = observed.postgres.known()
+        && !others.contains("postgres")
+    {
         source(subject, &sources, &chosen.harmed, postgres, &mut desired);
     }
     if let Some(clickhouse) = observed.clickhouse.known() {
         state(subject, &chosen.tables, clickhouse, &mut desired);
-        identities(observed, clickhouse, &mut desired);
+        decoded_by(observed, clickhouse, &mut desired);
         all_views(subject, &layouts, clickhouse, answers, &mut desired);
         sink(subject, &chosen, observed, clickhouse, &mut desired);
-        change_data_capture(subject, &chosen, &layouts, observed, clickhouse, &mut desired);
+        // Nothing is pointed at another server, and nothing given up for it.
+        if others.is_empty() {
+            change_data_capture(subject, &chosen, &layouts, observed, clickhouse, &mut desired);
+        }
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
         desired.steps.extend(history::step(
@@ -127,19 +140,16 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     }
     if let Some(kafka) = observed.kafka.known()
         && !sources.is_empty()
+        && !others.contains("kafka")
     {
-        let dead_letter = dead_letter_topic(subject.spec);
-        let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka);
+        let dead_letter = topics::dead_letter(subject.spec);
+        let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
+        let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka, ledger);
         desired.take(ConditionType::ConnectorRunning, part);
     }
-    desired.held = held::held(subject.name, &desired.steps, &desired.problems, &layouts, observed);
+    desired.held =
+        held::held((subject.name, subject.uid), &desired.steps, &desired.problems, &layouts, observed);
     desired
-}
-
-/// Topic of the dead letters.
-pub fn dead_letter_topic(spec: &AnalyticsPipelineSpec) -> String {
-    let topics = Topics { prefix: &spec.kafka.topic_prefix };
-    spec.sink.dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter())
 }
 
 impl Desired {
@@ -214,8 +224,13 @@ fn state(subject: &Subject<'_>, tables: &[ChosenTable], facts: &ClickHouseFacts,
     }
 }
 
-/// Remembers which servers these are, and refuses to go on with others.
-fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut Desired) {
+/// Remembers which servers these are, and names those that are others than before.
+fn identities(
+    observed: &Observed,
+    clickhouse: &ClickHouseFacts,
+    desired: &mut Desired,
+) -> BTreeSet<&'static str> {
+    let mut others = BTreeSet::new();
     let seen = [
         ("clickhouse", ConditionType::TablesInSync, clickhouse.server_uuid.as_str()),
         (
@@ -233,6 +248,7 @@ fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut D
         match clickhouse.ledger.identities.get(system) {
             Some(before) if before == identity => {}
             Some(before) => {
+                others.insert(system);
                 let message = format!(
                     "{system} is another server than before ({identity} instead of {before}): point the spec at the \
                      old one, or make a new pipeline beside this one and switch over"
@@ -254,6 +270,34 @@ fn identities(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut D
             }),
         }
     }
+    others
+}
+
+/// Remembers which publication the log is decoded by, and since when.
+fn decoded_by(observed: &Observed, clickhouse: &ClickHouseFacts, desired: &mut Desired) {
+    let ledger = &clickhouse.ledger;
+    let Some(postgres) = observed.postgres.known() else { return };
+    let Some(oid) = postgres.publication.as_ref().map(|publication| publication.oid) else { return };
+    if ledger.publication.is_some_and(|seen| seen.oid == oid) {
+        return;
+    }
+    desired.steps.push(Step {
+        stage: Stage::Ledger,
+        kind: StepKind::Change,
+        what: "remember the publication in the ledger".into(),
+        needs: vec![Fact::Bookkeeping],
+        gives: None,
+        effect: Effect::Ledger {
+            kind: Kind::Publication,
+            key: String::new(),
+            version: ledger.next_version(Kind::Publication, ""),
+            value: json!(SeenPublication {
+                oid,
+                by: postgres.current_lsn,
+                anew: ledger.publication.is_some()
+            }),
+        },
+    });
 }
 
 fn all_views(
@@ -393,7 +437,8 @@ fn sink(
     let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
     let mut needs = vec![Fact::Incarnation];
     needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
-    desired.steps.extend(plan_sink_objects(&sink_objects(&input, &config), live, &needs));
+    let part = plan_sink_objects(&input, &sink_objects(&input, &config), live, &needs);
+    desired.take(ConditionType::SinkAvailable, part);
 }
 
 /// The connector and the reads: what brings changes, and what was there before.
@@ -422,6 +467,20 @@ fn change_data_capture(
     if sources.is_empty() && connect.connector.is_none() {
         return;
     }
+    let reads_input = reads::ReadsInput {
+        name: subject.name,
+        mark: subject.mark,
+        spec: subject.spec,
+        layouts,
+        refused: &chosen.refused,
+        connect,
+        postgres: observed.postgres.known(),
+        kafka: observed.kafka.known(),
+        clickhouse,
+        request: subject.requests.get(reads::RESNAPSHOT).map(String::as_str),
+        known_epoch: subject.known_epoch,
+    };
+    let held = epochs::must_not_start(&reads_input);
     let input = connector::ConnectorInput {
         name: subject.name,
         mark: subject.mark,
@@ -431,6 +490,8 @@ fn change_data_capture(
         layouts,
         keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
         epoch: ledger.epoch.unwrap_or(0),
+        known_epoch: subject.known_epoch,
+        held,
     };
     desired.take(
         ConditionType::ConnectorRunning,
@@ -442,7 +503,7 @@ fn change_data_capture(
     let asked = subject.requests.get("restart-connector").filter(|token| {
         ledger.requests.get("restart-connector") != Some(*token) && connect.connector.is_some()
     });
-    if (failed && subject.restart_due) || asked.is_some() {
+    if (failed && subject.restart_due && !held) || asked.is_some() {
         desired.steps.push(Step {
             stage: Stage::Connector,
             kind: StepKind::Change,
@@ -467,17 +528,5 @@ fn change_data_capture(
             },
         });
     }
-    let reads = reads::steps(&reads::ReadsInput {
-        name: subject.name,
-        mark: subject.mark,
-        spec: subject.spec,
-        layouts,
-        refused: &chosen.refused,
-        connect,
-        postgres: observed.postgres.known(),
-        kafka: observed.kafka.known(),
-        clickhouse,
-        request: subject.requests.get(reads::RESNAPSHOT).map(String::as_str),
-    });
-    desired.take(ConditionType::SourceReady, reads);
+    desired.take(ConditionType::SourceReady, reads::steps(&reads_input));
 }

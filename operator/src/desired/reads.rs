@@ -48,6 +48,8 @@ pub struct ReadsInput<'a> {
     pub clickhouse: &'a ClickHouseFacts,
     /// Text of the annotation that asks for reads.
     pub request: Option<&'a str>,
+    /// Greatest epoch that the resource's status has; 0: none. A ledger with less is not the one of before.
+    pub known_epoch: u16,
 }
 
 /// What decides whether a table is read.

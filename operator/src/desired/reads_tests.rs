@@ -4,8 +4,10 @@ use serde_json::json;
 
 use super::*;
 use crate::desired::connector::{self, ConnectorInput, EPOCH_INTENT, MARK_KEY};
+use crate::desired::epochs::must_not_start;
 use crate::effect::ConnectEffect;
-use crate::facts::{ClickHouseObject, OffsetFacts, PublicationFacts, SlotFacts, TaskFacts};
+use crate::facts::{ClickHouseObject, LedgerFacts, OffsetFacts, PublicationFacts, SlotFacts, TaskFacts};
+use tidemark_crds::ledger::SeenPublication;
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::{Phase, Version};
 use tidemark_runtime::credentials::Credentials;
@@ -24,12 +26,20 @@ struct World {
     kafka: KafkaFacts,
     clickhouse: ClickHouseFacts,
     request: Option<String>,
+    /// Offsets that Connect keeps of a connector that was removed.
+    kept: Option<OffsetFacts>,
+    /// Of the resource's status.
+    known_epoch: u16,
 }
 
 fn layout(target: &str) -> TableLayout {
     serde_json::from_value(json!({"version": 1, "source": format!("public.{target}"), "oid": 1,
         "from": {"epoch": 0, "after": 0, "by": 0}, "target": target, "columns": []}))
     .unwrap()
+}
+
+fn slot() -> SlotFacts {
+    SlotFacts { plugin: "pgoutput".into(), wal_status: "reserved".into(), ..SlotFacts::default() }
 }
 
 impl World {
@@ -52,12 +62,14 @@ impl World {
             refused: BTreeSet::new(),
             connect: ConnectFacts { connector: None, plugin_installed: true },
             postgres: PostgresFacts {
-                publication: Some(PublicationFacts::default()),
+                publication: Some(PublicationFacts { ours: true, ..PublicationFacts::default() }),
                 ..PostgresFacts::default()
             },
             kafka: KafkaFacts { topics: [("shop.message".to_owned(), 1)].into(), ..KafkaFacts::default() },
             clickhouse: ClickHouseFacts::default(),
             request: None,
+            kept: None,
+            known_epoch: 0,
         };
         world.add("orders");
         world.add("items");
@@ -78,18 +90,7 @@ impl World {
     fn planned(&self) -> Part {
         let sources: Vec<_> = self.layouts.iter().map(|layout| layout.source.clone()).collect();
         let ledger = &self.clickhouse.ledger;
-        let input = ConnectorInput {
-            name: &self.name,
-            mark: MARK,
-            spec: &self.spec,
-            postgres: Some(&self.account),
-            tables: &sources,
-            layouts: &self.layouts,
-            keys: Some(BTreeMap::new()),
-            epoch: ledger.epoch.unwrap_or(0),
-        };
-        let mut part = connector::steps(&input, &self.connect, Some(&self.postgres), ledger);
-        part.extend(steps(&ReadsInput {
+        let reads = ReadsInput {
             name: &self.name,
             mark: MARK,
             spec: &self.spec,
@@ -100,7 +101,22 @@ impl World {
             kafka: Some(&self.kafka),
             clickhouse: &self.clickhouse,
             request: self.request.as_deref(),
-        }));
+            known_epoch: self.known_epoch,
+        };
+        let input = ConnectorInput {
+            name: &self.name,
+            mark: MARK,
+            spec: &self.spec,
+            postgres: Some(&self.account),
+            tables: &sources,
+            layouts: &self.layouts,
+            keys: Some(BTreeMap::new()),
+            epoch: ledger.epoch.unwrap_or(0),
+            known_epoch: self.known_epoch,
+            held: must_not_start(&reads),
+        };
+        let mut part = connector::steps(&input, &self.connect, Some(&self.postgres), ledger);
+        part.extend(steps(&reads));
         part
     }
 
@@ -110,6 +126,7 @@ impl World {
         for step in &part.steps {
             self.carry_out(&step.effect);
         }
+        self.known_epoch = self.known_epoch.max(self.clickhouse.ledger.epoch.unwrap_or(0));
         part.steps.iter().map(|step| step.what.clone()).collect()
     }
 
@@ -128,8 +145,12 @@ impl World {
     fn carry_out(&mut self, effect: &Effect) {
         match effect {
             Effect::Connect(ConnectEffect::Create { config, .. }) => {
-                let made =
-                    ConnectorFacts { config: config.clone(), state: "STOPPED".into(), ..Default::default() };
+                let made = ConnectorFacts {
+                    config: config.clone(),
+                    state: "STOPPED".into(),
+                    offset: self.kept.take(),
+                    ..Default::default()
+                };
                 self.connect.connector = Some(made);
             }
             Effect::Connect(ConnectEffect::PutConfig { config, .. }) => {
@@ -150,8 +171,8 @@ impl World {
             Effect::Connect(ConnectEffect::Resume(_)) => {
                 self.connector().state = "RUNNING".into();
                 self.connector().tasks = vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }];
-                let slot = SlotFacts { active: true, wal_status: "reserved".into(), ..SlotFacts::default() };
-                self.postgres.slot = Some(slot);
+                let slot = self.postgres.slot.get_or_insert_with(slot);
+                slot.active = true;
             }
             Effect::Postgres { sql } if sql.contains("pg_drop_replication_slot") => self.postgres.slot = None,
             Effect::Ledger { kind, key, version, value } => self.ledger(*kind, key, *version, value),
@@ -167,6 +188,7 @@ impl World {
             (Kind::Intent, Value::Null) => drop(ledger.intents.remove(key)),
             (Kind::Read, Value::Null) => drop(ledger.reads.remove(key)),
             (Kind::Intent, value) => drop(ledger.intents.insert(key.into(), value.to_string())),
+            (Kind::Epoch, Value::Null) => ledger.epoch = None,
             (Kind::Epoch, value) => ledger.epoch = u16::try_from(value.as_u64().unwrap()).ok(),
             (Kind::Request, value) => {
                 drop(ledger.requests.insert(key.into(), value.as_str().unwrap().into()));
@@ -185,6 +207,20 @@ impl World {
     /// The connector has sent something, and stored how far it is.
     fn streams(&mut self) {
         self.connector().offset = Some(OffsetFacts { lsn: 100 });
+    }
+
+    /// Somebody removes the connector; Connect keeps its offsets.
+    fn removed(&mut self) {
+        self.kept = self.connect.connector.take().and_then(|connector| connector.offset);
+        self.postgres.slot.iter_mut().for_each(|slot| slot.active = false);
+    }
+
+    /// Why nothing goes on.
+    fn lost(&self) -> String {
+        let part = self.planned();
+        assert_eq!(part.steps.iter().map(|step| &step.what).collect::<Vec<_>>(), Vec::<&String>::new());
+        assert_eq!(part.problems[0].reason, Reason::SlotLost);
+        part.problems[0].message.clone()
     }
 
     /// A sink ends the read that was asked for, behind a barrier.
@@ -420,10 +456,37 @@ fn a_table_that_is_refused_is_not_read_and_does_not_keep_the_others_from_it() {
 }
 
 #[test]
-fn a_connector_that_was_removed_and_made_again_gets_another_epoch_and_its_tables_are_read() {
+fn a_connector_that_was_removed_is_made_again_and_goes_on_where_it_ended() {
     let mut world = World::streaming();
-    world.connect.connector = None;
+    world.removed();
+    let name = world.name.connector();
+    assert_eq!(
+        world.settle(),
+        [format!("create connector {name}, stopped"), format!("resume connector {name}")]
+    );
+    assert_eq!((world.clickhouse.ledger.epoch, world.connector().epoch()), (Some(1), Some(1)));
+    assert_eq!(world.asked("orders"), "first load", "nothing is read again");
+}
+
+#[test]
+fn a_connector_that_was_removed_with_its_offsets_or_its_slot_is_a_loss_and_a_person_or_the_policy_says_what_then()
+ {
+    let mut world = World::streaming();
+    world.removed();
+    world.kept = None;
+    let name = world.name.connector();
+    assert_eq!(world.wave(), [format!("create connector {name}, stopped")]);
+    assert!(world.lost().contains("no offsets"), "{}", world.lost());
+    assert_eq!(world.connector().state, "STOPPED", "it would begin anew, and lack what changed meanwhile");
+    world.request = Some("again".into());
+    assert!(world.settle().iter().any(|step| step.contains("write epoch 2")));
+
+    let mut world = World::streaming();
+    world.removed();
     world.postgres.slot = None;
+    world.wave();
+    assert!(world.lost().contains("is lost"), "{}", world.lost());
+    world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
     let what = world.settle();
     assert_eq!((world.clickhouse.ledger.epoch, world.connector().epoch()), (Some(2), Some(2)));
     let at = |text: &str| what.iter().position(|step| step.contains(text)).unwrap();
@@ -467,12 +530,83 @@ fn a_lost_slot_stops_or_reads_again_as_the_spec_or_a_person_says() {
 }
 
 #[test]
-fn a_stopped_connector_without_offsets_begins_anew() {
+fn a_ledger_that_is_not_the_one_that_the_connector_was_started_with_costs_no_slot() {
+    type Break = fn(&mut LedgerFacts);
+    let breaks: [(&str, Break); 2] = [
+        ("another database", |ledger| *ledger = LedgerFacts::default()),
+        ("a backup", |ledger| ledger.epoch = Some(1)),
+    ];
+    for (what, break_it) in breaks {
+        let mut world = World::new();
+        world.clickhouse.greatest_epochs.insert("orders".into(), 1);
+        world.settle();
+        world.streams();
+        world.settle();
+        break_it(&mut world.clickhouse.ledger);
+        let message = world.lost();
+        assert!(message.contains("as epoch 2") && message.contains("http://ch:8123"), "{what}: {message}");
+        assert!(world.postgres.slot.is_some() && world.connector().offset.is_some(), "{what}");
+        world.removed();
+        world.wave();
+        assert!(world.postgres.slot.is_some() && world.connector().state == "STOPPED", "{what}");
+        world.lost();
+    }
+}
+
+#[test]
+fn a_log_that_a_deletion_left_is_followed_anew_without_a_question() {
     let mut world = World::streaming();
+    world.connect.connector = None;
+    world.postgres.slot = None;
+    world.ledger(Kind::Epoch, "", 9, &Value::Null);
+    world.clickhouse.fences.insert("orders".into(), Version::new(1, Phase::Stream, 200, 0));
+    world.settle();
+    assert_eq!((world.clickhouse.ledger.epoch, world.connector().state.as_str()), (Some(2), "RUNNING"));
+}
+
+#[test]
+fn a_slot_of_another_pipeline_is_never_dropped() {
+    let mut world = World::new();
+    world.postgres.slot = Some(slot());
+    let publication = world.postgres.publication.as_mut().unwrap();
+    (publication.ours, publication.comment) = (false, "tidemark another/ns/shop".into());
+    world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
+    world.settle();
+    let problems = world.planned().problems;
+    assert_eq!(problems[0].reason, Reason::Conflict, "{problems:?}");
+    assert!(world.postgres.slot.is_some());
+    assert_eq!(world.connector().state, "STOPPED");
+}
+
+#[test]
+fn a_slot_that_another_reads_from_is_waited_for_with_a_word() {
+    let mut world = World::streaming();
+    world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
     world.connector().state = "STOPPED".into();
     world.connector().offset = None;
+    world.postgres.slot.as_mut().unwrap().active_pid = Some(4711);
     world.settle();
-    assert_eq!(world.clickhouse.ledger.epoch, Some(2));
+    let problems = world.planned().problems;
+    assert!(problems[0].message.contains("by process 4711"), "{problems:?}");
+}
+
+#[test]
+fn a_publication_made_anew_is_a_loss_where_the_connector_cannot_get_past_it() {
+    let mut world = World::streaming();
+    world.postgres.publication.as_mut().unwrap().oid = 9;
+    let seen = |anew| Some(SeenPublication { oid: 9, by: 500, anew });
+    world.clickhouse.ledger.publication = seen(true);
+    assert!(world.wave().is_empty(), "what was changed before may be nothing");
+    world.connector().tasks[0].state = "FAILED".into();
+    world.clickhouse.ledger.publication = seen(false);
+    assert!(world.wave().is_empty(), "it is the first");
+    world.clickhouse.ledger.publication = seen(true);
+    world.request = Some("t2 orders".into());
+    assert!(world.lost().contains("made anew"), "one table is asked for, and not all");
+    world.request = None;
+    assert!(world.lost().contains("made anew"), "{}", world.lost());
+    world.connector().offset = Some(OffsetFacts { lsn: 501 });
+    assert!(world.wave().is_empty(), "it fails for another reason");
 }
 
 #[test]

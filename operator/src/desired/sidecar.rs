@@ -11,8 +11,9 @@ use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Grafana, Sidecar};
 use tidemark_runtime::credentials::{Credentials, Secret};
 
 use super::grafana::{Names, connection};
+use super::owned::{conflict, is_owned};
 use super::part::Part;
-use super::sink_objects::{APPLIED_ANNOTATION, covers, key_of};
+use super::sink_objects::{APPLIED_ANNOTATION, covers, delete, key_of};
 use super::{owner, selector_labels};
 use crate::dashboards::{Dashboard, PLUGIN};
 use crate::effect::{Effect, KubernetesEffect};
@@ -44,7 +45,9 @@ pub fn labels(name: &PipelineName) -> BTreeMap<String, String> {
 pub struct SidecarInput<'a> {
     /// Namespace and name of the pipeline.
     pub name: &'a PipelineName,
-    /// `metadata.uid` of the owner; absent where nothing shall go with it.
+    /// `metadata.uid` of the resource.
+    pub owner: Option<&'a str>,
+    /// The same, absent where nothing shall go with it.
     pub uid: Option<&'a str>,
     /// The spec that runs.
     pub spec: &'a AnalyticsPipelineSpec,
@@ -92,17 +95,25 @@ pub fn compare(input: &SidecarInput<'_>) -> Part {
         .iter()
         .map(|extra| format!("ConfigMap/{}", dashboard_map(input.name, &format!("x-{}", extra.name))));
     wanted.extend(named);
-    part.steps.extend(removal(input.live, &wanted));
+    part.steps.extend(removal(input.name, input.owner, input.live, &wanted));
     part
 }
 
-/// Plans the removal of all objects but those to `keep`, by `Kind/name`.
-pub fn removal(live: &KubernetesFacts, keep: &[String]) -> Vec<Step> {
-    let ours = |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/component"] == COMPONENT;
+/// Plans the removal of all objects of the pipeline's but those to `keep`, by `Kind/name`. `uid` is the resource's.
+pub fn removal(
+    pipeline: &PipelineName,
+    uid: Option<&str>,
+    live: &KubernetesFacts,
+    keep: &[String],
+) -> Vec<Step> {
+    let ours = |object: &Value| {
+        object["metadata"]["labels"]["app.kubernetes.io/component"] == COMPONENT
+            && is_owned(pipeline, uid, object)
+    };
     live.objects
         .iter()
         .filter(|(key, object)| ours(object) && !keep.contains(key))
-        .filter_map(|(key, _)| {
+        .filter_map(|(key, object)| {
             let (kind, name) = key.split_once('/')?;
             Some(Step {
                 stage: Stage::DropDashboard,
@@ -110,11 +121,7 @@ pub fn removal(live: &KubernetesFacts, keep: &[String]) -> Vec<Step> {
                 what: format!("delete {kind} {name}"),
                 needs: vec![],
                 gives: None,
-                effect: Effect::Kubernetes(KubernetesEffect::Delete {
-                    api_version: "v1".into(),
-                    kind: kind.to_owned(),
-                    name: name.to_owned(),
-                }),
+                effect: delete("v1", kind, object),
             })
         })
         .collect()
@@ -129,6 +136,10 @@ fn apply(
 ) {
     let key = key_of(&object);
     let before = input.live.objects.get(&key);
+    if let Some(live) = before.filter(|live| !is_owned(input.name, input.owner, live)) {
+        let (kind, name) = key.split_once('/').unwrap_or_default();
+        return part.problems.push(conflict(kind, name, live));
+    }
     let same_data = data.is_empty() || input.live.secrets.get(&key) == Some(&data);
     if same_data && before.is_some_and(|live| covers(live, &object)) {
         return;

@@ -12,6 +12,8 @@ use super::SinkInput;
 use super::access::service_account;
 use super::disruption::disruption_budget;
 use super::network::{network_policy, service};
+use super::owned::{conflict, is_owned};
+use super::part::Part;
 use super::sink_deployment::{config_map, deployment};
 use crate::effect::{Effect, KubernetesEffect};
 use crate::facts::KubernetesFacts;
@@ -52,33 +54,32 @@ fn object<K: Resource + Serialize>(typed: &K) -> Value {
     value
 }
 
-/// Plans what differs; an object that is as it should be gives no step.
-pub fn plan_sink_objects(desired: &[Value], live: &KubernetesFacts, needs: &[Fact]) -> Vec<Step> {
-    desired
-        .iter()
-        .filter_map(|object| {
-            let key = key_of(object);
-            let before = live.objects.get(&key);
-            if before.is_some_and(|live| covers(live, object)) {
-                return None;
+/// Plans what differs; an object that is as it should be gives no step, and one of somebody else a problem.
+pub fn plan_sink_objects(
+    input: &SinkInput<'_>,
+    desired: &[Value],
+    live: &KubernetesFacts,
+    needs: &[Fact],
+) -> Part {
+    let mut part = Part::default();
+    for object in desired {
+        let key = key_of(object);
+        let (kind, name) = key.split_once('/').unwrap_or_default();
+        let step = match live.objects.get(&key) {
+            None => (StepKind::Create, "create"),
+            Some(live) if !is_owned(input.name, input.uid, live) => {
+                part.problems.push(conflict(kind, name, live));
+                continue;
             }
-            let (kind, verb) = match before {
-                None => (StepKind::Create, "create"),
-                Some(_) => (StepKind::Change, "change"),
-            };
-            Some(Step {
-                stage: Stage::Sink,
-                kind,
-                what: format!("{verb} {}", key.replacen('/', " ", 1)),
-                needs: needs.to_vec(),
-                gives: (object["kind"] == "Deployment").then_some(Fact::Sink),
-                effect: Effect::Kubernetes(KubernetesEffect::Apply {
-                    object: object.clone(),
-                    data: BTreeMap::new(),
-                }),
-            })
-        })
-        .collect()
+            Some(live) if covers(live, object) => continue,
+            Some(_) => (StepKind::Change, "change"),
+        };
+        let gives = (kind == "Deployment").then_some(Fact::Sink);
+        let effect =
+            Effect::Kubernetes(KubernetesEffect::Apply { object: object.clone(), data: BTreeMap::new() });
+        part.step((Stage::Sink, step.0), format!("{} {kind} {name}", step.1), needs.to_vec(), gives, effect);
+    }
+    part
 }
 
 /// Whether the sink's Deployment is there and as it should be.
@@ -92,25 +93,36 @@ pub fn key_of(object: &Value) -> String {
     format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]))
 }
 
-/// Plans the removal of every object of the sink that is there, the Deployment first.
-pub fn plan_removal(name: &PipelineName, live: &KubernetesFacts, needs: &[Fact]) -> Vec<Step> {
-    KINDS
-        .iter()
-        .rev()
-        .filter(|(_, kind)| live.objects.contains_key(&format!("{kind}/{}", name.sink())))
-        .map(|(api_version, kind)| Step {
+/// Plans the removal of every object of the sink that is there and the pipeline's, the Deployment first.
+pub fn plan_removal(
+    name: &PipelineName,
+    uid: Option<&str>,
+    live: &KubernetesFacts,
+    needs: &[Fact],
+) -> Vec<Step> {
+    let removal = |(api_version, kind): &(&str, &str)| {
+        let object = live.objects.get(&format!("{kind}/{}", name.sink()))?;
+        is_owned(name, uid, object).then(|| Step {
             stage: Stage::RemoveSink,
             kind: StepKind::Drop,
             what: format!("delete {kind} {}", name.sink()),
             needs: needs.to_vec(),
             gives: None,
-            effect: Effect::Kubernetes(KubernetesEffect::Delete {
-                api_version: (*api_version).to_owned(),
-                kind: (*kind).to_owned(),
-                name: name.sink(),
-            }),
+            effect: delete(api_version, kind, object),
         })
-        .collect()
+    };
+    KINDS.iter().rev().filter_map(removal).collect()
+}
+
+/// The deletion of an object as it was seen.
+pub fn delete(api_version: &str, kind: &str, live: &Value) -> Effect {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    Effect::Kubernetes(KubernetesEffect::Delete {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        name: text(&live["metadata"]["name"]).unwrap_or_default(),
+        uid: text(&live["metadata"]["uid"]),
+    })
 }
 
 /// Whether a live value has everything that the desired one says: objects may have more fields, lists must

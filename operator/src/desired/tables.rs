@@ -14,7 +14,7 @@ use tidemark_crds::quote::{ident, ident_list, literal, qualified};
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
 
-use super::part::{Part, Problem, conflict, hash_in, is_ours};
+use super::part::{OF_A_PIPELINE, Part, Problem, conflict, hash_in, is_ours};
 use crate::effect::Effect;
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
 use crate::step::{Fact, Stage, StepKind};
@@ -98,7 +98,7 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
                 let what = format!("create bookkeeping table {name}");
                 part.step((Stage::Bookkeeping, StepKind::Create), what, needs, gives, effect);
             }
-            Some(object) if !object.comment.starts_with("tidemark ") => {
+            Some(object) if !object.comment.starts_with(OF_A_PIPELINE) => {
                 part.problems.push(conflict(name, &format!("table {database}.{name}"), &object.comment));
             }
             Some(_) => {}
@@ -324,7 +324,7 @@ fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickH
         Some(_) => StepKind::Replace,
         None => StepKind::Create,
     };
-    let sql = create_view(database, &name, &format!("{mark} {hash}"), &select);
+    let sql = create_view(database, &name, kind, &format!("{mark} {hash}"), &select);
     let needs = vec![Fact::StateTable(layout.target.clone()), Fact::Fence(layout.target.clone())];
     let gives = Some(Fact::CurrentView(layout.target.clone()));
     let verb = if kind == StepKind::Create { "create" } else { "replace" };
@@ -338,10 +338,12 @@ fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickH
     part
 }
 
-/// A view whose readers need no right on what is below it.
-pub fn create_view(database: &str, name: &str, comment: &str, select: &str) -> String {
+/// A view whose readers need no right on what is below it. ClickHouse replaces whatever has the name, a table with its
+/// rows too: so only where a view was seen there.
+pub fn create_view(database: &str, name: &str, kind: StepKind, comment: &str, select: &str) -> String {
+    let verb = if kind == StepKind::Replace { "CREATE OR REPLACE" } else { "CREATE" };
     format!(
-        "CREATE OR REPLACE VIEW {} SQL SECURITY DEFINER COMMENT {} AS {select}",
+        "{verb} VIEW {} SQL SECURITY DEFINER COMMENT {} AS {select}",
         qualified(database, name),
         literal(comment)
     )

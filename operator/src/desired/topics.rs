@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
+use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::Topics;
-use tidemark_crds::pipeline::Kafka;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Kafka};
 
 use super::part::{Part, Problem};
 use crate::effect::{Effect, KafkaEffect};
-use crate::facts::KafkaFacts;
+use crate::facts::{KafkaFacts, LedgerFacts};
 use crate::step::{Fact, Stage, StepKind};
 
 /// Retention of the table topics where the spec's text is none, in milliseconds.
@@ -62,9 +64,30 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Makes the topics that are missing. One that exists is left as it is: its partitions and configuration may
-/// have been chosen by somebody.
-pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &KafkaFacts) -> Part {
+/// Every topic that a spec asks for.
+pub fn names(spec: &AnalyticsPipelineSpec) -> Vec<String> {
+    let names = Topics { prefix: &spec.kafka.topic_prefix };
+    let tables = spec.all_tables();
+    let tables = tables.iter().filter_map(|table| Some(names.table(&table.name.parse().ok()?)));
+    let others = [names.heartbeat(), names.message(), dead_letter(spec)];
+    tables.chain(others).collect()
+}
+
+/// Topic of the dead letters.
+pub fn dead_letter(spec: &AnalyticsPipelineSpec) -> String {
+    let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    spec.sink.dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter())
+}
+
+/// Makes the topics that are missing, each after the ledger has it that it is the pipeline's. One that exists is left
+/// as it is, and is nobody's to remove: its partitions and configuration may have been chosen by somebody.
+pub fn steps(
+    kafka: &Kafka,
+    tables: &[SourceTable],
+    dead_letter: &str,
+    facts: &KafkaFacts,
+    ledger: Option<&LedgerFacts>,
+) -> Part {
     let names = Topics { prefix: &kafka.topic_prefix };
     let retention = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
     let mut wanted: BTreeMap<String, (i32, u64)> =
@@ -77,6 +100,17 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
     for (name, (partitions, retention)) in wanted {
         if facts.topics.contains_key(&name) {
             continue;
+        }
+        if let Some(ledger) = ledger.filter(|ledger| !ledger.topics.contains(&name)) {
+            let effect = Effect::Ledger {
+                kind: Kind::Topic,
+                key: name.clone(),
+                version: ledger.next_version(Kind::Topic, &name),
+                value: json!(true),
+            };
+            let (needs, gives) = (vec![Fact::Bookkeeping], Some(Fact::TopicNoted(name.clone())));
+            let what = format!("note topic {name} as the pipeline's in the ledger");
+            part.step((Stage::Ledger, StepKind::Create), what, needs, gives, effect);
         }
         let effect = Effect::Kafka(KafkaEffect::CreateTopic {
             name: name.clone(),
@@ -91,7 +125,8 @@ pub fn steps(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str, facts: &K
             .into(),
         });
         let what = format!("create topic {name} with {partitions} partitions");
-        part.step((Stage::Topic, StepKind::Create), what, vec![], Some(Fact::Topic(name)), effect);
+        let needs = vec![Fact::TopicNoted(name.clone())];
+        part.step((Stage::Topic, StepKind::Create), what, needs, Some(Fact::Topic(name)), effect);
     }
     part
 }
@@ -121,8 +156,17 @@ mod tests {
                 .unwrap();
         let tables = ["public.orders".parse().unwrap()];
         let nothing = KafkaFacts::default();
-        let part = steps(&kafka, &tables, "shop.dead-letter", &nothing);
+        let noted = ["shop.dead-letter", "shop.message", "__debezium-heartbeat.shop", "shop.public.orders"];
+        let noted = LedgerFacts { topics: noted.map(str::to_owned).into(), ..LedgerFacts::default() };
+        let part = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&noted));
         insta::assert_debug_snapshot!(part);
+        let first = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&LedgerFacts::default()));
+        assert_eq!(first.steps.len(), 8, "each is noted before it is made");
+        for made in first.steps.iter().filter(|step| step.stage == Stage::Topic) {
+            assert!(
+                first.steps.iter().any(|step| made.needs == step.gives.iter().cloned().collect::<Vec<_>>())
+            );
+        }
         let topics = part.steps.iter().filter_map(|step| match &step.effect {
             Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => {
                 Some((name.clone(), *partitions))
@@ -130,6 +174,7 @@ mod tests {
             _ => None,
         });
         let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
-        assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all), Part::default());
+        let unknown = LedgerFacts::default();
+        assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all, Some(&unknown)), Part::default());
     }
 }

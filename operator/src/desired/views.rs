@@ -344,12 +344,12 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
             format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
         }
     };
-    let sql = create_view(input.database, &view.name, &comment, &select);
     let (kind, verb) = if facts.objects.contains_key(&view.name) {
         (StepKind::Replace, "replace")
     } else {
         (StepKind::Create, "create")
     };
+    let sql = create_view(input.database, &view.name, kind, &comment, &select);
     let gives = Some(Fact::View(view.name.clone()));
     let what = format!("{verb} view {}", view.name);
     part.step((Stage::View, kind), what, needs, gives, Effect::ClickHouse { sql });

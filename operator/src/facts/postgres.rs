@@ -235,6 +235,8 @@ pub struct SourceColumn {
 #[expect(clippy::struct_excessive_bools, reason = "each is a column of the catalogue")]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PublicationFacts {
+    /// `pg_publication.oid`: one that was made anew has another.
+    pub oid: u32,
     /// Its tables: those that it names, and those of the spec that it publishes with a schema or with all tables.
     pub tables: BTreeSet<SourceTable>,
     /// Tables of which it publishes some columns alone.
@@ -249,13 +251,21 @@ pub struct PublicationFacts {
     pub generated: bool,
     /// Whether its comment carries our mark.
     pub ours: bool,
+    /// Its comment.
+    pub comment: String,
 }
 
 /// A replication slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SlotFacts {
+    /// Database that it is of; empty for a physical one.
+    pub database: String,
+    /// Plugin that decodes for it; empty for a physical one.
+    pub plugin: String,
     /// Whether a connection uses it.
     pub active: bool,
+    /// Process of that connection.
+    pub active_pid: Option<i32>,
     /// `wal_status`: `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: String,
     /// Bytes of write-ahead log that it holds back.

@@ -1,10 +1,9 @@
 //! Kafka as it is: topics, offsets, groups. I/O, read only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::Offset;
-use tidemark_crds::names::Topics;
 
 use crate::clients::failure;
 use crate::clients::kafka_admin::{KafkaAdmin, KafkaLook};
@@ -18,6 +17,8 @@ const DEADLINE: Duration = Duration::from_secs(9);
 pub struct KafkaQuestion {
     /// Topics of the tables.
     pub table_topics: Vec<String>,
+    /// Every topic that the spec asks for, of the prefix or not.
+    pub topics: BTreeSet<String>,
     /// Prefix of the pipeline's topics.
     pub prefix: String,
     /// The consumer group, once the ledger has an incarnation.
@@ -44,11 +45,10 @@ pub async fn observe(admin: &KafkaAdmin, question: &KafkaQuestion) -> Observatio
 }
 
 fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failure> {
-    let names = Topics { prefix: &question.prefix };
     let (brokers, all) = look.topics()?;
     let ours = |topic: &str| {
         topic.strip_prefix(&question.prefix).is_some_and(|rest| rest.starts_with('.'))
-            || topic == names.heartbeat()
+            || question.topics.contains(topic)
     };
     let topics: BTreeMap<String, i32> = all.into_iter().filter(|(topic, _)| ours(topic)).collect();
     let tables: BTreeMap<String, i32> =

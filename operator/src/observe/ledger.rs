@@ -58,6 +58,10 @@ fn ledger_row(row: &LedgerRow, value: Value, facts: &mut LedgerFacts) -> serde_j
         facts.identities.insert(key, text());
     } else if is(Kind::Intent) {
         facts.intents.insert(key, text());
+    } else if is(Kind::Publication) {
+        facts.publication = Some(serde_json::from_value(value)?);
+    } else if is(Kind::Topic) {
+        facts.topics.insert(key);
     } else if is(Kind::Request) {
         facts.requests.insert(key, text());
     } else if is(Kind::Grafana) {

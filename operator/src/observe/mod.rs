@@ -17,6 +17,7 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use self::kafka::KafkaQuestion;
 use crate::desired::grafana::{Names, leaving, question};
+use crate::desired::topics;
 use crate::facts::{Observation, Observed};
 use crate::metrics::Metrics;
 use crate::systems::{Access, Systems};
@@ -33,9 +34,10 @@ pub async fn observe(
     let wanted = spec.all_tables();
     let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
     let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();
-    let topics = Topics { prefix: &spec.kafka.topic_prefix };
+    let names = Topics { prefix: &spec.kafka.topic_prefix };
     let kafka_question = KafkaQuestion {
-        table_topics: sources.iter().map(|source| topics.table(source)).collect(),
+        table_topics: sources.iter().map(|source| names.table(source)).collect(),
+        topics: topics::names(spec).into_iter().collect(),
         prefix: spec.kafka.topic_prefix.clone(),
         group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),

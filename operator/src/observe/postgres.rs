@@ -5,7 +5,7 @@
 mod queries;
 mod tables;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tidemark_crds::layout::SourceTable;
@@ -60,9 +60,15 @@ async fn look(
     let mut facts = server_facts(&server).map_err(wrong)?;
     facts.lsn_before = position(&before, "lsn").map_err(wrong)?;
     facts.system_identifier = identifier.and_then(|row| row.try_get(0)).unwrap_or_default();
-    facts.publication = publication_facts(&session, publication, mark, tables).await?;
+    let (live, published) = publication_facts(&session, publication, mark, tables).await?.unzip();
+    facts.publication = live;
     let look = tables::Look { locked: &locked, generated: facts.publishes_generated() };
     facts.tables = tables::source_tables(&session, tables, &look).await?;
+    for (source, version) in published.unwrap_or_default() {
+        if let Some(table) = facts.tables.get_mut(&source) {
+            table.storage.published = version;
+        }
+    }
     let wrong = |error: tokio_postgres::Error| of_error("replication slots", &error);
     let row = session.query_opt(queries::SLOT, &[&slot]).await.map_err(wrong)?;
     facts.slot = row.map(|row| slot_facts(&row)).transpose().map_err(wrong)?;
@@ -113,7 +119,10 @@ fn server_facts(row: &Row) -> Result<PostgresFacts, tokio_postgres::Error> {
 
 fn slot_facts(row: &Row) -> Result<SlotFacts, tokio_postgres::Error> {
     Ok(SlotFacts {
+        database: row.try_get("database")?,
+        plugin: row.try_get("plugin")?,
         active: row.try_get("active")?,
+        active_pid: row.try_get("active_pid")?,
         wal_status: row.try_get("wal_status")?,
         retained_bytes: position(row, "retained")?,
         confirmed_lsn: position(row, "confirmed")?,
@@ -131,35 +140,44 @@ fn open_transaction(row: &Row) -> Result<OpenTransaction, tokio_postgres::Error>
     })
 }
 
+/// The publication, and in which form it has each of the wanted tables.
 async fn publication_facts(
     session: &PostgresSession,
     name: &str,
     mark: &str,
     wanted: &[SourceTable],
-) -> Result<Option<PublicationFacts>, Failure> {
+) -> Result<Option<(PublicationFacts, BTreeMap<SourceTable, String>)>, Failure> {
     let wrong = |error: tokio_postgres::Error| of_error("publications", &error);
     let Some(row) = session.query_opt(queries::PUBLICATION, &[&name]).await.map_err(wrong)? else {
         return Ok(None);
     };
     let comment: String = row.try_get("comment").map_err(wrong)?;
+    let version: String = row.try_get("version").map_err(wrong)?;
+    let mut versions = BTreeMap::new();
     let mut facts = PublicationFacts {
+        oid: row.try_get("oid").map_err(wrong)?,
         all_operations: row.try_get("all_operations").map_err(wrong)?,
         via_root: row.try_get("via_root").map_err(wrong)?,
         generated: row.try_get("generated").map_err(wrong)?,
         ours: is_ours(&comment, mark),
+        comment,
         ..PublicationFacts::default()
     };
     if row.try_get("all_tables").map_err(wrong)? {
         facts.tables.extend(wanted.iter().cloned());
-        return Ok(Some(facts));
+        versions.extend(wanted.iter().map(|table| (table.clone(), version.clone())));
+        return Ok(Some((facts, versions)));
     }
-    let schemas = if row.try_get("has_schemas").map_err(wrong)? {
-        let rows = session.query(queries::PUBLISHED_SCHEMAS, &[&name]).await.map_err(wrong)?;
-        rows.iter().map(|row| row.try_get("schema")).collect::<Result<Vec<String>, _>>().map_err(wrong)?
-    } else {
-        Vec::new()
-    };
-    facts.tables.extend(wanted.iter().filter(|table| schemas.contains(&table.schema)).cloned());
+    if row.try_get("has_schemas").map_err(wrong)? {
+        for row in session.query(queries::PUBLISHED_SCHEMAS, &[&name]).await.map_err(wrong)? {
+            let schema: String = row.try_get("schema").map_err(wrong)?;
+            let entry: String = row.try_get("version").map_err(wrong)?;
+            for table in wanted.iter().filter(|table| table.schema == schema) {
+                facts.tables.insert(table.clone());
+                versions.insert(table.clone(), format!("{version} {entry}"));
+            }
+        }
+    }
     for row in session.query(queries::PUBLISHED, &[&name]).await.map_err(wrong)? {
         let table = SourceTable {
             schema: row.try_get("schema").map_err(wrong)?,
@@ -171,7 +189,12 @@ async fn publication_facts(
         if row.try_get("row_filter").map_err(wrong)? {
             facts.row_filters.insert(table.clone());
         }
+        let entry: String = row.try_get("version").map_err(wrong)?;
+        versions
+            .entry(table.clone())
+            .and_modify(|known| known.push_str(&format!(" {entry}")))
+            .or_insert_with(|| format!("{version} {entry}"));
         facts.tables.insert(table);
     }
-    Ok(Some(facts))
+    Ok(Some((facts, versions)))
 }

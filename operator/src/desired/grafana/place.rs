@@ -9,6 +9,7 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::ledger::{GrafanaRecord, Kind};
 use tidemark_crds::names::short_hash;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy};
+use tidemark_crds::status::GrafanaPlace;
 
 use super::{Names, Part, Problem, removal, source_fact};
 use crate::effect::{Effect, Site};
@@ -41,6 +42,31 @@ pub fn former(spec: &AnalyticsPipelineSpec, ledger: &LedgerFacts) -> Option<Plac
     let current = current(spec).map(|place| place.key);
     let mut others = ledger.grafanas.iter().filter(|(key, _)| Some(*key) != current.as_ref());
     others.next().map(|(key, record)| Place { key: key.clone(), record: record.clone() })
+}
+
+/// What the status keeps of a place: a login is used for the address alone that a spec of the resource named it for.
+/// The ledger is written by others too, and no proof of it.
+pub fn kept(record: &GrafanaRecord) -> GrafanaPlace {
+    let login = json!({
+        "organizationId": record.organization_id, "credentials": record.credentials, "tls": record.tls,
+    });
+    GrafanaPlace { url: record.url.clone(), login: login.to_string() }
+}
+
+/// The places that a spec of the resource named, as far as something may be left there.
+pub fn places(
+    before: &[GrafanaPlace],
+    spec: &AnalyticsPipelineSpec,
+    ledger: Option<&LedgerFacts>,
+) -> Vec<GrafanaPlace> {
+    let current = current(spec).map(|place| kept(&place.record));
+    let left = |place: &&GrafanaPlace| {
+        Some(*place) == current.as_ref()
+            || ledger.is_none_or(|ledger| ledger.grafanas.values().any(|record| kept(record) == **place))
+    };
+    let mut places: Vec<GrafanaPlace> = before.iter().filter(left).cloned().collect();
+    places.extend(current.filter(|place| !before.contains(place)));
+    places
 }
 
 /// The fact that the ledger knows the place.
@@ -118,7 +144,12 @@ impl Leaving<'_> {
         let trouble = match observed {
             Observation::Known(facts) => return Part { steps: self.clean(place, facts), problems: vec![] },
             Observation::Unreachable(failure) => failure.message.clone(),
-            Observation::Absent | Observation::NotAsked => {
+            Observation::Absent => format!(
+                "the ledger names the Secret {:?} for it, and no spec of this resource that its status knows did: it is \
+                 not used",
+                place.record.credentials.secret_name
+            ),
+            Observation::NotAsked => {
                 format!("its login is not there: the Secret {:?}", place.record.credentials.secret_name)
             }
         };

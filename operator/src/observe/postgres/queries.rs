@@ -182,7 +182,7 @@ LEFT JOIN pg_type e ON b.typcategory = 'A' AND e.oid = b.typelem
 ORDER BY w.attrelid, w.attnum";
 
 pub(super) const PUBLICATION: &str = "
-SELECT p.puballtables AS all_tables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AS all_operations,
+SELECT p.oid AS oid, p.oid || ':' || p.xmin::text AS version, p.puballtables AS all_tables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AS all_operations,
        p.pubviaroot AS via_root,
        coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's' AS generated,
        to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL AS has_schemas,
@@ -191,7 +191,7 @@ FROM pg_publication p WHERE p.pubname = $1";
 
 /// The tables that a publication names, roots of partitioned ones as such.
 pub(super) const PUBLISHED: &str = "
-SELECT n.nspname::text AS schema, c.relname::text AS name,
+SELECT n.nspname::text AS schema, c.relname::text AS name, r.oid || ':' || r.xmin::text AS version,
        coalesce(to_jsonb(r) ->> 'prattrs', '') <> '' AS column_list,
        coalesce(to_jsonb(r) ->> 'prqual', '') <> '' AS row_filter
 FROM pg_publication p
@@ -201,13 +201,14 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pubname = $1";
 
 pub(super) const PUBLISHED_SCHEMAS: &str = "
-SELECT n.nspname::text AS schema FROM pg_publication p
+SELECT n.nspname::text AS schema, s.oid || ':' || s.xmin::text AS version FROM pg_publication p
 JOIN pg_publication_namespace s ON s.pnpubid = p.oid
 JOIN pg_namespace n ON n.oid = s.pnnspid
 WHERE p.pubname = $1";
 
 pub(super) const SLOT: &str = "
-SELECT s.active AS active, coalesce(s.wal_status, 'lost') AS wal_status,
+SELECT coalesce(s.database::text, '') AS database, coalesce(s.plugin::text, '') AS plugin,
+       s.active AS active, s.active_pid AS active_pid, coalesce(s.wal_status, 'lost') AS wal_status,
        CASE WHEN pg_is_in_recovery() OR s.restart_lsn IS NULL THEN 0
             ELSE greatest(0, pg_current_wal_lsn() - s.restart_lsn)::bigint END AS retained,
        coalesce((s.confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, 0) AS confirmed,

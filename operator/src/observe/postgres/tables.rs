@@ -112,7 +112,7 @@ fn source_table(row: &Row) -> Answer<(SourceTable, SourceTableFacts)> {
         lineage: lineage(row)?,
         row_security: row.try_get("row_security")?,
         access_method: row.try_get("access_method")?,
-        storage: Storage { files, links: BTreeMap::new(), columns: row.try_get("columns_hash")? },
+        storage: Storage { files, columns: row.try_get("columns_hash")?, ..Storage::default() },
         may_select: row.try_get("may_select")?,
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
