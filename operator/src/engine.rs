@@ -107,14 +107,7 @@ impl Engine {
         let key = input.name.to_string();
         let systems = self.handles.systems(&key, input.spec, &resolved, input.objects.clone());
         let mark = input.name.mark(input.cluster);
-        let requests: BTreeMap<String, String> = REQUESTS
-            .iter()
-            .filter_map(|action| {
-                let text = input.annotations.get(&format!("{REQUEST_PREFIX}{action}"))?;
-                let handled = input.before.handled_requests.get(*action) == Some(text);
-                (!handled).then(|| ((*action).to_owned(), text.clone()))
-            })
-            .collect();
+        let requests = requests(input);
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
         let was_failing =
             input.before.conditions.iter().any(|condition| {
@@ -184,4 +177,15 @@ impl Engine {
         };
         Report { outcome, status, clean, time_is_up, left_behind }
     }
+}
+
+/// The annotations that ask for an action and were not answered, as far as the status knows: another ledger knows nothing
+/// of it.
+fn requests(input: &Input<'_>) -> BTreeMap<String, String> {
+    let open = |action: &&str| {
+        let text = input.annotations.get(&format!("{REQUEST_PREFIX}{action}"))?;
+        let handled = input.before.handled_requests.get(*action) == Some(text);
+        (!handled).then(|| ((*action).to_owned(), text.clone()))
+    };
+    REQUESTS.iter().filter_map(open).collect()
 }

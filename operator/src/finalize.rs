@@ -406,37 +406,41 @@ fn grafana_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> V
     all
 }
 
+/// The slot and the publication, where they are left.
+fn postgres_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
+    let (spec, name) = (subject.spec, subject.name);
+    let silent = observed.postgres.known().is_none();
+    let waits = steps.iter().any(|step| step.lane() == Lane::Postgres);
+    let unproven = observed.postgres.known().and_then(|facts| own_slot(subject, observed, facts).err());
+    if spec.deletion_policy.replication_slot == Policy::Retain || !(silent || waits || unproven.is_some()) {
+        return Vec::new();
+    }
+    let psql = format!(
+        "psql -h {} -p {} -d {}",
+        spec.source.postgres.host, spec.source.postgres.port, spec.source.postgres.database
+    );
+    let left = |what: String, command: String| LeftBehind { lane: Lane::Postgres, what, command };
+    let slot = name.replication_slot();
+    let mut all = vec![left(
+        unproven.map_or_else(|| format!("replication slot {slot}"), |problem| problem.message),
+        format!("{psql} -c \"SELECT pg_drop_replication_slot('{slot}')\""),
+    )];
+    if silent || waits {
+        let publication = name.publication();
+        let drop = format!("{psql} -c 'DROP PUBLICATION IF EXISTS \"{publication}\"'");
+        all.push(left(format!("publication {publication}"), drop));
+    }
+    all
+}
+
 /// Lists what is left, the slot first: it holds back write-ahead log until the source's disk is full.
 pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
     let spec = subject.spec;
     let name: &PipelineName = subject.name;
     let policy = &spec.deletion_policy;
-    let mut all = Vec::new();
+    let mut all = postgres_left(subject, observed, steps);
     let mut leave = |lane, what: String, command: String| all.push(LeftBehind { lane, what, command });
     let waits = |lane: Lane| steps.iter().any(|step| step.lane() == lane);
-    let silent = observed.postgres.known().is_none();
-    let unproven = observed.postgres.known().and_then(|facts| own_slot(subject, observed, facts).err());
-    if policy.replication_slot == Policy::Delete && (silent || waits(Lane::Postgres) || unproven.is_some()) {
-        let psql = format!(
-            "psql -h {} -p {} -d {}",
-            spec.source.postgres.host, spec.source.postgres.port, spec.source.postgres.database
-        );
-        let slot = name.replication_slot();
-        let drop = format!("{psql} -c \"SELECT pg_drop_replication_slot('{slot}')\"");
-        leave(
-            Lane::Postgres,
-            unproven.map_or_else(|| format!("replication slot {slot}"), |problem| problem.message),
-            drop,
-        );
-        if silent || waits(Lane::Postgres) {
-            let publication = name.publication();
-            leave(
-                Lane::Postgres,
-                format!("publication {publication}"),
-                format!("{psql} -c 'DROP PUBLICATION IF EXISTS \"{publication}\"'"),
-            );
-        }
-    }
     if policy.connector == Policy::Delete && (observed.connect.known().is_none() || waits(Lane::Connect)) {
         let url =
             format!("{}/connectors/{}", spec.source.connect.url.trim_end_matches('/'), name.connector());

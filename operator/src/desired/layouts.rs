@@ -57,63 +57,14 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         table.name.parse().map_err(|error| refuse(Reason::InvalidSpec, format!("spec.tables: {error}")))?;
     let mapped = mapped(input)?;
     let Some(previous) = input.history.last() else {
-        let partition_by = partition_by(input, &mapped.columns)?;
-        let mut columns = mapped.columns;
-        beside(input.state, &mut columns);
-        let layout = TableLayout {
-            version: 1,
-            source: name,
-            oid: input.source.oid,
-            target: table.target_name().to_owned(),
-            from: Begin::default(),
-            columns,
-            left_out: mapped.left_out,
-            full_before: input.source.has_full_before(),
-            partition_by,
-            storage: input.source.storage.clone(),
-            definitions: input.source.definitions.clone(),
-            read_again: None,
-        };
-        return Ok(Decision { layout, storage: None });
+        return first(input, name, mapped);
     };
-    let mut again = Vec::new();
+    let same_table = previous.oid == input.source.oid;
     let before = input
         .storage
         .filter(|seen| seen.layout == previous.version)
         .map_or(&previous.storage, |seen| &seen.storage);
-    let same_table = previous.oid == input.source.oid;
-    if !same_table {
-        again.push("the table was dropped and created again".to_owned());
-    } else if let Some(reason) =
-        rewritten(previous.oid, before, &input.source.storage, &input.source.attached)
-    {
-        again.push(reason);
-    }
-    if !before.published.is_empty() && before.published != input.source.storage.published {
-        let gone = input.source.storage.published.is_empty();
-        again.push(
-            if gone {
-                "the publication has it no more"
-            } else {
-                "it was taken out of the publication, or that was altered or made anew"
-            }
-            .to_owned(),
-        );
-    }
-    if previous.source != name {
-        again.push(format!(
-            "it was {} before, and what changed before the connector knew the new name is in no topic",
-            previous.source
-        ));
-    }
-    if same_table {
-        again.extend(redefined(&previous.definitions, &input.source.definitions));
-    }
-    if same_table && is_ambiguous(input, previous) {
-        again.push(
-            "columns were dropped and added between two looks, so that events of both look alike".to_owned(),
-        );
-    }
+    let mut again = unseen(input, previous, before, &name);
     let mut followed = Followed::new(table, input.history, previous, same_table);
     let mut columns = followed.columns(&mapped)?;
     again.extend(followed.read_again);
@@ -144,6 +95,72 @@ pub fn decide(input: &LayoutInput<'_>) -> Result<Decision, Problem> {
         ..wanted
     };
     Ok(Decision { layout, storage: None })
+}
+
+fn first(input: &LayoutInput<'_>, name: SourceTable, mapped: MappedColumns) -> Result<Decision, Problem> {
+    let partition_by = partition_by(input, &mapped.columns)?;
+    let mut columns = mapped.columns;
+    beside(input.state, &mut columns);
+    let layout = TableLayout {
+        version: 1,
+        source: name,
+        oid: input.source.oid,
+        target: input.table.target_name().to_owned(),
+        from: Begin::default(),
+        columns,
+        left_out: mapped.left_out,
+        full_before: input.source.has_full_before(),
+        partition_by,
+        storage: input.source.storage.clone(),
+        definitions: input.source.definitions.clone(),
+        read_again: None,
+    };
+    Ok(Decision { layout, storage: None })
+}
+
+/// Why rows from before are right only after the table was read again, whatever its columns: something changed that no
+/// event says.
+fn unseen(
+    input: &LayoutInput<'_>,
+    previous: &TableLayout,
+    before: &Storage,
+    name: &SourceTable,
+) -> Vec<String> {
+    let mut again = Vec::new();
+    let same_table = previous.oid == input.source.oid;
+    if !same_table {
+        again.push("the table was dropped and created again".to_owned());
+    } else if let Some(reason) =
+        rewritten(previous.oid, before, &input.source.storage, &input.source.attached)
+    {
+        again.push(reason);
+    }
+    again.extend(unpublished(&before.published, &input.source.storage.published));
+    if previous.source != *name {
+        again.push(format!(
+            "it was {} before, and what changed before the connector knew the new name is in no topic",
+            previous.source
+        ));
+    }
+    if same_table {
+        again.extend(redefined(&previous.definitions, &input.source.definitions));
+    }
+    if same_table && is_ambiguous(input, previous) {
+        again.push(
+            "columns were dropped and added between two looks, so that events of both look alike".to_owned(),
+        );
+    }
+    again
+}
+
+/// Why changes may be in no event: the publication has not the table that it had, or has it otherwise.
+fn unpublished(before: &str, now: &str) -> Option<String> {
+    let text = match now {
+        _ if before.is_empty() || before == now => return None,
+        "" => "the publication has it no more",
+        _ => "it was taken out of the publication, or that was altered or made anew",
+    };
+    Some(text.to_owned())
 }
 
 /// Puts columns beside those of the state table that they do not fit, and names them. A table is altered before its layout

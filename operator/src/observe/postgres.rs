@@ -192,7 +192,7 @@ async fn publication_facts(
         let entry: String = row.try_get("version").map_err(wrong)?;
         versions
             .entry(table.clone())
-            .and_modify(|known| known.push_str(&format!(" {entry}")))
+            .and_modify(|known| *known = format!("{known} {entry}"))
             .or_insert_with(|| format!("{version} {entry}"));
         facts.tables.insert(table);
     }
