@@ -1,6 +1,5 @@
 //! The deletion: what goes, in which order, and what is left when time is up. Pure.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use serde_json::Value;
 use tidemark_crds::ledger::{self, Kind};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pg_quote;
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy, Table};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy};
 use tidemark_crds::quote;
 use tidemark_crds::status::DeletionWait;
 
@@ -18,10 +17,12 @@ use crate::desired::grafana::place::{self, Leaving};
 use crate::desired::part::{Problem, is_ours};
 use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
+use crate::desired::tables::is_state_table;
 use crate::desired::{grafana, held, sidecar, slot, topics, views};
 use crate::effect::{ConnectEffect, Effect, KafkaEffect, Site};
 use crate::facts::{
-    ClickHouseFacts, ConnectorFacts, KafkaFacts, LedgerFacts, Observation, Observed, PostgresFacts, SlotFacts,
+    ClickHouseFacts, ClickHouseObject, ConnectorFacts, KafkaFacts, LedgerFacts, Observation, Observed,
+    PostgresFacts, SlotFacts,
 };
 use crate::plan::{Blocker, Plan};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
@@ -60,7 +61,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     kafka(subject, observed, &mut steps);
     forget_epoch(observed, &mut steps);
     if let Some(facts) = observed.clickhouse.known() {
-        clickhouse(subject, facts, &mut steps);
+        clickhouse(subject, observed, facts, &mut steps);
     }
     let names = grafana::Names::new(subject.name, subject.mark);
     if let Some(facts) = observed.grafana.known()
@@ -208,12 +209,13 @@ fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) 
     steps.push(drop_step(Stage::DeleteConnector, what, needs, Some(Fact::ConnectorGone), effect));
 }
 
-fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<Step>) {
+fn clickhouse(subject: &Subject<'_>, observed: &Observed, facts: &ClickHouseFacts, steps: &mut Vec<Step>) {
     let database = &subject.spec.clickhouse.database;
-    let views = views::drop_all(database, subject.mark, facts);
+    let policy = subject.spec.deletion_policy.clickhouse;
+    let views = views::drop_all(database, subject.mark, facts, policy);
     let no_views = views.is_empty();
     steps.extend(views);
-    if subject.spec.deletion_policy.clickhouse == Policy::Retain {
+    if policy == Policy::Retain {
         return;
     }
     let ours =
@@ -221,22 +223,6 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
     let drop = |name: &str| Effect::ClickHouse {
         sql: format!("DROP TABLE {} SYNC", quote::qualified(database, name)),
     };
-    let mut left = BTreeSet::new();
-    for target in subject.spec.all_tables().iter().map(Table::target_name).filter(|target| ours(target)) {
-        left.insert(target.to_owned());
-        let what = format!("drop state table {target}");
-        steps.push(drop_step(Stage::DropTable, what, vec![Fact::SinkDrained], None, drop(target)));
-    }
-    // Nor while the ledger says where else dashboards are.
-    if !left.is_empty() || !no_views || place::former(subject.spec, &facts.ledger).is_some() {
-        return;
-    }
-    // Nor while it says what else is the pipeline's.
-    let others = [Stage::DeleteOffsets, Stage::DropSlot, Stage::DeleteGroup, Stage::DeleteTopics];
-    if steps.iter().any(|step| others.contains(&step.stage)) {
-        return;
-    }
-    // The bookkeeping goes last, and only when no other pipeline's tables need it.
     let own = [
         ledger::FENCES_TABLE,
         ledger::PROGRESS_TABLE,
@@ -245,6 +231,28 @@ fn clickhouse(subject: &Subject<'_>, facts: &ClickHouseFacts, steps: &mut Vec<St
         ledger::CONNECTOR_TABLE,
         ledger::LEDGER_TABLE,
     ];
+    // Those of tables that the spec named once, too.
+    let state = |(name, object): &(&String, &ClickHouseObject)| {
+        is_state_table(object) && ours(name) && !own.contains(&name.as_str())
+    };
+    let left: Vec<&String> = facts.objects.iter().filter(state).map(|(name, _)| name).collect();
+    for target in &left {
+        let what = format!("drop state table {target}");
+        steps.push(drop_step(Stage::DropTable, what, vec![Fact::SinkDrained], None, drop(target)));
+    }
+    // Nor while the ledger says where else dashboards are.
+    if !left.is_empty() || !no_views || place::former(subject.spec, &facts.ledger).is_some() {
+        return;
+    }
+    // Nor while it says what else is the pipeline's, also of a system that gives no answer now.
+    let others = [Stage::DeleteOffsets, Stage::DropSlot, Stage::DeleteGroup, Stage::DeleteTopics];
+    let silent = observed.postgres.known().is_none()
+        || observed.kafka.known().is_none()
+        || observed.connect.known().is_none();
+    if silent || steps.iter().any(|step| others.contains(&step.stage)) {
+        return;
+    }
+    // The bookkeeping goes last, and only when no other pipeline's tables need it.
     let others = facts.objects.keys().any(|name| !own.contains(&name.as_str()));
     for name in own.into_iter().filter(|name| !others && ours(name)) {
         let what = format!("drop bookkeeping table {name}");

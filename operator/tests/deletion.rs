@@ -3,7 +3,8 @@
 use tidemark_crds::pipeline::Policy;
 use tidemark_crds::status::DeletionWait;
 use tidemark_operator::facts::{
-    ConnectFacts, KafkaFacts, KubernetesFacts, Observation, Observed, OffsetFacts, PostgresFacts,
+    ClickHouseObject, ConnectFacts, KafkaFacts, KubernetesFacts, Observation, Observed, OffsetFacts,
+    PostgresFacts,
 };
 use tidemark_operator::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
 use tidemark_operator::plan::Plan;
@@ -119,9 +120,7 @@ fn the_place_in_the_log_is_given_up_after_the_ledger_has_it() {
     let mut observed = fixture.running();
     if let Observation::Known(facts) = &mut observed.clickhouse {
         facts.ledger.epoch = Some(3);
-        facts
-            .objects
-            .insert("_tidemark_ledger".into(), tidemark_operator::facts::ClickHouseObject::default());
+        facts.objects.insert("_tidemark_ledger".into(), ClickHouseObject::default());
     }
     if let Observation::Known(facts) = &mut observed.connect {
         let connector = facts.connector.as_mut().unwrap();
@@ -169,4 +168,39 @@ fn retained_parts_give_no_step() {
     fixture.spec.deletion_policy.replication_slot = Policy::Retain;
     let text = plan(&fixture, &fixture.running()).render(false);
     assert!(!text.contains("delete connector") && !text.contains("replication slot"), "{text}");
+}
+
+#[test]
+fn the_ledger_goes_when_nothing_hangs_on_it_any_more_and_every_state_table_before_it() {
+    let mut fixture = fixture();
+    fixture.spec.deletion_policy.clickhouse = Policy::Delete;
+    let mut observed = Observed {
+        connect: Observation::Known(ConnectFacts::default()),
+        postgres: Observation::Known(PostgresFacts::default()),
+        kafka: Observation::Known(KafkaFacts::default()),
+        ..fixture.running()
+    };
+    let table = |mark: &str| ClickHouseObject {
+        engine: "ReplacingMergeTree".into(),
+        comment: mark.into(),
+        ..ClickHouseObject::default()
+    };
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.objects.insert("_tidemark_ledger".into(), table(&fixture.mark));
+    }
+    let what = |observed: &Observed| -> Vec<String> {
+        let plan = plan(&fixture, observed);
+        let steps = plan.steps().iter().map(|step| step.what.clone());
+        steps.filter(|what| what.contains("table")).collect()
+    };
+    assert_eq!(what(&observed), ["drop bookkeeping table _tidemark_ledger"]);
+    // It says which topics are the pipeline's: a Kafka that gives no answer now may give one later.
+    let silent = Observed { kafka: unreachable(), ..observed.clone() };
+    assert_eq!(what(&silent), Vec::<String>::new());
+    // A table that the spec no longer names.
+    if let Observation::Known(facts) = &mut observed.clickhouse {
+        facts.objects.insert("former".into(), table(&fixture.mark));
+        facts.objects.insert("theirs".into(), table(""));
+    }
+    assert_eq!(what(&observed), ["drop state table former"]);
 }

@@ -15,7 +15,7 @@ pub(super) fn claim(views: &Views, tables: &[Table], table: &Table) -> Option<St
         return Some(format!("{target} is the view of table {}", other.name));
     }
     let preset = match views.preset {
-        Preset::Ecommerce => ecommerce().objects.into_iter().map(|object| object.name).collect(),
+        Preset::Ecommerce => ecommerce().objects.iter().map(|object| object.name.clone()).collect(),
         Preset::None => Vec::new(),
     };
     let extra = views.extra.iter().map(|extra| extra.name.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -114,9 +115,12 @@ pub(super) struct Filling<'a> {
     pub(super) layouts: &'a [&'a TableLayout],
 }
 
-/// Reads the preset of a shop.
-pub(super) fn ecommerce() -> Preset {
-    serde_yaml_ng::from_str(ECOMMERCE).expect("the embedded preset is checked by a test")
+/// The preset of a shop, read once: every look asks for it, some for each table.
+pub(super) fn ecommerce() -> &'static Preset {
+    static READ: LazyLock<Preset> = LazyLock::new(|| {
+        serde_yaml_ng::from_str(ECOMMERCE).expect("the embedded preset is checked by a test")
+    });
+    &READ
 }
 
 impl Preset {

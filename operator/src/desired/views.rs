@@ -12,7 +12,7 @@ use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE};
 use tidemark_crds::names::{PipelineName, short_hash};
-use tidemark_crds::pipeline::{ExtraView, MaterializationType, Preset as PresetChoice, Views};
+use tidemark_crds::pipeline::{ExtraView, MaterializationType, Policy, Preset as PresetChoice, Views};
 use tidemark_crds::quote::{ident_list, literal, qualified};
 
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
@@ -96,7 +96,7 @@ pub fn views(input: &ViewsInput<'_>) -> (Vec<View>, Vec<Problem>) {
         return (made, problems);
     }
     if input.views.preset == PresetChoice::Ecommerce {
-        preset_views(input, &ecommerce(), &mut made, &mut problems);
+        preset_views(input, ecommerce(), &mut made, &mut problems);
     }
     for extra in &input.views.extra {
         // A source that could not be read is another part's problem.
@@ -493,6 +493,12 @@ fn is_derived(object: &ClickHouseObject) -> bool {
     object.engine.ends_with("MergeTree") && !is_state_table(object)
 }
 
+/// Whether an object is the table of a view whose rows stay when it is refreshed.
+fn is_history(name: &str, object: &ClickHouseObject) -> bool {
+    let base = name.rsplit_once("__").map_or(name, |(base, _)| base);
+    is_derived(object) && ecommerce().objects.iter().any(|view| view.name == base && view.keep_days.is_some())
+}
+
 fn is_refresh(object: &ClickHouseObject) -> bool {
     object.engine == "MaterializedView"
 }
@@ -506,7 +512,7 @@ fn refresh_of(name: &str) -> String {
 fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec<Step> {
     let mut wanted: BTreeSet<String> = input.views.extra.iter().map(|extra| extra.name.clone()).collect();
     if input.views.preset == PresetChoice::Ecommerce {
-        wanted.extend(ecommerce().objects.into_iter().map(|object| object.name));
+        wanted.extend(ecommerce().objects.iter().map(|object| object.name.clone()));
     }
     let is_left = |name: &str, object: &ClickHouseObject| {
         // The `_current` view of a state table lives as long as the table.
@@ -514,6 +520,10 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
             return false;
         }
         let (base, suffix) = name.rsplit_once("__").unwrap_or((name, ""));
+        // Its rows go by their age.
+        if is_history(name, object) {
+            return false;
+        }
         if !wanted.contains(name) && !wanted.contains(base) {
             return true;
         }
@@ -568,10 +578,12 @@ fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject
     }
 }
 
-/// Deletion: drops every view of ours, and the tables that refreshes filled.
-pub fn drop_all(database: &str, mark: &str, facts: &ClickHouseFacts) -> Vec<Step> {
+/// Deletion: drops every view of ours, and the tables that refreshes filled. What such a table has gathered over time
+/// nothing can make again: it stays where tables stay.
+pub fn drop_all(database: &str, mark: &str, facts: &ClickHouseFacts, policy: Policy) -> Vec<Step> {
     derived(mark, facts)
         .into_iter()
+        .filter(|(name, object)| policy == Policy::Delete || !is_history(name, object))
         .map(|(name, object)| drop_step(Stage::DropView, database, name, object))
         .collect()
 }

@@ -48,7 +48,7 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
 }
 
 fn shop() -> Case {
-    let requires = ecommerce().requires;
+    let requires = &ecommerce().requires;
     let columns = |target: &str| requires[target].iter().map(String::as_str).collect::<Vec<_>>();
     Case {
         name: PipelineName::new("ns", "shop"),
@@ -206,7 +206,11 @@ fn marked_views_that_nobody_wants_are_dropped_and_others_are_not() {
     let part = extra("SELECT 1 AS one", "View").plan(&facts, Probe::Refused(String::new()));
     let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(what, ["drop view gone"]);
-    assert_eq!(drop_all("db", MARK, &facts).len(), 2);
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain).len(), 2);
+    facts.objects.insert("query_events__0a1b2c3d".into(), object("MergeTree", MARK.into()));
+    facts.objects.insert("daily_sales_summary__0a1b2c3d".into(), object("MergeTree", MARK.into()));
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain).len(), 3, "ninety days of queries stay");
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Delete).len(), 4);
 }
 
 #[test]
