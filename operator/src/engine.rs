@@ -169,7 +169,7 @@ impl Engine {
         }
         let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &outcome.observed);
         let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(DEFAULT_DELETION_TIMEOUT);
-        let time_is_up = deleting && finalize::is_time_up(&waiting, timeout, now);
+        let time_is_up = deleting && !clean && finalize::is_time_up(&waiting, timeout, now);
         let left_behind = if deleting {
             finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps())
         } else {

@@ -339,7 +339,7 @@ pub fn waiting(
         (Lane::ClickHouse, is_silent(&observed.clickhouse)),
         (Lane::Kubernetes, is_silent(&observed.kubernetes)),
         (Lane::Grafana, grafana && observed.grafana.known().is_none()),
-        (Lane::FormerGrafana, former && observed.former_grafana.known().is_none()),
+        (Lane::FormerGrafana, former && is_silent(&observed.former_grafana)),
     ];
     let silent = silent.into_iter().filter(|(_, silent)| *silent);
     let mut lines: Vec<(Lane, String)> =
@@ -370,10 +370,11 @@ pub fn waiting(
     lines.into_iter().map(wait).collect()
 }
 
-/// Whether everything that a deletion waits for has been the same for as long as the policy says.
+/// Whether everything that a deletion waits for has been the same for as long as the policy says; so too where it waits for
+/// nothing, since what is left is a person's to remove.
 pub fn is_time_up(waiting: &[DeletionWait], timeout: Duration, now: Timestamp) -> bool {
     let age = |wait: &DeletionWait| Duration::try_from(now.duration_since(wait.since.0)).unwrap_or_default();
-    !waiting.is_empty() && waiting.iter().all(|wait| age(wait) >= timeout)
+    waiting.iter().all(|wait| age(wait) >= timeout)
 }
 
 /// Whether the policy has anything removed from Grafana over its API.
@@ -485,7 +486,9 @@ pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -
             format!("kafka-topics.sh --bootstrap-server {servers} --delete --topic '{exact}'"),
         );
     }
-    if observed.clickhouse.known().is_none() || waits(Lane::ClickHouse) {
+    let bookkeeping = policy.clickhouse == Policy::Delete
+        && ledger.is_some_and(|ledger| place::former(spec, ledger).is_some());
+    if observed.clickhouse.known().is_none() || waits(Lane::ClickHouse) || bookkeeping {
         let database = &spec.clickhouse.database;
         let what = match policy.clickhouse {
             Policy::Retain => "views",

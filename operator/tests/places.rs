@@ -9,7 +9,7 @@ use tidemark_operator::desired::grafana::place::{self, Leaving};
 use tidemark_operator::desired::grafana::{Names, source_fact};
 use tidemark_operator::effect::Effect;
 use tidemark_operator::facts::{FolderFacts, GrafanaFacts, LedgerFacts, Observation, Observed};
-use tidemark_operator::finalize::{desire, is_clean, left_behind};
+use tidemark_operator::finalize::{desire, is_clean, left_behind, waiting};
 use tidemark_operator::plan::Plan;
 use tidemark_operator::step::{Fact, Lane, Step};
 
@@ -188,6 +188,12 @@ fn a_deletion_waits_for_a_former_place_and_names_it_when_time_is_up() {
     let desired = desire(&subject, &observed);
     let plan = Plan::new(desired.steps, BTreeSet::<Fact>::new(), BTreeSet::new());
     assert!(!is_clean(&subject, &[], &observed));
+    let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    assert!(waiting(&subject, &observed, &plan, &[], now).iter().any(|wait| wait.system == "former-grafana"));
+    // A login that is not used now is not used later either.
+    let refused = Observed { former_grafana: Observation::Absent, ..observed.clone() };
+    let waits = waiting(&subject, &refused, &plan, &[], now);
+    assert!(waits.iter().all(|wait| wait.system != "former-grafana"), "{waits:?}");
     let left = left_behind(&subject, &observed, plan.steps());
     assert!(
         left.iter().any(|left| left.lane == Lane::FormerGrafana && left.command.contains("http://old:3000"))

@@ -46,7 +46,8 @@ pub(super) async fn come_back(cluster: &Cluster) -> anyhow::Result<()> {
 }
 
 /// The pipeline is deleted while Grafana is down: it ends when its time is up and says what it leaves. Applied again
-/// without dashboards, it names what is still there, and cleans up when Grafana is back.
+/// without dashboards, it names what is still there, and sends no login on the word of the ledger alone. Once a spec has
+/// named the place again, it is cleaned up.
 async fn gone_while_away(
     cluster: &Cluster,
     pipeline: &Pipeline<'_>,
@@ -69,9 +70,18 @@ async fn gone_while_away(
     );
     println!("with Grafana down the deletion ended after {:.1} s and said what it left", time.as_secs_f64());
 
+    grafana.restart().await?;
+    let calls = grafana.with(|state| state.calls());
     pipeline.apply(&example()?).await?;
     pipeline.wait_status("DashboardsInSync", "False", "LeftBehind", PATIENCE).await?;
-    grafana.restart().await?;
+    ensure!(grafana.with(|state| state.calls()) == calls, "a login was sent that no spec named");
+    pipeline.apply(&manifest).await?;
+    pipeline.wait_ready(PATIENCE).await?;
+    pipeline.apply(&example()?).await?;
+    wait_until(PATIENCE, "the place that was named again to be left", || async {
+        Ok(grafana.with(|state| state.dashboards().is_empty()).then_some(()))
+    })
+    .await?;
     pipeline.wait_ready(PATIENCE).await?;
     let left = grafana.with(|state| {
         (state.dashboards().len(), state.sources().len(), state.folders().len(), state.rules().len())

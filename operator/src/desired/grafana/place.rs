@@ -145,8 +145,8 @@ impl Leaving<'_> {
             Observation::Known(facts) => return Part { steps: self.clean(place, facts), problems: vec![] },
             Observation::Unreachable(failure) => failure.message.clone(),
             Observation::Absent => format!(
-                "the ledger names the Secret {:?} for it, and no spec of this resource that its status knows did: it is \
-                 not used",
+                "the ledger names the Secret {:?} for it, and no spec of this resource that its status knows did, so it \
+                 is not used: name both in spec.grafana once more, and remove them when it is Ready",
                 place.record.credentials.secret_name
             ),
             Observation::NotAsked => {
