@@ -56,7 +56,8 @@ pub struct AnalyticsPipelineStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletionWait {
-    /// `postgres`, `kafka`, `connect`, `clickhouse`, `kubernetes` or `grafana`.
+    /// `postgres`, `kafka`, `connect`, `clickhouse`, `kubernetes`, `grafana`, or `former-grafana`: one that the spec named
+    /// before.
     pub system: String,
     /// What is to be removed there next, or that it gives no answer.
     pub waits_for: String,

@@ -31,7 +31,7 @@ where
     Ok(api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await?)
 }
 
-/// Installs our definition and makes a namespace.
+/// Installs our definition, and makes a namespace with the Secrets of a pipeline.
 async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let mut definition = tidemark_crds::manifest::definition();
     definition["apiVersion"] = json!("apiextensions.k8s.io/v1");
@@ -39,6 +39,11 @@ async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
     put(&Api::<CustomResourceDefinition>::all(client.clone()), definition).await?;
     let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
     put(&Api::<Namespace>::all(client.clone()), object).await?;
+    let secret_api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    for mut secret in secrets() {
+        secret["metadata"]["namespace"] = json!(namespace);
+        put(&secret_api, secret).await?;
+    }
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), namespace);
     wait_until(PATIENCE, "the definition to be served", || async {
         pipelines.list(&kube::api::ListParams::default()).await?;
@@ -113,6 +118,13 @@ impl Operator {
     }
 }
 
+/// A pipeline of the table of [`payments`], in the namespace of its name.
+fn of_payments(stack: &Stack, name: &str) -> serde_json::Value {
+    let mut manifest = pipeline(stack, name, &["public.payments"]);
+    manifest["metadata"]["namespace"] = json!(name);
+    manifest
+}
+
 async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
     stack.postgres().create_database(name).await?;
     let make = "CREATE TABLE payments (id bigint PRIMARY KEY, amount numeric(12, 2) NOT NULL); \
@@ -139,15 +151,8 @@ async fn a_resource_is_carried_out_a_restart_writes_nothing_and_its_deletion_lea
     let client = stack.api_server().client().await?;
     prepare(&client, NAME).await?;
     payments(stack, NAME).await?;
-    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
-    for mut secret in secrets() {
-        secret["metadata"]["namespace"] = json!(NAME);
-        put(&secret_api, secret).await?;
-    }
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
-    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
-    manifest["metadata"]["namespace"] = json!(NAME);
-    put(&pipelines, manifest).await?;
+    put(&pipelines, of_payments(stack, NAME)).await?;
 
     let operator = Operator::start(&client, NAME)?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
@@ -225,12 +230,7 @@ async fn a_deletion_leaves_what_others_made_under_the_pipelines_names() -> anyho
     let client = stack.api_server().client().await?;
     prepare(&client, NAME).await?;
     payments(stack, NAME).await?;
-    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
-    for mut secret in secrets() {
-        secret["metadata"]["namespace"] = json!(NAME);
-        put(&secret_api, secret).await?;
-    }
-    // A team's own Deployment, its topic, another pipeline's topic and a state table of somebody else.
+    // A team's own Deployment, its topic, and the topic of another pipeline.
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
     let theirs = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "neighbours-sink"},
@@ -245,8 +245,7 @@ async fn a_deletion_leaves_what_others_made_under_the_pipelines_names() -> anyho
         stack.kafka().create_topic(topic, 1).await?;
     }
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
-    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
-    manifest["metadata"]["namespace"] = json!(NAME);
+    let mut manifest = of_payments(stack, NAME);
     manifest["spec"]["deletionPolicy"] = json!({"topics": "Delete", "clickhouse": "Delete"});
     put(&pipelines, manifest).await?;
     let operator = Operator::start(&client, NAME)?;
@@ -302,15 +301,9 @@ async fn the_lease_is_kept_until_the_last_reconcile_has_ended() -> anyhow::Resul
     let stack = shared().await?;
     let client = stack.api_server().client().await?;
     prepare(&client, NAME).await?;
-    let secret_api: Api<Secret> = Api::namespaced(client.clone(), NAME);
-    for mut secret in secrets() {
-        secret["metadata"]["namespace"] = json!(NAME);
-        put(&secret_api, secret).await?;
-    }
     let (url, mut called) = mute()?;
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
-    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
-    manifest["metadata"]["namespace"] = json!(NAME);
+    let mut manifest = of_payments(stack, NAME);
     manifest["spec"]["clickhouse"]["url"] = json!(url);
     put(&pipelines, manifest).await?;
     let operator = Operator::start_as(&client, NAME, true)?;

@@ -20,8 +20,6 @@ pub struct Endpoint {
 impl Endpoint {
     /// Makes an endpoint of `http://HOST:PORT`; does not connect.
     pub fn new(url: &str, user: &str, password: &str) -> anyhow::Result<Self> {
-        // An error means that the program has chosen one already, which is fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
             url: url.parse().with_context(|| format!("ClickHouse's URL {url:?}"))?,
             user: user.into(),

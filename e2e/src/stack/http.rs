@@ -4,7 +4,6 @@ use std::time::Duration;
 
 /// Returns a client whose requests end within `timeout`, and that asks no proxy.
 pub(super) fn client(timeout: Duration) -> reqwest::ClientBuilder {
-    install_crypto();
     tidemark_runtime::http::builder().timeout(timeout)
 }
 

@@ -1,10 +1,10 @@
 //! Whose the replication slot is, and whether it still has what follows the connector's position. Pure.
 
+use tidemark_crds::conditions::Reason;
 use tidemark_crds::ledger::Kind;
 
 use super::part::{OF_A_PIPELINE, Problem};
 use crate::facts::{LedgerFacts, OffsetFacts, PostgresFacts, SlotFacts};
-use tidemark_crds::conditions::Reason;
 
 /// The slot that has the pipeline's name, or why it is not the pipeline's to drop.
 ///
