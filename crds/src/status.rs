@@ -35,6 +35,10 @@ pub struct AnalyticsPipelineStatus {
     /// Answered action annotations: action to token.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub handled_requests: BTreeMap<String, String>,
+    /// What each system was told by when it was seen last: `clickhouse` (id of the database, or of a server without
+    /// one), `postgres` (system identifier and oid of the database), `kafka` (id of the cluster), `connect` (address).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identities: BTreeMap<String, String>,
     /// What the deletion waits for, while there is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["system"]))]

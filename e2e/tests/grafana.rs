@@ -441,6 +441,8 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
     let annotations = BTreeMap::new();
     let engine = Engine::default();
     let input = Input {
+        created: None,
+        neighbours: &[],
         name: &name,
         uid: None,
         generation: status.observed_generation.unwrap_or(1),

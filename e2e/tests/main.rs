@@ -7,6 +7,7 @@ mod cluster;
 mod crds;
 mod freshness;
 mod grafana;
+mod moves;
 mod operator;
 mod outages;
 mod reads;

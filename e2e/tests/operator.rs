@@ -14,6 +14,7 @@ use tidemark_crds::pipeline::AnalyticsPipeline;
 use tidemark_e2e::chain::{pipeline, secrets};
 use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
 use tidemark_operator::config::OperatorConfig;
+use tidemark_operator::leader::Leadership;
 use tidemark_operator::{leader, run};
 use tidemark_runtime::shell::{LogFormat, Shutdown};
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ const RECONCILES: &str = "controller_runtime_reconcile_total";
 /// Counter of writes to the API server and to every other system.
 const WRITES: &str = "tidemark_remote_writes_total";
 
-async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
+pub(crate) async fn put<K>(api: &Api<K>, object: serde_json::Value) -> anyhow::Result<K>
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
 {
@@ -32,7 +33,7 @@ where
 }
 
 /// Installs our definition, and makes a namespace with the Secrets of a pipeline.
-async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
+pub(crate) async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
     let mut definition = tidemark_crds::manifest::definition();
     definition["apiVersion"] = json!("apiextensions.k8s.io/v1");
     definition["kind"] = json!("CustomResourceDefinition");
@@ -53,14 +54,14 @@ async fn prepare(client: &Client, namespace: &str) -> anyhow::Result<()> {
 }
 
 /// An operator in this process.
-struct Operator {
+pub(crate) struct Operator {
     listen: SocketAddr,
     shutdown: Shutdown,
     task: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
 impl Operator {
-    fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(client: &Client, namespace: &str) -> anyhow::Result<Self> {
         Self::start_as(client, namespace, false)
     }
 
@@ -72,6 +73,7 @@ impl Operator {
             log_format: LogFormat::Text,
             leader_election,
             namespace: Some(namespace.to_owned()),
+            lease: leader::LEASE_NAME.to_owned(),
             listen,
             concurrency: 4,
         };
@@ -110,7 +112,7 @@ impl Operator {
         .await
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         self.shutdown.trigger();
         tokio::time::timeout(Duration::from_secs(30), self.task)
             .await
@@ -339,14 +341,16 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
     let stack = shared().await?;
     let client = stack.api_server().client().await?;
     prepare(&client, NAME).await?;
+    let leads = |of: &watch::Receiver<Leadership>| *of.borrow() != Leadership::No;
     let replica = |identity: &str| {
-        let (sender, leads) = watch::channel(false);
+        let (sender, leads) = watch::channel(Leadership::No);
         let shutdown = Shutdown::default();
-        let run = leader::run(client.clone(), NAME.into(), identity.into(), sender, shutdown.clone());
+        let lease = (NAME.to_owned(), leader::LEASE_NAME.to_owned());
+        let run = leader::run(client.clone(), lease, identity.into(), sender, shutdown.clone());
         (leads, shutdown, tokio::spawn(run))
     };
     let (first, first_shutdown, first_task) = replica("first");
-    wait_until(PATIENCE, "the first to lead", || async { Ok((*first.borrow()).then_some(())) }).await?;
+    wait_until(PATIENCE, "the first to lead", || async { Ok(leads(&first).then_some(())) }).await?;
     let (second, second_shutdown, second_task) = replica("second");
     let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
     let renewed =
@@ -356,13 +360,11 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
         Ok((renewed().await? != before).then_some(()))
     })
     .await?;
-    assert!(*first.borrow() && !*second.borrow(), "two lead, or none");
+    assert!(leads(&first) && !leads(&second), "two lead, or none");
     first_shutdown.trigger();
     first_task.await?;
-    wait_until(Duration::from_secs(20), "the second to lead", || async {
-        Ok((*second.borrow()).then_some(()))
-    })
-    .await?;
+    wait_until(Duration::from_secs(20), "the second to lead", || async { Ok(leads(&second).then_some(())) })
+        .await?;
     second_shutdown.trigger();
     second_task.await?;
     Ok(())

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use clap::Args;
 use tidemark_runtime::shell::LogFormat;
 
+use crate::leader::LEASE_NAME;
+
 /// How the operator runs.
 #[derive(Debug, Clone, Args)]
 pub struct OperatorConfig {
@@ -23,6 +25,9 @@ pub struct OperatorConfig {
     /// Namespace of the Lease; by default the pod's.
     #[arg(long, env = "TIDEMARK_NAMESPACE")]
     pub namespace: Option<String>,
+    /// Name of the Lease; each installation has its own.
+    #[arg(long, env = "TIDEMARK_LEASE", default_value = LEASE_NAME)]
+    pub lease: String,
     /// Address of probes and metrics.
     #[arg(long, env = "TIDEMARK_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

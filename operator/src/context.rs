@@ -1,9 +1,12 @@
 //! What the controller's reconciles share: clients, memory, what was seen last.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::runtime::reflector::Store;
 
 use crate::backoff::Backoff;
+use crate::controller::Guarded;
 use crate::credentials::References;
 use crate::engine::Engine;
 use crate::events::Events;
@@ -26,6 +29,7 @@ pub struct Context {
     pub cluster: String,
     /// Whether this replica may write.
     pub term: Term,
+    stores: Mutex<Vec<Store<Guarded>>>,
     seen: Mutex<BTreeMap<String, References>>,
     revisions: Mutex<BTreeMap<String, i64>>,
 }
@@ -58,9 +62,21 @@ impl Context {
             sink_image,
             cluster,
             term,
+            stores: Mutex::default(),
             seen: Mutex::default(),
             revisions: Mutex::default(),
         }
+    }
+
+    /// Remembers where the pipelines that are watched can be found.
+    pub fn watch(&self, store: Store<Guarded>) {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner).push(store);
+    }
+
+    /// All pipelines that are watched.
+    pub fn pipelines(&self) -> Vec<Arc<Guarded>> {
+        let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().flat_map(Store::state).collect()
     }
 
     /// Remembers the references of a pipeline, and returns them with what was seen earlier and is gone since.

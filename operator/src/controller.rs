@@ -16,13 +16,14 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::context::Context;
 use crate::desired::grafana::REVERT;
+use crate::desired::neighbours::Neighbour;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Input, Report};
 use crate::error::Error;
 use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
 use crate::objects::{DEADLINE, ObjectStore};
-use crate::reconcile::Mode;
+use crate::reconcile::{Mode, pause};
 use crate::step::Step;
 use crate::validate::validate;
 use crate::{credentials, references, revisions, status};
@@ -123,6 +124,8 @@ async fn reconcile_pipeline(
     };
     let before = pipeline.status.clone().unwrap_or_default();
     let annotations = pipeline.annotations().clone();
+    let all = context.pipelines();
+    let neighbours: Vec<Neighbour<'_>> = all.iter().filter_map(|object| neighbour(object)).collect();
     let input = Input {
         name: &name,
         uid: pipeline.metadata.uid.as_deref(),
@@ -135,6 +138,8 @@ async fn reconcile_pipeline(
         cluster: &context.cluster,
         paths: &Paths::in_container(),
         image: &context.sink_image,
+        created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        neighbours: &neighbours,
         before: &before,
         term: &context.term,
         mode: mode(deleting, runs),
@@ -166,8 +171,24 @@ async fn reconcile_pipeline(
         return Err(Error::Steps(report.outcome.failures.len()));
     }
     context.backoff.succeeded(&name.to_string());
-    let pause = if report.outcome.is_pending() || deleting { FAST } else { SLOW };
+    let pending = report.outcome.is_pending() || deleting;
+    let pause = pause(pending, report.outcome.same_plans, (FAST, SLOW));
     Ok((Action::requeue(pause), changed))
+}
+
+/// Another pipeline as far as it can be read; one that is being deleted gives its topics up.
+fn neighbour(object: &Guarded) -> Option<Neighbour<'_>> {
+    let pipeline = object.0.as_ref().ok()?;
+    if pipeline.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let kafka = pipeline.status.as_ref().and_then(|status| status.identities.get("kafka"));
+    Some(Neighbour {
+        name: PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any()),
+        created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        kafka: kafka.map(String::as_str),
+        spec: &pipeline.spec,
+    })
 }
 
 /// A spec that was never valid is looked at and not carried out, but for its deletion: names are enough for that.

@@ -1,4 +1,6 @@
 //! What a step does to a remote system: plain values, executed by `apply`, printed by `plan`. Pure.
+//!
+//! What takes something away is [`Allowed`] by the gate's proof, or names the one object that it was seen to be.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +8,13 @@ use tidemark_crds::ledger::Kind;
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::gate::Allowed;
+
 /// One write to one remote system.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// A statement for ClickHouse (DDL, or an INSERT … SELECT of ours).
-    ClickHouse {
-        /// The statement; no secrets.
-        sql: String,
-    },
+    /// A statement for ClickHouse.
+    ClickHouse(ClickHouseEffect),
     /// A row of the ledger.
     Ledger {
         /// Kind of the row.
@@ -34,11 +35,8 @@ pub enum Effect {
         /// `seed`; the sinks write others.
         reason: &'static str,
     },
-    /// A statement for PostgreSQL; no secrets.
-    Postgres {
-        /// The statement.
-        sql: String,
-    },
+    /// A statement for PostgreSQL.
+    Postgres(PostgresEffect),
     /// A call of Kafka's admin interface.
     Kafka(KafkaEffect),
     /// A call of Connect's REST interface.
@@ -47,6 +45,85 @@ pub enum Effect {
     Kubernetes(KubernetesEffect),
     /// A call of Grafana's HTTP API.
     Grafana(GrafanaEffect),
+}
+
+impl Effect {
+    /// A statement for ClickHouse that makes or widens something.
+    pub fn make(sql: String) -> Self {
+        Self::ClickHouse(ClickHouseEffect::Make { sql })
+    }
+
+    /// Whether it takes away what nothing brings back by itself, or gives the place in the log up.
+    pub fn takes_away(&self) -> bool {
+        match self {
+            Self::ClickHouse(effect) => !matches!(effect, ClickHouseEffect::Make { .. }),
+            Self::Postgres(effect) => !matches!(effect, PostgresEffect::Make { .. }),
+            Self::Kafka(effect) => !matches!(effect, KafkaEffect::CreateTopic { .. }),
+            Self::Connect(effect) => matches!(
+                effect,
+                ConnectEffect::PutConfig { .. } | ConnectEffect::DeleteOffsets(_) | ConnectEffect::Delete(_)
+            ),
+            Self::Kubernetes(effect) => matches!(effect, KubernetesEffect::Delete { .. }),
+            Self::Grafana(effect) => effect.verb == Verb::Delete,
+            Self::Ledger { kind, .. } => matches!(kind, Kind::Epoch | Kind::Intent),
+            Self::Fence { .. } => false,
+        }
+    }
+}
+
+/// A statement for ClickHouse; no secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClickHouseEffect {
+    /// Makes, widens or fills something, and takes nothing away.
+    Make {
+        /// The statement.
+        sql: String,
+    },
+    /// Makes a view anew in the place of a view. ClickHouse would replace whatever has the name, a table with its rows
+    /// too.
+    ReplaceView(Allowed<ViewDefinition>),
+    /// Drops a table with its rows, or a view.
+    Drop(Allowed<ClickHouseName>),
+}
+
+/// A view as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewDefinition {
+    /// Database.
+    pub database: String,
+    /// Name.
+    pub name: String,
+    /// COMMENT: mark and hash.
+    pub comment: String,
+    /// What it selects.
+    pub select: String,
+}
+
+/// What is dropped in ClickHouse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClickHouseName {
+    /// Database.
+    pub database: String,
+    /// Name.
+    pub name: String,
+    /// Whether it is a view, refreshed or not, or a table.
+    pub is_view: bool,
+    /// COMMENT that it was seen with: what has another one by now is left alone.
+    pub comment: String,
+}
+
+/// A statement for PostgreSQL; no secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostgresEffect {
+    /// Makes or alters the publication.
+    Make {
+        /// The statement.
+        sql: String,
+    },
+    /// Drops a replication slot, and with it the place in the log.
+    DropSlot(Allowed<String>),
+    /// Drops a publication.
+    DropPublication(Allowed<String>),
 }
 
 /// The methods of HTTP that write.
@@ -112,15 +189,9 @@ pub enum KafkaEffect {
         config: BTreeMap<String, String>,
     },
     /// Removes topics.
-    DeleteTopics {
-        /// Their names.
-        names: Vec<String>,
-    },
+    DeleteTopics(Allowed<Vec<String>>),
     /// Removes a consumer group.
-    DeleteGroup {
-        /// Its id.
-        id: String,
-    },
+    DeleteGroup(Allowed<String>),
 }
 
 /// A write to Kafka Connect.
@@ -138,7 +209,7 @@ pub enum ConnectEffect {
         /// Connector.
         name: String,
         /// Full configuration; may hold secrets: `Debug` shows the keys alone.
-        config: BTreeMap<String, String>,
+        config: Allowed<BTreeMap<String, String>>,
     },
     /// `PUT /connectors/NAME/pause`.
     Pause(String),
@@ -149,9 +220,9 @@ pub enum ConnectEffect {
     /// `POST /connectors/NAME/restart?includeTasks=true&onlyFailed=true`.
     RestartFailed(String),
     /// `DELETE /connectors/NAME/offsets`; the connector must be stopped.
-    DeleteOffsets(String),
+    DeleteOffsets(Allowed<String>),
     /// `DELETE /connectors/NAME`.
-    Delete(String),
+    Delete(Allowed<String>),
 }
 
 impl std::fmt::Debug for ConnectEffect {
@@ -167,8 +238,8 @@ impl std::fmt::Debug for ConnectEffect {
             Self::Resume(name) => write!(f, "Resume({name})"),
             Self::Stop(name) => write!(f, "Stop({name})"),
             Self::RestartFailed(name) => write!(f, "RestartFailed({name})"),
-            Self::DeleteOffsets(name) => write!(f, "DeleteOffsets({name})"),
-            Self::Delete(name) => write!(f, "Delete({name})"),
+            Self::DeleteOffsets(name) => write!(f, "DeleteOffsets({})", **name),
+            Self::Delete(name) => write!(f, "Delete({})", **name),
         }
     }
 }

@@ -12,10 +12,12 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::credentials::{self, References};
 use crate::desired::grafana::place;
+use crate::desired::neighbours::{Neighbour, claimed};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::finalize::{self, LeftBehind};
 use crate::former::Opener;
+use crate::gate::ACCEPT;
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
@@ -70,12 +72,24 @@ pub struct Input<'a> {
     pub paths: &'a Paths,
     /// Image of the sink.
     pub image: &'a str,
+    /// When the resource was made; absent without a cluster.
+    pub created: Option<Timestamp>,
+    /// All pipelines that are known, this one among them or not.
+    pub neighbours: &'a [Neighbour<'a>],
     /// The status that the resource has.
     pub before: &'a AnalyticsPipelineStatus,
     /// Until when may be written.
     pub term: &'a Term,
     /// What may be done.
     pub mode: Mode,
+}
+
+impl Input<'_> {
+    /// The pipeline as its neighbours see it.
+    fn own(&self) -> Neighbour<'_> {
+        let kafka = self.before.identities.get("kafka").map(String::as_str);
+        Neighbour { name: self.name.clone(), created: self.created, kafka, spec: self.spec }
+    }
 }
 
 /// What came of a reconcile.
@@ -101,18 +115,24 @@ impl Engine {
         self.metrics.forget(pipeline);
     }
 
-    /// Reconciles once.
+    /// Reconciles once; once more where the ledger has it that the objects carry another mark.
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
+        let report = Box::pin(self.run_once(input, progress)).await;
+        if report.outcome.other_mark { Box::pin(self.run_once(input, progress)).await } else { report }
+    }
+
+    async fn run_once(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
         let key = input.name.to_string();
         let systems = self.handles.systems(&key, input.spec, &resolved, input.objects.clone());
-        let mark = input.name.mark(input.cluster);
+        let mark = self.memory.mark(&key).unwrap_or_else(|| input.name.mark(input.cluster));
         let requests = requests(input);
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
         let was_failing =
             input.before.conditions.iter().any(|condition| {
                 condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
             });
+        let claimed = claimed(&input.own(), input.neighbours);
         let subject = Subject {
             name: input.name,
             uid: input.uid,
@@ -124,6 +144,12 @@ impl Engine {
             requests: &requests,
             new_incarnation: &new_incarnation,
             known_epoch: input.before.epoch.and_then(|epoch| u16::try_from(epoch).ok()).unwrap_or(0),
+            cluster: input.cluster,
+            identities: &input.before.identities,
+            accepted: input.annotations.get(&format!("{REQUEST_PREFIX}{ACCEPT}")).map(String::as_str),
+            claimed: claimed.as_ref(),
+            deleting: input.mode == Mode::Delete,
+            generation: input.generation,
             restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
@@ -137,8 +163,10 @@ impl Engine {
             self.restarts.restarted(&key, now);
         }
         let deleting = input.mode == Mode::Delete;
+        let gate = subject.gate(&outcome.observed);
+        let believed = gate.believed(&outcome.observed, deleting);
         let waiting = if deleting {
-            finalize::waiting(&subject, &outcome.observed, &outcome.plan, &input.before.deletion, now)
+            finalize::waiting(&subject, &gate, &believed, (&outcome.plan, &input.before.deletion), now)
         } else {
             Vec::new()
         };
@@ -161,20 +189,22 @@ impl Engine {
             panels_open: outcome.desired.panels_open,
             steadiness: self.restarts.steadiness(&key, now),
             waiting: &waiting,
+            identities: gate.identities(&input.before.identities),
             now_ms: now.as_millisecond(),
         };
         let status = status::status(&situation, input.before, &Time(now));
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
-        let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &outcome.observed);
+        let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &believed);
         let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(DEFAULT_DELETION_TIMEOUT);
         let time_is_up = deleting && !clean && finalize::is_time_up(&waiting, timeout, now);
         let left_behind = if deleting {
-            finalize::left_behind(&subject, &outcome.observed, outcome.plan.steps())
+            finalize::left_behind(&subject, &gate, &believed, outcome.plan.steps())
         } else {
             Vec::new()
         };
+        drop(believed);
         Report { outcome, status, clean, time_is_up, left_behind }
     }
 }

@@ -166,8 +166,10 @@ pub struct OffsetFacts {
 /// ClickHouse as the account of the spec sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClickHouseFacts {
-    /// `serverUUID()`.
+    /// `serverUUID()`; empty where the server has none.
     pub server_uuid: String,
+    /// `system.databases.uuid` of the target database; empty where it is not there, or keeps none.
+    pub database_uuid: String,
     /// `version()`.
     pub version: String,
     /// Whether the server keeps `system.query_log`.

@@ -7,9 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use tidemark_crds::ledger::{self, Kind};
 use tidemark_crds::names::PipelineName;
-use tidemark_crds::pg_quote;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy};
-use tidemark_crds::quote;
 use tidemark_crds::status::DeletionWait;
 
 use crate::desired::connector::is_ours as is_own_connector;
@@ -19,11 +17,12 @@ use crate::desired::pipeline::{Desired, Subject};
 use crate::desired::sink_objects::plan_removal;
 use crate::desired::tables::is_state_table;
 use crate::desired::{grafana, held, sidecar, slot, topics, views};
-use crate::effect::{ConnectEffect, Effect, KafkaEffect, Site};
+use crate::effect::{ConnectEffect, Effect, KafkaEffect, PostgresEffect, Site};
 use crate::facts::{
     ClickHouseFacts, ClickHouseObject, ConnectorFacts, KafkaFacts, LedgerFacts, Observation, Observed,
     PostgresFacts, SlotFacts,
 };
+use crate::gate::{Gate, Proof, System};
 use crate::plan::{Blocker, Plan};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
 
@@ -40,9 +39,14 @@ pub struct LeftBehind {
 
 /// Plans the deletion: the reverse of the creation, each lane by itself.
 pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
+    let gate = subject.gate(observed);
+    let believed = gate.believed(observed, true);
+    let observed = believed.as_ref();
     let mut steps = Vec::new();
     let policy = &subject.spec.deletion_policy;
-    connector(subject, observed, &mut steps);
+    if let Some(proof) = gate.proof_to_leave(System::Connect) {
+        connector(subject, observed, proof, &mut steps);
+    }
     if let Some(live) = observed.kubernetes.known() {
         // The connector is stopped first, so that the sink has an end to drain to; one that does not answer
         // does not hold the sink.
@@ -55,13 +59,18 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     }
     if let Some(facts) = observed.postgres.known()
         && policy.replication_slot == Policy::Delete
+        && let Some(proof) = gate.proof_to_leave(System::Postgres)
     {
-        postgres(subject, observed, facts, &mut steps);
+        postgres(subject, observed, facts, proof, &mut steps);
     }
-    kafka(subject, observed, &mut steps);
+    if let Some(proof) = gate.proof_to_leave(System::Kafka) {
+        kafka(subject, observed, proof, &mut steps);
+    }
     forget_epoch(observed, &mut steps);
-    if let Some(facts) = observed.clickhouse.known() {
-        clickhouse(subject, observed, facts, &mut steps);
+    if let Some(facts) = observed.clickhouse.known()
+        && let Some(proof) = gate.proof_to_leave(System::ClickHouse)
+    {
+        clickhouse(subject, observed, facts, proof, &mut steps);
     }
     let names = grafana::Names::new(subject.name, subject.mark);
     if let Some(facts) = observed.grafana.known()
@@ -90,7 +99,8 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         .iter()
         .filter_map(|table| Some((table.name.parse().ok()?, table.target_name().to_owned())))
         .collect();
-    Desired { steps, held, tables, ..Desired::default() }
+    let problems = gate.problems().cloned().collect();
+    Desired { steps, held, tables, problems, ..Desired::default() }
 }
 
 fn drop_step(stage: Stage, what: String, needs: Vec<Fact>, gives: Option<Fact>, effect: Effect) -> Step {
@@ -103,12 +113,9 @@ fn own_connector<'a>(subject: &Subject<'_>, observed: &'a Observed) -> Option<&'
     is_own_connector(live, subject.mark).then_some(live)
 }
 
-/// The ledger, where it is known and has something to say of the system that it is asked about: what it says of
-/// another server than the one that answers is nothing.
-fn ledger_of<'a>(observed: &'a Observed, system: &str, identity: &str) -> Option<&'a LedgerFacts> {
-    let ledger = &observed.clickhouse.known()?.ledger;
-    let known = ledger.identities.get(system);
-    known.is_none_or(|known| identity.is_empty() || known == identity).then_some(ledger)
+/// The ledger, where it is known.
+fn ledger_of(observed: &Observed) -> Option<&LedgerFacts> {
+    Some(&observed.clickhouse.known()?.ledger)
 }
 
 fn own_slot<'a>(
@@ -116,11 +123,16 @@ fn own_slot<'a>(
     observed: &Observed,
     facts: &'a PostgresFacts,
 ) -> Result<Option<&'a SlotFacts>, Problem> {
-    let ledger = ledger_of(observed, "postgres", &facts.system_identifier);
-    slot::own_slot(&subject.name.replication_slot(), facts, ledger)
+    slot::own_slot(&subject.name.replication_slot(), facts, ledger_of(observed))
 }
 
-fn postgres(subject: &Subject<'_>, observed: &Observed, facts: &PostgresFacts, steps: &mut Vec<Step>) {
+fn postgres(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    facts: &PostgresFacts,
+    proof: Proof,
+    steps: &mut Vec<Step>,
+) {
     let name = subject.name.replication_slot();
     let own = own_slot(subject, observed, facts).ok().flatten();
     if let Some(slot) = own {
@@ -133,16 +145,14 @@ fn postgres(subject: &Subject<'_>, observed: &Observed, facts: &PostgresFacts, s
         if slot.active {
             needs.push(Fact::Other("the slot to be left by its reader".into()));
         }
-        let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&name));
         let what = format!("drop replication slot {name}");
-        let effect = Effect::Postgres { sql };
+        let effect = Effect::Postgres(PostgresEffect::DropSlot(proof.allow(name)));
         steps.push(drop_step(Stage::DropSlot, what, needs, Some(Fact::SlotGone), effect));
     }
     if facts.publication.as_ref().is_some_and(|publication| publication.ours) {
         let name = subject.name.publication();
-        let sql = format!("DROP PUBLICATION {}", pg_quote::ident(&name));
         let what = format!("drop publication {name}");
-        let effect = Effect::Postgres { sql };
+        let effect = Effect::Postgres(PostgresEffect::DropPublication(proof.allow(name)));
         let needs = if own.is_some() { vec![Fact::SlotGone] } else { Vec::new() };
         steps.push(drop_step(Stage::DropPublication, what, needs, None, effect));
     }
@@ -178,7 +188,7 @@ fn forget_epoch(observed: &Observed, steps: &mut Vec<Step>) {
     });
 }
 
-fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
+fn connector(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut Vec<Step>) {
     let Some(live) = own_connector(subject, observed) else {
         return;
     };
@@ -198,21 +208,27 @@ fn connector(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) 
         return;
     }
     if live.offset.is_some() {
-        let effect = Effect::Connect(ConnectEffect::DeleteOffsets(name.clone()));
+        let effect = Effect::Connect(ConnectEffect::DeleteOffsets(proof.allow(name.clone())));
         let needs = vec![Fact::ConnectorStopped];
         let what = format!("delete offsets of connector {name}");
         steps.push(drop_step(Stage::DeleteOffsets, what, needs, Some(Fact::OffsetsGone), effect));
     }
-    let effect = Effect::Connect(ConnectEffect::Delete(name.clone()));
+    let effect = Effect::Connect(ConnectEffect::Delete(proof.allow(name.clone())));
     let needs = vec![Fact::ConnectorStopped, Fact::OffsetsGone];
     let what = format!("delete connector {name}");
     steps.push(drop_step(Stage::DeleteConnector, what, needs, Some(Fact::ConnectorGone), effect));
 }
 
-fn clickhouse(subject: &Subject<'_>, observed: &Observed, facts: &ClickHouseFacts, steps: &mut Vec<Step>) {
+fn clickhouse(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    facts: &ClickHouseFacts,
+    proof: Proof,
+    steps: &mut Vec<Step>,
+) {
     let database = &subject.spec.clickhouse.database;
     let policy = subject.spec.deletion_policy.clickhouse;
-    let views = views::drop_all(database, subject.mark, facts, policy);
+    let views = views::drop_all(database, subject.mark, facts, policy, proof);
     let no_views = views.is_empty();
     steps.extend(views);
     if policy == Policy::Retain {
@@ -220,9 +236,7 @@ fn clickhouse(subject: &Subject<'_>, observed: &Observed, facts: &ClickHouseFact
     }
     let ours =
         |name: &str| facts.objects.get(name).is_some_and(|object| is_ours(&object.comment, subject.mark));
-    let drop = |name: &str| Effect::ClickHouse {
-        sql: format!("DROP TABLE {} SYNC", quote::qualified(database, name)),
-    };
+    let drop = |name: &str| views::drop_effect(database, name, &facts.objects[name], proof);
     let own = [
         ledger::FENCES_TABLE,
         ledger::PROGRESS_TABLE,
@@ -260,7 +274,7 @@ fn clickhouse(subject: &Subject<'_>, observed: &Observed, facts: &ClickHouseFact
     }
 }
 
-fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
+fn kafka(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut Vec<Step>) {
     let Some(facts) = observed.kafka.known() else {
         return;
     };
@@ -268,7 +282,7 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
     let group = own_group(subject, observed, facts);
     if let Some(id) = group.filter(|id| facts.groups.get(id) == Some(&0)) {
         let what = format!("delete consumer group {id}");
-        let effect = Effect::Kafka(KafkaEffect::DeleteGroup { id });
+        let effect = Effect::Kafka(KafkaEffect::DeleteGroup(proof.allow(id)));
         steps.push(drop_step(Stage::DeleteGroup, what, vec![Fact::SinkDrained], None, effect));
     }
     let names = own_topics(observed, facts);
@@ -283,7 +297,7 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
             what,
             needs,
             None,
-            Effect::Kafka(KafkaEffect::DeleteTopics { names }),
+            Effect::Kafka(KafkaEffect::DeleteTopics(proof.allow(names))),
         ));
     }
 }
@@ -291,14 +305,14 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
 /// The consumer group of the incarnation that the ledger has, where it is still there. Those of earlier ones hold
 /// nothing, and Kafka forgets them.
 fn own_group(subject: &Subject<'_>, observed: &Observed, facts: &KafkaFacts) -> Option<String> {
-    let ledger = ledger_of(observed, "kafka", &facts.cluster_id)?;
+    let ledger = ledger_of(observed)?;
     let group = subject.name.consumer_group(ledger.incarnation.as_deref()?);
     facts.groups.contains_key(&group).then_some(group)
 }
 
 /// Topics that are there and that the pipeline made.
 fn own_topics(observed: &Observed, facts: &KafkaFacts) -> Vec<String> {
-    let noted = ledger_of(observed, "kafka", &facts.cluster_id).map(|ledger| &ledger.topics);
+    let noted = ledger_of(observed).map(|ledger| &ledger.topics);
     facts.topics.keys().filter(|topic| noted.is_some_and(|noted| noted.contains(*topic))).cloned().collect()
 }
 
@@ -321,9 +335,9 @@ pub fn is_clean(subject: &Subject<'_>, desired_steps: &[Step], observed: &Observ
 /// answers, or goes on, has all of the time anew.
 pub fn waiting(
     subject: &Subject<'_>,
+    gate: &Gate,
     observed: &Observed,
-    plan: &Plan,
-    before: &[DeletionWait],
+    (plan, before): (&Plan, &[DeletionWait]),
     now: Timestamp,
 ) -> Vec<DeletionWait> {
     fn is_silent<T>(observation: &Observation<T>) -> bool {
@@ -342,8 +356,11 @@ pub fn waiting(
         (Lane::FormerGrafana, former && is_silent(&observed.former_grafana)),
     ];
     let silent = silent.into_iter().filter(|(_, silent)| *silent);
-    let mut lines: Vec<(Lane, String)> =
-        silent.map(|(lane, _)| (lane, "it gives no answer".to_owned())).collect();
+    let why = |lane: Lane| match gate.another(lane) {
+        Some(_) => "the system of before to answer: another one does".to_owned(),
+        None => "it gives no answer".to_owned(),
+    };
+    let mut lines: Vec<(Lane, String)> = silent.map(|(lane, _)| (lane, why(lane))).collect();
     let members = observed.kafka.known().and_then(|facts| {
         own_group(subject, observed, facts)
             .filter(|group| facts.groups.get(group).is_some_and(|members| *members > 0))
@@ -442,8 +459,28 @@ fn postgres_left(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> 
     all
 }
 
-/// Lists what is left, the slot first: it holds back write-ahead log until the source's disk is full.
-pub fn left_behind(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
+/// Lists what is left, the slot first: it holds back write-ahead log until the source's disk is full. Of a system that
+/// is another one than before no command is given: it would be run there.
+pub fn left_behind(
+    subject: &Subject<'_>,
+    gate: &Gate,
+    observed: &Observed,
+    steps: &[Step],
+) -> Vec<LeftBehind> {
+    let mut all = left_in_place(subject, observed, steps);
+    all.retain(|left| gate.another(left.lane).is_none());
+    for lane in [Lane::Postgres, Lane::Connect, Lane::Kafka, Lane::ClickHouse] {
+        all.extend(gate.another(lane).map(|problem| LeftBehind {
+            lane,
+            what: format!("what the pipeline has in the {} of before: {}", lane.as_str(), problem.message),
+            command: "none: it would be run on the one that answers now".to_owned(),
+        }));
+    }
+    all
+}
+
+/// What is left where the systems are those of before.
+fn left_in_place(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> Vec<LeftBehind> {
     let spec = subject.spec;
     let name: &PipelineName = subject.name;
     let policy = &spec.deletion_policy;

@@ -11,14 +11,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
 use tidemark_runtime::shell::Shutdown;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::apply::DEADLINE as STEP_DEADLINE;
 
 /// How long a Lease holds without being renewed.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub const LEASE_DURATION: Duration = Duration::from_secs(30);
 /// How long a leader that cannot renew goes on leading.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(12);
+// The last write that begins in a term has ended before another replica may begin its own.
+const _: () = assert!(RENEW_DEADLINE.as_secs() + STEP_DEADLINE.as_secs() < LEASE_DURATION.as_secs());
 /// Pause between two looks.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
-/// Name of the Lease.
+/// Name of the Lease where none is given.
 pub const LEASE_NAME: &str = "tidemark-operator";
 
 /// What a replica does about the Lease that it saw.
@@ -75,13 +80,35 @@ pub fn decide(lease: Option<&LeaseSpec>, seen: &mut Seen, identity: &str, now: T
     if holder.is_none() || ran_out { Decision::Take(fresh(transitions + 1, None)) } else { Decision::Follow }
 }
 
+/// Whether this replica leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leadership {
+    /// Another one does, or nobody.
+    No,
+    /// Until this instant, unless the Lease is renewed before.
+    Until(Instant),
+    /// There is no election.
+    Always,
+}
+
+impl Leadership {
+    /// Whether it leads at `now`. A process that was frozen finds its term over by itself.
+    pub fn holds(self, now: Instant) -> bool {
+        match self {
+            Self::No => false,
+            Self::Until(end) => now < end,
+            Self::Always => true,
+        }
+    }
+}
+
 /// Whether this replica may write: while it leads, and was not told to end. Asked before each write.
 #[derive(Debug, Clone)]
-pub struct Term(Option<(watch::Receiver<bool>, Shutdown)>);
+pub struct Term(Option<(watch::Receiver<Leadership>, Shutdown)>);
 
 impl Term {
     /// The term of a replica that leads while `leads` says so.
-    pub fn new(leads: watch::Receiver<bool>, shutdown: Shutdown) -> Self {
+    pub fn new(leads: watch::Receiver<Leadership>, shutdown: Shutdown) -> Self {
         Self(Some((leads, shutdown)))
     }
 
@@ -92,7 +119,7 @@ impl Term {
 
     /// Whether it leads now.
     pub fn leads(&self) -> bool {
-        self.0.as_ref().is_none_or(|(leads, _)| *leads.borrow())
+        self.0.as_ref().is_none_or(|(leads, _)| leads.borrow().holds(Instant::now()))
     }
 
     /// Whether another write may begin.
@@ -105,45 +132,45 @@ impl Term {
 /// nothing is written any more, so that no other replica writes beside a reconcile that goes on.
 pub async fn run(
     client: kube::Client,
-    namespace: String,
+    (namespace, lease): (String, String),
     identity: String,
-    leads: watch::Sender<bool>,
+    leads: watch::Sender<Leadership>,
     ended: Shutdown,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &namespace);
     let mut seen = Seen::default();
-    let mut renewed = tokio::time::Instant::now();
     while !ended.is_requested() {
-        let attempt =
-            tokio::time::timeout(RETRY_PERIOD.saturating_mul(2), step(&api, &mut seen, &identity)).await;
-        let leading = match attempt {
-            Ok(Ok(leading)) => {
-                renewed = tokio::time::Instant::now();
-                leading
-            }
+        // What it is renewed to counts from before the call.
+        let begin = Instant::now();
+        let step = step(&api, &lease, &mut seen, &identity);
+        let before = *leads.borrow();
+        let now = match tokio::time::timeout(RETRY_PERIOD.saturating_mul(2), step).await {
+            Ok(Ok(true)) => Leadership::Until(begin + RENEW_DEADLINE),
+            Ok(Ok(false)) => Leadership::No,
             failed => {
                 let error = match failed {
                     Ok(Err(error)) => error.to_string(),
                     _ => "no answer in time".to_owned(),
                 };
-                tracing::warn!(lease = %format!("{namespace}/{LEASE_NAME}"), %error, "lease not renewed");
+                tracing::warn!(lease = %format!("{namespace}/{lease}"), %error, "lease not renewed");
                 // Our term ends before another replica may take over.
-                *leads.borrow() && renewed.elapsed() < RENEW_DEADLINE
+                if before.holds(Instant::now()) { before } else { Leadership::No }
             }
         };
-        if leads.send_if_modified(|value| std::mem::replace(value, leading) != leading) {
+        leads.send_replace(now);
+        let leading = now != Leadership::No;
+        if leading != (before != Leadership::No) {
             tracing::info!(identity, leading, "leadership changed");
         }
         let _ = tokio::time::timeout(RETRY_PERIOD, ended.requested()).await;
     }
-    if *leads.borrow() {
-        leads.send_replace(false);
-        let _ = tokio::time::timeout(RETRY_PERIOD, release(&api, &identity)).await;
+    if leads.send_replace(Leadership::No) != Leadership::No {
+        let _ = tokio::time::timeout(RETRY_PERIOD, release(&api, &lease, &identity)).await;
     }
 }
 
-async fn step(api: &Api<Lease>, seen: &mut Seen, identity: &str) -> Result<bool, kube::Error> {
-    let live = api.get_opt(LEASE_NAME).await?;
+async fn step(api: &Api<Lease>, lease: &str, seen: &mut Seen, identity: &str) -> Result<bool, kube::Error> {
+    let live = api.get_opt(lease).await?;
     let decision =
         decide(live.as_ref().and_then(|lease| lease.spec.as_ref()), seen, identity, Timestamp::now());
     let spec = match decision {
@@ -152,11 +179,11 @@ async fn step(api: &Api<Lease>, seen: &mut Seen, identity: &str) -> Result<bool,
     };
     let written = match live {
         None => {
-            let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+            let metadata = ObjectMeta { name: Some(lease.to_owned()), ..ObjectMeta::default() };
             api.create(&PostParams::default(), &Lease { metadata, spec }).await
         }
         // The resourceVersion that was read goes along: of two that try, one is refused.
-        Some(live) => api.replace(LEASE_NAME, &PostParams::default(), &Lease { spec, ..live }).await,
+        Some(live) => api.replace(lease, &PostParams::default(), &Lease { spec, ..live }).await,
     };
     match written {
         Ok(_) => Ok(true),
@@ -166,14 +193,14 @@ async fn step(api: &Api<Lease>, seen: &mut Seen, identity: &str) -> Result<bool,
 }
 
 /// Gives the Lease back, so that the next replica need not wait for it to run out.
-async fn release(api: &Api<Lease>, identity: &str) -> Result<(), kube::Error> {
-    let Some(mut live) = api.get_opt(LEASE_NAME).await? else {
+async fn release(api: &Api<Lease>, lease: &str, identity: &str) -> Result<(), kube::Error> {
+    let Some(mut live) = api.get_opt(lease).await? else {
         return Ok(());
     };
     if let Some(spec) = live.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(identity)) {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
-        api.replace(LEASE_NAME, &PostParams::default(), &live).await?;
+        api.replace(lease, &PostParams::default(), &live).await?;
     }
     Ok(())
 }
@@ -189,11 +216,25 @@ mod tests {
     fn held_by(holder: &str, renewed: i64) -> LeaseSpec {
         LeaseSpec {
             holder_identity: Some(holder.into()),
-            lease_duration_seconds: Some(15),
+            lease_duration_seconds: Some(30),
             renew_time: Some(MicroTime(at(renewed))),
             lease_transitions: Some(3),
             ..LeaseSpec::default()
         }
+    }
+
+    #[test]
+    fn a_term_ends_by_itself_whether_or_not_anybody_says_so() {
+        let begin = Instant::now();
+        let until = Leadership::Until(begin + RENEW_DEADLINE);
+        assert!(until.holds(begin + RENEW_DEADLINE - Duration::from_millis(1)));
+        assert!(!until.holds(begin + RENEW_DEADLINE));
+        assert!(Leadership::Always.holds(begin) && !Leadership::No.holds(begin));
+        let (sender, receiver) = watch::channel(until);
+        let term = Term::new(receiver, Shutdown::default());
+        assert!(term.holds());
+        sender.send_replace(Leadership::Until(begin));
+        assert!(!term.holds() && !term.leads());
     }
 
     #[test]
@@ -213,10 +254,10 @@ mod tests {
         // Its clock is an hour behind ours: that alone says nothing.
         let stale = held_by("b", -3600);
         assert_eq!(decide(Some(&stale), &mut seen, "a", at(0)), Decision::Follow);
-        assert_eq!(decide(Some(&stale), &mut seen, "a", at(14)), Decision::Follow);
-        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(15)), Decision::Follow);
-        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(29)), Decision::Follow);
-        let Decision::Take(spec) = decide(Some(&held_by("b", -3590)), &mut seen, "a", at(30)) else {
+        assert_eq!(decide(Some(&stale), &mut seen, "a", at(29)), Decision::Follow);
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(30)), Decision::Follow);
+        assert_eq!(decide(Some(&held_by("b", -3590)), &mut seen, "a", at(59)), Decision::Follow);
+        let Decision::Take(spec) = decide(Some(&held_by("b", -3590)), &mut seen, "a", at(60)) else {
             unreachable!()
         };
         assert_eq!(spec.lease_transitions, Some(4));

@@ -1,11 +1,12 @@
 //! The plan: every step in the order of the one static table, which of them may run now, which wait. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use tidemark_crds::secrets::{is_placeholder, is_secret};
 
 use crate::effect::{ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
+use crate::statement;
 use crate::step::{Fact, Lane, Step, StepKind};
 
 /// All steps that are left, in order.
@@ -78,6 +79,12 @@ impl Plan {
         let mut text = String::new();
         for step in &self.steps {
             let _ = writeln!(text, "{:?} {:?} {} {:?}", step.stage, step.kind, step.what, step.effect);
+            // `Debug` hides the values, and a plan that changes one is another plan. Only a hash leaves this place.
+            match &step.effect {
+                Effect::Connect(ConnectEffect::PutConfig { config, .. }) => text.extend(whole(config)),
+                Effect::Connect(ConnectEffect::Create { config, .. }) => text.extend(whole(config)),
+                _ => {}
+            }
         }
         tidemark_crds::names::short_hash(&text)
     }
@@ -126,11 +133,23 @@ impl Plan {
     }
 }
 
+/// A connector's configuration with its secrets.
+fn whole(config: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
+    config.iter().map(|(key, value)| format!("{key}={value}\n"))
+}
+
+/// A connector's configuration without its secrets.
+fn shown(config: &BTreeMap<String, String>) -> Vec<String> {
+    let open = config.iter().filter(|(key, value)| !is_secret(key) || is_placeholder(value));
+    open.map(|(key, value)| format!("{key}={value}")).collect()
+}
+
 /// What a step sends, as far as people want to see it; secrets are never part of it.
 fn details(effect: &Effect) -> Vec<String> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect();
     match effect {
-        Effect::ClickHouse { sql } | Effect::Postgres { sql } => lines(sql),
+        Effect::ClickHouse(effect) => lines(&statement::clickhouse(effect)),
+        Effect::Postgres(effect) => lines(&statement::postgres(effect)),
         Effect::Ledger { kind, key, version, .. } => {
             vec![format!("ledger {} {key} version {version}", kind.as_str())]
         }
@@ -141,13 +160,8 @@ fn details(effect: &Effect) -> Vec<String> {
             vec![format!("{name}, {partitions} partitions")]
         }
         Effect::Kafka(effect) => vec![format!("{effect:?}")],
-        Effect::Connect(ConnectEffect::PutConfig { config, .. } | ConnectEffect::Create { config, .. }) => {
-            config
-                .iter()
-                .filter(|(key, value)| !is_secret(key) || is_placeholder(value))
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect()
-        }
+        Effect::Connect(ConnectEffect::PutConfig { config, .. }) => shown(config),
+        Effect::Connect(ConnectEffect::Create { config, .. }) => shown(config),
         Effect::Connect(effect) => vec![format!("{effect:?}")],
         Effect::Kubernetes(KubernetesEffect::Apply { .. }) => Vec::new(),
         Effect::Kubernetes(effect) => vec![format!("{effect:?}")],
@@ -197,7 +211,7 @@ mod tests {
             what: sql.clone(),
             needs: needs.to_vec(),
             gives,
-            effect: Effect::ClickHouse { sql },
+            effect: Effect::make(sql),
         }
     }
 
@@ -224,6 +238,19 @@ mod tests {
         let plan = plan(&[Fact::Database, Fact::Bookkeeping], &[Lane::ClickHouse]);
         assert!(plan.first_wave().is_empty());
         assert!(plan.render(false).contains("waits until the system answers"));
+    }
+
+    #[test]
+    fn two_plans_that_differ_in_a_secret_alone_are_two() {
+        let plan = |password: &str| {
+            let config = BTreeMap::from([("database.password".to_owned(), password.to_owned())]);
+            let effect = Effect::Connect(ConnectEffect::Create { name: "shop".into(), config });
+            let step = Step { effect, ..step(Stage::Connector, &[], None) };
+            Plan::new(vec![step], BTreeSet::new(), BTreeSet::new())
+        };
+        assert_ne!(plan("one").fingerprint(), plan("other").fingerprint());
+        assert_eq!(plan("one").fingerprint(), plan("one").fingerprint());
+        assert!(!plan("s3cret").render(false).contains("s3cret"));
     }
 
     #[test]

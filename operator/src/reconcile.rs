@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tidemark_crds::layout::TableLayout;
@@ -14,6 +15,7 @@ use crate::desired::views::Probe;
 use crate::engine::Engine;
 use crate::facts::{Failure, Observation, Observed, SeenCatalogue};
 use crate::former::Opener;
+use crate::gate::adopted_mark;
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
@@ -45,12 +47,18 @@ pub struct Memory {
 struct Remembered {
     /// Of the ledger: it names the consumer group, so that the first look sees the group's offsets.
     incarnation: Option<String>,
+    /// Of the ledger: the mark of the pipeline's objects, where it is another one than this cluster would give.
+    mark: Option<String>,
     /// Up to where the catalogue of each target was seen to be that of its newest layout.
     seen: BTreeMap<String, SeenCatalogue>,
     /// What ClickHouse said, by the hash of the question.
     answers: BTreeMap<String, Probe>,
-    /// Fingerprint of the plan that the last reconcile ended with, and how many in a row did.
-    plan: (String, u32),
+    /// Fingerprint of the plan that the last reconcile ended with.
+    plan: String,
+    /// How many in a row ended with it.
+    same: u32,
+    /// How many of these had something to carry out.
+    in_vain: u32,
     /// How far the source's log was at earlier looks.
     positions: Positions,
 }
@@ -83,6 +91,10 @@ pub struct Outcome {
     pub waves: u32,
     /// Whether the same plan came back too often.
     pub no_progress: bool,
+    /// How many reconciles in a row ended with the same plan, this one among them.
+    pub same_plans: u32,
+    /// Whether the ledger has another mark than the objects were looked at with: nothing was done.
+    pub other_mark: bool,
 }
 
 /// Called with every wave before it runs: its number, from 1, and its steps.
@@ -126,6 +138,14 @@ pub async fn reconcile(
             memory.of(&pipeline, |known| known.incarnation.clone_from(&incarnation));
             continue;
         }
+        if let Some(mark) = ledger.and_then(|ledger| {
+            adopted_mark(&subject.gate(&outcome.observed), subject.mark, ledger).map(str::to_owned)
+        }) {
+            // What is whose is told by the mark.
+            memory.of(&pipeline, |known| known.mark = Some(mark));
+            outcome.other_mark = true;
+            return outcome;
+        }
         if let Some(place) = ledger.and_then(|ledger| place::former(subject.spec, ledger))
             && systems.former_grafana.as_ref().map(|(known, _)| known) != Some(&place)
         {
@@ -151,10 +171,10 @@ pub async fn reconcile(
         if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
             // A plan that is not to be carried out is no sign that carrying it out is in vain.
             let idle = mode == Mode::PlanOnly || wave.is_empty();
-            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, idle);
+            (outcome.same_plans, outcome.no_progress) = memory.same_plan(&pipeline, &fingerprint, idle);
             return outcome;
         }
-        if !term.holds() {
+        if !term.holds() || !is_still_wanted(subject, &systems, &wave).await {
             return outcome;
         }
         previous = fingerprint;
@@ -164,6 +184,19 @@ pub async fn reconcile(
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }
+}
+
+/// Looks once more before something is taken away: what the cache has may be another life of the name, or a spec of a
+/// while ago. Where there is no answer nothing is taken away.
+async fn is_still_wanted(subject: &Subject<'_>, systems: &Systems, wave: &[Step]) -> bool {
+    if !wave.iter().any(|step| step.effect.takes_away()) {
+        return true;
+    }
+    let still = observe::resource::is_still(&systems.objects, subject).await;
+    if let Err(failure) = &still {
+        tracing::warn!(pipeline = %subject.name, error = failure.message, "the resource cannot be read; nothing is removed");
+    }
+    still.unwrap_or(false)
 }
 
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
@@ -262,6 +295,11 @@ fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
 }
 
 impl Memory {
+    /// The mark of a pipeline's objects, where the ledger has another one than this cluster would give.
+    pub fn mark(&self, pipeline: &str) -> Option<String> {
+        self.of(pipeline, |known| known.mark.clone())
+    }
+
     fn of<T>(&self, pipeline: &str, use_it: impl FnOnce(&mut Remembered) -> T) -> T {
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         use_it(pipelines.entry(pipeline.to_owned()).or_default())
@@ -282,17 +320,16 @@ impl Memory {
         });
     }
 
-    /// Counts how often a pipeline's reconcile ended with the same plan that still has something to run.
-    fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> bool {
+    /// Counts how often in a row a pipeline's reconcile ended with the same plan, and whether that had something to run
+    /// too often.
+    fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> (u32, bool) {
         self.of(pipeline, |known| {
-            if nothing_to_run {
-                known.plan = (String::new(), 0);
-            } else if known.plan.0 == fingerprint {
-                known.plan.1 += 1;
-            } else {
-                known.plan = (fingerprint.to_owned(), 1);
+            if known.plan != fingerprint {
+                (known.plan, known.same, known.in_vain) = (fingerprint.to_owned(), 0, 0);
             }
-            known.plan.1 >= SAME_PLANS
+            known.same = known.same.saturating_add(1);
+            known.in_vain = if nothing_to_run { 0 } else { known.in_vain.saturating_add(1) };
+            (known.same, known.in_vain >= SAME_PLANS)
         })
     }
 
@@ -300,6 +337,19 @@ impl Memory {
     pub fn forget(&self, pipeline: &str) {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
     }
+}
+
+/// Looks at the pace of something that is under way; then each is longer than the one before.
+const LOOKS_AT_PACE: u32 = 20;
+
+/// Pause until the next look: `fast` while something is under way, growing up to `slow` where it stays the same, as a
+/// long read does, or a step that waits for what a person has to do.
+pub fn pause(pending: bool, same_plans: u32, (fast, slow): (Duration, Duration)) -> Duration {
+    if !pending {
+        return slow;
+    }
+    let late = same_plans.saturating_sub(LOOKS_AT_PACE).min(16);
+    fast.saturating_mul(1 << late).min(slow)
 }
 
 impl Outcome {
@@ -331,5 +381,35 @@ impl Outcome {
 
     fn rollout_under_way(&self) -> bool {
         (self.observed.kubernetes.known()).is_some_and(|facts| facts.sink_available < facts.sink_replicas)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_the_same_is_looked_at_less_and_less_often_and_never_less_than_at_rest() {
+        let pace = (Duration::from_millis(1500), Duration::from_secs(10));
+        assert_eq!(pause(false, 1, pace), pace.1);
+        assert_eq!(pause(true, 1, pace), pace.0);
+        assert_eq!(pause(true, LOOKS_AT_PACE, pace), pace.0);
+        let all: Vec<Duration> = (0..1000).map(|same| pause(true, same, pace)).collect();
+        assert!(all.is_sorted() && all.iter().all(|pause| (pace.0..=pace.1).contains(pause)));
+        assert_eq!(all[999], pace.1);
+        assert_eq!(pause(true, u32::MAX, pace), pace.1);
+    }
+
+    #[test]
+    fn a_plan_that_waits_is_the_same_and_not_in_vain_and_another_one_begins_anew() {
+        let memory = Memory::default();
+        for look in 1..=SAME_PLANS {
+            assert_eq!(memory.same_plan("p", "a", true), (look, false));
+        }
+        for look in 1..SAME_PLANS {
+            assert_eq!(memory.same_plan("p", "a", false), (SAME_PLANS + look, false));
+        }
+        assert_eq!(memory.same_plan("p", "a", false), (2 * SAME_PLANS, true));
+        assert_eq!(memory.same_plan("p", "b", false), (1, false));
     }
 }

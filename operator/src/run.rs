@@ -26,7 +26,7 @@ use crate::credentials::{Holder, wanted};
 use crate::desired::sidecar::COMPONENT;
 use crate::engine::Engine;
 use crate::events::Events;
-use crate::leader::Term;
+use crate::leader::{Leadership, Term};
 use crate::{leader, references};
 
 /// Seconds after which a watch is opened anew: one that died silently is noticed.
@@ -56,12 +56,14 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
         std::env::var("HOSTNAME").unwrap_or_else(|_| "tidemark".to_owned()),
         rand::random::<u32>()
     );
-    let (leads, is_leader) = watch::channel(!config.leader_election);
+    let (leads, is_leader) =
+        watch::channel(if config.leader_election { Leadership::No } else { Leadership::Always });
     engine.metrics.set_leader(!config.leader_election);
     let ended = Shutdown::default();
     let election = if config.leader_election {
         let namespace = config.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
-        tokio::spawn(leader::run(client.clone(), namespace, identity.clone(), leads, ended.clone()))
+        let lease = (namespace, config.lease.clone());
+        tokio::spawn(leader::run(client.clone(), lease, identity.clone(), leads, ended.clone()))
     } else {
         let ended = ended.clone();
         tokio::spawn(async move {
@@ -91,9 +93,13 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
 }
 
 /// Keeps the leader gauge right.
-async fn follow_leadership(context: Arc<Context>, mut leads: watch::Receiver<bool>, shutdown: Shutdown) {
+async fn follow_leadership(
+    context: Arc<Context>,
+    mut leads: watch::Receiver<Leadership>,
+    shutdown: Shutdown,
+) {
     loop {
-        context.engine.metrics.set_leader(*leads.borrow_and_update());
+        context.engine.metrics.set_leader(*leads.borrow_and_update() != Leadership::No);
         tokio::select! {
             changed = leads.changed() => if changed.is_err() { return },
             () = shutdown.requested() => return,
@@ -151,6 +157,7 @@ async fn control(
     let pipelines: Api<Guarded> = scoped(client, namespace);
     let controller = Controller::new(pipelines, all.clone());
     let (secrets, maps) = (controller.store(), controller.store());
+    context.watch(controller.store());
     controller
         .owns(scoped::<Deployment>(client, namespace), ours)
         .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {

@@ -2,6 +2,8 @@
 //!
 //! Messages hold no number that moves: a status is written only when something flips.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidemark_crds::conditions;
 use tidemark_crds::layout::SourceTable;
@@ -57,6 +59,8 @@ pub struct Situation<'a> {
     pub steadiness: Steadiness,
     /// What the deletion waits for.
     pub waiting: &'a [DeletionWait],
+    /// What the systems are told by.
+    pub identities: BTreeMap<String, String>,
     /// Milliseconds since 1970.
     pub now_ms: i64,
 }
@@ -91,6 +95,7 @@ pub fn status(
             handled.extend(ledger.map(|ledger| ledger.requests.clone()).unwrap_or_default());
             handled
         },
+        identities: situation.identities.clone(),
         deletion: situation.waiting.to_vec(),
         grafanas: place::places(&before.grafanas, situation.spec, ledger),
         replicas: match situation.observed.kubernetes.known() {

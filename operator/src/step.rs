@@ -169,8 +169,8 @@ impl Step {
     /// The lane that carries it out: that of its effect's system.
     pub fn lane(&self) -> Lane {
         match &self.effect {
-            Effect::ClickHouse { .. } | Effect::Ledger { .. } | Effect::Fence { .. } => Lane::ClickHouse,
-            Effect::Postgres { .. } => Lane::Postgres,
+            Effect::ClickHouse(_) | Effect::Ledger { .. } | Effect::Fence { .. } => Lane::ClickHouse,
+            Effect::Postgres(_) => Lane::Postgres,
             Effect::Kafka(_) => Lane::Kafka,
             Effect::Connect(_) => Lane::Connect,
             Effect::Kubernetes(_) => Lane::Kubernetes,

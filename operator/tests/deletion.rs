@@ -7,9 +7,15 @@ use tidemark_operator::facts::{
     PostgresFacts,
 };
 use tidemark_operator::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
+use tidemark_operator::gate::Gate;
 use tidemark_operator::plan::Plan;
+use tidemark_operator::step::Lane;
 
 use crate::fixture::{Fixture, fixture, unreachable};
+
+fn gate(fixture: &Fixture, observed: &Observed) -> Gate {
+    fixture.subject().gate(observed)
+}
 
 fn plan(fixture: &Fixture, observed: &Observed) -> Plan {
     let desired = desire(&fixture.subject(), observed);
@@ -47,7 +53,7 @@ fn a_connect_that_does_not_answer_does_not_hold_up_the_sink() {
     let observed = Observed { connect: unreachable(), ..fixture.running() };
     let first = plan(&fixture, &observed);
     assert!(first.first_wave().iter().any(|step| step.what == "delete Deployment shop-sink"));
-    let left = left_behind(&fixture.subject(), &observed, first.steps());
+    let left = left_behind(&fixture.subject(), &gate(&fixture, &observed), &observed, first.steps());
     assert!(left[0].what.starts_with("replication slot"), "the slot comes first: {left:?}");
     assert!(left.iter().any(|left| left.command.contains("http://connect:8083/connectors/")));
 }
@@ -73,6 +79,7 @@ fn nothing_left_anywhere_is_clean_and_a_silent_system_is_not() {
 fn what_is_not_the_pipelines_stays_whatever_its_name() {
     let mut fixture = fixture();
     fixture.spec.deletion_policy.topics = Policy::Delete;
+    fixture.deleting = true;
     let mut observed = fixture.running();
     let topics = ["shop.public.orders", "shop.eu.public.orders", "shop.audit"];
     if let Observation::Known(facts) = &mut observed.kafka {
@@ -109,9 +116,15 @@ fn what_is_not_the_pipelines_stays_whatever_its_name() {
     }
     let plan = plan(&fixture, &observed);
     assert!(plan.is_empty(), "{}", plan.render(false));
-    assert!(is_clean(&fixture.subject(), plan.steps(), &observed));
-    let left = left_behind(&fixture.subject(), &observed, plan.steps());
+    // It waits for the Kafka that has the topics.
+    let gate = gate(&fixture, &observed);
+    let believed = gate.believed(&observed, true);
+    assert!(!is_clean(&fixture.subject(), plan.steps(), &believed));
+    let left = left_behind(&fixture.subject(), &gate, &believed, plan.steps());
     assert!(left[0].what.starts_with("replication slot"), "it is named all the same: {left:?}");
+    let kafka: Vec<_> = left.iter().filter(|left| left.lane == Lane::Kafka).collect();
+    assert!(kafka.len() == 1 && kafka[0].what.contains("another cluster than before"), "{kafka:?}");
+    assert!(kafka[0].command.starts_with("none"), "nothing is to be run on another Kafka: {kafka:?}");
 }
 
 #[test]
@@ -144,7 +157,7 @@ fn a_deletion_waits_for_each_system_as_long_as_nothing_changes_there_and_not_sin
     let timeout = std::time::Duration::from_secs(60);
     let look = |observed: &Observed, before: &[DeletionWait], second| {
         let plan = plan(&fixture, observed);
-        waiting(&fixture.subject(), observed, &plan, before, at(second))
+        waiting(&fixture.subject(), &gate(&fixture, observed), observed, (&plan, before), at(second))
     };
     let silent = Observed { postgres: unreachable(), ..fixture.running() };
     // However long ago it was asked for: the operator looks for the first time.

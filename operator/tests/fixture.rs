@@ -21,6 +21,10 @@ pub(crate) struct Fixture {
     pub(crate) resolved: Resolved,
     pub(crate) paths: Paths,
     pub(crate) requests: BTreeMap<String, String>,
+    pub(crate) identities: BTreeMap<String, String>,
+    pub(crate) accepted: Option<String>,
+    pub(crate) known_epoch: u16,
+    pub(crate) deleting: bool,
 }
 
 pub(crate) fn fixture() -> Fixture {
@@ -54,6 +58,10 @@ pub(crate) fn fixture() -> Fixture {
         spec,
         paths: Paths::in_container(),
         requests: BTreeMap::new(),
+        identities: BTreeMap::new(),
+        accepted: None,
+        known_epoch: 0,
+        deleting: false,
     }
 }
 
@@ -69,7 +77,13 @@ impl Fixture {
             paths: &self.paths,
             requests: &self.requests,
             new_incarnation: "0badcafe",
-            known_epoch: 0,
+            known_epoch: self.known_epoch,
+            cluster: "uid",
+            identities: &self.identities,
+            accepted: self.accepted.as_deref(),
+            claimed: None,
+            deleting: self.deleting,
+            generation: 1,
             restart_due: false,
         }
     }

@@ -189,12 +189,16 @@ fn a_deletion_waits_for_a_former_place_and_names_it_when_time_is_up() {
     let plan = Plan::new(desired.steps, BTreeSet::<Fact>::new(), BTreeSet::new());
     assert!(!is_clean(&subject, &[], &observed));
     let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-    assert!(waiting(&subject, &observed, &plan, &[], now).iter().any(|wait| wait.system == "former-grafana"));
+    assert!(
+        waiting(&subject, &subject.gate(&observed), &observed, (&plan, &[]), now)
+            .iter()
+            .any(|wait| wait.system == "former-grafana")
+    );
     // A login that is not used now is not used later either.
     let refused = Observed { former_grafana: Observation::Absent, ..observed.clone() };
-    let waits = waiting(&subject, &refused, &plan, &[], now);
+    let waits = waiting(&subject, &subject.gate(&refused), &refused, (&plan, &[]), now);
     assert!(waits.iter().all(|wait| wait.system != "former-grafana"), "{waits:?}");
-    let left = left_behind(&subject, &observed, plan.steps());
+    let left = left_behind(&subject, &subject.gate(&observed), &observed, plan.steps());
     assert!(
         left.iter().any(|left| left.lane == Lane::FormerGrafana && left.command.contains("http://old:3000"))
     );

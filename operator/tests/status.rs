@@ -63,6 +63,7 @@ fn judged_after(
         tables: &tables,
         views: &[],
         waiting: &[],
+        identities: std::collections::BTreeMap::new(),
         now_ms: NOW,
     };
     status(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))

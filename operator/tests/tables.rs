@@ -172,14 +172,15 @@ fn a_table_that_is_gone_for_a_moment_stays_captured_and_is_named() {
 
 #[test]
 fn another_server_behind_an_address_gets_no_connector_no_publication_and_no_topic() {
-    let (fixture, mut observed) = two(["orders", "items"]);
+    let (mut fixture, mut observed) = two(["orders", "items"]);
+    fixture.known_epoch = 3;
     if let Observation::Known(connect) = &mut observed.connect {
         connect.connector = None;
     }
     for (system, lanes) in [
         ("postgres", vec![Lane::Connect, Lane::Postgres]),
         ("kafka", vec![Lane::Connect, Lane::Kafka]),
-        ("clickhouse", vec![Lane::Connect]),
+        ("clickhouse", vec![Lane::Connect, Lane::ClickHouse, Lane::Kubernetes]),
     ] {
         let mut observed = observed.clone();
         let steps = |observed: &Observed| {

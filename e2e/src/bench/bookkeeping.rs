@@ -20,13 +20,13 @@ pub async fn prepare(
 ) -> anyhow::Result<()> {
     let (mark, nothing) = (pipeline.mark("bench"), ClickHouseFacts::default());
     let mut part = tables::bookkeeping(database, &mark, &nothing);
-    part.extend(tables::state(database, &mark, layout, None, &nothing));
+    part.extend(tables::state(database, &mark, layout, None, &nothing, None));
     let Part { steps, problems } = part;
     ensure!(problems.is_empty(), "the operator refuses the order table: {problems:?}");
     let pipeline = pipeline.to_string();
     for step in steps {
         let done = match step.effect {
-            Effect::ClickHouse { sql } => clickhouse::execute(client, &sql).await,
+            Effect::ClickHouse(effect) => clickhouse::carry_out(client, &mark, &effect).await,
             Effect::Ledger { kind, key, version, value } => {
                 ledger::row(client, database, &pipeline, kind, &key, version, &value).await
             }

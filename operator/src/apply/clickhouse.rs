@@ -4,11 +4,59 @@ use std::time::Duration;
 
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
+use serde::Deserialize;
+use tidemark_crds::quote;
+
 use crate::clients::failure;
+use crate::desired::part::is_ours;
+use crate::effect::ClickHouseEffect;
 use crate::facts::{Failure, FailureClass};
+use crate::statement;
 
 /// Deadline of one statement.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+#[derive(Deserialize)]
+struct There {
+    engine: String,
+    comment: String,
+}
+
+/// Carries out one write of the pipeline of `mark`.
+pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffect) -> Result<(), Failure> {
+    match effect {
+        ClickHouseEffect::Make { .. } => {}
+        ClickHouseEffect::ReplaceView(view) => {
+            let is_right = |there: &There| there.engine == "View" && is_ours(&there.comment, mark);
+            still(client, &view.database, &view.name, is_right).await?;
+        }
+        ClickHouseEffect::Drop(name) => {
+            still(client, &name.database, &name.name, |there| there.comment == name.comment).await?;
+        }
+    }
+    execute(client, &statement::clickhouse(effect)).await
+}
+
+/// Looks once more: another object may have come under the name since it was planned. One that is gone is nobody's.
+async fn still(
+    client: &ClickHouse,
+    database: &str,
+    name: &str,
+    is_right: impl Fn(&There) -> bool,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "SELECT engine, comment FROM system.tables WHERE database = {} AND name = {}",
+        quote::literal(database),
+        quote::literal(name)
+    );
+    let found: Vec<There> =
+        client.with_deadline(DEADLINE).query(&sql).await.map_err(|error| of_error(&error))?;
+    if found.iter().all(is_right) {
+        return Ok(());
+    }
+    let text = format!("{database}.{name} is another object than a moment ago: it is left alone");
+    Err(failure(FailureClass::Remote, text))
+}
 
 /// Runs a statement that returns no rows.
 pub async fn execute(client: &ClickHouse, sql: &str) -> Result<(), Failure> {

@@ -17,7 +17,7 @@ use crate::step::{Stage, Step};
 use crate::systems::Systems;
 
 /// Longest time that one step may take.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 
 /// Carries out `step` for a pipeline.
 pub async fn apply(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
@@ -33,10 +33,11 @@ pub async fn apply(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Res
 async fn carry_out(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
     let (name, database) = (subject.name, subject.spec.clickhouse.database.as_str());
     match &step.effect {
-        Effect::ClickHouse { sql } => {
+        Effect::ClickHouse(effect) => {
             // A user's view names its tables without their database, which has to exist first.
             let default = (step.stage > Stage::Database).then_some(database);
-            clickhouse::execute(&systems.clickhouse.open()?.with_database(default), sql).await
+            let client = systems.clickhouse.open()?.with_database(default);
+            clickhouse::carry_out(&client, subject.mark, effect).await
         }
         Effect::Ledger { kind, key, version, value } => {
             let pipeline = name.to_string();
@@ -45,9 +46,9 @@ async fn carry_out(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Res
         Effect::Fence { table, version, reason } => {
             ledger::fence(systems.clickhouse.open()?, database, table, *version, reason).await
         }
-        Effect::Postgres { sql } => postgres::execute(systems.postgres.open()?, sql).await,
+        Effect::Postgres(effect) => postgres::carry_out(systems.postgres.open()?, subject.mark, effect).await,
         Effect::Kafka(effect) => kafka::execute(systems.kafka.open()?, effect).await,
-        Effect::Connect(effect) => connect::execute(systems.connect.open()?, effect).await,
+        Effect::Connect(effect) => connect::execute(systems.connect.open()?, subject.mark, effect).await,
         Effect::Grafana(effect) => grafana::execute(systems.grafana(effect.site)?, effect).await,
         Effect::Kubernetes(effect) => kubernetes::apply(&systems.objects, name, subject.uid, effect).await,
     }

@@ -129,6 +129,8 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
         cluster: &cluster,
         paths: &Paths::in_container(),
         image: DEFAULT_SINK_IMAGE,
+        created: None,
+        neighbours: &[],
         before: &before,
         term: &Term::without_end(),
         mode: Mode::PlanOnly,

@@ -20,7 +20,7 @@ use crate::desired::sink_config::{CONFIG_FILE, Paths, SASL_USERNAME_FILE};
 use crate::engine::{Engine, Input, Report};
 use crate::leader::Term;
 use crate::objects::{ObjectStore, file};
-use crate::reconcile::Mode;
+use crate::reconcile::{Mode, pause};
 use crate::step::Step;
 use crate::validate::validate;
 
@@ -96,6 +96,8 @@ impl Local {
             cluster: CLUSTER,
             paths: &self.paths,
             image: DEFAULT_SINK_IMAGE,
+            created: None,
+            neighbours: &[],
             before: &self.before,
             term: &Term::without_end(),
             mode,
@@ -213,7 +215,7 @@ pub async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
             print::result(&report.status, did_anything, begin.elapsed());
             anyhow::bail!("the pipeline {} did not get there: see the conditions above", local.bundle.name);
         }
-        let pause = if report.outcome.is_pending() { FAST } else { SLOW };
+        let pause = pause(report.outcome.is_pending(), report.outcome.same_plans, (FAST, SLOW));
         if tokio::time::timeout(pause, shutdown.requested()).await.is_ok() {
             return Ok(());
         }

@@ -15,12 +15,20 @@ use super::part::{Part, Problem};
 
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ConnectFacts, ConnectorFacts, LedgerFacts, PostgresFacts};
+use crate::gate::{Gate, System};
 use crate::step::{Fact, Stage, StepKind};
 
 /// The connector's class.
 pub const CONNECTOR_CLASS: &str = "io.debezium.connector.postgresql.PostgresConnector";
 /// Key of our mark in the connector's configuration.
 pub const MARK_KEY: &str = "tidemark.mark";
+/// Key of the identity of the ClickHouse database that the connector's epoch was begun for.
+pub const CLICKHOUSE_KEY: &str = "tidemark.clickhouse";
+/// Key of the identity of the source that the connector's epoch was begun on.
+pub const POSTGRES_KEY: &str = "tidemark.postgres";
+/// What the connector bears witness of.
+const IDENTITIES: [(&str, System); 2] =
+    [(CLICKHOUSE_KEY, System::ClickHouse), (POSTGRES_KEY, System::Postgres)];
 /// Name of the intent under which the epoch is raised.
 pub const EPOCH_INTENT: &str = "epoch";
 /// Prefix of the logical messages that are ours.
@@ -63,6 +71,8 @@ pub struct ConnectorInput<'a> {
     pub known_epoch: u16,
     /// Whether it must not be started as it is: see [`super::epochs::must_not_start`].
     pub held: bool,
+    /// What may be done.
+    pub gate: &'a Gate,
 }
 
 /// Whether a connector carries our mark.
@@ -99,6 +109,11 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     set("producer.override.buffer.memory", most.saturating_mul(2).max(PRODUCER_BUFFER).to_string());
     set(EPOCH_KEY, input.epoch.to_string());
     set(MARK_KEY, input.mark.to_owned());
+    for (key, system) in IDENTITIES {
+        if let Some(identity) = input.gate.identity(system).filter(|identity| !identity.is_empty()) {
+            set(key, identity.to_owned());
+        }
+    }
     let mut problems = Vec::new();
     match credentials(input) {
         Ok((username, password)) => {
@@ -219,8 +234,8 @@ fn key_columns(keys: &BTreeMap<SourceTable, Vec<String>>) -> String {
     keys.iter().map(one).collect::<Vec<_>>().join(";")
 }
 
-/// Where the source cannot be seen, nobody knows whose key is not the primary key: that stays.
-fn with_known_keys(
+/// Where a system cannot be seen, what is known of it alone stays: whose key is not the primary key, and who it is.
+fn with_what_stays(
     input: &ConnectorInput<'_>,
     mut wanted: BTreeMap<String, String>,
     live: &BTreeMap<String, String>,
@@ -229,6 +244,11 @@ fn with_known_keys(
         && let Some(keys) = live.get(KEY_COLUMNS)
     {
         wanted.insert(KEY_COLUMNS.to_owned(), keys.clone());
+    }
+    for (key, _) in IDENTITIES {
+        if let Some(identity) = live.get(key) {
+            wanted.entry(key.to_owned()).or_insert_with(|| identity.clone());
+        }
     }
     wanted
 }
@@ -313,13 +333,13 @@ pub fn steps(
     let raising = raising(ledger);
     // The header follows the ledger when the new epoch is written there, and not before.
     let epoch = match &raising {
-        Some(intent) if ledger.epoch == Some(intent.epoch) => intent.epoch,
+        Some(intent) if ledger.epoch == Some(intent.epoch()) => intent.epoch(),
         _ => live.epoch().unwrap_or(0),
     };
     let settled =
         raising.is_none() && live.epoch().is_some_and(|epoch| epoch > 0 && Some(epoch) == ledger.epoch);
     let wanted = config(&ConnectorInput { epoch, ..input.clone() });
-    match wanted.map(|wanted| with_known_keys(input, wanted, &live.config)) {
+    match wanted.map(|wanted| with_what_stays(input, wanted, &live.config)) {
         Ok(wanted) if !is_as_wanted(&wanted, &live.config) => {
             // One whose epoch is being raised is stopped by that.
             if live.state == "STOPPED" || settled {
@@ -340,6 +360,10 @@ pub fn steps(
 /// Makes the connector, stopped. One that was removed goes on where it ended, if Connect kept its offsets: what stands
 /// against that is found when it is there.
 fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFacts, part: &mut Part) {
+    // None is made beside a system that is another one than before.
+    if !input.gate.is_open() {
+        return;
+    }
     let name = input.name.connector();
     if !facts.plugin_installed {
         let message =
@@ -369,6 +393,10 @@ fn change(
     postgres: Option<&PostgresFacts>,
     part: &mut Part,
 ) {
+    // It is not stopped for a configuration that may not be written.
+    let Some(proof) = input.gate.proof(System::Connect) else {
+        return;
+    };
     let name = input.name.connector();
     let changed: Vec<&str> = wanted
         .iter()
@@ -392,7 +420,7 @@ fn change(
         needs.push(Fact::Other("the slot to be left by its reader".into()));
     }
     let what = format!("change connector {name}: {changed}");
-    let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: wanted });
+    let effect = Effect::Connect(ConnectEffect::PutConfig { name, config: proof.allow(wanted) });
     part.step((Stage::Connector, StepKind::Change), what, needs, None, effect);
 }
 

@@ -28,6 +28,7 @@ struct Case {
     spec: AnalyticsPipelineSpec,
     account: Credentials,
     tables: Vec<SourceTable>,
+    gate: Gate,
 }
 
 fn case(connect: &Value) -> Case {
@@ -36,6 +37,7 @@ fn case(connect: &Value) -> Case {
         spec: spec(connect),
         account: Credentials::new("tidemark", "s3cret"),
         tables: ["public.orders", "public.Odd.Name"].map(|name| name.parse().unwrap()).into(),
+        gate: Gate::open(),
     }
 }
 
@@ -56,6 +58,7 @@ impl Case {
             epoch,
             known_epoch: 0,
             held: false,
+            gate: &self.gate,
         }
     }
 

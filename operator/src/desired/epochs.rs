@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::ledger::Kind;
-use tidemark_crds::pg_quote;
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::MAX_EPOCH;
 
@@ -17,15 +16,27 @@ use super::connector::{EPOCH_INTENT, is_ours};
 use super::part::{Part, Problem};
 use super::reads::{RESNAPSHOT, ReadsInput};
 use super::slot::{own_slot, slot_lost};
-use crate::effect::{ConnectEffect, Effect};
+use crate::effect::{ConnectEffect, Effect, PostgresEffect};
 use crate::facts::{ConnectorFacts, LedgerFacts, OffsetFacts, PostgresFacts};
+use crate::gate::Proof;
 use crate::step::{Fact, Stage, StepKind};
 
 /// An epoch that is being raised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochIntent {
+    epoch: u16,
+}
+
+impl EpochIntent {
+    /// From here on the place in the log is given up for a new one.
+    pub fn new(_proof: Proof, epoch: u16) -> Self {
+        Self { epoch }
+    }
+
     /// The epoch that comes.
-    pub epoch: u16,
+    pub fn epoch(&self) -> u16 {
+        self.epoch
+    }
 }
 
 /// The epoch that is being raised, if one is.
@@ -69,7 +80,7 @@ pub fn epochs(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Epochs {
     match wish(input, live) {
         Wish::Nothing => return Epochs::Settled,
         Wish::Stop(problem) => part.problems.push(problem),
-        Wish::Epoch => start(input, live, &mut part),
+        Wish::Epoch => start(input, Some(live), &mut part),
     }
     Epochs::Unsettled(part)
 }
@@ -100,7 +111,8 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
     // One that names tables asks for these alone.
     let whole = |text: &&str| text.split_whitespace().count() == 1;
     let asked = input.request.filter(whole).is_some_and(|text| done.is_none_or(|done| done != text));
-    if asked || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
+    let consented = asked || input.gate.is_consented();
+    if consented || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
         return Wish::Epoch;
     }
     let message = format!(
@@ -113,6 +125,9 @@ fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
 /// Why what the connector stands for cannot be followed on; `None`: it can.
 pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
     let ledger = &input.clickhouse.ledger;
+    if let Some(cause) = accepted(input) {
+        return Some(cause);
+    }
     let header = live.epoch().unwrap_or(0);
     let slot = input.postgres.and_then(|postgres| postgres.slot.as_ref());
     let slot_name = input.name.replication_slot();
@@ -138,6 +153,13 @@ pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
             )));
         }
         _ => {}
+    }
+    if let Some((before, now)) = input.gate.timeline() {
+        return Some(Cause::Lost(format!(
+            "PostgreSQL goes on with timeline {now} of its log instead of {before}: it was promoted from a standby, or \
+             restored to a moment, and what was committed last may be missing there (where nothing can be, annotate the \
+             pipeline with tidemark.dev/accept: timeline={now})"
+        )));
     }
     // Stopping writes the offsets: a stopped connector without them would begin anew, and what was read would lack
     // what changed meanwhile.
@@ -169,6 +191,20 @@ pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
     })
 }
 
+/// Another system was accepted, and the place in the log is not of it.
+fn accepted(input: &ReadsInput<'_>) -> Option<Cause> {
+    input.gate.accepted().map(|systems| Cause::Lost(format!("another {systems} was accepted")))
+}
+
+/// Notes what was accepted while there is no connector: the one that comes begins with the new epoch.
+pub fn before_the_connector(input: &ReadsInput<'_>) -> Part {
+    let mut part = Part::default();
+    if raising(&input.clickhouse.ledger).is_none() && accepted(input).is_some() {
+        start(input, None, &mut part);
+    }
+    part
+}
+
 /// Where the rows are, for people.
 fn place(input: &ReadsInput<'_>) -> String {
     let clickhouse = &input.spec.clickhouse;
@@ -189,7 +225,10 @@ fn is_undecodable(
 }
 
 /// Writes the intent; from here on `raise` goes on, also after a crash.
-fn start(input: &ReadsInput<'_>, live: &ConnectorFacts, part: &mut Part) {
+fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part) {
+    let Some(proof) = input.gate.proof_of_log() else {
+        return;
+    };
     let ledger = &input.clickhouse.ledger;
     let seen = input.clickhouse.greatest_epochs.values().copied();
     // Fences outlive a ledger and its state tables: an epoch below them would be hidden whole.
@@ -197,7 +236,7 @@ fn start(input: &ReadsInput<'_>, live: &ConnectorFacts, part: &mut Part) {
     let greatest = seen
         .chain(fenced)
         .chain(ledger.epoch)
-        .chain(live.epoch())
+        .chain(live.and_then(ConnectorFacts::epoch))
         .chain([input.known_epoch])
         .max()
         .unwrap_or(0);
@@ -206,15 +245,18 @@ fn start(input: &ReadsInput<'_>, live: &ConnectorFacts, part: &mut Part) {
         part.problems.push(Problem::new("source", Reason::NoProgress, message));
         return;
     }
-    let intent = EpochIntent { epoch: greatest + 1 };
-    let what = format!("note the intent to raise the epoch to {}", intent.epoch);
+    let intent = EpochIntent::new(proof, greatest + 1);
+    let what = format!("note the intent to raise the epoch to {}", intent.epoch());
     ledger_step(ledger, (Kind::Intent, EPOCH_INTENT), json!(intent), what, part);
 }
 
 /// The next step of raising the epoch.
 fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, part: &mut Part) {
+    let Some(proof) = input.gate.proof_of_log() else {
+        return;
+    };
     let name = input.name.connector();
-    let epoch = intent.epoch;
+    let epoch = intent.epoch();
     let connect = |effect, what: &str, kind, part: &mut Part| {
         let what = format!("{what} of connector {name} for epoch {epoch}");
         part.step((Stage::Connector, kind), what, vec![Fact::Connector], None, Effect::Connect(effect));
@@ -224,7 +266,12 @@ fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, pa
         return;
     }
     if live.offset.is_some() {
-        connect(ConnectEffect::DeleteOffsets(name.clone()), "delete the offsets", StepKind::Drop, part);
+        connect(
+            ConnectEffect::DeleteOffsets(proof.allow(name.clone())),
+            "delete the offsets",
+            StepKind::Drop,
+            part,
+        );
         return;
     }
     let Some(postgres) = input.postgres else { return };
@@ -239,9 +286,9 @@ fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, pa
             part.problems.push(Problem::new("source", Reason::Waiting, message));
             return;
         }
-        let sql = format!("SELECT pg_drop_replication_slot({})", pg_quote::literal(&slot_name));
         let what = format!("drop replication slot {slot_name} for epoch {epoch}");
-        part.step((Stage::Read, StepKind::Drop), what, vec![], None, Effect::Postgres { sql });
+        let effect = Effect::Postgres(PostgresEffect::DropSlot(proof.allow(slot_name)));
+        part.step((Stage::Read, StepKind::Drop), what, vec![], None, effect);
         return;
     }
     let ledger = &input.clickhouse.ledger;

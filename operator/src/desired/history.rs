@@ -53,7 +53,7 @@ pub fn step(
         what: format!("note that the connector is {}{behind}", now.state),
         needs: vec![Fact::Bookkeeping],
         gives: None,
-        effect: Effect::ClickHouse { sql },
+        effect: Effect::make(sql),
     })
 }
 
@@ -125,6 +125,7 @@ fn of_connector(live: &ConnectorFacts) -> ConnectorRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::ClickHouseEffect;
     use crate::facts::{Failure, FailureClass, TaskFacts};
 
     fn seen(state: &str, task: &str) -> Observation<ConnectFacts> {
@@ -172,7 +173,9 @@ mod tests {
     fn the_same_state_is_not_noted_twice_and_an_error_is_quoted() {
         let failed = seen(RUNNING, FAILED);
         let step_of = |last| step("shop", "a/b", &failed, None, last).map(|step| step.effect);
-        let Some(Effect::ClickHouse { sql }) = step_of(None) else { panic!("no step") };
+        let Some(Effect::ClickHouse(ClickHouseEffect::Make { sql })) = step_of(None) else {
+            panic!("no step")
+        };
         assert!(sql.contains(r"'it\'s broken'"), "{sql}");
         assert_eq!(step_of(record(&failed, None).as_ref()), None);
     }
@@ -184,7 +187,7 @@ mod tests {
         let sql = |lag_ms, at_ms, last: &ConnectorRecord| {
             let read_to = ReadTo { at_ms, first_ms: 7, lag_ms };
             let step = step("shop", "a/b", &running, Some(read_to), Some(last))?;
-            let Effect::ClickHouse { sql } = step.effect else { panic!("{step:?}") };
+            let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = step.effect else { panic!("{step:?}") };
             Some(sql)
         };
         assert_eq!(sql(20_000, Some(5), &last), None, "that of looking");

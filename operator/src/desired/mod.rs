@@ -12,6 +12,7 @@ pub mod grafana;
 pub mod held;
 pub mod history;
 pub mod layouts;
+pub mod neighbours;
 pub mod network;
 pub mod owned;
 pub mod part;

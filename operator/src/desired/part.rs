@@ -2,7 +2,9 @@
 
 use tidemark_crds::conditions::Reason;
 
-use crate::effect::Effect;
+use crate::effect::{ClickHouseEffect, Effect, ViewDefinition};
+use crate::gate::Proof;
+use crate::statement::create_view;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// Steps of one part, in its own order, and its problems; empty: all is as it should be.
@@ -54,6 +56,31 @@ impl Part {
         effect: Effect,
     ) {
         self.steps.push(Step { stage, kind, what: what.into(), needs, gives, effect });
+    }
+}
+
+impl Part {
+    /// Makes a view; in the place of the one that was seen there, with the proof that it may.
+    pub fn view(
+        &mut self,
+        stage: Stage,
+        needs: Vec<Fact>,
+        gives: Option<Fact>,
+        view: ViewDefinition,
+        replaces: Option<Proof>,
+    ) {
+        let name = view.name.clone();
+        let (kind, what, effect) = match replaces {
+            Some(proof) => {
+                let effect = Effect::ClickHouse(ClickHouseEffect::ReplaceView(proof.allow(view)));
+                (StepKind::Replace, format!("replace view {name}"), effect)
+            }
+            None => {
+                let effect = Effect::make(create_view(&view));
+                (StepKind::Create, format!("create view {name}"), effect)
+            }
+        };
+        self.step((stage, kind), what, needs, gives, effect);
     }
 }
 

@@ -22,6 +22,7 @@ use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
+use crate::gate::{Gate, Proof, Seen, System, gate};
 use crate::problem::Problem;
 use crate::step::{Fact, Stage, Step, StepKind};
 
@@ -48,8 +49,37 @@ pub struct Subject<'a> {
     pub new_incarnation: &'a str,
     /// Greatest epoch that the resource's status has; 0: none.
     pub known_epoch: u16,
+    /// Uid of the cluster, or a word in its place.
+    pub cluster: &'a str,
+    /// Identities of the systems that the resource's status has.
+    pub identities: &'a BTreeMap<String, String>,
+    /// Text of the annotation that accepts other systems than before.
+    pub accepted: Option<&'a str>,
+    /// Why the pipeline's topics are another's to write.
+    pub claimed: Option<&'a Problem>,
+    /// Whether the resource is being deleted.
+    pub deleting: bool,
+    /// `metadata.generation` of the spec that was read; without a cluster a number that grows.
+    pub generation: i64,
     /// Whether the pause before the next restart of failed tasks is over.
     pub restart_due: bool,
+}
+
+impl Subject<'_> {
+    /// What may be done, by what was observed.
+    pub fn gate(&self, observed: &Observed) -> Gate {
+        gate(&Seen {
+            spec: self.spec,
+            mark: self.mark,
+            cluster: self.cluster,
+            identities: self.identities,
+            known_epoch: self.known_epoch,
+            accepted: self.accepted,
+            claimed: self.claimed,
+            deleting: self.deleting,
+            observed,
+        })
+    }
 }
 
 /// A question that only ClickHouse can answer.
@@ -105,28 +135,29 @@ pub struct Desired {
 /// Puts together what should happen, from the spec and the last observation.
 pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<String, Probe>) -> Desired {
     let mut desired = Desired::default();
+    let gate = subject.gate(observed);
+    desired.problems.extend(gate.problems().cloned());
+    let believed = gate.believed(observed, false);
+    let observed = believed.as_ref();
     let chosen = chosen(subject, observed, &mut desired);
     let layouts: Vec<TableLayout> = chosen.tables.iter().map(|table| table.layout.clone()).collect();
     let sources = chosen.sources();
-    let others = observed
-        .clickhouse
-        .known()
-        .map(|clickhouse| identities(observed, clickhouse, &mut desired))
-        .unwrap_or_default();
-    if let Some(postgres) = observed.postgres.known()
-        && !others.contains("postgres")
-    {
+    if let Some(postgres) = observed.postgres.known() {
         source(subject, &sources, &chosen.harmed, postgres, &mut desired);
     }
-    if let Some(clickhouse) = observed.clickhouse.known() {
-        state(subject, &chosen.tables, clickhouse, &mut desired);
+    if let Some(clickhouse) = observed.clickhouse.known()
+        && let Some(proof) = gate.proof(System::ClickHouse)
+    {
+        state(subject, &chosen.tables, clickhouse, proof, &mut desired);
+        let raising = epochs::raising(&clickhouse.ledger).is_some();
+        desired.steps.extend(gate.notes(subject.mark, &clickhouse.ledger, raising));
         decoded_by(observed, clickhouse, &mut desired);
-        all_views(subject, &layouts, clickhouse, answers, &mut desired);
-        sink(subject, &chosen, observed, clickhouse, &mut desired);
-        // Nothing is pointed at another server, and nothing given up for it.
-        if others.is_empty() {
-            change_data_capture(subject, &chosen, &layouts, observed, clickhouse, &mut desired);
+        all_views(subject, &layouts, clickhouse, (answers, proof), &mut desired);
+        // Its pods are pointed at no other server.
+        if gate.is_open() {
+            sink(subject, &chosen, observed, clickhouse, &mut desired);
         }
+        change_data_capture(subject, &gate, &chosen, &layouts, observed, &mut desired);
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
         desired.steps.extend(history::step(
@@ -140,7 +171,6 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     }
     if let Some(kafka) = observed.kafka.known()
         && !sources.is_empty()
-        && !others.contains("kafka")
     {
         let dead_letter = topics::dead_letter(subject.spec);
         let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
@@ -197,7 +227,13 @@ fn other_keys(sources: &[SourceTable], postgres: &PostgresFacts) -> BTreeMap<Sou
     sources.iter().filter_map(other).collect()
 }
 
-fn state(subject: &Subject<'_>, tables: &[ChosenTable], facts: &ClickHouseFacts, desired: &mut Desired) {
+fn state(
+    subject: &Subject<'_>,
+    tables: &[ChosenTable],
+    facts: &ClickHouseFacts,
+    proof: Proof,
+    desired: &mut Desired,
+) {
     let database = &subject.spec.clickhouse.database;
     desired.take(ConditionType::TablesInSync, tables::bookkeeping(database, subject.mark, facts));
     if facts.ledger.incarnation.is_none() {
@@ -216,61 +252,12 @@ fn state(subject: &Subject<'_>, tables: &[ChosenTable], facts: &ClickHouseFacts,
         });
     }
     for ChosenTable { layout, storage, seen, .. } in tables {
-        let mut part = tables::state(database, subject.mark, layout, storage.as_ref(), facts);
+        let mut part = tables::state(database, subject.mark, layout, storage.as_ref(), facts, Some(proof));
         if let Some(at) = seen {
             part.extend(reads::confirmation(layout, *at, facts));
         }
         desired.take(ConditionType::TablesInSync, part);
     }
-}
-
-/// Remembers which servers these are, and names those that are others than before.
-fn identities(
-    observed: &Observed,
-    clickhouse: &ClickHouseFacts,
-    desired: &mut Desired,
-) -> BTreeSet<&'static str> {
-    let mut others = BTreeSet::new();
-    let seen = [
-        ("clickhouse", ConditionType::TablesInSync, clickhouse.server_uuid.as_str()),
-        (
-            "kafka",
-            ConditionType::ConnectorRunning,
-            observed.kafka.known().map_or("", |f| f.cluster_id.as_str()),
-        ),
-        (
-            "postgres",
-            ConditionType::SourceReady,
-            observed.postgres.known().map_or("", |f| &f.system_identifier),
-        ),
-    ];
-    for (system, condition, identity) in seen.into_iter().filter(|(_, _, identity)| !identity.is_empty()) {
-        match clickhouse.ledger.identities.get(system) {
-            Some(before) if before == identity => {}
-            Some(before) => {
-                others.insert(system);
-                let message = format!(
-                    "{system} is another server than before ({identity} instead of {before}): point the spec at the \
-                     old one, or make a new pipeline beside this one and switch over"
-                );
-                desired.problems.push(Problem::of_all(condition, Reason::IdentityChanged, message));
-            }
-            None => desired.steps.push(Step {
-                stage: Stage::Ledger,
-                kind: StepKind::Create,
-                what: format!("remember the identity of {system} in the ledger"),
-                needs: vec![Fact::Bookkeeping],
-                gives: None,
-                effect: Effect::Ledger {
-                    kind: Kind::Identity,
-                    key: system.to_owned(),
-                    version: clickhouse.ledger.next_version(Kind::Identity, system),
-                    value: json!(identity),
-                },
-            }),
-        }
-    }
-    others
 }
 
 /// Remembers which publication the log is decoded by, and since when.
@@ -304,7 +291,7 @@ fn all_views(
     subject: &Subject<'_>,
     layouts: &[TableLayout],
     facts: &ClickHouseFacts,
-    answers: &BTreeMap<String, Probe>,
+    (answers, proof): (&BTreeMap<String, Probe>, Proof),
     desired: &mut Desired,
 ) {
     let extra: BTreeMap<String, String> = (subject.resolved.views.iter())
@@ -338,7 +325,7 @@ fn all_views(
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
     let held = held_back(subject, &all, facts, answers, desired);
-    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers, &held));
+    desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers, &held, proof));
 }
 
 /// The user's views whose change would break a panel, or may: they stay as they are until it is known.
@@ -444,12 +431,15 @@ fn sink(
 /// The connector and the reads: what brings changes, and what was there before.
 fn change_data_capture(
     subject: &Subject<'_>,
+    gate: &Gate,
     chosen: &Chosen,
     layouts: &[TableLayout],
     observed: &Observed,
-    clickhouse: &ClickHouseFacts,
     desired: &mut Desired,
 ) {
+    let Some(clickhouse) = observed.clickhouse.known() else {
+        return;
+    };
     let sources = &chosen.sources();
     let ledger = &clickhouse.ledger;
     if let Some(row) = ledger.unreadable_of_all() {
@@ -479,6 +469,7 @@ fn change_data_capture(
         clickhouse,
         request: subject.requests.get(reads::RESNAPSHOT).map(String::as_str),
         known_epoch: subject.known_epoch,
+        gate,
     };
     let held = epochs::must_not_start(&reads_input);
     let input = connector::ConnectorInput {
@@ -492,6 +483,7 @@ fn change_data_capture(
         epoch: ledger.epoch.unwrap_or(0),
         known_epoch: subject.known_epoch,
         held,
+        gate,
     };
     desired.take(
         ConditionType::ConnectorRunning,

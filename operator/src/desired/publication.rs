@@ -12,7 +12,7 @@ use tidemark_crds::pg_quote::{ident, literal, qualified};
 
 use super::part::{Part, Problem};
 use super::source::SOURCE;
-use crate::effect::Effect;
+use crate::effect::{Effect, PostgresEffect};
 use crate::facts::{PUBLISHES_GENERATED, PostgresFacts, PublicationFacts};
 use crate::step::{Fact, Stage, StepKind};
 
@@ -74,7 +74,13 @@ fn create(publication: &str, mark: &str, wanted: &BTreeSet<&SourceTable>, facts:
     if facts.may_create && owns_all(wanted, facts) {
         let gives = Some(Fact::Publication);
         let what = format!("create publication {publication} for {} tables", wanted.len());
-        part.step((Stage::Publication, StepKind::Create), what, vec![], gives, Effect::Postgres { sql });
+        part.step(
+            (Stage::Publication, StepKind::Create),
+            what,
+            vec![],
+            gives,
+            Effect::Postgres(PostgresEffect::Make { sql }),
+        );
     } else {
         let message = format!(
             "role {} may not publish the tables: let their owner run {sql}; or make the role a member of the \
@@ -127,7 +133,13 @@ fn alter(
     if live.ours && owns_all(&missing, facts) {
         let gives = Some(Fact::Publication);
         let what = format!("alter publication {publication}");
-        part.step((Stage::Publication, StepKind::Change), what, vec![], gives, Effect::Postgres { sql });
+        part.step(
+            (Stage::Publication, StepKind::Change),
+            what,
+            vec![],
+            gives,
+            Effect::Postgres(PostgresEffect::Make { sql }),
+        );
     } else {
         let message = format!(
             "publication {publication} is not as it should be and not ours to alter: let its owner run {sql}"

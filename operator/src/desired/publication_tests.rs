@@ -41,7 +41,7 @@ fn plan(facts: &PostgresFacts) -> Part {
 
 fn sql(part: &Part) -> &str {
     let [step] = part.steps.as_slice() else { panic!("one step: {part:?}") };
-    let Effect::Postgres { sql } = &step.effect else { panic!("{step:?}") };
+    let Effect::Postgres(PostgresEffect::Make { sql }) = &step.effect else { panic!("{step:?}") };
     sql
 }
 

@@ -15,10 +15,11 @@ use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
-use super::epochs::{Epochs, epochs, ledger_step};
+use super::epochs::{Epochs, before_the_connector, epochs, ledger_step};
 use super::part::{Part, Problem};
 use crate::effect::Effect;
 use crate::facts::{ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, PostgresFacts, ReadFacts};
+use crate::gate::Gate;
 use crate::step::{Fact, Stage, StepKind};
 
 /// Action whose annotation asks for reads: a token for all tables, `TOKEN TABLE TABLE` for those that it names.
@@ -50,6 +51,8 @@ pub struct ReadsInput<'a> {
     pub request: Option<&'a str>,
     /// Greatest epoch that the resource's status has; 0: none. A ledger with less is not the one of before.
     pub known_epoch: u16,
+    /// What may be done.
+    pub gate: &'a Gate,
 }
 
 /// What decides whether a table is read.
@@ -121,7 +124,7 @@ fn all_know(states: Option<&BTreeMap<String, SinkState>>, version: u64) -> bool 
 /// The next writes for epochs and reads.
 pub fn steps(input: &ReadsInput<'_>) -> Part {
     let Some(live) = &input.connect.connector else {
-        return Part::default();
+        return before_the_connector(input);
     };
     match epochs(input, live) {
         Epochs::Unsettled(part) => part,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::desired::connector::{self, ConnectorInput, EPOCH_INTENT, MARK_KEY};
 use crate::desired::epochs::must_not_start;
-use crate::effect::ConnectEffect;
+use crate::effect::{ConnectEffect, PostgresEffect};
 use crate::facts::{ClickHouseObject, LedgerFacts, OffsetFacts, PublicationFacts, SlotFacts, TaskFacts};
 use tidemark_crds::ledger::SeenPublication;
 use tidemark_crds::pipeline::OnSlotLost;
@@ -30,6 +30,7 @@ struct World {
     kept: Option<OffsetFacts>,
     /// Of the resource's status.
     known_epoch: u16,
+    gate: Gate,
 }
 
 fn layout(target: &str) -> TableLayout {
@@ -70,6 +71,7 @@ impl World {
             request: None,
             kept: None,
             known_epoch: 0,
+            gate: Gate::open(),
         };
         world.add("orders");
         world.add("items");
@@ -102,6 +104,7 @@ impl World {
             clickhouse: &self.clickhouse,
             request: self.request.as_deref(),
             known_epoch: self.known_epoch,
+            gate: &self.gate,
         };
         let input = ConnectorInput {
             name: &self.name,
@@ -114,6 +117,7 @@ impl World {
             epoch: ledger.epoch.unwrap_or(0),
             known_epoch: self.known_epoch,
             held: must_not_start(&reads),
+            gate: &self.gate,
         };
         let mut part = connector::steps(&input, &self.connect, Some(&self.postgres), ledger);
         part.extend(steps(&reads));
@@ -160,7 +164,7 @@ impl World {
                     "a task would go on by the former configuration"
                 );
                 assert!(self.postgres.slot.as_ref().is_none_or(|slot| !slot.active));
-                self.connector().config = config.clone();
+                self.connector().config = (**config).clone();
             }
             Effect::Connect(ConnectEffect::Stop(_)) => {
                 self.connector().state = "STOPPED".into();
@@ -174,7 +178,7 @@ impl World {
                 let slot = self.postgres.slot.get_or_insert_with(slot);
                 slot.active = true;
             }
-            Effect::Postgres { sql } if sql.contains("pg_drop_replication_slot") => self.postgres.slot = None,
+            Effect::Postgres(PostgresEffect::DropSlot(_)) => self.postgres.slot = None,
             Effect::Ledger { kind, key, version, value } => self.ledger(*kind, key, *version, value),
             other => unreachable!("{other:?} is not expected"),
         }

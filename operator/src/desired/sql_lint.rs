@@ -1,7 +1,8 @@
 //! What is refused in a user's view before ClickHouse sees it. Pure.
 //!
 //! A plain view ignores the session's time zone and a refreshed one obeys it, so a date function without a
-//! zone means two things.
+//! zone means two things. And a view reads the target database alone: ClickHouse reads a table function's files,
+//! addresses and other servers with its own rights and from its own network, as soon as it is asked for the columns.
 
 /// Functions that take a zone, and the number of arguments with it.
 const ZONED: [(&str, usize); 27] = [
@@ -37,8 +38,39 @@ const ZONED: [(&str, usize); 27] = [
 /// Functions that always mean the server's or the session's day.
 const UNZONED: [&str; 4] = ["today", "yesterday", "curdate", "current_date"];
 
-/// Says what is wrong with a user's SELECT, if anything.
-pub(super) fn lint(sql: &str) -> Option<String> {
+/// Table functions that read nothing but their arguments.
+const PLAIN_TABLES: [&str; 8] =
+    ["numbers", "numbers_mt", "generateseries", "generate_series", "zeros", "values", "view", "null"];
+
+/// Functions that read files or other servers, wherever they stand.
+const FOREIGN: [&str; 4] = ["file", "catboostevaluate", "getclienthttpheader", "joinget"];
+
+/// Words that end a list of tables.
+const AFTER_TABLES: [&str; 14] = [
+    "where",
+    "prewhere",
+    "group",
+    "having",
+    "order",
+    "limit",
+    "union",
+    "except",
+    "intersect",
+    "settings",
+    "window",
+    "qualify",
+    "offset",
+    "format",
+];
+
+/// Functions with a FROM among their arguments.
+const WITH_FROM: [&str; 5] = ["extract", "trim", "substring", "overlay", "position"];
+
+/// Signs of ClickHouse's that could hide what follows from who reads the text: heredocs and typographic quotes.
+const HIDING: [char; 5] = ['$', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}'];
+
+/// Says what is wrong with a user's SELECT over `database`, if anything.
+pub(super) fn lint(sql: &str, database: &str) -> Option<String> {
     let tokens = tokens(sql);
     match tokens.first() {
         Some(Token::Word(word)) if matches!(word.as_str(), "select" | "with") => {}
@@ -47,6 +79,12 @@ pub(super) fn lint(sql: &str) -> Option<String> {
     }
     if tokens.contains(&Token::Sign(';')) {
         return Some("it has a semicolon: a view is one SELECT without one".to_owned());
+    }
+    if let Some(hiding) = HIDING.iter().find(|sign| tokens.contains(&Token::Sign(**sign))) {
+        return Some(format!("it has the sign {hiding}: write texts in '…' and names in `…`"));
+    }
+    if let Some(outside) = outside(&tokens, database) {
+        return Some(outside);
     }
     for (at, token) in tokens.iter().enumerate() {
         let Token::Word(word) = token else { continue };
@@ -60,6 +98,66 @@ pub(super) fn lint(sql: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// What reads anything else than the target database.
+fn outside(tokens: &[Token], database: &str) -> Option<String> {
+    let called = |at: usize| tokens.get(at + 1) == Some(&Token::Sign('('));
+    let name = |at: usize| match tokens.get(at) {
+        Some(Token::Word(name) | Token::Name(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    // Of each parenthesis: whether a list of tables goes on within it, and whether it is of a function with a FROM.
+    let mut frames = vec![(false, false)];
+    let mut expects_table = false;
+    for (at, token) in tokens.iter().enumerate() {
+        let bare = if let Token::Word(word) = token { word.as_str() } else { "" };
+        if *token == Token::Sign(')') && frames.len() > 1 {
+            frames.pop();
+            continue;
+        }
+        let (in_tables, has_from) = frames.last_mut().map(|(tables, from)| (tables, *from))?;
+        if FOREIGN.contains(&name(at).unwrap_or_default().to_lowercase().as_str()) && called(at) {
+            return Some(foreign(name(at)?));
+        }
+        match token {
+            Token::Sign('(') => {
+                expects_table = false;
+                let function = at.checked_sub(1).and_then(name).unwrap_or_default();
+                frames.push((false, WITH_FROM.contains(&function.to_lowercase().as_str())));
+            }
+            Token::Sign(',') => expects_table = *in_tables,
+            _ if bare == "from" && !has_from => (*in_tables, expects_table) = (true, true),
+            _ if bare == "join" && at.checked_sub(1).and_then(name) != Some("array") => {
+                (*in_tables, expects_table) = (true, true);
+            }
+            // `x IN database.table` reads a table too.
+            _ if bare == "in" => expects_table = true,
+            _ if AFTER_TABLES.contains(&bare) => (*in_tables, expects_table) = (false, false),
+            Token::Word(table) | Token::Name(table) if std::mem::take(&mut expects_table) => {
+                if called(at) && !PLAIN_TABLES.contains(&table.to_lowercase().as_str()) {
+                    return Some(foreign(table));
+                }
+                let qualified = tokens.get(at + 1) == Some(&Token::Sign('.')) && name(at + 2).is_some();
+                if qualified && !table.eq_ignore_ascii_case(database) {
+                    return Some(format!(
+                        "it reads {table}.{}, and a view reads the tables and views of {database} alone: name these \
+                         without a database",
+                        name(at + 2).unwrap_or_default()
+                    ));
+                }
+            }
+            _ => expects_table = false,
+        }
+    }
+    None
+}
+
+fn foreign(function: &str) -> String {
+    format!(
+        "it calls {function}(), which reads outside of the target database with ClickHouse's own rights: bring the data \
+         in as a table of spec.tables"
+    )
 }
 
 /// Words of a text, lower case, without those inside quotes and comments.
@@ -108,6 +206,7 @@ fn tokens(sql: &str) -> Vec<Token> {
     while let Some(first) = rest.chars().next() {
         let length = match first {
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
+            '#' if rest.starts_with("# ") || rest.starts_with("#!") => rest.find('\n').unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
             '\'' | '"' | '`' => {
                 let length = quoted(rest, first);
@@ -155,10 +254,10 @@ mod tests {
 
     #[test]
     fn a_date_function_without_a_zone_is_refused_and_one_with_it_passes() {
-        assert!(lint("SELECT toDate(created_at) FROM orders_current").unwrap().contains("todate()"));
-        assert!(lint("SELECT toStartOfInterval(t, INTERVAL 1 day) FROM x").is_some());
-        assert!(lint("SELECT today()").is_some());
-        assert!(lint("SELECT now()").is_some());
+        assert!(lint("SELECT toDate(created_at) FROM orders_current", "shop").unwrap().contains("todate()"));
+        assert!(lint("SELECT toStartOfInterval(t, INTERVAL 1 day) FROM x", "shop").is_some());
+        assert!(lint("SELECT today()", "shop").is_some());
+        assert!(lint("SELECT now()", "shop").is_some());
         for fine in [
             "SELECT toDate(created_at, 'UTC') FROM orders_current",
             "SELECT toDate(if(a, b, c), 'Europe/Berlin') FROM x",
@@ -167,15 +266,51 @@ mod tests {
             "SELECT 'toDate(x)' AS today",
             "SELECT sum(amount) AS total FROM payments_current",
         ] {
-            assert_eq!(lint(fine), None, "{fine}");
+            assert_eq!(lint(fine, "shop"), None, "{fine}");
         }
     }
 
     #[test]
     fn what_is_not_one_select_is_refused() {
-        assert!(lint("DROP TABLE x").is_some());
-        assert!(lint("SELECT 1; SELECT 2").is_some());
-        assert!(lint("").is_some());
-        assert_eq!(lint("SELECT ';'"), None);
+        assert!(lint("DROP TABLE x", "shop").is_some());
+        assert!(lint("SELECT 1; SELECT 2", "shop").is_some());
+        assert!(lint("", "shop").is_some());
+        assert_eq!(lint("SELECT ';'", "shop"), None);
+    }
+
+    #[test]
+    fn a_view_reads_the_target_database_alone_whatever_it_is_hidden_behind() {
+        for outside in [
+            "SELECT * FROM url('http://169.254.169.254/latest/meta-data/')",
+            "SELECT * FROM orders_current, remote('127.0.0.1', bank.accounts)",
+            "SELECT * FROM orders_current AS o JOIN `postgresql`('pg:5432', 'shop', 't', 'u', 'p') AS p ON 1",
+            "SELECT * FROM (SELECT 1), s3('http://bucket/x')",
+            "SELECT file('/etc/passwd')",
+            "WITH x AS (SELECT * FROM executable('sh', TSV, 'a String')) SELECT * FROM x",
+            "SELECT 1 FROM merge('.*', 'secret')",
+            "SELECT * FROM bank.accounts",
+            "SELECT * FROM orders_current CROSS JOIN system.query_log",
+            "SELECT * FROM orders_current, `bank`.accounts WHERE 1",
+            "SELECT * FROM orders_current WHERE id IN bank.accounts",
+            "SELECT * FROM orders_current WHERE id IN (SELECT id FROM bank.accounts)",
+            // Comments, heredocs and typographic quotes that would hide a quote from who reads the text.
+            "SELECT 1 # '\n FROM url('http://x')",
+            "SELECT $$'$$ FROM url('http://x')",
+            "SELECT \u{2018}'\u{2019} FROM url('http://x')",
+            "SELECT 1 /* ' */ FROM url('http://x') -- '",
+        ] {
+            assert!(lint(outside, "shop").is_some(), "{outside}");
+        }
+        for fine in [
+            "SELECT * FROM shop.orders_current AS o JOIN items_current AS i ON o.id = i.order_id",
+            "SELECT * FROM `shop`.`orders_current`, numbers(10) WHERE o.id IN (1, 2)",
+            "SELECT n.number FROM numbers_mt(10) AS n LEFT ARRAY JOIN n.list AS x",
+            "SELECT extract(year FROM o.created_at), trim(BOTH ' ' FROM o.name) FROM orders_current AS o",
+            "SELECT url, file FROM pages_current WHERE url(1) = 2",
+            "SELECT if(o.a IN (1, 2), o.b, o.c) FROM orders_current AS o ORDER BY o.a, o.b",
+            "SELECT 'FROM bank.accounts' FROM orders_current",
+        ] {
+            assert_eq!(lint(fine, "shop"), None, "{fine}");
+        }
     }
 }

@@ -15,8 +15,9 @@ use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
 
 use super::part::{OF_A_PIPELINE, Part, Problem, conflict, hash_in, is_ours};
-use crate::effect::Effect;
+use crate::effect::{Effect, ViewDefinition};
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
+use crate::gate::Proof;
 use crate::step::{Fact, Stage, StepKind};
 
 /// Settings inside `_current`: a session that sets them otherwise would get wrong rows.
@@ -77,13 +78,7 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
     if !facts.database_exists {
         let sql = format!("CREATE DATABASE IF NOT EXISTS {} COMMENT {}", ident(database), literal(mark));
         let what = format!("create database {database}");
-        part.step(
-            (Stage::Database, StepKind::Create),
-            what,
-            vec![],
-            Some(Fact::Database),
-            Effect::ClickHouse { sql },
-        );
+        part.step((Stage::Database, StepKind::Create), what, vec![], Some(Fact::Database), Effect::make(sql));
     }
     for (name, shape) in BOOKKEEPING {
         match facts.objects.get(name) {
@@ -93,7 +88,7 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
                     qualified(database, name),
                     literal(mark)
                 );
-                let effect = Effect::ClickHouse { sql };
+                let effect = Effect::make(sql);
                 let (needs, gives) = (vec![Fact::Database], Some(Fact::Bookkeeping));
                 let what = format!("create bookkeeping table {name}");
                 part.step((Stage::Bookkeeping, StepKind::Create), what, needs, gives, effect);
@@ -108,13 +103,14 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
 }
 
 /// Makes or alters one state table, then writes its layout, its first fence and its `_current` view. `storage` is
-/// what there is to remember of the source's files.
+/// what there is to remember of the source's files. Without a proof a view that is there stays as it is.
 pub fn state(
     database: &str,
     mark: &str,
     layout: &TableLayout,
     storage: Option<&SeenStorage>,
     facts: &ClickHouseFacts,
+    proof: Option<Proof>,
 ) -> Part {
     let target = &layout.target;
     let name = layout.source.to_string();
@@ -134,7 +130,7 @@ pub fn state(
         }
         None => {
             let history = facts.ledger.history(target);
-            let effect = Effect::ClickHouse { sql: create_table(database, mark, layout, history) };
+            let effect = Effect::make(create_table(database, mark, layout, history));
             let gives = Some(Fact::StateTable(target.clone()));
             let what = format!("create state table {target}");
             part.step((Stage::StateTable, StepKind::Create), what, vec![Fact::Database], gives, effect);
@@ -144,7 +140,7 @@ pub fn state(
                 for (what, sql) in alterations {
                     let gives = Some(Fact::StateTable(target.clone()));
                     let stage = (Stage::StateTable, StepKind::Change);
-                    part.step(stage, what, vec![Fact::Database], gives, Effect::ClickHouse { sql });
+                    part.step(stage, what, vec![Fact::Database], gives, Effect::make(sql));
                 }
             }
             Err(message) => return Part::problem(Problem::new(name, Reason::TypeConflict, message)),
@@ -172,7 +168,7 @@ pub fn state(
             effect,
         );
     }
-    part.extend(current_view(database, mark, layout, facts));
+    part.extend(current_view(database, mark, layout, facts, proof));
     part
 }
 
@@ -299,14 +295,20 @@ pub fn current_select(database: &str, layout: &TableLayout) -> String {
     )
 }
 
-fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickHouseFacts) -> Part {
+fn current_view(
+    database: &str,
+    mark: &str,
+    layout: &TableLayout,
+    facts: &ClickHouseFacts,
+    proof: Option<Proof>,
+) -> Part {
     let name = format!("{}_current", layout.target);
     let select = current_select(database, layout);
     // A view's columns are frozen when it is made: other types make another view.
     let types: Vec<String> = layout.columns.iter().map(|column| column.r#type.to_string()).collect();
     let hash = short_hash(&format!("{select}\n{}", types.join("\n")));
     let mut part = Part::default();
-    let kind = match facts.objects.get(&name) {
+    let replaces = match facts.objects.get(&name) {
         Some(object) if !is_ours(&object.comment, mark) => {
             let mut found = conflict(&name, &format!("view {database}.{name}"), &object.comment);
             found.object = layout.source.to_string();
@@ -321,32 +323,15 @@ fn current_view(database: &str, mark: &str, layout: &TableLayout, facts: &ClickH
             return Part::problem(Problem::new(layout.source.to_string(), Reason::Conflict, message));
         }
         Some(object) if hash_in(&object.comment, mark) == hash => return part,
-        Some(_) => StepKind::Replace,
-        None => StepKind::Create,
+        Some(_) if proof.is_none() => return part,
+        there => there.and(proof),
     };
-    let sql = create_view(database, &name, kind, &format!("{mark} {hash}"), &select);
+    let comment = format!("{mark} {hash}");
+    let definition = ViewDefinition { database: database.to_owned(), name, comment, select };
     let needs = vec![Fact::StateTable(layout.target.clone()), Fact::Fence(layout.target.clone())];
     let gives = Some(Fact::CurrentView(layout.target.clone()));
-    let verb = if kind == StepKind::Create { "create" } else { "replace" };
-    part.step(
-        (Stage::CurrentView, kind),
-        format!("{verb} view {name}"),
-        needs,
-        gives,
-        Effect::ClickHouse { sql },
-    );
+    part.view(Stage::CurrentView, needs, gives, definition, replaces);
     part
-}
-
-/// A view whose readers need no right on what is below it. ClickHouse replaces whatever has the name, a table with its
-/// rows too: so only where a view was seen there.
-pub fn create_view(database: &str, name: &str, kind: StepKind, comment: &str, select: &str) -> String {
-    let verb = if kind == StepKind::Replace { "CREATE OR REPLACE" } else { "CREATE" };
-    format!(
-        "{verb} VIEW {} SQL SECURITY DEFINER COMMENT {} AS {select}",
-        qualified(database, name),
-        literal(comment)
-    )
 }
 
 #[cfg(test)]

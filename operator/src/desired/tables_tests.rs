@@ -3,6 +3,13 @@
 use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
+use crate::effect::ClickHouseEffect;
+use crate::gate::{Gate, System};
+use crate::statement;
+
+fn proof() -> Option<Proof> {
+    Gate::open().proof(System::ClickHouse)
+}
 
 const MARK: &str = "tidemark u/ns/shop";
 
@@ -66,7 +73,7 @@ fn after(layout: &TableLayout, view_hash: &str) -> ClickHouseFacts {
 
 fn view_hash(part: &Part) -> String {
     let sql = part.steps.iter().find_map(|step| match &step.effect {
-        Effect::ClickHouse { sql } if sql.contains("VIEW") => Some(sql.clone()),
+        Effect::ClickHouse(effect) => Some(statement::clickhouse(effect)).filter(|sql| sql.contains("VIEW")),
         _ => None,
     });
     let sql = sql.unwrap();
@@ -75,7 +82,7 @@ fn view_hash(part: &Part) -> String {
 }
 
 fn settled() -> ClickHouseFacts {
-    let made = state("db", MARK, &orders(), None, &ClickHouseFacts::default());
+    let made = state("db", MARK, &orders(), None, &ClickHouseFacts::default(), proof());
     after(&orders(), &view_hash(&made))
 }
 
@@ -86,12 +93,12 @@ fn an_empty_server_gets_database_and_bookkeeping() {
 
 #[test]
 fn a_new_table_is_made_with_layout_fence_and_view() {
-    insta::assert_debug_snapshot!(state("db", MARK, &orders(), None, &ClickHouseFacts::default()));
+    insta::assert_debug_snapshot!(state("db", MARK, &orders(), None, &ClickHouseFacts::default(), proof()));
 }
 
 #[test]
 fn what_is_there_is_never_written_again() {
-    assert_eq!(state("db", MARK, &orders(), None, &settled()), Part::default());
+    assert_eq!(state("db", MARK, &orders(), None, &settled(), proof()), Part::default());
 }
 
 #[test]
@@ -102,7 +109,7 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
         missing: Some("12.50".into()),
         ..column(4, "total", "Nullable(Decimal(14, 2))", Wire::Decimal)
     });
-    let part = state("db", MARK, &layout, None, &settled());
+    let part = state("db", MARK, &layout, None, &settled(), proof());
     let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(
         what,
@@ -112,7 +119,9 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
             "replace view orders_current",
         ]
     );
-    let Effect::ClickHouse { sql } = &part.steps[0].effect else { unreachable!("an alter is a statement") };
+    let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = &part.steps[0].effect else {
+        unreachable!("an alter is a statement")
+    };
     assert!(sql.ends_with("DEFAULT CAST('12.50' AS Nullable(Decimal(14, 2)))"), "{sql}");
 }
 
@@ -123,9 +132,9 @@ fn a_column_of_an_old_name_and_another_attnum_is_added_and_shown_under_its_name(
     layout.read_again = Some("columns were dropped and added".into());
     layout.columns[1] =
         ColumnLayout { stored: "status__2".into(), ..column(7, "status", "Nullable(Int32)", Wire::Int) };
-    let part = state("db", MARK, &layout, None, &settled());
+    let part = state("db", MARK, &layout, None, &settled(), proof());
     let sql = |index: usize| match &part.steps[index].effect {
-        Effect::ClickHouse { sql } => sql.clone(),
+        Effect::ClickHouse(effect) => statement::clickhouse(effect),
         other => unreachable!("{other:?}"),
     };
     assert!(sql(0).ends_with("ADD COLUMN IF NOT EXISTS `status__2` Nullable(Int32)"), "{part:?}");
@@ -148,7 +157,7 @@ fn the_history_of_a_table_is_never_written_over() {
     let mut layout = orders();
     layout.version = 2;
     layout.full_before = true;
-    let part = state("db", MARK, &layout, None, &settled());
+    let part = state("db", MARK, &layout, None, &settled(), proof());
     let Effect::Ledger { kind, key, version, .. } = &part.steps[0].effect else { unreachable!("a layout") };
     assert_eq!((*kind, key.as_str(), *version), (Kind::Layout, "orders@0000000002", 1));
 }
@@ -156,7 +165,7 @@ fn the_history_of_a_table_is_never_written_over() {
 #[test]
 fn files_that_changed_alone_are_remembered_in_the_ledger() {
     let seen = SeenStorage { layout: 1, storage: Storage::default() };
-    let part = state("db", MARK, &orders(), Some(&seen), &settled());
+    let part = state("db", MARK, &orders(), Some(&seen), &settled(), proof());
     let Effect::Ledger { kind, key, .. } = &part.steps[0].effect else { unreachable!("what was seen") };
     assert_eq!((part.steps.len(), *kind, key.as_str()), (1, Kind::Storage, "orders"));
 }
@@ -168,7 +177,7 @@ fn a_view_of_ours_in_the_place_of_a_state_table_is_a_conflict_and_so_is_a_table_
     {
         let mut facts = settled();
         facts.objects.get_mut(name).unwrap().engine = engine.into();
-        let part = state("db", MARK, &orders(), None, &facts);
+        let part = state("db", MARK, &orders(), None, &facts, proof());
         assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict), "{name} {engine}");
         assert_eq!(part.problems[0].object, "public.orders");
     }
@@ -178,11 +187,11 @@ fn a_view_of_ours_in_the_place_of_a_state_table_is_a_conflict_and_so_is_a_table_
 fn a_widened_column_is_modified_and_a_column_altered_by_hand_is_a_conflict() {
     let mut layout = orders();
     layout.columns[1] = column(2, "status", "Nullable(String)", Wire::Text);
-    let part = state("db", MARK, &layout, None, &settled());
+    let part = state("db", MARK, &layout, None, &settled(), proof());
     assert!(part.steps[0].what.contains("widen column status"), "{part:?}");
     let mut facts = settled();
     facts.objects.get_mut("orders").unwrap().columns[1].1 = "Array(String)".into();
-    let part = state("db", MARK, &orders(), None, &facts);
+    let part = state("db", MARK, &orders(), None, &facts, proof());
     assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::TypeConflict));
 }
 
@@ -192,7 +201,7 @@ fn what_is_not_ours_is_named_and_never_touched() {
         for name in ["orders", "orders_current"] {
             let mut facts = settled();
             facts.objects.get_mut(name).unwrap().comment = comment.into();
-            let part = state("db", MARK, &orders(), None, &facts);
+            let part = state("db", MARK, &orders(), None, &facts, proof());
             assert_eq!(
                 (part.steps.len(), part.problems[0].reason),
                 (0, Reason::Conflict),

@@ -18,9 +18,10 @@ use tidemark_crds::quote::{ident_list, literal, qualified};
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
 use super::preset::{Computed, Filling, Object, Preset, SELF, ecommerce};
 use super::sql_lint;
-use super::tables::{create_view, is_state_table};
-use crate::effect::Effect;
+use super::tables::is_state_table;
+use crate::effect::{ClickHouseEffect, ClickHouseName, Effect, ViewDefinition};
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
+use crate::gate::Proof;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// What the views are built from.
@@ -196,7 +197,7 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
 
 fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View]) -> Result<View, Problem> {
     let name = &extra.name;
-    if let Some(wrong) = sql_lint::lint(sql) {
+    if let Some(wrong) = sql_lint::lint(sql, input.database) {
         return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
     }
     let taken = made.iter().any(|view| view.name == *name) || is_taken(input, name);
@@ -289,6 +290,7 @@ pub fn steps(
     facts: &ClickHouseFacts,
     answers: &BTreeMap<String, Probe>,
     held: &BTreeSet<String>,
+    proof: Proof,
 ) -> Part {
     let mut part = Part::default();
     for view in all.iter().filter(|view| !held.contains(&view.name)) {
@@ -318,14 +320,20 @@ pub fn steps(
                     format!("view {} is refused by clickhouse: {message}: correct its SQL", view.name);
                 part.problems.push(Problem::new(&view.name, Reason::InvalidView, message));
             }
-            Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts)),
+            Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts, proof)),
         }
     }
-    part.steps.extend(orphans(input, all, facts));
+    part.steps.extend(orphans(input, all, facts, proof));
     part
 }
 
-fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts: &ClickHouseFacts) -> Part {
+fn make(
+    input: &ViewsInput<'_>,
+    view: &View,
+    columns: &[(String, String)],
+    facts: &ClickHouseFacts,
+    proof: Proof,
+) -> Part {
     let mut part = Part::default();
     let mut needs: Vec<Fact> = view.depends_on.iter().cloned().map(Fact::View).collect();
     let comment = format!("{} {}", input.mark, view.hash);
@@ -334,7 +342,7 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
         Materialization::Refresh { every_s, order_by, after, keep_days } => {
             let rule = Rule { every_s: *every_s, order_by, after, keep_days: *keep_days };
             let refreshed = Refreshed { input, view, rule, columns, comment: &comment, facts };
-            if refreshed.plan(&needs, &mut part) {
+            if refreshed.plan(&needs, proof, &mut part) {
                 // Readers keep the old table until the new one was filled once.
                 needs = vec![Fact::View(refreshed.refresh())];
             } else {
@@ -344,15 +352,10 @@ fn make(input: &ViewsInput<'_>, view: &View, columns: &[(String, String)], facts
             format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
         }
     };
-    let (kind, verb) = if facts.objects.contains_key(&view.name) {
-        (StepKind::Replace, "replace")
-    } else {
-        (StepKind::Create, "create")
-    };
-    let sql = create_view(input.database, &view.name, kind, &comment, &select);
-    let gives = Some(Fact::View(view.name.clone()));
-    let what = format!("{verb} view {}", view.name);
-    part.step((Stage::View, kind), what, needs, gives, Effect::ClickHouse { sql });
+    let definition =
+        ViewDefinition { database: input.database.to_owned(), name: view.name.clone(), comment, select };
+    let replaces = facts.objects.contains_key(&view.name).then_some(proof);
+    part.view(Stage::View, needs, Some(Fact::View(view.name.clone())), definition, replaces);
     part
 }
 
@@ -386,7 +389,7 @@ impl Refreshed<'_> {
     }
 
     /// Adds the steps of table and refresh; whether the view over them may be made.
-    fn plan(&self, needs: &[Fact], part: &mut Part) -> bool {
+    fn plan(&self, needs: &[Fact], proof: Proof, part: &mut Part) -> bool {
         let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
         for (name, is_right) in [(&table, is_derived as fn(&_) -> bool), (&refresh, is_refresh)] {
             let Some(object) = self.facts.objects.get(name) else {
@@ -411,20 +414,14 @@ impl Refreshed<'_> {
             let sql = self.create_table(&table);
             let gives = Some(Fact::View(table.clone()));
             let what = format!("create table {table} of view {}", self.view.name);
-            part.step(
-                (Stage::View, StepKind::Create),
-                what,
-                needs.to_vec(),
-                gives,
-                Effect::ClickHouse { sql },
-            );
+            part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, Effect::make(sql));
         }
         let live = self.facts.objects.get(&refresh);
         let current = live.is_some_and(|object| hash_in(&object.comment, self.input.mark) == self.view.hash);
-        if live.is_some() && !current {
-            let sql = format!("DROP VIEW IF EXISTS {} SYNC", qualified(database, &refresh));
+        if let Some(live) = live.filter(|_| !current) {
+            let effect = drop_effect(database, &refresh, live, proof);
             let what = format!("drop the refresh of view {} to replace it", self.view.name);
-            part.step((Stage::View, StepKind::Replace), what, vec![], None, Effect::ClickHouse { sql });
+            part.step((Stage::View, StepKind::Replace), what, vec![], None, effect);
             return false;
         }
         if live.is_none() {
@@ -433,7 +430,7 @@ impl Refreshed<'_> {
             needs.extend(self.rule.after.iter().map(|name| Fact::View(refresh_of(name))));
             let sql = self.create_refresh(&table);
             let what = format!("create the refresh of view {}", self.view.name);
-            let effect = Effect::ClickHouse { sql };
+            let effect = Effect::make(sql);
             part.step(
                 (Stage::View, StepKind::Create),
                 what,
@@ -509,7 +506,7 @@ fn refresh_of(name: &str) -> String {
 
 /// Marked views that are not wanted any more, and tables that no refresh fills any more. A view that is wanted
 /// and cannot be made now keeps what it has.
-fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec<Step> {
+fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof: Proof) -> Vec<Step> {
     let mut wanted: BTreeSet<String> = input.views.extra.iter().map(|extra| extra.name.clone()).collect();
     if input.views.preset == PresetChoice::Ecommerce {
         wanted.extend(ecommerce().objects.iter().map(|object| object.name.clone()));
@@ -542,7 +539,7 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts) -> Vec
     derived(input.mark, facts)
         .into_iter()
         .filter(|(name, object)| is_left(name, object))
-        .map(|(name, object)| drop_step(Stage::Cleanup, input.database, name, object))
+        .map(|(name, object)| drop_step(Stage::Cleanup, input.database, name, object, proof))
         .collect()
 }
 
@@ -565,26 +562,46 @@ fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a C
     found.into_iter().map(|(_, object)| object).collect()
 }
 
-fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject) -> Step {
-    let kind = if object.engine == "MergeTree" { "TABLE" } else { "VIEW" };
-    let sql = format!("DROP {kind} IF EXISTS {} SYNC", qualified(database, name));
+fn drop_step(stage: Stage, database: &str, name: &str, object: &ClickHouseObject, proof: Proof) -> Step {
+    let kind = if is_view(object) { "view" } else { "table" };
     Step {
         stage,
         kind: StepKind::Drop,
-        what: format!("drop {} {name}", kind.to_lowercase()),
+        what: format!("drop {kind} {name}"),
         needs: vec![],
         gives: None,
-        effect: Effect::ClickHouse { sql },
+        effect: drop_effect(database, name, object, proof),
     }
+}
+
+fn is_view(object: &ClickHouseObject) -> bool {
+    object.engine.ends_with("View")
+}
+
+/// Drops an object as it was seen.
+pub fn drop_effect(database: &str, name: &str, object: &ClickHouseObject, proof: Proof) -> Effect {
+    let name = ClickHouseName {
+        database: database.to_owned(),
+        name: name.to_owned(),
+        is_view: is_view(object),
+        comment: object.comment.clone(),
+    };
+    Effect::ClickHouse(ClickHouseEffect::Drop(proof.allow(name)))
 }
 
 /// Deletion: drops every view of ours, and the tables that refreshes filled. What such a table has gathered over time
 /// nothing can make again: it stays where tables stay.
-pub fn drop_all(database: &str, mark: &str, facts: &ClickHouseFacts, policy: Policy) -> Vec<Step> {
+pub fn drop_all(
+    database: &str,
+    mark: &str,
+    facts: &ClickHouseFacts,
+    policy: Policy,
+    proof: Proof,
+) -> Vec<Step> {
     derived(mark, facts)
         .into_iter()
         .filter(|(name, object)| policy == Policy::Delete || !is_history(name, object))
-        .map(|(name, object)| drop_step(Stage::DropView, database, name, object))
+        .map(|(name, object)| drop_step(Stage::DropView, database, name, object, proof))
         .collect()
 }
 

@@ -7,6 +7,11 @@ use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storag
 use tidemark_crds::pipeline::ViewerLogins;
 
 use super::*;
+use crate::gate::{Gate, System};
+
+fn proof() -> Proof {
+    Gate::open().proof(System::ClickHouse).unwrap()
+}
 
 const MARK: &str = "tidemark u/ns/shop";
 
@@ -89,7 +94,7 @@ impl Case {
     fn plan(&self, facts: &ClickHouseFacts, answer: Probe) -> Part {
         let (all, _) = self.views();
         let answers = all.iter().map(|view| (view.hash.clone(), answer.clone())).collect();
-        self.with(|input| steps(input, &all, facts, &answers, &BTreeSet::new()))
+        self.with(|input| steps(input, &all, facts, &answers, &BTreeSet::new(), proof()))
     }
 }
 
@@ -206,11 +211,11 @@ fn marked_views_that_nobody_wants_are_dropped_and_others_are_not() {
     let part = extra("SELECT 1 AS one", "View").plan(&facts, Probe::Refused(String::new()));
     let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
     assert_eq!(what, ["drop view gone"]);
-    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain).len(), 2);
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain, proof()).len(), 2);
     facts.objects.insert("query_events__0a1b2c3d".into(), object("MergeTree", MARK.into()));
     facts.objects.insert("daily_sales_summary__0a1b2c3d".into(), object("MergeTree", MARK.into()));
-    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain).len(), 3, "ninety days of queries stay");
-    assert_eq!(drop_all("db", MARK, &facts, Policy::Delete).len(), 4);
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Retain, proof()).len(), 3, "ninety days of queries stay");
+    assert_eq!(drop_all("db", MARK, &facts, Policy::Delete, proof()).len(), 4);
 }
 
 #[test]

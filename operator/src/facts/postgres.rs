@@ -11,6 +11,10 @@ use crate::position::ReadTo;
 pub struct PostgresFacts {
     /// `system_identifier` of `pg_control_system()`, or empty where the role may not read it.
     pub system_identifier: String,
+    /// Timeline of the last checkpoint; 0: the role may not read it.
+    pub timeline: u32,
+    /// `pg_database.oid`; 0: not read.
+    pub database_oid: u32,
     /// `server_version_num`.
     pub server_version: i32,
     /// `wal_level`.

@@ -38,6 +38,7 @@ const EXCEPTION_LIMIT: usize = 256;
 struct Server {
     uuid: String,
     version: String,
+    database_uuid: String,
     #[serde(deserialize_with = "number::deserialize")]
     databases: u64,
     #[serde(deserialize_with = "number::deserialize")]
@@ -148,6 +149,11 @@ pub async fn observe(
     }
 }
 
+/// Empty where there is none.
+fn of_uuid(uuid: String) -> String {
+    if uuid == NO_UUID { String::new() } else { uuid }
+}
+
 struct Look<'a> {
     client: &'a ClickHouse,
     database: &'a str,
@@ -204,13 +210,15 @@ impl Look<'_> {
     async fn server(&self) -> Result<ClickHouseFacts, Error> {
         let sql = format!(
             "SELECT toString(serverUUID()) AS uuid, version() AS version, \
-             (SELECT count() FROM system.databases WHERE name = {}) AS databases, \
+             (SELECT count() FROM system.databases WHERE name = {database}) AS databases, \
+             (SELECT max(toString(d.uuid)) FROM system.databases AS d WHERE d.name = {database}) AS database_uuid, \
              (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log') AS query_logs",
-            quote::literal(self.database)
+            database = quote::literal(self.database)
         );
         let server = self.rows::<Server>(&sql).await?.into_iter().next();
         Ok(server.map_or_else(ClickHouseFacts::default, |server| ClickHouseFacts {
-            server_uuid: if server.uuid == NO_UUID { String::new() } else { server.uuid },
+            server_uuid: of_uuid(server.uuid),
+            database_uuid: of_uuid(server.database_uuid),
             version: server.version,
             database_exists: server.databases > 0,
             has_query_log: server.query_logs > 0,
@@ -230,8 +238,7 @@ impl Look<'_> {
         );
         let object = |object: Object| {
             let Object { name, engine, comment, definition, uuid, columns } = object;
-            let uuid = if uuid == NO_UUID { String::new() } else { uuid };
-            (name, ClickHouseObject { engine, comment, columns, definition, uuid })
+            (name, ClickHouseObject { engine, comment, columns, definition, uuid: of_uuid(uuid) })
         };
         Ok(self.rows::<Object>(&sql).await?.into_iter().map(object).collect())
     }

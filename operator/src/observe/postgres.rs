@@ -51,7 +51,7 @@ async fn look(
     let session = target.connect().await?;
     let wrong = |error: tokio_postgres::Error| of_error("postgresql settings", &error);
     // Not every role may read it, and a refusal would end the transaction.
-    let identifier = session.query_one("SELECT system_identifier::text FROM pg_control_system()", &[]).await;
+    let control = session.query_one(queries::CONTROL, &[]).await.ok();
     // In this order: what changes a table after the position is seen by its lock, or by the snapshot.
     let before = session.query_one(queries::POSITION, &[]).await.map_err(wrong)?;
     let locked = locked_tables(&session).await.map_err(wrong)?;
@@ -59,7 +59,10 @@ async fn look(
     let server = session.query_one(queries::SERVER, &[]).await.map_err(wrong)?;
     let mut facts = server_facts(&server).map_err(wrong)?;
     facts.lsn_before = position(&before, "lsn").map_err(wrong)?;
-    facts.system_identifier = identifier.and_then(|row| row.try_get(0)).unwrap_or_default();
+    if let Some(control) = control {
+        facts.system_identifier = control.try_get("system_identifier").map_err(wrong)?;
+        facts.timeline = u32::try_from(control.try_get::<_, i32>("timeline").map_err(wrong)?).unwrap_or(0);
+    }
     let (live, published) = publication_facts(&session, publication, mark, tables).await?.unzip();
     facts.publication = live;
     let look = tables::Look { locked: &locked, generated: facts.publishes_generated() };
@@ -98,6 +101,7 @@ fn server_facts(row: &Row) -> Result<PostgresFacts, tokio_postgres::Error> {
     let keep: i64 = row.try_get("wal_keep_mib")?;
     Ok(PostgresFacts {
         server_version: row.try_get("version")?,
+        database_oid: row.try_get("database_oid")?,
         wal_level: row.try_get("wal_level")?,
         in_recovery: row.try_get("in_recovery")?,
         server_encoding: row.try_get("encoding")?,

@@ -7,6 +7,11 @@
 /// Names of types are printed with their schema where it is not on the search path, so that is one for all roles.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = public; SET LOCAL row_security = on";
 
+/// Not every role may read it.
+pub(super) const CONTROL: &str = "
+SELECT s.system_identifier::text AS system_identifier, c.timeline_id AS timeline
+FROM pg_control_system() s, pg_control_checkpoint() c";
+
 pub(super) const POSITION: &str = "
 SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint AS lsn";
 
@@ -36,6 +41,7 @@ SELECT current_setting('server_version_num')::int AS version,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
        current_user::text AS role,
        current_database()::text AS database,
+       (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) AS database_oid,
        (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint AS lsn,
        (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS now_ms
 FROM pg_roles r WHERE r.rolname = current_user";
