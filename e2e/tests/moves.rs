@@ -39,7 +39,7 @@ async fn equal(source: &Stack, from: &str, target: &Stack, to: &str) -> anyhow::
 /// The word that a condition's message gives.
 fn word(message: &str) -> anyhow::Result<String> {
     let (_, rest) = message.split_once("tidemark.dev/accept: ").with_context(|| message.to_owned())?;
-    Ok(rest.split([':', ' ', ',', ';']).next().unwrap_or_default().to_owned())
+    Ok(rest.split([' ', ',', ';']).next().unwrap_or_default().trim_end_matches(':').to_owned())
 }
 
 fn accepting(manifest: &Value, words: &str) -> Vec<Value> {

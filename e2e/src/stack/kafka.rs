@@ -24,9 +24,11 @@ use super::template::{Values, render_file};
 const REQUEST: Duration = Duration::from_secs(10);
 
 /// What `kafka-storage format` would write; doing it here saves the start of a JVM.
-/// The ids are any 16 bytes in base64.
-const META_PROPERTIES: &str =
-    "version=1\ncluster.id=dGlkZW1hcmstY2x1c3Rlcg\nnode.id=1\ndirectory.id=dGlkZW1hcmstYnJva2VyMQ\n";
+/// The ids are any 16 bytes in base64: that of the cluster tells it from others, as a real one's does.
+fn meta_properties() -> String {
+    let own = rand::random::<u32>();
+    format!("version=1\ncluster.id=dGlkZW1hcmst0{own:08x}g\nnode.id=1\ndirectory.id=dGlkZW1hcmstYnJva2VyMQ\n")
+}
 
 /// A Kafka broker of the stack.
 #[derive(Debug)]
@@ -43,7 +45,7 @@ impl Kafka {
         let (port, controller) = (Port::reserve()?, Port::reserve()?);
         let data = stack.join("kafka");
         fs::create_dir(&data)?;
-        fs::write(data.join("meta.properties"), META_PROPERTIES)?;
+        fs::write(data.join("meta.properties"), meta_properties())?;
         let values = Values::from([
             ("BIND", "127.0.0.1".to_owned()),
             ("HOST", "127.0.0.1".to_owned()),
