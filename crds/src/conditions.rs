@@ -122,7 +122,7 @@ pub enum Reason {
     TypeConflict,
     /// The replication slot is lost or invalidated.
     SlotLost,
-    /// An inactive slot holds back too much write-ahead log.
+    /// The replication slot holds back too much write-ahead log.
     WalRetentionHigh,
     /// The connector or its task failed.
     ConnectorFailed,

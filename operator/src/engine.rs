@@ -167,6 +167,8 @@ impl Engine {
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
+        let slot = outcome.observed.postgres.known().and_then(|facts| facts.slot.as_ref());
+        self.metrics.set_retained(&key, slot.map(|slot| slot.retained_bytes));
         let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &outcome.observed);
         let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(DEFAULT_DELETION_TIMEOUT);
         let time_is_up = deleting && !clean && finalize::is_time_up(&waiting, timeout, now);

@@ -8,6 +8,7 @@ use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::freshness::Freshness;
 use crate::problem::Problem;
 use crate::restart::Steadiness;
+use crate::retention;
 use crate::status::{Situation, cut};
 use crate::step::{Lane, Stage};
 use crate::table_status::TroubleState;
@@ -20,11 +21,12 @@ pub fn judge(
     situation: &Situation<'_>,
     tables: &TablesStatus,
     freshness: Option<&Freshness>,
+    held_back: Option<&str>,
 ) -> Vec<Judgement> {
     let required = vec![
         spec_valid(situation),
         credentials(situation),
-        source(situation),
+        source(situation, held_back),
         connector(situation),
         tables_in_sync(situation, tables),
         views_in_sync(situation),
@@ -173,7 +175,7 @@ fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
     judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 
-fn source(situation: &Situation<'_>) -> Judgement {
+fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     use ConditionType::SourceReady;
     let stages = |stage| stage == Stage::Publication;
     // Its failures name the address themselves.
@@ -182,8 +184,18 @@ fn source(situation: &Situation<'_>) -> Judgement {
     {
         return found;
     }
-    if let Some((reason, message)) = problems(situation, SourceReady) {
-        return judgement(SourceReady, Status::False, reason, message);
+    // Whatever else is wrong: a disk that fills up stops the shop.
+    let slot = situation.name.replication_slot();
+    let filling = situation.observed.postgres.known().and_then(|facts| {
+        Some(retention::message(situation.spec, &slot, held_back?, facts))
+    });
+    let (reason, mut messages) = match problems(situation, SourceReady) {
+        Some((reason, message)) => (reason, vec![message]),
+        None => (Reason::WalRetentionHigh, Vec::new()),
+    };
+    messages.extend(filling);
+    if !messages.is_empty() {
+        return judgement(SourceReady, Status::False, reason, messages.join("; "));
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
         return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));

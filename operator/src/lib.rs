@@ -32,6 +32,7 @@ pub mod problem;
 pub mod reconcile;
 pub mod references;
 pub mod restart;
+pub mod retention;
 pub mod revisions;
 pub mod run;
 pub mod status;

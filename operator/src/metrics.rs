@@ -34,6 +34,13 @@ pub struct LeftBehindLabel {
     pub system: &'static str,
 }
 
+/// Label of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PipelineLabel {
+    /// Namespace and name of the pipeline.
+    pub pipeline: String,
+}
+
 /// Labels of a number of tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TablesLabel {
@@ -53,6 +60,7 @@ pub struct Metrics {
     seconds: Histogram,
     looks: Family<SystemLabel, Histogram>,
     tables: Family<TablesLabel, Gauge>,
+    retained: Family<PipelineLabel, Gauge>,
     active: Gauge,
     leader: Gauge,
     invalid: Gauge,
@@ -68,6 +76,7 @@ impl Default for Metrics {
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             looks: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             tables: Family::default(),
+            retained: Family::default(),
             active: Gauge::default(),
             leader: Gauge::default(),
             invalid: Gauge::default(),
@@ -90,6 +99,11 @@ impl Metrics {
         registry.register("controller_runtime_active_workers", "Reconciles under way", self.active.clone());
         registry.register("leader_election_master_status", "Whether this replica leads", self.leader.clone());
         registry.register("tidemark_tables", "Tables of a pipeline by state", self.tables.clone());
+        registry.register(
+            "tidemark_slot_retained_bytes",
+            "Write-ahead log that the replication slot of a pipeline holds back at the source",
+            self.retained.clone(),
+        );
         registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
         registry.register("tidemark_remote_writes", "Writes by system", self.writes.clone());
         registry.register(
@@ -147,8 +161,21 @@ impl Metrics {
         }
     }
 
+    /// Says how much write-ahead log a pipeline's slot holds back; nothing, where it has none or nobody knows.
+    pub fn set_retained(&self, pipeline: &str, bytes: Option<u64>) {
+        let label = PipelineLabel { pipeline: pipeline.to_owned() };
+        match bytes {
+            Some(bytes) => {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.retained.get_or_create(&label).set(bytes);
+            }
+            None => drop(self.retained.remove(&label)),
+        }
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
+        self.set_retained(pipeline, None);
         for state in TroubleState::ALL.map(TroubleState::as_str).into_iter().chain(["Streaming"]) {
             self.tables.remove(&TablesLabel { pipeline: pipeline.to_owned(), state });
         }

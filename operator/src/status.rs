@@ -17,6 +17,7 @@ use crate::judge::judge;
 use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::restart::Steadiness;
+use crate::retention;
 use crate::step::Lane;
 use crate::table_status::tables;
 
@@ -69,7 +70,8 @@ pub fn status(
 ) -> AnalyticsPipelineStatus {
     let tables = tables(situation);
     let freshness = freshness(situation, before.freshness.as_deref());
-    let judgements = judge(situation, &tables, freshness.as_ref());
+    let held_back = held_back(situation, before.held_back.as_deref());
+    let judgements = judge(situation, &tables, freshness.as_ref(), held_back.as_deref());
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);
     AnalyticsPipelineStatus {
         observed_generation: Some(situation.generation),
@@ -85,6 +87,7 @@ pub fn status(
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
         freshness: Some(freshness.as_ref().map_or("Unknown", |freshness| freshness.bucket).to_owned()),
         tables: Some(tables),
+        held_back,
         // A request that was answered once is not open again because another ledger knows nothing of it.
         handled_requests: {
             let mut handled = before.handled_requests.clone();
@@ -99,6 +102,16 @@ pub fn status(
         },
         selector: Some(selector_text(situation.name)),
     }
+}
+
+/// How much of the source's log the slot holds back, where it is too much; while nobody knows, it is as it was.
+fn held_back(situation: &Situation<'_>, before: Option<&str>) -> Option<String> {
+    let Some(facts) = situation.observed.postgres.known() else {
+        return before.map(str::to_owned);
+    };
+    let wanted = situation.spec.source.connect.state;
+    let passed = retention::held_back(facts, wanted, before.unwrap_or_default());
+    (!passed.is_empty()).then(|| passed.to_owned())
 }
 
 /// Shortens a text in its middle: what it is about stands at its beginning, and the cause at its end.

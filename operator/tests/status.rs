@@ -174,6 +174,47 @@ fn known<T>(observation: &mut Observation<T>) -> &mut T {
     .unwrap()
 }
 
+/// The source holds back so many GiB.
+fn holding(case: &mut Case, gib: u64, active: bool) {
+    let slot = known(&mut case.observed.postgres).slot.as_mut().unwrap();
+    (slot.retained_bytes, slot.active, slot.wal_status) = (gib << 30, active, "extended".into());
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_while_the_connector_is_paused_and_beside_every_other_fault() {
+    use tidemark_crds::pipeline::ConnectorState::Paused;
+
+    let mut fixture = fixture();
+    fixture.spec.source.connect.state = Paused;
+    let mut paused = case(&fixture);
+    let fine = judged(&fixture, &paused);
+    assert_eq!(condition(&fine, ConditionType::SourceReady).1, "AsDesired");
+    holding(&mut paused, 3, true);
+    let first = judged_after(&fixture, &paused, &fine, 1);
+    let (is, reason, message) = condition(&first, ConditionType::SourceReady);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "WalRetentionHigh"));
+    for part in ["more than 1GiB", "no max_slot_wal_keep_size", "is Paused", &fixture.name.replication_slot()] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_eq!(condition(&first, ConditionType::Ready).1, "WalRetentionHigh");
+    assert_eq!(first.held_back.as_deref(), Some(">1Gi"));
+
+    // It moves, and nothing is written.
+    holding(&mut paused, 9, true);
+    assert!(same(&first, &judged_after(&fixture, &paused, &first, 2)));
+    paused.observed.postgres = unreachable();
+    let silent = judged_after(&fixture, &paused, &first, 3);
+    assert_eq!(silent.held_back.as_deref(), Some(">1Gi"), "while nobody knows, it is as it was");
+
+    let mut faulty = case(&fixture);
+    holding(&mut faulty, 20, false);
+    let lacks = Problem::of_all(ConditionType::SourceReady, Reason::SourceNotReady, "wal_level is replica");
+    faulty.problems.push(lacks);
+    let (_, reason, message) = condition(&judged(&fixture, &faulty), ConditionType::SourceReady);
+    assert_eq!(reason, "SourceNotReady");
+    assert!(message.contains("wal_level is replica; ") && message.contains("more than 10GiB"), "{message}");
+}
+
 /// A pipeline whose only table was read and streams.
 fn streaming(fixture: &Fixture) -> Case {
     let mut case = case(fixture);

@@ -23,6 +23,7 @@ use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::problem::Problem;
+use crate::retention;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// One pipeline as the pure core sees it.
@@ -129,11 +130,14 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         }
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
+        let before = last.map_or("", |last| last.wal.as_str());
+        let wanted = subject.spec.source.connect.state;
+        let wal = observed.postgres.known().map(|facts| retention::held_back(facts, wanted, before));
         desired.steps.extend(history::step(
             database,
             &subject.name.to_string(),
             &observed.connect,
-            observed.postgres.known().and_then(|facts| facts.read_to),
+            (observed.postgres.known().and_then(|facts| facts.read_to), wal),
             last,
         ));
         dashboards::desire(subject, observed, clickhouse, answers, &mut desired);
