@@ -108,19 +108,10 @@ async fn reconcile_pipeline(
             .await?;
     }
     let (spec, invalid, runs) = runnable_spec(pipeline, &name, context).await?;
-    let read = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
-    let seen = match (read, deleting) {
-        (Ok(references), _) => references,
-        // The namespace may be half gone: what was seen last still cleans up.
-        (Err(_), true) => credentials::References::default(),
-        (Err(failure), false) => return Err(Error::References(failure)),
-    };
-    let references = if deleting {
-        context.remember(&name.to_string(), seen)
-    } else {
-        context.remember(&name.to_string(), seen.clone());
-        seen
-    };
+    let seen = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
+    let known = context.remember(&name.to_string(), seen.clone());
+    // The namespace may be half gone: what was seen last still cleans up.
+    let references = if deleting { known } else { seen };
     let before = pipeline.status.clone().unwrap_or_default();
     let annotations = pipeline.annotations().clone();
     let input = Input {
@@ -192,12 +183,23 @@ async fn runnable_spec(
         let deleting = pipeline.metadata.deletion_timestamp.is_some();
         let key = format!("{name} {}", pipeline.uid().unwrap_or_default());
         if !deleting && context.kept_revision(&key) != Some(generation) {
-            within("keeping the spec", revisions::keep(client, pipeline)).await?;
-            context.keep_revision(&key, generation);
+            // It is for a later spec that is not valid: this one runs without.
+            match within("keeping the spec", revisions::keep(client, pipeline)).await {
+                Ok(()) => context.keep_revision(&key, generation),
+                Err(error) => tracing::warn!(pipeline = %name, %error, "the valid spec could not be kept"),
+            }
         }
         return Ok((pipeline.spec.clone(), None, true));
     };
-    let last = within("reading the last valid spec", revisions::last_valid(client, pipeline)).await?;
+    let last = match within("reading the last valid spec", revisions::last_valid(client, pipeline)).await {
+        Ok(last) => last,
+        // What it was decides what a deletion removes.
+        Err(error) if pipeline.metadata.deletion_timestamp.is_some() => return Err(error),
+        Err(error) => {
+            tracing::warn!(pipeline = %name, %error, "the last valid spec cannot be read: nothing is written");
+            None
+        }
+    };
     let runs = last.is_some();
     Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }

@@ -142,7 +142,7 @@ impl Engine {
         } else {
             Vec::new()
         };
-        let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
+        let missing = resolved.missing();
         let situation = Situation {
             name: input.name,
             generation: input.generation,

@@ -4,6 +4,7 @@ use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
 use tidemark_crds::pipeline::{ConnectorState, GrafanaMode, Preset};
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
+use crate::credentials::Missing;
 use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::freshness::Freshness;
 use crate::problem::Problem;
@@ -121,10 +122,14 @@ fn spec_valid(situation: &Situation<'_>) -> Judgement {
 
 fn credentials(situation: &Situation<'_>) -> Judgement {
     use ConditionType::CredentialsResolved;
-    if situation.missing.is_empty() {
+    let verdicts = || situation.missing.iter().map(Missing::verdict);
+    // What a person has to mend counts before what time may.
+    let worst = verdicts().find(|(status, _)| *status == Status::False).or_else(|| verdicts().next());
+    let Some((status, reason)) = worst else {
         return as_desired(CredentialsResolved);
-    }
-    judgement(CredentialsResolved, Status::False, Reason::CredentialsMissing, situation.missing.join("; "))
+    };
+    let all: Vec<String> = situation.missing.iter().map(ToString::to_string).collect();
+    judgement(CredentialsResolved, status, reason, all.join("; "))
 }
 
 /// Reason and message of all problems of one condition, as far as there are any.

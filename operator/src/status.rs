@@ -9,6 +9,7 @@ use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
+use crate::credentials::Missing;
 use crate::desired::grafana::place;
 use crate::desired::selector_text;
 use crate::facts::{Failure, Observed};
@@ -33,7 +34,7 @@ pub struct Situation<'a> {
     /// Why the spec that was read does not run; the last valid one goes on.
     pub invalid: Option<&'a str>,
     /// References that lead nowhere.
-    pub missing: &'a [String],
+    pub missing: &'a [Missing],
     /// The last observation.
     pub observed: &'a Observed,
     /// What stands in the way.

@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
+use tidemark_operator::credentials::{Holder, Lack, Missing};
 use tidemark_operator::facts::{
     ClickHouseFacts, Failure, FailureClass, Observation, Observed, PartitionProgress, ProgressFacts,
     ReadFacts,
@@ -21,7 +22,7 @@ const NOW: i64 = 1_800_000_000_000;
 struct Case {
     observed: Observed,
     problems: Vec<Problem>,
-    missing: Vec<String>,
+    missing: Vec<Missing>,
     invalid: Option<&'static str>,
     no_progress: bool,
     steadiness: Steadiness,
@@ -128,10 +129,36 @@ fn one_refused_table_is_named_and_degrades_itself() {
     assert_eq!((degraded[0].name.as_str(), degraded[0].state.as_str()), ("public.orders", "Refused"));
 }
 
+fn lacking(why: Lack) -> Missing {
+    let (field, name, key) = ("spec.x".into(), "a".into(), "password".into());
+    Missing { field, holder: Holder::Secret, name, key, why }
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_a_verdict_and_everything_else_is_judged_all_the_same() {
+    let fixture = fixture();
+    let refused = |class| Lack::Answer(Failure { class, message: "answered 403".into() });
+    let of = |missing: &[Lack]| {
+        let missing = missing.iter().cloned().map(lacking).collect();
+        let status = judged(&fixture, &Case { missing, ..case(&fixture) });
+        let (is, reason, message) = condition(&status, ConditionType::CredentialsResolved);
+        assert_eq!(condition(&status, ConditionType::ConnectorRunning).0, "True");
+        assert_eq!(condition(&status, ConditionType::Ready).0, is);
+        assert_eq!(status.observed_generation, Some(7));
+        (format!("{is} {reason}"), message)
+    };
+    let (forbidden, silent) = (refused(FailureClass::Permission), refused(FailureClass::Unreachable));
+    assert_eq!(of(std::slice::from_ref(&forbidden)).0, "False PermissionDenied");
+    assert_eq!(of(std::slice::from_ref(&silent)).0, "Unknown Unreachable");
+    let (worst, message) = of(&[silent, forbidden]);
+    assert_eq!(worst, "False PermissionDenied", "what a person has to mend comes first");
+    assert_eq!(message.matches("the Secret \"a\" cannot be read").count(), 2, "{message}");
+}
+
 #[test]
 fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     let fixture = fixture();
-    let missing = Case { missing: vec!["spec.x: the Secret \"a\" does not exist".into()], ..case(&fixture) };
+    let missing = Case { missing: vec![lacking(Lack::Object)], ..case(&fixture) };
     assert_eq!(
         condition(&judged(&fixture, &missing), ConditionType::CredentialsResolved).1,
         "CredentialsMissing"
