@@ -39,4 +39,5 @@ pub mod status;
 pub mod step;
 pub mod systems;
 pub mod table_status;
+pub mod unreadable;
 pub mod validate;

@@ -34,6 +34,13 @@ pub struct LeftBehindLabel {
     pub system: &'static str,
 }
 
+/// Label of a watched namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NamespaceLabel {
+    /// Its name; empty where all are watched.
+    pub namespace: String,
+}
+
 /// Label of a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PipelineLabel {
@@ -63,7 +70,7 @@ pub struct Metrics {
     retained: Family<PipelineLabel, Gauge>,
     active: Gauge,
     leader: Gauge,
-    invalid: Gauge,
+    invalid: Family<NamespaceLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -79,7 +86,7 @@ impl Default for Metrics {
             retained: Family::default(),
             active: Gauge::default(),
             leader: Gauge::default(),
-            invalid: Gauge::default(),
+            invalid: Family::default(),
         }
     }
 }
@@ -191,9 +198,10 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// Says how many resources cannot be read at all.
-    pub fn set_invalid(&self, count: usize) {
-        self.invalid.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Says how many resources of a watched namespace cannot be read at all.
+    pub fn set_invalid(&self, namespace: &str, count: usize) {
+        let label = NamespaceLabel { namespace: namespace.to_owned() };
+        self.invalid.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
