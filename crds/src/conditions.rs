@@ -164,7 +164,8 @@ pub enum Reason {
     DataSourceFailed,
     /// The reader's account may do more or less than dashboards need.
     ReaderNotReady,
-    /// Someone changed an object in Grafana, and `driftPolicy` keeps the change.
+    /// Something differs from what the spec asks for, and is left: a change by hand in Grafana that `driftPolicy` keeps, a field
+    /// that another writes anew each time, a topic that is not the pipeline's.
     Drifted,
     /// Objects of ours are where the spec no longer points, and cannot be removed.
     LeftBehind,

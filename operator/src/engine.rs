@@ -154,6 +154,7 @@ impl Engine {
             tables: &outcome.desired.tables,
             views: &outcome.desired.views,
             kept: &outcome.desired.kept,
+            left: &outcome.desired.left,
             panels_open: outcome.desired.panels_open,
             steadiness: self.restarts.steadiness(&key, now),
             waiting: &waiting,

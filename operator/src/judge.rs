@@ -132,6 +132,16 @@ fn credentials(situation: &Situation<'_>) -> Judgement {
     judgement(CredentialsResolved, status, reason, all.join("; "))
 }
 
+/// As it should be, apart from what is known and left.
+fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Judgement {
+    let left: Vec<&str> =
+        situation.left.iter().filter(|left| left.condition == r#type).map(|left| left.message.as_str()).collect();
+    if left.is_empty() {
+        return as_desired(r#type);
+    }
+    judgement(r#type, Status::True, Reason::Drifted, format!("left as it is: {}", left.join("; ")))
+}
+
 /// Reason and message of all problems of one condition, as far as there are any.
 fn problems(situation: &Situation<'_>, condition: ConditionType) -> Option<(Reason, String)> {
     let mine: Vec<&Problem> =
@@ -249,7 +259,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message);
     }
     if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
-        return as_desired(ConnectorRunning);
+        return settled(situation, ConnectorRunning);
     }
     let blocking = situation.observed.postgres.known().and_then(|facts| facts.blocking.as_deref());
     let message = match blocking {
@@ -395,7 +405,7 @@ fn sink(situation: &Situation<'_>) -> Judgement {
     }
     let available = observation.known().map_or(0, |facts| facts.sink_available);
     if available >= wanted {
-        return as_desired(SinkAvailable);
+        return settled(situation, SinkAvailable);
     }
     let message = format!(
         "{available} of {wanted} replicas of Deployment {} are available: look at its pods",
@@ -455,7 +465,7 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         );
         return judgement(DashboardsInSync, Status::True, Reason::Drifted, message);
     }
-    as_desired(DashboardsInSync)
+    settled(situation, DashboardsInSync)
 }
 
 /// What stands in the way of dashboards, or of leaving a Grafana that the spec does not name any more.

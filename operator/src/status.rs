@@ -16,7 +16,7 @@ use crate::facts::{Failure, Observed};
 use crate::freshness::freshness;
 use crate::judge::judge;
 use crate::plan::Plan;
-use crate::problem::Problem;
+use crate::problem::{Left, Problem};
 use crate::restart::Steadiness;
 use crate::retention;
 use crate::step::Lane;
@@ -53,6 +53,8 @@ pub struct Situation<'a> {
     pub views: &'a [String],
     /// Changes by hand in Grafana that the policy keeps.
     pub kept: &'a [String],
+    /// Differences that are known and left.
+    pub left: &'a [Left],
     /// Whether panels were not asked yet.
     pub panels_open: bool,
     /// Whether that the connector runs is proof yet.

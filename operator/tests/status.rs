@@ -11,7 +11,7 @@ use tidemark_operator::facts::{
 };
 use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
-use tidemark_operator::problem::Problem;
+use tidemark_operator::problem::{Left, Problem};
 use tidemark_operator::restart::Steadiness;
 use tidemark_operator::status::{Situation, same, status};
 
@@ -26,6 +26,7 @@ struct Case {
     invalid: Option<&'static str>,
     no_progress: bool,
     steadiness: Steadiness,
+    left: Vec<Left>,
 }
 
 fn case(fixture: &Fixture) -> Case {
@@ -36,6 +37,7 @@ fn case(fixture: &Fixture) -> Case {
         invalid: None,
         no_progress: false,
         steadiness: Steadiness::Steady,
+        left: vec![],
     }
 }
 
@@ -48,6 +50,7 @@ fn judged_after(
     let tables = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let situation = Situation {
         kept: &[],
+        left: &case.left,
         panels_open: false,
         steadiness: case.steadiness,
         name: &fixture.name,
@@ -169,6 +172,19 @@ fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     assert_eq!((status.observed_generation, status.applied_generation), (Some(7), None));
     let stuck = Case { no_progress: true, ..case(&fixture) };
     assert_eq!(condition(&judged(&fixture, &stuck), ConditionType::Stalled).1, "NoProgress");
+}
+
+#[test]
+fn a_difference_that_is_left_is_named_and_stops_nothing() {
+    let fixture = fixture();
+    for kind in [ConditionType::SinkAvailable, ConditionType::ConnectorRunning] {
+        let left = vec![Left::settled(kind, "spec.image is written by another")];
+        let status = judged(&fixture, &Case { left, ..streaming(&fixture) });
+        let (is, reason, message) = condition(&status, kind);
+        assert_eq!((is.as_str(), reason.as_str()), ("True", "Drifted"));
+        assert!(message.contains("spec.image"), "{message}");
+        assert_eq!(condition(&status, ConditionType::Ready).0, "True");
+    }
 }
 
 #[test]

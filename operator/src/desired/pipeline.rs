@@ -15,14 +15,14 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, epochs, held, history, publication, reads, source, tables, topics,
+    SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables, topics,
     views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
-use crate::problem::Problem;
+use crate::problem::{Left, Problem};
 use crate::retention;
 use crate::step::{Fact, Stage, Step, StepKind};
 
@@ -97,6 +97,8 @@ pub struct Desired {
     pub questions: Vec<Question>,
     /// Changes by hand in Grafana that the policy keeps.
     pub kept: Vec<String>,
+    /// Differences that are known and left.
+    pub left: Vec<Left>,
     /// Whether panels of dashboards were not asked yet.
     pub panels_open: bool,
     /// Up to where this look saw the catalogue of each target to be that of its newest layout.
@@ -441,7 +443,10 @@ fn sink(
     let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
     let mut needs = vec![Fact::Incarnation];
     needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
-    let part = plan_sink_objects(&input, &sink_objects(&input, &config), live, &needs);
+    let objects = sink_objects(&input, &config);
+    let condition = ConditionType::SinkAvailable;
+    desired.left.extend(drift::left(&objects, live).into_iter().map(|left| Left::settled(condition, left)));
+    let part = plan_sink_objects(&input, &objects, live, &needs);
     desired.take(ConditionType::SinkAvailable, part);
 }
 
