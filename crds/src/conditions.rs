@@ -169,6 +169,8 @@ pub enum Reason {
     Drifted,
     /// Objects of ours are where the spec no longer points, and cannot be removed.
     LeftBehind,
+    /// Kubernetes has given up replacing the sink's pods.
+    RolloutFailed,
     /// Replicas are missing.
     ReplicasUnavailable,
     /// Rows are older than the objective.

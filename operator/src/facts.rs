@@ -12,6 +12,8 @@ use tidemark_crds::ledger::{
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::rollout::Rollout;
+
 pub use self::postgres::{
     IndexFacts, Lineage, OpenTransaction, PUBLISHES_GENERATED, PartitionFacts, PostgresFacts,
     PublicationFacts, SlotFacts, SourceColumn, SourceTableFacts,
@@ -354,10 +356,8 @@ pub struct KubernetesFacts {
     pub objects: BTreeMap<String, serde_json::Value>,
     /// Data of the Secrets among them, by `Secret/name`; the objects are without.
     pub secrets: BTreeMap<String, BTreeMap<String, Secret>>,
-    /// Available replicas of the sink's Deployment.
-    pub sink_available: i32,
-    /// Replicas of the sink's Deployment.
-    pub sink_replicas: i32,
+    /// How far the sink's Deployment is.
+    pub rollout: Rollout,
 }
 
 /// Grafana as our login sees it.

@@ -5,11 +5,13 @@ use tidemark_crds::pipeline::{ConnectorState, GrafanaMode, Preset};
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
 use crate::credentials::Missing;
+use crate::desired::selector_text;
 use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::freshness::Freshness;
 use crate::problem::Problem;
 use crate::restart::Steadiness;
 use crate::retention;
+use crate::rollout::Rollout;
 use crate::status::{Situation, cut};
 use crate::step::{Lane, Stage};
 use crate::table_status::TroubleState;
@@ -100,6 +102,11 @@ fn stalled(situation: &Situation<'_>) -> Judgement {
     }
     if let Some(problem) = situation.problems.iter().find(|problem| problem.is_terminal()) {
         return judgement(Stalled, Status::True, problem.reason, &problem.message);
+    }
+    let failed = situation.observed.kubernetes.known().is_some_and(|facts| facts.rollout.failure.is_some());
+    if failed && !situation.deleting {
+        let message = "the sink's pods cannot be replaced: SinkAvailable says why";
+        return judgement(Stalled, Status::True, Reason::RolloutFailed, message);
     }
     if situation.no_progress {
         let what = situation.plan.first_wave().first().map_or(String::new(), |step| step.what.clone());
@@ -403,13 +410,36 @@ fn sink(situation: &Situation<'_>) -> Judgement {
         let message = "spec.sink.replicas is 0: nothing is applied";
         return judgement(SinkAvailable, Status::True, Reason::NotConfigured, message);
     }
-    let available = observation.known().map_or(0, |facts| facts.sink_available);
-    if available >= wanted {
+    let rollout = observation.known().map(|facts| facts.rollout.clone()).unwrap_or_default();
+    if rollout.is_complete(wanted) {
         return settled(situation, SinkAvailable);
     }
+    unfinished(situation, &rollout, wanted)
+}
+
+/// A Deployment whose pods are not, or not yet, those of the newest template.
+fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Judgement {
+    use ConditionType::SinkAvailable;
+    let sink = situation.name.sink();
+    let pods = format!(
+        "kubectl -n {} describe pods -l {}",
+        situation.name.namespace,
+        selector_text(situation.name)
+    );
+    if let Some(why) = &rollout.failure {
+        let message = format!(
+            "Deployment {sink} cannot replace its pods, and older ones go on as far as there are any: {why} Most likely its \
+             image, a Secret, a quota or its resources: `{pods}` says which"
+        );
+        return judgement(SinkAvailable, Status::False, Reason::RolloutFailed, message);
+    }
+    if rollout.available >= wanted {
+        let message = format!("the pods of Deployment {sink} are being replaced");
+        return judgement(SinkAvailable, Status::False, Reason::InProgress, message);
+    }
     let message = format!(
-        "{available} of {wanted} replicas of Deployment {} are available: look at its pods",
-        situation.name.sink()
+        "{} of {wanted} replicas of Deployment {sink} are available: `{pods}` says why",
+        rollout.available
     );
     judgement(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message)
 }

@@ -34,6 +34,7 @@ pub mod references;
 pub mod restart;
 pub mod retention;
 pub mod revisions;
+pub mod rollout;
 pub mod run;
 pub mod status;
 pub mod step;

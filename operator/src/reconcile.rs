@@ -330,6 +330,6 @@ impl Outcome {
     }
 
     fn rollout_under_way(&self) -> bool {
-        (self.observed.kubernetes.known()).is_some_and(|facts| facts.sink_available < facts.sink_replicas)
+        self.observed.kubernetes.known().is_some_and(|facts| facts.rollout.is_under_way())
     }
 }

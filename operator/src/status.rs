@@ -100,7 +100,7 @@ pub fn status(
         deletion: situation.waiting.to_vec(),
         grafanas: place::places(&before.grafanas, situation.spec, ledger),
         replicas: match situation.observed.kubernetes.known() {
-            Some(facts) => Some(facts.sink_replicas),
+            Some(facts) => Some(facts.rollout.replicas),
             None => before.replicas,
         },
         selector: Some(selector_text(situation.name)),

@@ -13,6 +13,7 @@ use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
 use tidemark_operator::problem::{Left, Problem};
 use tidemark_operator::restart::Steadiness;
+use tidemark_operator::rollout::Rollout;
 use tidemark_operator::status::{Situation, same, status};
 
 use crate::fixture::{Fixture, fixture, unreachable};
@@ -172,6 +173,29 @@ fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     assert_eq!((status.observed_generation, status.applied_generation), (Some(7), None));
     let stuck = Case { no_progress: true, ..case(&fixture) };
     assert_eq!(condition(&judged(&fixture, &stuck), ConditionType::Stalled).1, "NoProgress");
+}
+
+#[test]
+fn a_rollout_that_failed_is_not_ready_though_old_pods_are_available() {
+    let fixture = fixture();
+    let of = |rollout: Rollout| {
+        let mut case = streaming(&fixture);
+        known(&mut case.observed.kubernetes).rollout = rollout;
+        judged(&fixture, &case)
+    };
+    let stuck = Rollout { replicas: 3, available: 2, updated: 1, failure: None };
+    let status = of(stuck.clone());
+    let (is, reason, _) = condition(&status, ConditionType::SinkAvailable);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "InProgress"));
+    let failure = Some("ProgressDeadlineExceeded: ReplicaSet \"x\" has timed out progressing.".to_owned());
+    let status = of(Rollout { failure, ..stuck });
+    let (is, reason, message) = condition(&status, ConditionType::SinkAvailable);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "RolloutFailed"));
+    assert!(message.contains("ProgressDeadlineExceeded") && message.contains("describe pods -l"), "{message}");
+    assert_eq!(condition(&status, ConditionType::Ready).1, "RolloutFailed");
+    assert_eq!(condition(&status, ConditionType::Stalled).0, "True");
+    let few = of(Rollout { replicas: 2, available: 1, updated: 2, failure: None });
+    assert_eq!(condition(&few, ConditionType::SinkAvailable).1, "ReplicasUnavailable");
 }
 
 #[test]
