@@ -29,7 +29,7 @@ pub enum ConditionType {
     SinkAvailable,
     /// Each dashboard is in Grafana as it should be, and each of its panels has answered.
     DashboardsInSync,
-    /// Rows are younger than the objective; not part of `Ready`.
+    /// Rows and what views show are younger than their objectives; not part of `Ready`.
     Fresh,
 }
 
@@ -175,6 +175,8 @@ pub enum Reason {
     ReplicasUnavailable,
     /// Rows are older than the objective.
     Stale,
+    /// A view shows older data than the objective.
+    ViewsStale,
     /// The same plan came back without effect.
     NoProgress,
     /// The remote system is another one than before.

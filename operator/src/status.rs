@@ -3,7 +3,7 @@
 //! Messages hold no number that moves: a status is written only when something flips.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tidemark_crds::conditions;
+use tidemark_crds::conditions::{self, ConditionType, Reason};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
@@ -72,7 +72,9 @@ pub fn status(
     now: &Time,
 ) -> AnalyticsPipelineStatus {
     let tables = tables(situation);
-    let freshness = freshness(situation, before.freshness.as_deref());
+    let fresh = before.conditions.iter().find(|known| known.type_ == ConditionType::Fresh.as_str());
+    let reason = fresh.and_then(|known| Reason::parse(&known.reason));
+    let freshness = freshness(situation, (before.freshness.as_deref(), reason));
     let held_back = held_back(situation, before.held_back.as_deref());
     let judgements = judge(situation, &tables, freshness.as_ref(), held_back.as_deref());
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);

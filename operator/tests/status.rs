@@ -1,13 +1,13 @@
 //! Conditions and printer fields.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, Lack, Missing};
 use tidemark_operator::facts::{
     ClickHouseFacts, Failure, FailureClass, Observation, Observed, PartitionProgress, ProgressFacts,
-    ReadFacts,
+    ReadFacts, RefreshFacts,
 };
 use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
@@ -28,6 +28,7 @@ struct Case {
     no_progress: bool,
     steadiness: Steadiness,
     left: Vec<Left>,
+    views: Vec<String>,
 }
 
 fn case(fixture: &Fixture) -> Case {
@@ -39,6 +40,7 @@ fn case(fixture: &Fixture) -> Case {
         no_progress: false,
         steadiness: Steadiness::Steady,
         left: vec![],
+        views: vec![],
     }
 }
 
@@ -66,7 +68,7 @@ fn judged_after(
         no_progress: case.no_progress,
         deleting: false,
         tables: &tables,
-        views: &[],
+        views: &case.views,
         waiting: &[],
         now_ms: NOW,
     };
@@ -582,6 +584,61 @@ fn each_cause_of_old_data_has_its_own_reason() {
         assert_eq!(format!("{is} {reason}"), *fresh, "{what}");
         assert_eq!(status.freshness.as_deref(), Some(*bucket), "{what}");
     }
+}
+
+/// Interval, age and duration of the refresh in seconds, whether it failed, what `Fresh` said before; what it says.
+const REFRESHES: &[(&str, (&str, i64, u64, bool), &str, &str)] = &[
+    ("refreshed lately", ("30s", 20, 1, false), "AsDesired", "AsDesired"),
+    ("longer ago than the objective of two minutes", ("30s", 130, 1, false), "AsDesired", "ViewsStale"),
+    ("so slow that it is too old before each refresh", ("30s", 5, 100, false), "AsDesired", "ViewsStale"),
+    ("near the bound it stays late", ("30s", 5, 75, false), "ViewsStale", "ViewsStale"),
+    ("near the bound it stays in time", ("30s", 5, 75, false), "AsDesired", "AsDesired"),
+    ("far from the bound it is in time again", ("30s", 5, 40, false), "ViewsStale", "AsDesired"),
+    ("an interval that is longer than the objective was asked for", ("1h", 3_500, 1, false), "AsDesired", "AsDesired"),
+    ("and is missed, too", ("1h", 3_800, 1, false), "AsDesired", "ViewsStale"),
+    ("filled for the first time", ("30s", -1, 0, false), "AsDesired", "AsDesired"),
+    ("never filled, for it fails", ("30s", -1, 0, true), "AsDesired", "ViewsStale"),
+];
+
+#[test]
+fn what_views_show_is_part_of_fresh() {
+    for (what, (every, age, takes, fails), before, expected) in REFRESHES {
+        let mut fixture = fixture();
+        fixture.spec.views.refresh_interval = (*every).to_owned();
+        let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
+        let refresh = RefreshFacts {
+            last_success_ms: if *age < 0 { 0 } else { NOW - age * 1000 },
+            duration_ms: takes * 1000,
+            exception: if *fails { "code 241".into() } else { String::new() },
+            ..RefreshFacts::default()
+        };
+        let facts = known(&mut case.observed.clickhouse);
+        facts.refreshes.insert("sales__refresh".into(), refresh.clone());
+        facts.refreshes.insert("not_wanted__refresh".into(), RefreshFacts { last_success_ms: 1, ..refresh });
+        let fresh = Condition {
+            type_: "Fresh".into(),
+            status: "False".into(),
+            reason: (*before).to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let before = AnalyticsPipelineStatus { conditions: vec![fresh], ..Default::default() };
+        let status = judged_after(&fixture, &case, &before, 0);
+        let (_, reason, message) = condition(&status, ConditionType::Fresh);
+        assert_eq!(reason, *expected, "{what}: {message}");
+        assert!(reason == "AsDesired" || message.contains("allows: sales:"), "{what}: {message}");
+    }
+}
+
+#[test]
+fn rows_that_are_old_are_told_before_views_are() {
+    let fixture = fixture();
+    let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
+    let facts = known(&mut case.observed.clickhouse);
+    facts.progress.insert("orders".into(), progress(&[90_000, 0]));
+    facts.refreshes.insert("sales__refresh".into(), RefreshFacts { last_success_ms: 1, ..Default::default() });
+    assert_eq!(condition(&judged(&fixture, &case), ConditionType::Fresh).1, "Stale");
 }
 
 #[test]
