@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
-use kube::core::ObjectMeta;
 use kube::core::error_boundary::InvalidObject;
+use kube::core::{ObjectMeta, PartialObjectMetaExt as _};
 use kube::runtime::controller::Action;
 use serde_json::Value;
 use tidemark_crds::names::PipelineName;
@@ -52,7 +52,7 @@ async fn end(
         let status = serde_json::from_value(raw["status"].clone()).ok();
         return Box::pin(reconcile_pipeline(&AnalyticsPipeline { metadata, spec, status }, context)).await;
     }
-    let pipeline = kube::core::PartialObjectMeta::<AnalyticsPipeline> { metadata, ..Default::default() };
+    let pipeline = metadata.into_response_partial::<AnalyticsPipeline>();
     if let Some(pause) = unreadable::wait(raw, Timestamp::now()) {
         return Ok((Action::requeue(pause), false));
     }
