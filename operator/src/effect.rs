@@ -111,6 +111,13 @@ pub enum KafkaEffect {
         /// Its configuration.
         config: BTreeMap<String, String>,
     },
+    /// Sets up a topic that is there.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// All of its own settings.
+        config: BTreeMap<String, String>,
+    },
     /// Removes topics.
     DeleteTopics {
         /// Their names.

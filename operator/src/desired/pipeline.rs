@@ -150,7 +150,10 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     {
         let dead_letter = topics::dead_letter(subject.spec);
         let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
-        let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka, ledger);
+        let spec = &subject.spec.kafka;
+        let left = ledger.map(|ledger| topics::left(spec, &sources, &dead_letter, kafka, ledger));
+        desired.left.extend(left.into_iter().flatten());
+        let part = topics::steps(spec, &sources, &dead_letter, kafka, ledger);
         desired.take(ConditionType::ConnectorRunning, part);
     }
     desired.held =
