@@ -189,6 +189,25 @@ impl Reason {
         format!("{self:?}")
     }
 
+    /// Whether it is about the data that passes, and not about what the spec asks for.
+    pub fn is_of_data(self) -> bool {
+        matches!(
+            self,
+            Self::WalRetentionHigh
+                | Self::ConnectorFailed
+                | Self::ConnectorUnstable
+                | Self::RecordTooLarge
+                | Self::Reading
+                | Self::ReadFailed
+                | Self::TableHeld
+                | Self::InsertFailing
+                | Self::TableStopped
+                | Self::RefreshFailed
+                | Self::DeadLetters
+                | Self::TooManyDeadLetters
+        )
+    }
+
     /// Reads such a text.
     pub fn parse(text: &str) -> Option<Self> {
         let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();

@@ -13,7 +13,7 @@ pub struct AnalyticsPipelineStatus {
     /// Generation of the spec that was read last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Generation of the spec that runs.
+    /// Newest generation of the spec of which everything was seen to be as it asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,
     /// Conditions, all of them from the first look on.

@@ -149,9 +149,7 @@ pub async fn reconcile(
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
-            // A plan that is not to be carried out is no sign that carrying it out is in vain.
-            let idle = mode == Mode::PlanOnly || wave.is_empty();
-            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, idle);
+            outcome.no_progress = memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
         }
         if !term.holds() {
@@ -164,6 +162,11 @@ pub async fn reconcile(
         closed.extend(failed.iter().map(|(lane, _, _)| *lane));
         outcome.failures.extend(failed);
     }
+}
+
+/// Whether nothing was tried: a plan that is not to be carried out is no sign that carrying it out is in vain.
+fn is_idle(mode: Mode, wave: &[Step]) -> bool {
+    mode == Mode::PlanOnly || wave.is_empty()
 }
 
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
@@ -331,5 +334,40 @@ impl Outcome {
 
     fn rollout_under_way(&self) -> bool {
         self.observed.kubernetes.known().is_some_and(|facts| facts.rollout.is_under_way())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effect::Effect;
+    use crate::step::{Stage, StepKind};
+
+    #[test]
+    fn the_same_plan_again_and_again_is_no_progress_only_where_it_is_carried_out() {
+        let step = Step {
+            stage: Stage::Topic,
+            kind: StepKind::Create,
+            what: "create a topic".into(),
+            needs: vec![],
+            gives: None,
+            effect: Effect::Postgres { sql: String::new() },
+        };
+        let wave = [step];
+        for (mode, wave, expected) in [
+            (Mode::Run, &wave[..], true),
+            (Mode::Delete, &wave[..], true),
+            // spec.suspend: however long it is set, nothing is wrong.
+            (Mode::PlanOnly, &wave[..], false),
+            // It waits for something that is not its own to bring.
+            (Mode::Run, &[], false),
+        ] {
+            let memory = Memory::default();
+            let mut told = false;
+            for _ in 0..SAME_PLANS * 3 {
+                told = memory.same_plan("ns/shop", "the same", is_idle(mode, wave));
+            }
+            assert_eq!(told, expected, "{mode:?} {}", wave.len());
+        }
     }
 }

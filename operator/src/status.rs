@@ -3,7 +3,7 @@
 //! Messages hold no number that moves: a status is written only when something flips.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tidemark_crds::conditions::{self, ConditionType, Reason};
+use tidemark_crds::conditions::{self, ConditionType, Judgement, Reason, Status};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
@@ -80,8 +80,7 @@ pub fn status(
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);
     AnalyticsPipelineStatus {
         observed_generation: Some(situation.generation),
-        applied_generation: if situation.plan.is_empty() && situation.invalid.is_none() && !situation.deleting
-        {
+        applied_generation: if is_applied(situation, &judgements) {
             Some(situation.generation)
         } else {
             before.applied_generation
@@ -107,6 +106,22 @@ pub fn status(
         },
         selector: Some(selector_text(situation.name)),
     }
+}
+
+/// Whether everything that this generation asks for was seen to be as asked. What nobody answered for is not, nor is what
+/// was refused or left; what becomes of the data meanwhile is another matter.
+fn is_applied(situation: &Situation<'_>, judgements: &[Judgement]) -> bool {
+    let settled = |judgement: &Judgement| {
+        !ConditionType::REQUIRED.contains(&judgement.r#type)
+            || judgement.status == Status::True
+            || judgement.reason.is_of_data()
+    };
+    situation.plan.is_empty()
+        && situation.invalid.is_none()
+        && !situation.deleting
+        && situation.failures.is_empty()
+        && !situation.left.iter().any(|left| left.is_open)
+        && judgements.iter().all(settled)
 }
 
 /// How much of the source's log the slot holds back, where it is too much; while nobody knows, it is as it was.

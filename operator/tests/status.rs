@@ -201,6 +201,49 @@ fn a_rollout_that_failed_is_not_ready_though_old_pods_are_available() {
 }
 
 #[test]
+fn a_generation_is_applied_when_everything_of_it_was_seen_to_be() {
+    type ChangeCase = fn(&mut Case);
+    let fixture = fixture();
+    let silences: [(&str, ChangeCase); 5] = [
+        ("postgres", |case| case.observed.postgres = unreachable()),
+        ("kafka", |case| case.observed.kafka = unreachable()),
+        ("connect", |case| case.observed.connect = unreachable()),
+        ("clickhouse", |case| case.observed.clickhouse = unreachable()),
+        ("kubernetes", |case| case.observed.kubernetes = unreachable()),
+    ];
+    let others: [(&str, ChangeCase); 5] = [
+        ("nothing was asked", |case| case.observed = Observed::default()),
+        ("a table is refused", |case| {
+            let key = Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "no key");
+            case.problems.push(key);
+        }),
+        ("a Secret is missing", |case| case.missing.push(lacking(Lack::Object))),
+        ("pods are being replaced", |case| known(&mut case.observed.kubernetes).rollout.updated = 1),
+        ("a topic lacks partitions", |case| {
+            case.left.push(Left { is_open: true, ..Left::settled(ConditionType::ConnectorRunning, "few") });
+        }),
+    ];
+    let before = AnalyticsPipelineStatus { applied_generation: Some(6), ..Default::default() };
+    let applied = |change: ChangeCase| {
+        let mut case = streaming(&fixture);
+        change(&mut case);
+        judged_after(&fixture, &case, &before, 0).applied_generation
+    };
+    for (what, change) in silences.into_iter().chain(others) {
+        assert_eq!(applied(change), Some(6), "{what}");
+    }
+    let data: [(&str, ChangeCase); 4] = [
+        ("all is well", |_| {}),
+        ("letters", |case| letters(known(&mut case.observed.clickhouse), 3, (2, 501))),
+        ("the disk fills", |case| holding(case, 20, true)),
+        ("what others decided", |case| case.left.push(Left::settled(ConditionType::SinkAvailable, "image"))),
+    ];
+    for (what, change) in data {
+        assert_eq!(applied(change), Some(7), "{what}");
+    }
+}
+
+#[test]
 fn a_difference_that_is_left_is_named_and_stops_nothing() {
     let fixture = fixture();
     for kind in [ConditionType::SinkAvailable, ConditionType::ConnectorRunning] {
