@@ -185,7 +185,9 @@ async fn runnable_spec(
         }
         return Ok((pipeline.spec.clone(), None, true));
     };
-    let last = match within("reading the last valid spec", revisions::last_valid(client, &pipeline.metadata)).await {
+    let last = match within("reading the last valid spec", revisions::last_valid(client, &pipeline.metadata))
+        .await
+    {
         Ok(last) => last,
         // What it was decides what a deletion removes.
         Err(error) if pipeline.metadata.deletion_timestamp.is_some() => return Err(error),
@@ -198,11 +200,7 @@ async fn runnable_spec(
     Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }
 
-async fn write_status(
-    api: &Api<DynamicObject>,
-    name: &str,
-    status: &impl Serialize,
-) -> Result<(), Error> {
+async fn write_status(api: &Api<DynamicObject>, name: &str, status: &impl Serialize) -> Result<(), Error> {
     let object = json!({
         "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
         "metadata": {"name": name}, "status": status,

@@ -459,7 +459,10 @@ mod tests {
             assert_eq!(missing.len(), 1, "{missing:?}");
             assert_eq!(missing[0].verdict(), verdict);
             let text = missing[0].to_string();
-            assert!(text.starts_with("spec.source.postgres.credentials: the Secret \"pg\" cannot be read"), "{text}");
+            assert!(
+                text.starts_with("spec.source.postgres.credentials: the Secret \"pg\" cannot be read"),
+                "{text}"
+            );
             assert!(text.contains(part), "{text}");
         }
         let absent = resolve(&spec, &References::default()).missing();

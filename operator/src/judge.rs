@@ -141,8 +141,12 @@ fn credentials(situation: &Situation<'_>) -> Judgement {
 
 /// As it should be, apart from what is known and left.
 fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Judgement {
-    let left: Vec<&str> =
-        situation.left.iter().filter(|left| left.condition == r#type).map(|left| left.message.as_str()).collect();
+    let left: Vec<&str> = situation
+        .left
+        .iter()
+        .filter(|left| left.condition == r#type)
+        .map(|left| left.message.as_str())
+        .collect();
     if left.is_empty() {
         return as_desired(r#type);
     }
@@ -208,9 +212,11 @@ fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     }
     // Whatever else is wrong: a disk that fills up stops the shop.
     let slot = situation.name.replication_slot();
-    let filling = situation.observed.postgres.known().and_then(|facts| {
-        Some(retention::message(situation.spec, &slot, held_back?, facts))
-    });
+    let filling = situation
+        .observed
+        .postgres
+        .known()
+        .and_then(|facts| Some(retention::message(situation.spec, &slot, held_back?, facts)));
     let (reason, mut messages) = match problems(situation, SourceReady) {
         Some((reason, message)) => (reason, vec![message]),
         None => (Reason::WalRetentionHigh, Vec::new()),
@@ -421,11 +427,8 @@ fn sink(situation: &Situation<'_>) -> Judgement {
 fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Judgement {
     use ConditionType::SinkAvailable;
     let sink = situation.name.sink();
-    let pods = format!(
-        "kubectl -n {} describe pods -l {}",
-        situation.name.namespace,
-        selector_text(situation.name)
-    );
+    let pods =
+        format!("kubectl -n {} describe pods -l {}", situation.name.namespace, selector_text(situation.name));
     if let Some(why) = &rollout.failure {
         let message = format!(
             "Deployment {sink} cannot replace its pods, and older ones go on as far as there are any: {why} Most likely its \

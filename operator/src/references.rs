@@ -11,11 +11,7 @@ use crate::observe::kubernetes::{failure, timed_out};
 
 /// Reads the Secrets and ConfigMaps that are `wanted`, side by side; those that do not exist are left out. One that cannot
 /// be read is noted with its reason, and holds up no other.
-pub async fn read(
-    client: &kube::Client,
-    namespace: &str,
-    wanted: BTreeSet<(Holder, String)>,
-) -> References {
+pub async fn read(client: &kube::Client, namespace: &str, wanted: BTreeSet<(Holder, String)>) -> References {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let reads = wanted.into_iter().map(|(holder, name)| {

@@ -60,7 +60,9 @@ pub fn message(spec: &AnalyticsPipelineSpec, slot: &str, passed: &str, facts: &P
         }
         state => format!("spec.source.connect.state is {state:?}: set it to Running, or delete the pipeline"),
     };
-    format!("replication slot {slot} holds back {amount} of write-ahead log on the source's disk: {end}: {advice}")
+    format!(
+        "replication slot {slot} holds back {amount} of write-ahead log on the source's disk: {end}: {advice}"
+    )
 }
 
 #[cfg(test)]

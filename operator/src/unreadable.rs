@@ -35,7 +35,8 @@ pub fn status(raw: &Value, error: &str, now: &Time) -> Value {
         judgement(ConditionType::Stalled, Status::True, message.clone()),
         judgement(ConditionType::SpecValid, Status::False, message),
     ];
-    let before: Vec<Condition> = serde_json::from_value(raw["status"]["conditions"].clone()).unwrap_or_default();
+    let before: Vec<Condition> =
+        serde_json::from_value(raw["status"]["conditions"].clone()).unwrap_or_default();
     let told = merge(&before, &judgements, generation, now);
     let place = |kind: &str| ConditionType::ALL.iter().position(|known| known.as_str() == kind);
     let others = before.iter().filter(|old| !told.iter().any(|new| new.type_ == old.type_));
@@ -74,7 +75,9 @@ pub fn left_behind(name: &PipelineName, mark: &str, raw: &Value) -> Vec<LeftBehi
         left(
             Lane::Postgres,
             format!("replication slot {slot} and publication {publication}"),
-            format!("SELECT pg_drop_replication_slot('{slot}'); DROP PUBLICATION IF EXISTS \"{publication}\""),
+            format!(
+                "SELECT pg_drop_replication_slot('{slot}'); DROP PUBLICATION IF EXISTS \"{publication}\""
+            ),
         ),
         left(
             Lane::Connect,
@@ -139,7 +142,8 @@ mod tests {
         assert_eq!(told["of a newer version"], json!({"kept": 1}));
         let mut later = raw();
         later["status"] = told.clone();
-        let again = status(&later, "unknown variant `Sometimes` in spec.suspend", &at("2026-11-03T00:00:00Z"));
+        let again =
+            status(&later, "unknown variant `Sometimes` in spec.suspend", &at("2026-11-03T00:00:00Z"));
         assert_eq!(again, told, "nothing flipped, so nothing is written");
         let empty = status(&json!({"metadata": {}}), "no spec", &at("2026-11-02T00:00:00Z"));
         assert_eq!(empty["conditions"].as_array().map(Vec::len), Some(3));
@@ -156,8 +160,15 @@ mod tests {
         let wait = |timeout: Value, now: &str| wait(&deleted(timeout), now.parse().unwrap());
         assert_eq!(wait(json!("2m"), "2026-11-02T00:01:30Z"), Some(Duration::from_secs(30)));
         assert_eq!(wait(json!("2m"), "2026-11-02T00:02:00Z"), None);
-        assert_eq!(wait(json!(["2m"]), "2026-11-02T00:02:00Z"), Some(DEFAULT_TIMEOUT - Duration::from_mins(2)));
-        assert_eq!(wait(json!("2m"), "2026-11-01T23:00:00Z"), Some(Duration::from_mins(2)), "a clock set back");
+        assert_eq!(
+            wait(json!(["2m"]), "2026-11-02T00:02:00Z"),
+            Some(DEFAULT_TIMEOUT - Duration::from_mins(2))
+        );
+        assert_eq!(
+            wait(json!("2m"), "2026-11-01T23:00:00Z"),
+            Some(Duration::from_mins(2)),
+            "a clock set back"
+        );
     }
 
     #[test]
@@ -165,7 +176,8 @@ mod tests {
         let name = PipelineName::new("ns", "shop");
         let raw = json!({"spec": {"source": {"connect": {"url": "http://connect:8083/"}}, "kafka": 1}});
         let left = left_behind(&name, "tidemark u/ns/shop", &raw);
-        let all = left.iter().map(|left| format!("{}: {}", left.what, left.command)).collect::<Vec<_>>().join("\n");
+        let all =
+            left.iter().map(|left| format!("{}: {}", left.what, left.command)).collect::<Vec<_>>().join("\n");
         for part in [
             name.replication_slot().as_str(),
             "http://connect:8083/connectors/",

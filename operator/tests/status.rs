@@ -193,7 +193,10 @@ fn a_rollout_that_failed_is_not_ready_though_old_pods_are_available() {
     let status = of(Rollout { failure, ..stuck });
     let (is, reason, message) = condition(&status, ConditionType::SinkAvailable);
     assert_eq!((is.as_str(), reason.as_str()), ("False", "RolloutFailed"));
-    assert!(message.contains("ProgressDeadlineExceeded") && message.contains("describe pods -l"), "{message}");
+    assert!(
+        message.contains("ProgressDeadlineExceeded") && message.contains("describe pods -l"),
+        "{message}"
+    );
     assert_eq!(condition(&status, ConditionType::Ready).1, "RolloutFailed");
     assert_eq!(condition(&status, ConditionType::Stalled).0, "True");
     let few = of(Rollout { replicas: 2, available: 1, updated: 2, failure: None });
@@ -214,7 +217,8 @@ fn a_generation_is_applied_when_everything_of_it_was_seen_to_be() {
     let others: [(&str, ChangeCase); 5] = [
         ("nothing was asked", |case| case.observed = Observed::default()),
         ("a table is refused", |case| {
-            let key = Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "no key");
+            let key =
+                Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "no key");
             case.problems.push(key);
         }),
         ("a Secret is missing", |case| case.missing.push(lacking(Lack::Object))),
@@ -305,7 +309,8 @@ fn a_disk_that_fills_up_is_told_while_the_connector_is_paused_and_beside_every_o
     let first = judged_after(&fixture, &paused, &fine, 1);
     let (is, reason, message) = condition(&first, ConditionType::SourceReady);
     assert_eq!((is.as_str(), reason.as_str()), ("False", "WalRetentionHigh"));
-    for part in ["more than 1GiB", "no max_slot_wal_keep_size", "is Paused", &fixture.name.replication_slot()] {
+    for part in ["more than 1GiB", "no max_slot_wal_keep_size", "is Paused", &fixture.name.replication_slot()]
+    {
         assert!(message.contains(part), "{part}: {message}");
     }
     assert_eq!(condition(&first, ConditionType::Ready).1, "WalRetentionHigh");
@@ -637,7 +642,12 @@ const REFRESHES: &[(&str, (&str, i64, u64, bool), &str, &str)] = &[
     ("near the bound it stays late", ("30s", 5, 75, false), "ViewsStale", "ViewsStale"),
     ("near the bound it stays in time", ("30s", 5, 75, false), "AsDesired", "AsDesired"),
     ("far from the bound it is in time again", ("30s", 5, 40, false), "ViewsStale", "AsDesired"),
-    ("an interval that is longer than the objective was asked for", ("1h", 3_500, 1, false), "AsDesired", "AsDesired"),
+    (
+        "an interval that is longer than the objective was asked for",
+        ("1h", 3_500, 1, false),
+        "AsDesired",
+        "AsDesired",
+    ),
     ("and is missed, too", ("1h", 3_800, 1, false), "AsDesired", "ViewsStale"),
     ("filled for the first time", ("30s", -1, 0, false), "AsDesired", "AsDesired"),
     ("never filled, for it fails", ("30s", -1, 0, true), "AsDesired", "ViewsStale"),
@@ -680,7 +690,9 @@ fn rows_that_are_old_are_told_before_views_are() {
     let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
     let facts = known(&mut case.observed.clickhouse);
     facts.progress.insert("orders".into(), progress(&[90_000, 0]));
-    facts.refreshes.insert("sales__refresh".into(), RefreshFacts { last_success_ms: 1, ..Default::default() });
+    facts
+        .refreshes
+        .insert("sales__refresh".into(), RefreshFacts { last_success_ms: 1, ..Default::default() });
     assert_eq!(condition(&judged(&fixture, &case), ConditionType::Fresh).1, "Stale");
 }
 

@@ -139,7 +139,8 @@ impl KafkaAdmin {
         }
         let altered = admin.alter_configs([&wanted], &options()).await;
         for answer in altered.map_err(|error| of_error("alter topic", &error))? {
-            answer.map_err(|(_, code)| failure(class_of(code), format!("kafka: alter topic {name}: {code}")))?;
+            answer
+                .map_err(|(_, code)| failure(class_of(code), format!("kafka: alter topic {name}: {code}")))?;
         }
         Ok(())
     }

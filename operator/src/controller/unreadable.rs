@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::{Resource, ResourceExt};
 use kube::core::error_boundary::InvalidObject;
 use kube::core::{ObjectMeta, PartialObjectMetaExt as _};
 use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipeline;

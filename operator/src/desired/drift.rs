@@ -41,9 +41,8 @@ struct Difference {
 /// Compares a live object with the wanted one. Fields that only others set are none of ours; an element that others add to
 /// a list is none where the API server merges that list by a key.
 pub fn compare(live: &Value, wanted: &Value) -> Verdict {
-    let annotation = |object: &Value, name: &str| {
-        object["metadata"]["annotations"][name].as_str().map(str::to_owned)
-    };
+    let annotation =
+        |object: &Value, name: &str| object["metadata"]["annotations"][name].as_str().map(str::to_owned);
     let owned = owned(live);
     let applied = annotation(live, APPLIED_ANNOTATION);
     // An annotation that was taken off says nothing of what was applied.
@@ -127,13 +126,7 @@ fn differences(
 }
 
 /// One element of a list that the API server merges by a key.
-fn element(
-    path: &str,
-    live: &[Value],
-    wanted: &Value,
-    owned: Option<&Value>,
-    found: &mut Vec<Difference>,
-) {
+fn element(path: &str, live: &[Value], wanted: &Value, owned: Option<&Value>, found: &mut Vec<Difference>) {
     let keys: Vec<(Map<String, Value>, &Value)> = owned.into_iter().flat_map(keys).collect();
     // A field of the key that is not wanted by name is one that the API server fills in.
     let of = |key: &Map<String, Value>, element: &Value, all: bool| {

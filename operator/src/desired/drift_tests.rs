@@ -20,7 +20,8 @@ fn wanted() -> Value {
 /// What the API server has after an apply, with `admit` as what its webhooks make of it.
 fn stored(applied: &Value, admit: &dyn Fn(&mut Value)) -> Value {
     let mut live = applied.clone();
-    live["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
+    live["spec"]["template"]["spec"]["containers"][0]["terminationMessagePath"] =
+        json!("/dev/termination-log");
     admit(&mut live);
     live["metadata"]["managedFields"] = json!([{
         "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {

@@ -15,8 +15,8 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables, topics,
-    views,
+    SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables,
+    topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;

@@ -78,8 +78,7 @@ pub fn plan_sink_objects(
             },
         };
         let gives = (kind == "Deployment").then_some(Fact::Sink);
-        let effect =
-            Effect::Kubernetes(KubernetesEffect::Apply { object, data: BTreeMap::new() });
+        let effect = Effect::Kubernetes(KubernetesEffect::Apply { object, data: BTreeMap::new() });
         part.step((Stage::Sink, step.0), format!("{} {kind} {name}", step.1), needs.to_vec(), gives, effect);
     }
     part

@@ -217,7 +217,10 @@ pub fn left(
         }
         let settings = facts.settings.get(&name).map(|live| differing(kafka, &wanted, live));
         found.extend(
-            settings.into_iter().flatten().map(|(key, value, live)| format!("{key} {live} instead of {value}")),
+            settings
+                .into_iter()
+                .flatten()
+                .map(|(key, value, live)| format!("{key} {live} instead of {value}")),
         );
         if !found.is_empty() {
             others.push(format!("{name} ({})", found.join(", ")));
@@ -306,12 +309,22 @@ mod tests {
         let same = live(&kafka, |_| {}, 8);
         assert_eq!(both(&same, &ours), (vec![], vec![]));
 
-        let week = live(&kafka, |settings| drop(settings.all.insert("retention.ms".into(), "604800000".into())), 8);
+        let week =
+            live(&kafka, |settings| drop(settings.all.insert("retention.ms".into(), "604800000".into())), 8);
         let (steps, found) = both(&week, &ours);
-        assert_eq!(steps[0].what, "set retention.ms from 604800000 to 2592000000 of topic shop.public.orders");
-        let Effect::Kafka(KafkaEffect::AlterTopic { config, .. }) = &steps[0].effect else { panic!("{steps:?}") };
+        assert_eq!(
+            steps[0].what,
+            "set retention.ms from 604800000 to 2592000000 of topic shop.public.orders"
+        );
+        let Effect::Kafka(KafkaEffect::AlterTopic { config, .. }) = &steps[0].effect else {
+            panic!("{steps:?}")
+        };
         let keys: Vec<&str> = config.keys().map(String::as_str).collect();
-        assert_eq!(keys, ["max.message.bytes", "min.insync.replicas", "retention.ms"], "what others set stays");
+        assert_eq!(
+            keys,
+            ["max.message.bytes", "min.insync.replicas", "retention.ms"],
+            "what others set stays"
+        );
         assert_eq!(config["retention.ms"], "2592000000");
         assert!(steps.len() == 1 && found.is_empty());
 
