@@ -37,8 +37,8 @@ pub fn held_back(facts: &PostgresFacts, wanted: ConnectorState, before: &str) ->
         let bound = if *name == before { bound / 2 } else { *bound };
         slot.retained_bytes > bound
     };
-    let bounds = BOUNDS.into_iter().skip(usize::from(is_read)).chain(half);
-    bounds.filter(passed).last().map_or("", |(name, _)| name)
+    let mut bounds = BOUNDS.into_iter().skip(usize::from(is_read)).chain(half);
+    bounds.rfind(passed).map_or("", |(name, _)| name)
 }
 
 /// What is wrong and what to do, for a bound that was passed.

@@ -634,8 +634,11 @@ fn each_cause_of_old_data_has_its_own_reason() {
     }
 }
 
-/// Interval, age and duration of the refresh in seconds, whether it failed, what `Fresh` said before; what it says.
-const REFRESHES: &[(&str, (&str, i64, u64, bool), &str, &str)] = &[
+/// Interval; age, below zero: never, and duration in seconds; whether it fails.
+type Refresh = (&'static str, i64, u64, bool);
+
+/// What happened; the refresh; the reason of `Fresh` before, and then.
+const REFRESHES: &[(&str, Refresh, &str, &str)] = &[
     ("refreshed lately", ("30s", 20, 1, false), "AsDesired", "AsDesired"),
     ("longer ago than the objective of two minutes", ("30s", 130, 1, false), "AsDesired", "ViewsStale"),
     ("so slow that it is too old before each refresh", ("30s", 5, 100, false), "AsDesired", "ViewsStale"),

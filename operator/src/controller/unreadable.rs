@@ -32,7 +32,7 @@ pub(super) async fn reconcile(invalid: &InvalidObject, context: &Context) -> Res
     if metadata.deletion_timestamp.is_some() {
         return Box::pin(end(metadata, &name, &raw, context)).await;
     }
-    let status = unreadable::status(&raw, &invalid.error.to_string(), &Time(Timestamp::now()));
+    let status = unreadable::status(&raw, &invalid.error, &Time(Timestamp::now()));
     let changed = status != raw["status"];
     if changed {
         write_status(&api, &name.name, &status).await?;
