@@ -29,7 +29,7 @@ pub enum ConditionType {
     SinkAvailable,
     /// Each dashboard is in Grafana as it should be, and each of its panels has answered.
     DashboardsInSync,
-    /// Rows are younger than the objective; not part of `Ready`.
+    /// Rows and what views show are younger than their objectives; not part of `Ready`.
     Fresh,
 }
 
@@ -122,7 +122,7 @@ pub enum Reason {
     TypeConflict,
     /// The replication slot is lost or invalidated.
     SlotLost,
-    /// An inactive slot holds back too much write-ahead log.
+    /// The replication slot holds back too much write-ahead log.
     WalRetentionHigh,
     /// The connector or its task failed.
     ConnectorFailed,
@@ -164,14 +164,19 @@ pub enum Reason {
     DataSourceFailed,
     /// The reader's account may do more or less than dashboards need.
     ReaderNotReady,
-    /// Someone changed an object in Grafana, and `driftPolicy` keeps the change.
+    /// Something differs from what the spec asks for, and is left: a change by hand in Grafana that `driftPolicy` keeps, a field
+    /// that another writes anew each time, a topic that is not the pipeline's.
     Drifted,
     /// Objects of ours are where the spec no longer points, and cannot be removed.
     LeftBehind,
+    /// Kubernetes has given up replacing the sink's pods.
+    RolloutFailed,
     /// Replicas are missing.
     ReplicasUnavailable,
     /// Rows are older than the objective.
     Stale,
+    /// A view shows older data than the objective.
+    ViewsStale,
     /// The same plan came back without effect.
     NoProgress,
     /// The remote system is another one than before.
@@ -182,6 +187,25 @@ impl Reason {
     /// Text of the condition's `reason`: the variant's name.
     pub fn as_str(self) -> String {
         format!("{self:?}")
+    }
+
+    /// Whether it is about the data that passes, and not about what the spec asks for.
+    pub fn is_of_data(self) -> bool {
+        matches!(
+            self,
+            Self::WalRetentionHigh
+                | Self::ConnectorFailed
+                | Self::ConnectorUnstable
+                | Self::RecordTooLarge
+                | Self::Reading
+                | Self::ReadFailed
+                | Self::TableHeld
+                | Self::InsertFailing
+                | Self::TableStopped
+                | Self::RefreshFailed
+                | Self::DeadLetters
+                | Self::TooManyDeadLetters
+        )
     }
 
     /// Reads such a text.

@@ -102,8 +102,11 @@ impl TableState {
 ///
 /// Columns: `pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32,
 /// error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC'))` (up to which instant of the source
-/// it had read; absent while `lag` is empty)`, seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
+/// it had read; absent while `lag` is empty)`, wal LowCardinality(String), seen_at DateTime64(3, 'UTC')`; `ReplacingMergeTree ORDER BY (pipeline, seen_at)`. See [`ConnectorRecord`].
 pub const CONNECTOR_TABLE: &str = "_tidemark_connector";
+
+/// Column of [`CONNECTOR_TABLE`] that tables of older versions lack.
+pub const WAL_COLUMN: &str = "wal";
 
 /// How the connector was; one row of [`CONNECTOR_TABLE`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +124,10 @@ pub struct ConnectorRecord {
     /// How far it is behind the source, at least: empty (it is not), `>30s`, `>1m` or `>10m`.
     #[serde(default)]
     pub lag: String,
+    /// How much write-ahead log the replication slot holds back, where that is too much: empty (it is not), `>1Gi`, `>10Gi`,
+    /// `>100Gi`, `>50%` of the server's limit, or `Unreserved`: more than the limit.
+    #[serde(default)]
+    pub wal: String,
 }
 
 /// Kafka header with which the connector marks each record's epoch, decimal text.

@@ -13,7 +13,7 @@ pub struct AnalyticsPipelineStatus {
     /// Generation of the spec that was read last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Generation of the spec that runs.
+    /// Newest generation of the spec of which everything was seen to be as it asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied_generation: Option<i64>,
     /// Conditions, all of them from the first look on.
@@ -29,6 +29,10 @@ pub struct AnalyticsPipelineStatus {
     /// Age of the oldest table's data: `<1s`, `<10s`, `<1m`, `>1m` or `Unknown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub freshness: Option<String>,
+    /// How much write-ahead log the replication slot holds back at the source, where that is too much: `>1Gi`, `>10Gi`,
+    /// `>100Gi`, `>50%` of `max_slot_wal_keep_size`, or `Unreserved`: more than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<String>,
     /// Tables and what is wrong with them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tables: Option<TablesStatus>,

@@ -95,7 +95,7 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
         let made = grafana.with(|state| state.dashboards());
         assert!(made.len() >= 4, "{:?}", made.keys());
         assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {name}")]);
-        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 6 } else { 0 });
+        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 7 } else { 0 });
         let uid = |board: &str| made.keys().find(|uid| uid.ends_with(board)).cloned().unwrap_or_default();
         let (executive, source) = (uid("-executive"), uid("-executive").replace("-executive", ""));
 

@@ -1,14 +1,17 @@
 //! One reconcile of one resource in a cluster: finalizer, last valid spec, status, events, requeue. I/O.
 
+mod unreadable;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::api::{Api, Patch, PatchParams};
-use kube::core::DeserializeGuard;
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{DeserializeGuard, ObjectMeta};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
+use serde::Serialize;
 use serde_json::json;
 use tidemark_crds::names::{FIELD_MANAGER, FINALIZER, PipelineName};
 use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
@@ -22,7 +25,7 @@ use crate::engine::{Input, Report};
 use crate::error::Error;
 use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
-use crate::objects::{DEADLINE, ObjectStore};
+use crate::objects::{DEADLINE, ObjectStore, api};
 use crate::reconcile::{Mode, pause};
 use crate::step::Step;
 use crate::validate::validate;
@@ -43,22 +46,13 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     if !context.term.holds() {
         return Ok(Action::requeue(FOLLOW));
     }
-    let pipeline = match &object.0 {
-        Ok(pipeline) => pipeline,
-        Err(invalid) => {
-            let name = format!(
-                "{}/{}",
-                invalid.metadata.namespace.as_deref().unwrap_or_default(),
-                invalid.metadata.name.as_deref().unwrap_or_default()
-            );
-            tracing::error!(pipeline = name, error = %invalid.error, "resource cannot be read; it waits for a change");
-            return Ok(Action::await_change());
-        }
-    };
     let begin = std::time::Instant::now();
     let metrics = context.engine.metrics.clone();
     metrics.active().inc();
-    let result = Box::pin(reconcile_pipeline(pipeline, &context)).await;
+    let result = match &object.0 {
+        Ok(pipeline) => Box::pin(reconcile_pipeline(pipeline, &context)).await,
+        Err(invalid) => Box::pin(unreadable::reconcile(invalid, &context)).await,
+    };
     metrics.active().dec();
     let outcome = match &result {
         Ok((_, true)) => "changed",
@@ -91,7 +85,7 @@ async fn reconcile_pipeline(
 ) -> Result<(Action, bool), Error> {
     let client = &context.client.0;
     let name = PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any());
-    let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
+    let api = objects_of(context, &name);
     let deleting = pipeline.metadata.deletion_timestamp.is_some();
     let finalizer = pipeline.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if deleting && !finalizer {
@@ -109,19 +103,10 @@ async fn reconcile_pipeline(
             .await?;
     }
     let (spec, invalid, runs) = runnable_spec(pipeline, &name, context).await?;
-    let read = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
-    let seen = match (read, deleting) {
-        (Ok(references), _) => references,
-        // The namespace may be half gone: what was seen last still cleans up.
-        (Err(_), true) => credentials::References::default(),
-        (Err(failure), false) => return Err(Error::References(failure)),
-    };
-    let references = if deleting {
-        context.remember(&name.to_string(), seen)
-    } else {
-        context.remember(&name.to_string(), seen.clone());
-        seen
-    };
+    let seen = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
+    let known = context.remember(&name.to_string(), seen.clone());
+    // The namespace may be half gone: what was seen last still cleans up.
+    let references = if deleting { known } else { seen };
     let before = pipeline.status.clone().unwrap_or_default();
     let annotations = pipeline.annotations().clone();
     let all = context.pipelines();
@@ -213,21 +198,30 @@ async fn runnable_spec(
         let deleting = pipeline.metadata.deletion_timestamp.is_some();
         let key = format!("{name} {}", pipeline.uid().unwrap_or_default());
         if !deleting && context.kept_revision(&key) != Some(generation) {
-            within("keeping the spec", revisions::keep(client, pipeline)).await?;
-            context.keep_revision(&key, generation);
+            // It is for a later spec that is not valid: this one runs without.
+            match within("keeping the spec", revisions::keep(client, pipeline)).await {
+                Ok(()) => context.keep_revision(&key, generation),
+                Err(error) => tracing::warn!(pipeline = %name, %error, "the valid spec could not be kept"),
+            }
         }
         return Ok((pipeline.spec.clone(), None, true));
     };
-    let last = within("reading the last valid spec", revisions::last_valid(client, pipeline)).await?;
+    let last = match within("reading the last valid spec", revisions::last_valid(client, &pipeline.metadata))
+        .await
+    {
+        Ok(last) => last,
+        // What it was decides what a deletion removes.
+        Err(error) if pipeline.metadata.deletion_timestamp.is_some() => return Err(error),
+        Err(error) => {
+            tracing::warn!(pipeline = %name, %error, "the last valid spec cannot be read: nothing is written");
+            None
+        }
+    };
     let runs = last.is_some();
     Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }
 
-async fn write_status(
-    api: &Api<AnalyticsPipeline>,
-    name: &str,
-    status: &AnalyticsPipelineStatus,
-) -> Result<(), Error> {
+async fn write_status(api: &Api<DynamicObject>, name: &str, status: &impl Serialize) -> Result<(), Error> {
     let object = json!({
         "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
         "metadata": {"name": name}, "status": status,
@@ -244,7 +238,7 @@ async fn write_status(
 async fn finish_deletion(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
-    api: &Api<AnalyticsPipeline>,
+    api: &Api<DynamicObject>,
     context: &Context,
     report: &Report,
     reference: &ObjectReference,
@@ -255,21 +249,38 @@ async fn finish_deletion(
     if !report.clean {
         tell_what_is_left(name, context, &report.left_behind, reference).await;
     }
+    if !release(api, name, &pipeline.metadata, context).await? {
+        return Ok(false);
+    }
+    tracing::info!(pipeline = %name, clean = report.clean, "deleted");
+    Ok(true)
+}
+
+/// Takes the finalizer off and forgets the pipeline; false: a newer version is on its way.
+async fn release(
+    api: &Api<DynamicObject>,
+    name: &PipelineName,
+    metadata: &ObjectMeta,
+    context: &Context,
+) -> Result<bool, Error> {
     let finalizers: Vec<&String> =
-        pipeline.finalizers().iter().filter(|finalizer| *finalizer != FINALIZER).collect();
-    let patch = json!({"metadata": {
-        "finalizers": finalizers, "resourceVersion": pipeline.metadata.resource_version,
-    }});
+        metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).collect();
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": metadata.resource_version}});
     let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
     match within("removing the finalizer", api.patch(&name.name, &params, &patch)).await {
         Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 404 => {}
-        // A newer version is on its way, and brings the next reconcile.
+        // It brings the next reconcile.
         Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 409 => return Ok(false),
         other => drop(other?),
     }
     context.forget(&name.to_string());
-    tracing::info!(pipeline = %name, clean = report.clean, "deleted");
     Ok(true)
+}
+
+/// The resources of a namespace, whatever is in them: what cannot be read has a status and finalizers, too.
+fn objects_of(context: &Context, name: &PipelineName) -> Api<DynamicObject> {
+    let (version, kind) = (AnalyticsPipeline::api_version(&()), AnalyticsPipeline::kind(&()));
+    api(&context.client.0, &name.namespace, &version, &kind)
 }
 
 async fn tell_what_is_left(

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::clients::grafana::Login;
+use crate::facts::{Failure, FailureClass};
+use tidemark_crds::conditions::{Reason, Status};
 use tidemark_crds::ledger::GrafanaRecord;
 use tidemark_crds::pipeline::{
     AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, GrafanaCredentials,
@@ -20,9 +22,12 @@ pub enum Holder {
     ConfigMap,
 }
 
-/// Text values of Secrets and ConfigMaps of one namespace, by kind, name and key.
+/// Text values of one object by key, or why it cannot be read.
+type Data = Result<BTreeMap<String, String>, Failure>;
+
+/// Text values of Secrets and ConfigMaps of one namespace, by kind, name and key; and those that cannot be read.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct References(BTreeMap<(Holder, String), BTreeMap<String, String>>);
+pub struct References(BTreeMap<(Holder, String), Data>);
 
 impl std::fmt::Debug for References {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,26 +38,37 @@ impl std::fmt::Debug for References {
 impl References {
     /// Remembers the values of one object.
     pub fn insert(&mut self, holder: Holder, name: impl Into<String>, data: BTreeMap<String, String>) {
-        self.0.insert((holder, name.into()), data);
+        self.0.insert((holder, name.into()), Ok(data));
     }
 
-    /// Takes what `older` has and this lacks: credentials last seen, for cleaning up after the Secrets went.
+    /// Remembers that an object cannot be read, and why.
+    pub fn unread(&mut self, holder: Holder, name: impl Into<String>, why: Failure) {
+        self.0.insert((holder, name.into()), Err(why));
+    }
+
+    /// Takes what `older` has and this lacks, or could not read: credentials last seen, for cleaning up after the Secrets
+    /// went.
     pub fn fill_from(&mut self, older: &Self) {
         for (key, data) in &older.0 {
-            self.0.entry(key.clone()).or_insert_with(|| data.clone());
+            if self.0.get(key).is_none_or(|known| known.is_err() && data.is_ok()) {
+                self.0.insert(key.clone(), data.clone());
+            }
         }
     }
 
     fn value(&self, holder: Holder, field: &str, name: &str, key: &str) -> Result<String, Missing> {
-        let missing = |absent_key| Missing {
+        let missing = |why| Missing {
             field: field.to_owned(),
             holder,
             name: name.to_owned(),
             key: key.to_owned(),
-            object_exists: absent_key,
+            why,
         };
-        let data = self.0.get(&(holder, name.to_owned())).ok_or_else(|| missing(false))?;
-        data.get(key).cloned().ok_or_else(|| missing(true))
+        match self.0.get(&(holder, name.to_owned())) {
+            None => Err(missing(Lack::Object)),
+            Some(Err(failure)) => Err(missing(Lack::Answer(failure.clone()))),
+            Some(Ok(data)) => data.get(key).cloned().ok_or_else(|| missing(Lack::Key)),
+        }
     }
 }
 
@@ -68,19 +84,52 @@ pub struct Missing {
     pub name: String,
     /// Key in its data.
     pub key: String,
-    /// Whether the object is there and only the key is not.
-    pub object_exists: bool,
+    /// Why.
+    pub why: Lack,
+}
+
+/// Why a reference leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// The object does not exist.
+    Object,
+    /// The object has no such key.
+    Key,
+    /// The API server refuses to show the object, or gives no answer.
+    Answer(Failure),
 }
 
 impl Missing {
     fn text(&self) -> String {
-        let Self { field, holder, name, key, .. } = self;
-        if self.object_exists {
-            format!(
+        let Self { field, holder, name, key, why } = self;
+        match why {
+            Lack::Key => format!(
                 "{field}: the {holder:?} {name:?} has no key {key:?}: add it, or name another key in {field}"
-            )
-        } else {
-            format!("{field}: the {holder:?} {name:?} does not exist: create it with the key {key:?}")
+            ),
+            Lack::Object => {
+                format!("{field}: the {holder:?} {name:?} does not exist: create it with the key {key:?}")
+            }
+            Lack::Answer(failure) => {
+                let advice = match failure.class {
+                    FailureClass::Unreachable => "it is tried again",
+                    _ => "grant the operator's service account the right to get it",
+                };
+                format!("{field}: the {holder:?} {name:?} cannot be read: {}: {advice}", failure.message)
+            }
+        }
+    }
+
+    /// What it makes of the condition: of an API server that gives no answer nobody knows what it would say.
+    pub fn verdict(&self) -> (Status, Reason) {
+        match &self.why {
+            Lack::Object | Lack::Key => (Status::False, Reason::CredentialsMissing),
+            Lack::Answer(failure) => match failure.class {
+                FailureClass::Unreachable => (Status::Unknown, Reason::Unreachable),
+                FailureClass::Authentication | FailureClass::Permission => {
+                    (Status::False, Reason::PermissionDenied)
+                }
+                FailureClass::Remote => (Status::False, Reason::RemoteError),
+            },
         }
     }
 }
@@ -369,5 +418,72 @@ pub fn mechanism(mechanism: SaslMechanism) -> &'static str {
         SaslMechanism::Plain => "PLAIN",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(class: FailureClass) -> Failure {
+        Failure { class, message: "the API server answered 403: forbidden".into() }
+    }
+
+    fn data() -> BTreeMap<String, String> {
+        [("username", "u"), ("password", "p")].map(|(key, text)| (key.to_owned(), text.to_owned())).into()
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_verdict_of_its_own_and_closes_what_needs_it_alone() {
+        let spec: AnalyticsPipelineSpec = serde_json::from_value(serde_json::json!({
+            "source": {
+                "postgres": {"host": "pg", "database": "shop", "credentials": {"secretName": "pg"}},
+                "connect": {"url": "http://connect:8083"},
+            },
+            "kafka": {"bootstrapServers": "kafka:9092", "topicPrefix": "shop"},
+            "tables": [{"name": "public.orders"}],
+            "clickhouse": {"url": "http://ch:8123", "database": "shop", "credentials": {"secretName": "ch"}},
+        }))
+        .unwrap();
+        for (class, verdict, part) in [
+            (FailureClass::Permission, (Status::False, Reason::PermissionDenied), "service account"),
+            (FailureClass::Unreachable, (Status::Unknown, Reason::Unreachable), "tried again"),
+            (FailureClass::Remote, (Status::False, Reason::RemoteError), "403"),
+        ] {
+            let mut references = References::default();
+            references.insert(Holder::Secret, "ch", data());
+            references.unread(Holder::Secret, "pg", failure(class));
+            let resolved = resolve(&spec, &references);
+            assert!(resolved.clickhouse.is_ok() && resolved.kafka.is_ok() && resolved.connect.is_ok());
+            let missing = resolved.missing();
+            assert_eq!(missing.len(), 1, "{missing:?}");
+            assert_eq!(missing[0].verdict(), verdict);
+            let text = missing[0].to_string();
+            assert!(
+                text.starts_with("spec.source.postgres.credentials: the Secret \"pg\" cannot be read"),
+                "{text}"
+            );
+            assert!(text.contains(part), "{text}");
+        }
+        let absent = resolve(&spec, &References::default()).missing();
+        assert!(absent.iter().all(|lack| lack.verdict() == (Status::False, Reason::CredentialsMissing)));
+    }
+
+    #[test]
+    fn what_was_seen_last_stands_in_for_what_is_gone_or_cannot_be_read() {
+        let mut before = References::default();
+        before.insert(Holder::Secret, "pg", data());
+        before.insert(Holder::Secret, "ch", data());
+        before.unread(Holder::Secret, "kafka", failure(FailureClass::Permission));
+        let mut now = References::default();
+        now.unread(Holder::Secret, "pg", failure(FailureClass::Unreachable));
+        now.fill_from(&before);
+        let value = |name: &str| now.value(Holder::Secret, "field", name, "username");
+        assert_eq!((value("pg"), value("ch")), (Ok("u".into()), Ok("u".into())));
+        assert!(matches!(value("kafka").unwrap_err().why, Lack::Answer(_)), "it is not known to be absent");
+        let mut newer = References::default();
+        newer.insert(Holder::Secret, "pg", [("username".to_owned(), "new".to_owned())].into());
+        newer.fill_from(&now);
+        assert_eq!(newer.value(Holder::Secret, "field", "pg", "username"), Ok("new".into()));
     }
 }

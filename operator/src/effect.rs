@@ -188,6 +188,13 @@ pub enum KafkaEffect {
         /// Its configuration.
         config: BTreeMap<String, String>,
     },
+    /// Sets up a topic that is there.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// All of its own settings.
+        config: Allowed<BTreeMap<String, String>>,
+    },
     /// Removes topics.
     DeleteTopics(Allowed<Vec<String>>),
     /// Removes a consumer group.

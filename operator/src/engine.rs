@@ -1,7 +1,6 @@
 //! One reconcile of one pipeline from its inputs to its status, the same with and without a cluster.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -30,9 +29,6 @@ use crate::systems::Handles;
 const REQUEST_PREFIX: &str = "tidemark.dev/";
 /// Actions that can be asked for.
 const REQUESTS: [&str; 2] = ["resnapshot", "restart-connector"];
-
-/// Where the text of the policy cannot be read.
-const DEFAULT_DELETION_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What all reconciles share.
 #[derive(Debug, Default)]
@@ -170,7 +166,7 @@ impl Engine {
         } else {
             Vec::new()
         };
-        let missing: Vec<String> = resolved.missing().iter().map(ToString::to_string).collect();
+        let missing = resolved.missing();
         let situation = Situation {
             name: input.name,
             generation: input.generation,
@@ -186,6 +182,7 @@ impl Engine {
             tables: &outcome.desired.tables,
             views: &outcome.desired.views,
             kept: &outcome.desired.kept,
+            left: &outcome.desired.left,
             panels_open: outcome.desired.panels_open,
             steadiness: self.restarts.steadiness(&key, now),
             waiting: &waiting,
@@ -196,8 +193,10 @@ impl Engine {
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
+        let slot = outcome.observed.postgres.known().and_then(|facts| facts.slot.as_ref());
+        self.metrics.set_retained(&key, slot.map(|slot| slot.retained_bytes));
         let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &believed);
-        let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(DEFAULT_DELETION_TIMEOUT);
+        let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(finalize::DEFAULT_TIMEOUT);
         let time_is_up = deleting && !clean && finalize::is_time_up(&waiting, timeout, now);
         let left_behind = if deleting {
             finalize::left_behind(&subject, &gate, &believed, outcome.plan.steps())

@@ -12,6 +12,8 @@ use tidemark_crds::ledger::{
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::rollout::Rollout;
+
 pub use self::postgres::{
     IndexFacts, Lineage, OpenTransaction, PUBLISHES_GENERATED, PartitionFacts, PostgresFacts,
     PublicationFacts, SlotFacts, SourceColumn, SourceTableFacts,
@@ -104,6 +106,8 @@ pub struct KafkaFacts {
     pub brokers: usize,
     /// Topics of our prefix, and others that the spec asks for: partitions each.
     pub topics: BTreeMap<String, i32>,
+    /// How each topic that the spec asks for is set up, as far as the brokers tell.
+    pub settings: BTreeMap<String, TopicSettings>,
     /// End offsets of table topics: topic → partition → offset.
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
     /// First offsets of table topics that are still there: topic → partition → offset.
@@ -114,6 +118,15 @@ pub struct KafkaFacts {
     pub groups: BTreeMap<String, usize>,
     /// Kafka's ids of the table topics, where the brokers tell them.
     pub topic_ids: BTreeMap<String, String>,
+}
+
+/// How a topic is set up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// The settings that hold, the brokers' defaults among them.
+    pub all: BTreeMap<String, String>,
+    /// Names of those that were set for this topic.
+    pub own: BTreeSet<String>,
 }
 
 /// Our connector in Kafka Connect; `Absent` when Connect answers 404.
@@ -356,10 +369,8 @@ pub struct KubernetesFacts {
     pub objects: BTreeMap<String, serde_json::Value>,
     /// Data of the Secrets among them, by `Secret/name`; the objects are without.
     pub secrets: BTreeMap<String, BTreeMap<String, Secret>>,
-    /// Available replicas of the sink's Deployment.
-    pub sink_available: i32,
-    /// Replicas of the sink's Deployment.
-    pub sink_replicas: i32,
+    /// How far the sink's Deployment is.
+    pub rollout: Rollout,
 }
 
 /// Grafana as our login sees it.

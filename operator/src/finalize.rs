@@ -26,6 +26,9 @@ use crate::gate::{Gate, Proof, System};
 use crate::plan::{Blocker, Plan};
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
 
+/// How long a deletion waits where the text of the policy cannot be read.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
+
 /// Something that a deletion could not remove, and the command that does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftBehind {

@@ -32,12 +32,7 @@ impl Opener<'_> {
         let mut seen = References::default();
         if let ObjectStore::Cluster(client) = objects {
             let wanted = wanted_by_record(&place.record);
-            match references::read(client, &name.namespace, wanted).await {
-                Ok(live) => seen = live,
-                Err(failure) => {
-                    tracing::debug!(pipeline = %name, error = failure.message, "the Secret of the former grafana cannot be read");
-                }
-            }
+            seen = references::read(client, &name.namespace, wanted).await;
         }
         seen.fill_from(self.references);
         let Ok((login, ca)) = resolve_record(&place.record, &seen) else {

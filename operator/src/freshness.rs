@@ -1,4 +1,4 @@
-//! How old the data is: the worst of the connector and of every partition of every table. Pure.
+//! How old the data is: the worst of the connector, of every partition of every table, and of every refresh. Pure.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::Topics;
 use tidemark_crds::pipeline::ConnectorState;
 
-use crate::facts::PartitionProgress;
+use crate::facts::{PartitionProgress, RefreshFacts};
 use crate::status::Situation;
 
 /// Milliseconds without a progress row after which the sinks are taken for silent.
@@ -26,8 +26,11 @@ pub struct Freshness {
     pub missed: Option<(Reason, String)>,
 }
 
-/// Judges the oldest data; `None` where nothing is known. `before` is the bucket that is shown now.
-pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Freshness> {
+/// Judges the oldest data; `None` where nothing is known. `before` is the bucket and the reason that are shown now.
+pub fn freshness(
+    situation: &Situation<'_>,
+    (before, reason): (Option<&str>, Option<Reason>),
+) -> Option<Freshness> {
     let facts = situation.observed.clickhouse.known()?;
     if situation.tables.iter().all(|(_, target)| !facts.progress.contains_key(target)) {
         return None;
@@ -75,7 +78,8 @@ pub fn freshness(situation: &Situation<'_>, before: Option<&str>) -> Option<Fres
                 names(&late, situation.tables.len())
             );
             (!late.is_empty()).then_some((Reason::Stale, message))
-        });
+        })
+        .or_else(|| old_views(situation, reason == Some(Reason::ViewsStale)));
     let (Some(age), None) = (oldest.max(connector_lag), unreported) else {
         return Some(Freshness { bucket: "Unknown", missed });
     };
@@ -158,10 +162,54 @@ fn standing_table(situation: &Situation<'_>, late: &[&SourceTable]) -> Option<(R
     })
 }
 
-fn names(late: &[&SourceTable], all: usize) -> String {
-    if late.len() == all {
-        return "all tables".to_owned();
+/// Views whose refreshes are longer ago than the objective. It counts how old a view is before its next refresh, too, so
+/// that one which cannot be quick enough is late all the time and not in the second half of each round.
+fn old_views(situation: &Situation<'_>, was_late: bool) -> Option<(Reason, String)> {
+    let facts = situation.observed.clickhouse.known()?;
+    let objective = &situation.spec.freshness.views;
+    let late: Vec<&String> = (situation.views.iter())
+        .filter(|view| {
+            let refresh = facts.refreshes.get(&format!("{view}__refresh"));
+            refresh.is_some_and(|refresh| is_old(situation, view, refresh, was_late))
+        })
+        .collect();
+    let message = format!(
+        "views show data that is older than spec.freshness.views ({objective}) allows: {}: look at ClickHouse's load and at \
+         view_refreshes, or let them be refreshed more often",
+        some(&late)
+    );
+    (!late.is_empty()).then_some((Reason::ViewsStale, message))
+}
+
+fn is_old(situation: &Situation<'_>, view: &str, refresh: &RefreshFacts, was_late: bool) -> bool {
+    if refresh.last_success_ms == 0 {
+        // One that is filled for the first time is not there yet.
+        return !refresh.exception.is_empty();
     }
+    let ms = |text: &str| duration::milliseconds(text).ok().and_then(|ms| i64::try_from(ms).ok());
+    let (Some(objective), Some(every)) = (ms(&situation.spec.freshness.views), ms(interval(situation, view)))
+    else {
+        return false;
+    };
+    // Who asks for a view at a longer interval has asked for older data.
+    let limit = if every < objective { objective } else { every.saturating_add(objective) };
+    let limit = if was_late { limit / 4 * 3 } else { limit };
+    let takes = i64::try_from(refresh.duration_ms).unwrap_or(i64::MAX);
+    (situation.now_ms - refresh.last_success_ms).max(every.saturating_add(takes)) > limit
+}
+
+/// How often a view is refreshed.
+fn interval<'a>(situation: &'a Situation<'_>, view: &str) -> &'a str {
+    let views = &situation.spec.views;
+    let own = views.extra.iter().find(|extra| extra.name == view);
+    own.and_then(|extra| extra.materialization.every.as_deref()).unwrap_or(&views.refresh_interval)
+}
+
+fn names(late: &[&SourceTable], all: usize) -> String {
+    if late.len() == all { "all tables".to_owned() } else { some(late) }
+}
+
+fn some<T: ToString>(late: &[T]) -> String {
     let shown: Vec<String> = late.iter().take(MOST_NAMES).map(ToString::to_string).collect();
     let more = if late.len() > MOST_NAMES { " and others" } else { "" };
     format!("{}{more}", shown.join(", "))

@@ -4,10 +4,14 @@ use tidemark_crds::conditions::{ConditionType, Judgement, Reason, Status};
 use tidemark_crds::pipeline::{ConnectorState, GrafanaMode, Preset};
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
+use crate::credentials::Missing;
+use crate::desired::selector_text;
 use crate::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::freshness::Freshness;
 use crate::problem::Problem;
 use crate::restart::Steadiness;
+use crate::retention;
+use crate::rollout::Rollout;
 use crate::status::{Situation, cut};
 use crate::step::{Lane, Stage};
 use crate::table_status::TroubleState;
@@ -20,11 +24,12 @@ pub fn judge(
     situation: &Situation<'_>,
     tables: &TablesStatus,
     freshness: Option<&Freshness>,
+    held_back: Option<&str>,
 ) -> Vec<Judgement> {
     let required = vec![
         spec_valid(situation),
         credentials(situation),
-        source(situation),
+        source(situation, held_back),
         connector(situation),
         tables_in_sync(situation, tables),
         views_in_sync(situation),
@@ -98,6 +103,11 @@ fn stalled(situation: &Situation<'_>) -> Judgement {
     if let Some(problem) = situation.problems.iter().find(|problem| problem.is_terminal()) {
         return judgement(Stalled, Status::True, problem.reason, &problem.message);
     }
+    let failed = situation.observed.kubernetes.known().is_some_and(|facts| facts.rollout.failure.is_some());
+    if failed && !situation.deleting {
+        let message = "the sink's pods cannot be replaced: SinkAvailable says why";
+        return judgement(Stalled, Status::True, Reason::RolloutFailed, message);
+    }
     if situation.no_progress {
         let what = situation.plan.first_wave().first().map_or(String::new(), |step| step.what.clone());
         let message = format!("{what}: done without effect, again and again; look at the operator's log");
@@ -119,10 +129,28 @@ fn spec_valid(situation: &Situation<'_>) -> Judgement {
 
 fn credentials(situation: &Situation<'_>) -> Judgement {
     use ConditionType::CredentialsResolved;
-    if situation.missing.is_empty() {
+    let verdicts = || situation.missing.iter().map(Missing::verdict);
+    // What a person has to mend counts before what time may.
+    let worst = verdicts().find(|(status, _)| *status == Status::False).or_else(|| verdicts().next());
+    let Some((status, reason)) = worst else {
         return as_desired(CredentialsResolved);
+    };
+    let all: Vec<String> = situation.missing.iter().map(ToString::to_string).collect();
+    judgement(CredentialsResolved, status, reason, all.join("; "))
+}
+
+/// As it should be, apart from what is known and left.
+fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Judgement {
+    let left: Vec<&str> = situation
+        .left
+        .iter()
+        .filter(|left| left.condition == r#type)
+        .map(|left| left.message.as_str())
+        .collect();
+    if left.is_empty() {
+        return as_desired(r#type);
     }
-    judgement(CredentialsResolved, Status::False, Reason::CredentialsMissing, situation.missing.join("; "))
+    judgement(r#type, Status::True, Reason::Drifted, format!("left as it is: {}", left.join("; ")))
 }
 
 /// Reason and message of all problems of one condition, as far as there are any.
@@ -173,7 +201,7 @@ fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
     judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 
-fn source(situation: &Situation<'_>) -> Judgement {
+fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     use ConditionType::SourceReady;
     let stages = |stage| stage == Stage::Publication;
     // Its failures name the address themselves.
@@ -182,8 +210,20 @@ fn source(situation: &Situation<'_>) -> Judgement {
     {
         return found;
     }
-    if let Some((reason, message)) = problems(situation, SourceReady) {
-        return judgement(SourceReady, Status::False, reason, message);
+    // Whatever else is wrong: a disk that fills up stops the shop.
+    let slot = situation.name.replication_slot();
+    let filling = situation
+        .observed
+        .postgres
+        .known()
+        .and_then(|facts| Some(retention::message(situation.spec, &slot, held_back?, facts)));
+    let (reason, mut messages) = match problems(situation, SourceReady) {
+        Some((reason, message)) => (reason, vec![message]),
+        None => (Reason::WalRetentionHigh, Vec::new()),
+    };
+    messages.extend(filling);
+    if !messages.is_empty() {
+        return judgement(SourceReady, Status::False, reason, messages.join("; "));
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
         return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
@@ -232,7 +272,7 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return judgement(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message);
     }
     if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
-        return as_desired(ConnectorRunning);
+        return settled(situation, ConnectorRunning);
     }
     let blocking = situation.observed.postgres.known().and_then(|facts| facts.blocking.as_deref());
     let message = match blocking {
@@ -376,13 +416,33 @@ fn sink(situation: &Situation<'_>) -> Judgement {
         let message = "spec.sink.replicas is 0: nothing is applied";
         return judgement(SinkAvailable, Status::True, Reason::NotConfigured, message);
     }
-    let available = observation.known().map_or(0, |facts| facts.sink_available);
-    if available >= wanted {
-        return as_desired(SinkAvailable);
+    let rollout = observation.known().map(|facts| facts.rollout.clone()).unwrap_or_default();
+    if rollout.is_complete(wanted) {
+        return settled(situation, SinkAvailable);
+    }
+    unfinished(situation, &rollout, wanted)
+}
+
+/// A Deployment whose pods are not, or not yet, those of the newest template.
+fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Judgement {
+    use ConditionType::SinkAvailable;
+    let sink = situation.name.sink();
+    let pods =
+        format!("kubectl -n {} describe pods -l {}", situation.name.namespace, selector_text(situation.name));
+    if let Some(why) = &rollout.failure {
+        let message = format!(
+            "Deployment {sink} cannot replace its pods, and older ones go on as far as there are any: {why} Most likely its \
+             image, a Secret, a quota or its resources: `{pods}` says which"
+        );
+        return judgement(SinkAvailable, Status::False, Reason::RolloutFailed, message);
+    }
+    if rollout.available >= wanted {
+        let message = format!("the pods of Deployment {sink} are being replaced");
+        return judgement(SinkAvailable, Status::False, Reason::InProgress, message);
     }
     let message = format!(
-        "{available} of {wanted} replicas of Deployment {} are available: look at its pods",
-        situation.name.sink()
+        "{} of {wanted} replicas of Deployment {sink} are available: `{pods}` says why",
+        rollout.available
     );
     judgement(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message)
 }
@@ -438,7 +498,7 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         );
         return judgement(DashboardsInSync, Status::True, Reason::Drifted, message);
     }
-    as_desired(DashboardsInSync)
+    settled(situation, DashboardsInSync)
 }
 
 /// What stands in the way of dashboards, or of leaving a Grafana that the spec does not name any more.

@@ -34,6 +34,20 @@ pub struct LeftBehindLabel {
     pub system: &'static str,
 }
 
+/// Label of a watched namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NamespaceLabel {
+    /// Its name; empty where all are watched.
+    pub namespace: String,
+}
+
+/// Label of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PipelineLabel {
+    /// Namespace and name of the pipeline.
+    pub pipeline: String,
+}
+
 /// Labels of a number of tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TablesLabel {
@@ -53,9 +67,10 @@ pub struct Metrics {
     seconds: Histogram,
     looks: Family<SystemLabel, Histogram>,
     tables: Family<TablesLabel, Gauge>,
+    retained: Family<PipelineLabel, Gauge>,
     active: Gauge,
     leader: Gauge,
-    invalid: Gauge,
+    invalid: Family<NamespaceLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -68,9 +83,10 @@ impl Default for Metrics {
             seconds: Histogram::new(exponential_buckets(0.01, 2.0, 14)),
             looks: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             tables: Family::default(),
+            retained: Family::default(),
             active: Gauge::default(),
             leader: Gauge::default(),
-            invalid: Gauge::default(),
+            invalid: Family::default(),
         }
     }
 }
@@ -90,6 +106,11 @@ impl Metrics {
         registry.register("controller_runtime_active_workers", "Reconciles under way", self.active.clone());
         registry.register("leader_election_master_status", "Whether this replica leads", self.leader.clone());
         registry.register("tidemark_tables", "Tables of a pipeline by state", self.tables.clone());
+        registry.register(
+            "tidemark_slot_retained_bytes",
+            "Write-ahead log that the replication slot of a pipeline holds back at the source",
+            self.retained.clone(),
+        );
         registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
         registry.register("tidemark_remote_writes", "Writes by system", self.writes.clone());
         registry.register(
@@ -147,8 +168,21 @@ impl Metrics {
         }
     }
 
+    /// Says how much write-ahead log a pipeline's slot holds back; nothing, where it has none or nobody knows.
+    pub fn set_retained(&self, pipeline: &str, bytes: Option<u64>) {
+        let label = PipelineLabel { pipeline: pipeline.to_owned() };
+        match bytes {
+            Some(bytes) => {
+                let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+                self.retained.get_or_create(&label).set(bytes);
+            }
+            None => drop(self.retained.remove(&label)),
+        }
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
+        self.set_retained(pipeline, None);
         for state in TroubleState::ALL.map(TroubleState::as_str).into_iter().chain(["Streaming"]) {
             self.tables.remove(&TablesLabel { pipeline: pipeline.to_owned(), state });
         }
@@ -164,9 +198,10 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
-    /// Says how many resources cannot be read at all.
-    pub fn set_invalid(&self, count: usize) {
-        self.invalid.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Says how many resources of a watched namespace cannot be read at all.
+    pub fn set_invalid(&self, namespace: &str, count: usize) {
+        let label = NamespaceLabel { namespace: namespace.to_owned() };
+        self.invalid.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 

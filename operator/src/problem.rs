@@ -15,6 +15,24 @@ pub struct Problem {
     pub message: String,
 }
 
+/// A difference that is known and left as it is: nothing stands still for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The condition that tells of it.
+    pub condition: ConditionType,
+    /// What differs, why it is left, and what would change it.
+    pub message: String,
+    /// Whether the spec asks for it and it is not done.
+    pub is_open: bool,
+}
+
+impl Left {
+    /// What others decided.
+    pub fn settled(condition: ConditionType, message: impl Into<String>) -> Self {
+        Self { condition, message: message.into(), is_open: false }
+    }
+}
+
 impl Problem {
     /// A finding about the whole.
     pub fn of_all(condition: ConditionType, reason: Reason, message: impl Into<String>) -> Self {

@@ -169,9 +169,8 @@ pub async fn reconcile(
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
-            // A plan that is not to be carried out is no sign that carrying it out is in vain.
-            let idle = mode == Mode::PlanOnly || wave.is_empty();
-            (outcome.same_plans, outcome.no_progress) = memory.same_plan(&pipeline, &fingerprint, idle);
+            (outcome.same_plans, outcome.no_progress) =
+                memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
         }
         if !term.holds() || !is_still_wanted(subject, &systems, &wave).await {
@@ -197,6 +196,11 @@ async fn is_still_wanted(subject: &Subject<'_>, systems: &Systems, wave: &[Step]
         tracing::warn!(pipeline = %subject.name, error = failure.message, "the resource cannot be read; nothing is removed");
     }
     still.unwrap_or(false)
+}
+
+/// Whether nothing was tried: a plan that is not to be carried out is no sign that carrying it out is in vain.
+fn is_idle(mode: Mode, wave: &[Step]) -> bool {
+    mode == Mode::PlanOnly || wave.is_empty()
 }
 
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
@@ -380,13 +384,43 @@ impl Outcome {
     }
 
     fn rollout_under_way(&self) -> bool {
-        (self.observed.kubernetes.known()).is_some_and(|facts| facts.sink_available < facts.sink_replicas)
+        self.observed.kubernetes.known().is_some_and(|facts| facts.rollout.is_under_way())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::Effect;
+    use crate::step::{Stage, StepKind};
+
+    #[test]
+    fn the_same_plan_again_and_again_is_no_progress_only_where_it_is_carried_out() {
+        let step = Step {
+            stage: Stage::Topic,
+            kind: StepKind::Create,
+            what: "create a topic".into(),
+            needs: vec![],
+            gives: None,
+            effect: Effect::make(String::new()),
+        };
+        let wave = [step];
+        for (mode, wave, expected) in [
+            (Mode::Run, &wave[..], true),
+            (Mode::Delete, &wave[..], true),
+            // spec.suspend: however long it is set, nothing is wrong.
+            (Mode::PlanOnly, &wave[..], false),
+            // It waits for something that is not its own to bring.
+            (Mode::Run, &[], false),
+        ] {
+            let memory = Memory::default();
+            let mut told = false;
+            for _ in 0..SAME_PLANS * 3 {
+                told = memory.same_plan("ns/shop", "the same", is_idle(mode, wave)).1;
+            }
+            assert_eq!(told, expected, "{mode:?} {}", wave.len());
+        }
+    }
 
     #[test]
     fn what_stays_the_same_is_looked_at_less_and_less_often_and_never_less_than_at_rest() {

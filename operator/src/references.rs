@@ -6,16 +6,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::Api;
 
 use crate::credentials::{Holder, References};
-use crate::facts::Failure;
 use crate::objects::DEADLINE;
 use crate::observe::kubernetes::{failure, timed_out};
 
-/// Reads the Secrets and ConfigMaps that are `wanted`; those that do not exist are left out.
-pub async fn read(
-    client: &kube::Client,
-    namespace: &str,
-    wanted: BTreeSet<(Holder, String)>,
-) -> Result<References, Failure> {
+/// Reads the Secrets and ConfigMaps that are `wanted`, side by side; those that do not exist are left out. One that cannot
+/// be read is noted with its reason, and holds up no other.
+pub async fn read(client: &kube::Client, namespace: &str, wanted: BTreeSet<(Holder, String)>) -> References {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let reads = wanted.into_iter().map(|(holder, name)| {
@@ -33,18 +29,21 @@ pub async fn read(
                     }
                 }
             };
-            let data: Result<Option<BTreeMap<String, String>>, kube::Error> =
-                tokio::time::timeout(DEADLINE, data).await.map_err(|_| timed_out())?;
-            Ok::<_, Failure>((holder, name, data.map_err(|error| failure(&error))?))
+            let answer: Result<Result<Option<BTreeMap<String, String>>, kube::Error>, _> =
+                tokio::time::timeout(DEADLINE, data).await;
+            let data = answer.map_err(|_| timed_out()).and_then(|data| data.map_err(|error| failure(&error)));
+            (holder, name, data)
         }
     });
     let mut references = References::default();
-    for (holder, name, data) in futures::future::try_join_all(reads).await? {
-        if let Some(data) = data {
-            references.insert(holder, name, data);
+    for (holder, name, data) in futures::future::join_all(reads).await {
+        match data {
+            Ok(Some(data)) => references.insert(holder, name, data),
+            Ok(None) => {}
+            Err(why) => references.unread(holder, name, why),
         }
     }
-    Ok(references)
+    references
 }
 
 /// The cluster's identity: the uid of the namespace `kube-system`.

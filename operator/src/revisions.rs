@@ -1,6 +1,7 @@
 //! The last valid specs as owned `ControllerRevision`s: an invalid spec leaves the last good one running. I/O.
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -18,10 +19,10 @@ fn params(name: &str) -> ListParams {
 /// The revisions of this resource, the newest first.
 async fn list(
     api: &Api<ControllerRevision>,
-    pipeline: &AnalyticsPipeline,
+    resource: &ObjectMeta,
 ) -> Result<Vec<ControllerRevision>, kube::Error> {
-    let all = api.list(&params(&pipeline.name_any())).await?.items;
-    Ok(of_resource(all, pipeline.metadata.uid.as_deref()))
+    let all = api.list(&params(resource.name.as_deref().unwrap_or_default())).await?.items;
+    Ok(of_resource(all, resource.uid.as_deref()))
 }
 
 /// Those that the resource with `uid` owns, the newest first: a former one of its name may have left some, with greater
@@ -44,7 +45,7 @@ pub async fn keep(client: &kube::Client, pipeline: &AnalyticsPipeline) -> Result
     let api: Api<ControllerRevision> =
         Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
     let name = pipeline.name_any();
-    let all = list(&api, pipeline).await?;
+    let all = list(&api, &pipeline.metadata).await?;
     if all.first().and_then(spec_of).as_ref() == Some(&pipeline.spec) {
         return Ok(());
     }
@@ -75,14 +76,14 @@ fn uid_start(pipeline: &AnalyticsPipeline) -> String {
     pipeline.uid().unwrap_or_default().chars().take(8).collect()
 }
 
-/// The newest spec that was kept.
+/// The newest spec of a resource that was kept and can be read.
 pub async fn last_valid(
     client: &kube::Client,
-    pipeline: &AnalyticsPipeline,
+    resource: &ObjectMeta,
 ) -> Result<Option<AnalyticsPipelineSpec>, kube::Error> {
     let api: Api<ControllerRevision> =
-        Api::namespaced(client.clone(), &pipeline.namespace().unwrap_or_default());
-    Ok(list(&api, pipeline).await?.iter().find_map(spec_of))
+        Api::namespaced(client.clone(), resource.namespace.as_deref().unwrap_or_default());
+    Ok(list(&api, resource).await?.iter().find_map(spec_of))
 }
 
 #[cfg(test)]

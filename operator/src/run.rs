@@ -156,8 +156,10 @@ async fn control(
     let ours = all.clone().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
     let pipelines: Api<Guarded> = scoped(client, namespace);
     let controller = Controller::new(pipelines, all.clone());
-    let (secrets, maps) = (controller.store(), controller.store());
+    let (secrets, maps, all_read) = (controller.store(), controller.store(), controller.store());
     context.watch(controller.store());
+    let metrics = context.engine.metrics.clone();
+    let scope = namespace.unwrap_or_default().to_owned();
     controller
         .owns(scoped::<Deployment>(client, namespace), ours)
         .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {
@@ -169,9 +171,14 @@ async fn control(
         .with_config(kube::runtime::controller::Config::default().concurrency(concurrency))
         .graceful_shutdown_on(async move { shutdown.requested().await })
         .run(reconcile, error_policy, context)
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "controller");
+        .for_each(|result| {
+            // Also when one is gone: the controller looks for it once more.
+            let unread = all_read.state().iter().filter(|object| object.0.is_err()).count();
+            metrics.set_invalid(&scope, unread);
+            async move {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "controller");
+                }
             }
         })
         .await;

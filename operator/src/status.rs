@@ -5,20 +5,22 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use tidemark_crds::conditions;
+use tidemark_crds::conditions::{self, ConditionType, Judgement, Reason, Status};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
+use crate::credentials::Missing;
 use crate::desired::grafana::place;
 use crate::desired::selector_text;
 use crate::facts::{Failure, Observed};
 use crate::freshness::freshness;
 use crate::judge::judge;
 use crate::plan::Plan;
-use crate::problem::Problem;
+use crate::problem::{Left, Problem};
 use crate::restart::Steadiness;
+use crate::retention;
 use crate::step::Lane;
 use crate::table_status::tables;
 
@@ -34,7 +36,7 @@ pub struct Situation<'a> {
     /// Why the spec that was read does not run; the last valid one goes on.
     pub invalid: Option<&'a str>,
     /// References that lead nowhere.
-    pub missing: &'a [String],
+    pub missing: &'a [Missing],
     /// The last observation.
     pub observed: &'a Observed,
     /// What stands in the way.
@@ -53,6 +55,8 @@ pub struct Situation<'a> {
     pub views: &'a [String],
     /// Changes by hand in Grafana that the policy keeps.
     pub kept: &'a [String],
+    /// Differences that are known and left.
+    pub left: &'a [Left],
     /// Whether panels were not asked yet.
     pub panels_open: bool,
     /// Whether that the connector runs is proof yet.
@@ -72,13 +76,15 @@ pub fn status(
     now: &Time,
 ) -> AnalyticsPipelineStatus {
     let tables = tables(situation);
-    let freshness = freshness(situation, before.freshness.as_deref());
-    let judgements = judge(situation, &tables, freshness.as_ref());
+    let fresh = before.conditions.iter().find(|known| known.type_ == ConditionType::Fresh.as_str());
+    let reason = fresh.and_then(|known| Reason::parse(&known.reason));
+    let freshness = freshness(situation, (before.freshness.as_deref(), reason));
+    let held_back = held_back(situation, before.held_back.as_deref());
+    let judgements = judge(situation, &tables, freshness.as_ref(), held_back.as_deref());
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);
     AnalyticsPipelineStatus {
         observed_generation: Some(situation.generation),
-        applied_generation: if situation.plan.is_empty() && situation.invalid.is_none() && !situation.deleting
-        {
+        applied_generation: if is_applied(situation, &judgements) {
             Some(situation.generation)
         } else {
             before.applied_generation
@@ -89,6 +95,7 @@ pub fn status(
         summary: Some(format!("{}/{}", tables.streaming, tables.total)),
         freshness: Some(freshness.as_ref().map_or("Unknown", |freshness| freshness.bucket).to_owned()),
         tables: Some(tables),
+        held_back,
         // A request that was answered once is not open again because another ledger knows nothing of it.
         handled_requests: {
             let mut handled = before.handled_requests.clone();
@@ -99,11 +106,37 @@ pub fn status(
         deletion: situation.waiting.to_vec(),
         grafanas: place::places(&before.grafanas, situation.spec, ledger),
         replicas: match situation.observed.kubernetes.known() {
-            Some(facts) => Some(facts.sink_replicas),
+            Some(facts) => Some(facts.rollout.replicas),
             None => before.replicas,
         },
         selector: Some(selector_text(situation.name)),
     }
+}
+
+/// Whether everything that this generation asks for was seen to be as asked. What nobody answered for is not, nor is what
+/// was refused or left; what becomes of the data meanwhile is another matter.
+fn is_applied(situation: &Situation<'_>, judgements: &[Judgement]) -> bool {
+    let settled = |judgement: &Judgement| {
+        !ConditionType::REQUIRED.contains(&judgement.r#type)
+            || judgement.status == Status::True
+            || judgement.reason.is_of_data()
+    };
+    situation.plan.is_empty()
+        && situation.invalid.is_none()
+        && !situation.deleting
+        && situation.failures.is_empty()
+        && !situation.left.iter().any(|left| left.is_open)
+        && judgements.iter().all(settled)
+}
+
+/// How much of the source's log the slot holds back, where it is too much; while nobody knows, it is as it was.
+fn held_back(situation: &Situation<'_>, before: Option<&str>) -> Option<String> {
+    let Some(facts) = situation.observed.postgres.known() else {
+        return before.map(str::to_owned);
+    };
+    let wanted = situation.spec.source.connect.state;
+    let passed = retention::held_back(facts, wanted, before.unwrap_or_default());
+    (!passed.is_empty()).then(|| passed.to_owned())
 }
 
 /// Shortens a text in its middle: what it is about stands at its beginning, and the cause at its end.

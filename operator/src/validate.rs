@@ -45,6 +45,13 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
             return invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
         }
     }
+    let files = ["database.sslrootcert", "database.sslfactory"];
+    let postgres = &spec.source.postgres;
+    if postgres.tls.ca.is_some() && !files.iter().any(|key| spec.source.connect.config.contains_key(*key)) {
+        let problem = "it reaches the operator and the sink alone: give the connector the same authority as a file of its \
+                       Connect workers, in spec.source.connect.config['database.sslrootcert']";
+        return invalid("spec.source.postgres.tls.ca", problem.to_owned());
+    }
     if let Some(grafana) = &spec.grafana {
         if let Err(error) = duration::duration(&grafana.dashboards.refresh) {
             return invalid("spec.grafana.dashboards.refresh", error.to_string());
@@ -78,4 +85,36 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
         return invalid("spec.tables", "there is no table: name one, or set views.preset".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_the_connector_would_not_have_is_refused_with_what_to_do() {
+        let mut spec: AnalyticsPipelineSpec = serde_json::from_value(serde_json::json!({
+            "source": {
+                "postgres": {
+                    "host": "pg", "database": "shop", "credentials": {"secretName": "pg"},
+                    "tls": {"mode": "VerifyFull", "ca": {"secretKeyRef": {"name": "ca", "key": "ca.crt"}}},
+                },
+                "connect": {"url": "http://connect:8083"},
+            },
+            "kafka": {"bootstrapServers": "kafka:9092", "topicPrefix": "shop"},
+            "tables": [{"name": "public.orders"}],
+            "clickhouse": {"url": "http://ch:8123", "database": "shop", "credentials": {"secretName": "ch"}},
+        }))
+        .unwrap();
+        let refused = validate(&spec).unwrap_err();
+        assert_eq!(refused.field, "spec.source.postgres.tls.ca");
+        assert!(refused.problem.contains("config['database.sslrootcert']"), "{refused}");
+        for file in ["database.sslrootcert", "database.sslfactory"] {
+            spec.source.connect.config = [(file.to_owned(), "x".to_owned())].into();
+            assert_eq!(validate(&spec), Ok(()), "{file}");
+        }
+        spec.source.connect.config.clear();
+        spec.source.postgres.tls.ca = None;
+        assert_eq!(validate(&spec), Ok(()));
+    }
 }

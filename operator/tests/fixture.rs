@@ -12,6 +12,7 @@ use tidemark_operator::facts::{
     ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts,
     LedgerFacts, Observation, Observed, PostgresFacts, PublicationFacts, SlotFacts, TaskFacts,
 };
+use tidemark_operator::rollout::Rollout;
 
 /// Everything that a subject borrows.
 pub(crate) struct Fixture {
@@ -129,8 +130,7 @@ impl Fixture {
                     (format!("ConfigMap/{sink}"), object(&sink)),
                 ]
                 .into(),
-                sink_available: 2,
-                sink_replicas: 2,
+                rollout: Rollout { replicas: 2, available: 2, updated: 2, failure: None },
                 ..KubernetesFacts::default()
             }),
         }

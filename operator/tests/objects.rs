@@ -2,9 +2,11 @@
 
 use serde_json::Value;
 use tidemark_operator::desired::SinkInput;
+use tidemark_operator::desired::drift::left;
 use tidemark_operator::desired::part::Part;
 use tidemark_operator::desired::sink_config::sink_config;
 use tidemark_operator::desired::sink_objects::{key_of, plan_removal, plan_sink_objects, sink_objects};
+use tidemark_operator::effect::{Effect, KubernetesEffect};
 use tidemark_operator::facts::KubernetesFacts;
 
 use crate::fixture::{Fixture, fixture};
@@ -42,6 +44,29 @@ fn objects_that_are_there_as_wanted_give_no_step_and_a_new_image_changes_the_dep
         part.steps.iter().map(|step| step.what.as_str()).collect::<Vec<_>>(),
         ["change Deployment shop-sink"]
     );
+}
+
+#[test]
+fn an_image_that_a_webhook_rewrites_is_put_right_once_and_then_left_and_named() {
+    let fixture = fixture();
+    let (input, objects) = (input(&fixture), built(&fixture));
+    let mirrored = |objects: &[Value]| {
+        let mut all = objects.to_vec();
+        all[5]["spec"]["template"]["spec"]["containers"][0]["image"] = "mirror/tidemark-sink:test".into();
+        all
+    };
+    let first = live(&mirrored(&objects));
+    assert_eq!(left(&objects, &first), Vec::<String>::new());
+    let part = plan_sink_objects(&input, &objects, &first, &[]);
+    let Effect::Kubernetes(KubernetesEffect::Apply { object, .. }) = &part.steps[0].effect else {
+        panic!("{part:?}")
+    };
+    let mut applied = objects.clone();
+    applied[5] = object.clone();
+    let second = live(&mirrored(&applied));
+    assert_eq!(plan_sink_objects(&input, &objects, &second, &[]), Part::default());
+    let named = left(&objects, &second);
+    assert!(named[0].starts_with("Deployment shop-sink: spec.template.spec.containers"), "{named:?}");
 }
 
 #[test]

@@ -1,17 +1,19 @@
 //! Conditions and printer fields.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
+use tidemark_operator::credentials::{Holder, Lack, Missing};
 use tidemark_operator::facts::{
     ClickHouseFacts, Failure, FailureClass, Observation, Observed, PartitionProgress, ProgressFacts,
-    ReadFacts,
+    ReadFacts, RefreshFacts,
 };
 use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
-use tidemark_operator::problem::Problem;
+use tidemark_operator::problem::{Left, Problem};
 use tidemark_operator::restart::Steadiness;
+use tidemark_operator::rollout::Rollout;
 use tidemark_operator::status::{Situation, same, status};
 
 use crate::fixture::{Fixture, fixture, unreachable};
@@ -21,10 +23,12 @@ const NOW: i64 = 1_800_000_000_000;
 struct Case {
     observed: Observed,
     problems: Vec<Problem>,
-    missing: Vec<String>,
+    missing: Vec<Missing>,
     invalid: Option<&'static str>,
     no_progress: bool,
     steadiness: Steadiness,
+    left: Vec<Left>,
+    views: Vec<String>,
 }
 
 fn case(fixture: &Fixture) -> Case {
@@ -35,6 +39,8 @@ fn case(fixture: &Fixture) -> Case {
         invalid: None,
         no_progress: false,
         steadiness: Steadiness::Steady,
+        left: vec![],
+        views: vec![],
     }
 }
 
@@ -47,6 +53,7 @@ fn judged_after(
     let tables = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let situation = Situation {
         kept: &[],
+        left: &case.left,
         panels_open: false,
         steadiness: case.steadiness,
         name: &fixture.name,
@@ -61,7 +68,7 @@ fn judged_after(
         no_progress: case.no_progress,
         deleting: false,
         tables: &tables,
-        views: &[],
+        views: &case.views,
         waiting: &[],
         identities: std::collections::BTreeMap::new(),
         now_ms: NOW,
@@ -129,10 +136,36 @@ fn one_refused_table_is_named_and_degrades_itself() {
     assert_eq!((degraded[0].name.as_str(), degraded[0].state.as_str()), ("public.orders", "Refused"));
 }
 
+fn lacking(why: Lack) -> Missing {
+    let (field, name, key) = ("spec.x".into(), "a".into(), "password".into());
+    Missing { field, holder: Holder::Secret, name, key, why }
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_a_verdict_and_everything_else_is_judged_all_the_same() {
+    let fixture = fixture();
+    let refused = |class| Lack::Answer(Failure { class, message: "answered 403".into() });
+    let of = |missing: &[Lack]| {
+        let missing = missing.iter().cloned().map(lacking).collect();
+        let status = judged(&fixture, &Case { missing, ..case(&fixture) });
+        let (is, reason, message) = condition(&status, ConditionType::CredentialsResolved);
+        assert_eq!(condition(&status, ConditionType::ConnectorRunning).0, "True");
+        assert_eq!(condition(&status, ConditionType::Ready).0, is);
+        assert_eq!(status.observed_generation, Some(7));
+        (format!("{is} {reason}"), message)
+    };
+    let (forbidden, silent) = (refused(FailureClass::Permission), refused(FailureClass::Unreachable));
+    assert_eq!(of(std::slice::from_ref(&forbidden)).0, "False PermissionDenied");
+    assert_eq!(of(std::slice::from_ref(&silent)).0, "Unknown Unreachable");
+    let (worst, message) = of(&[silent, forbidden]);
+    assert_eq!(worst, "False PermissionDenied", "what a person has to mend comes first");
+    assert_eq!(message.matches("the Secret \"a\" cannot be read").count(), 2, "{message}");
+}
+
 #[test]
 fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     let fixture = fixture();
-    let missing = Case { missing: vec!["spec.x: the Secret \"a\" does not exist".into()], ..case(&fixture) };
+    let missing = Case { missing: vec![lacking(Lack::Object)], ..case(&fixture) };
     assert_eq!(
         condition(&judged(&fixture, &missing), ConditionType::CredentialsResolved).1,
         "CredentialsMissing"
@@ -143,6 +176,89 @@ fn missing_credentials_an_invalid_spec_and_no_progress_have_their_reasons() {
     assert_eq!((status.observed_generation, status.applied_generation), (Some(7), None));
     let stuck = Case { no_progress: true, ..case(&fixture) };
     assert_eq!(condition(&judged(&fixture, &stuck), ConditionType::Stalled).1, "NoProgress");
+}
+
+#[test]
+fn a_rollout_that_failed_is_not_ready_though_old_pods_are_available() {
+    let fixture = fixture();
+    let of = |rollout: Rollout| {
+        let mut case = streaming(&fixture);
+        known(&mut case.observed.kubernetes).rollout = rollout;
+        judged(&fixture, &case)
+    };
+    let stuck = Rollout { replicas: 3, available: 2, updated: 1, failure: None };
+    let status = of(stuck.clone());
+    let (is, reason, _) = condition(&status, ConditionType::SinkAvailable);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "InProgress"));
+    let failure = Some("ProgressDeadlineExceeded: ReplicaSet \"x\" has timed out progressing.".to_owned());
+    let status = of(Rollout { failure, ..stuck });
+    let (is, reason, message) = condition(&status, ConditionType::SinkAvailable);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "RolloutFailed"));
+    assert!(
+        message.contains("ProgressDeadlineExceeded") && message.contains("describe pods -l"),
+        "{message}"
+    );
+    assert_eq!(condition(&status, ConditionType::Ready).1, "RolloutFailed");
+    assert_eq!(condition(&status, ConditionType::Stalled).0, "True");
+    let few = of(Rollout { replicas: 2, available: 1, updated: 2, failure: None });
+    assert_eq!(condition(&few, ConditionType::SinkAvailable).1, "ReplicasUnavailable");
+}
+
+#[test]
+fn a_generation_is_applied_when_everything_of_it_was_seen_to_be() {
+    type ChangeCase = fn(&mut Case);
+    let fixture = fixture();
+    let silences: [(&str, ChangeCase); 5] = [
+        ("postgres", |case| case.observed.postgres = unreachable()),
+        ("kafka", |case| case.observed.kafka = unreachable()),
+        ("connect", |case| case.observed.connect = unreachable()),
+        ("clickhouse", |case| case.observed.clickhouse = unreachable()),
+        ("kubernetes", |case| case.observed.kubernetes = unreachable()),
+    ];
+    let others: [(&str, ChangeCase); 5] = [
+        ("nothing was asked", |case| case.observed = Observed::default()),
+        ("a table is refused", |case| {
+            let key =
+                Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "no key");
+            case.problems.push(key);
+        }),
+        ("a Secret is missing", |case| case.missing.push(lacking(Lack::Object))),
+        ("pods are being replaced", |case| known(&mut case.observed.kubernetes).rollout.updated = 1),
+        ("a topic lacks partitions", |case| {
+            case.left.push(Left { is_open: true, ..Left::settled(ConditionType::ConnectorRunning, "few") });
+        }),
+    ];
+    let before = AnalyticsPipelineStatus { applied_generation: Some(6), ..Default::default() };
+    let applied = |change: ChangeCase| {
+        let mut case = streaming(&fixture);
+        change(&mut case);
+        judged_after(&fixture, &case, &before, 0).applied_generation
+    };
+    for (what, change) in silences.into_iter().chain(others) {
+        assert_eq!(applied(change), Some(6), "{what}");
+    }
+    let data: [(&str, ChangeCase); 4] = [
+        ("all is well", |_| {}),
+        ("letters", |case| letters(known(&mut case.observed.clickhouse), 3, (2, 501))),
+        ("the disk fills", |case| holding(case, 20, true)),
+        ("what others decided", |case| case.left.push(Left::settled(ConditionType::SinkAvailable, "image"))),
+    ];
+    for (what, change) in data {
+        assert_eq!(applied(change), Some(7), "{what}");
+    }
+}
+
+#[test]
+fn a_difference_that_is_left_is_named_and_stops_nothing() {
+    let fixture = fixture();
+    for kind in [ConditionType::SinkAvailable, ConditionType::ConnectorRunning] {
+        let left = vec![Left::settled(kind, "spec.image is written by another")];
+        let status = judged(&fixture, &Case { left, ..streaming(&fixture) });
+        let (is, reason, message) = condition(&status, kind);
+        assert_eq!((is.as_str(), reason.as_str()), ("True", "Drifted"));
+        assert!(message.contains("spec.image"), "{message}");
+        assert_eq!(condition(&status, ConditionType::Ready).0, "True");
+    }
 }
 
 #[test]
@@ -173,6 +289,48 @@ fn known<T>(observation: &mut Observation<T>) -> &mut T {
         _ => None,
     }
     .unwrap()
+}
+
+/// The source holds back so many GiB.
+fn holding(case: &mut Case, gib: u64, active: bool) {
+    let slot = known(&mut case.observed.postgres).slot.as_mut().unwrap();
+    (slot.retained_bytes, slot.active, slot.wal_status) = (gib << 30, active, "extended".into());
+}
+
+#[test]
+fn a_disk_that_fills_up_is_told_while_the_connector_is_paused_and_beside_every_other_fault() {
+    use tidemark_crds::pipeline::ConnectorState::Paused;
+
+    let mut fixture = fixture();
+    fixture.spec.source.connect.state = Paused;
+    let mut paused = case(&fixture);
+    let fine = judged(&fixture, &paused);
+    assert_eq!(condition(&fine, ConditionType::SourceReady).1, "AsDesired");
+    holding(&mut paused, 3, true);
+    let first = judged_after(&fixture, &paused, &fine, 1);
+    let (is, reason, message) = condition(&first, ConditionType::SourceReady);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "WalRetentionHigh"));
+    for part in ["more than 1GiB", "no max_slot_wal_keep_size", "is Paused", &fixture.name.replication_slot()]
+    {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    assert_eq!(condition(&first, ConditionType::Ready).1, "WalRetentionHigh");
+    assert_eq!(first.held_back.as_deref(), Some(">1Gi"));
+
+    // It moves, and nothing is written.
+    holding(&mut paused, 9, true);
+    assert!(same(&first, &judged_after(&fixture, &paused, &first, 2)));
+    paused.observed.postgres = unreachable();
+    let silent = judged_after(&fixture, &paused, &first, 3);
+    assert_eq!(silent.held_back.as_deref(), Some(">1Gi"), "while nobody knows, it is as it was");
+
+    let mut faulty = case(&fixture);
+    holding(&mut faulty, 20, false);
+    let lacks = Problem::of_all(ConditionType::SourceReady, Reason::SourceNotReady, "wal_level is replica");
+    faulty.problems.push(lacks);
+    let (_, reason, message) = condition(&judged(&fixture, &faulty), ConditionType::SourceReady);
+    assert_eq!(reason, "SourceNotReady");
+    assert!(message.contains("wal_level is replica; ") && message.contains("more than 10GiB"), "{message}");
 }
 
 /// A pipeline whose only table was read and streams.
@@ -475,6 +633,71 @@ fn each_cause_of_old_data_has_its_own_reason() {
         assert_eq!(format!("{is} {reason}"), *fresh, "{what}");
         assert_eq!(status.freshness.as_deref(), Some(*bucket), "{what}");
     }
+}
+
+/// Interval; age, below zero: never, and duration in seconds; whether it fails.
+type Refresh = (&'static str, i64, u64, bool);
+
+/// What happened; the refresh; the reason of `Fresh` before, and then.
+const REFRESHES: &[(&str, Refresh, &str, &str)] = &[
+    ("refreshed lately", ("30s", 20, 1, false), "AsDesired", "AsDesired"),
+    ("longer ago than the objective of two minutes", ("30s", 130, 1, false), "AsDesired", "ViewsStale"),
+    ("so slow that it is too old before each refresh", ("30s", 5, 100, false), "AsDesired", "ViewsStale"),
+    ("near the bound it stays late", ("30s", 5, 75, false), "ViewsStale", "ViewsStale"),
+    ("near the bound it stays in time", ("30s", 5, 75, false), "AsDesired", "AsDesired"),
+    ("far from the bound it is in time again", ("30s", 5, 40, false), "ViewsStale", "AsDesired"),
+    (
+        "an interval that is longer than the objective was asked for",
+        ("1h", 3_500, 1, false),
+        "AsDesired",
+        "AsDesired",
+    ),
+    ("and is missed, too", ("1h", 3_800, 1, false), "AsDesired", "ViewsStale"),
+    ("filled for the first time", ("30s", -1, 0, false), "AsDesired", "AsDesired"),
+    ("never filled, for it fails", ("30s", -1, 0, true), "AsDesired", "ViewsStale"),
+];
+
+#[test]
+fn what_views_show_is_part_of_fresh() {
+    for (what, (every, age, takes, fails), before, expected) in REFRESHES {
+        let mut fixture = fixture();
+        fixture.spec.views.refresh_interval = (*every).to_owned();
+        let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
+        let refresh = RefreshFacts {
+            last_success_ms: if *age < 0 { 0 } else { NOW - age * 1000 },
+            duration_ms: takes * 1000,
+            exception: if *fails { "code 241".into() } else { String::new() },
+            ..RefreshFacts::default()
+        };
+        let facts = known(&mut case.observed.clickhouse);
+        facts.refreshes.insert("sales__refresh".into(), refresh.clone());
+        facts.refreshes.insert("not_wanted__refresh".into(), RefreshFacts { last_success_ms: 1, ..refresh });
+        let fresh = Condition {
+            type_: "Fresh".into(),
+            status: "False".into(),
+            reason: (*before).to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let before = AnalyticsPipelineStatus { conditions: vec![fresh], ..Default::default() };
+        let status = judged_after(&fixture, &case, &before, 0);
+        let (_, reason, message) = condition(&status, ConditionType::Fresh);
+        assert_eq!(reason, *expected, "{what}: {message}");
+        assert!(reason == "AsDesired" || message.contains("allows: sales:"), "{what}: {message}");
+    }
+}
+
+#[test]
+fn rows_that_are_old_are_told_before_views_are() {
+    let fixture = fixture();
+    let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
+    let facts = known(&mut case.observed.clickhouse);
+    facts.progress.insert("orders".into(), progress(&[90_000, 0]));
+    facts
+        .refreshes
+        .insert("sales__refresh".into(), RefreshFacts { last_success_ms: 1, ..Default::default() });
+    assert_eq!(condition(&judged(&fixture, &case), ConditionType::Fresh).1, "Stale");
 }
 
 #[test]

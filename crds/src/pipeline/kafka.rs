@@ -52,7 +52,8 @@ pub struct Kafka {
 #[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Topics {
-    /// Partitions of each table's topic; can only grow.
+    /// Partitions of each table's topic, when it is made; can only grow, and what grew is for topics that are made later:
+    /// to one in use none are added.
     #[serde(default = "partitions")]
     #[schemars(range(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self >= oldSelf")
@@ -64,7 +65,7 @@ pub struct Topics {
     #[x_kube(validation = Rule::new("self != 0")
         .message("kafka.topics.replicationFactor must be at least 1, or -1 for the brokers' default"))]
     pub replication_factor: i32,
-    /// How long events are kept, a duration such as `168h`.
+    /// How long events are kept, a duration such as `168h`; topics that Tidemark made follow it.
     #[serde(default = "retention")]
     #[schemars(schema_with = "bounds::duration")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('10m')")

@@ -10,6 +10,12 @@ use super::{CertificateAuthority, Credentials, bounds};
 
 /// The database that changes are captured from, and how.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.postgres.tls) || !has(self.postgres.tls.ca) || (has(self.connect.config) && \
+        self.connect.config.exists(k, k in ['database.sslrootcert', 'database.sslfactory']))")
+        .message("postgres.tls.ca reaches the operator and the sink alone: give the connector the same authority as a file \
+            of its Connect workers, in connect.config['database.sslrootcert']"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Source {
     /// The PostgreSQL database.
@@ -71,7 +77,8 @@ pub struct PostgresTls {
     /// How far the server's certificate is checked.
     #[serde(default)]
     pub mode: TlsMode,
-    /// Certificate authority; absent: the system's.
+    /// Certificate authority of the operator and the sink; absent: the system's. The connector runs in Connect, which reads
+    /// no Secret: `connect.config` names the file there, as `database.sslrootcert`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<CertificateAuthority>,
 }

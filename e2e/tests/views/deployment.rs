@@ -86,7 +86,7 @@ impl Deployment {
         self.clickhouse(&format!(
             "CREATE TABLE {name}._tidemark_connector (pipeline String, state LowCardinality(String), tasks UInt32, \
              failed_tasks UInt32, restarts UInt32, error String, lag LowCardinality(String), \
-             fresh_to Nullable(DateTime64(3, 'UTC')), seen_at DateTime64(3, 'UTC')) \
+             fresh_to Nullable(DateTime64(3, 'UTC')), wal LowCardinality(String), seen_at DateTime64(3, 'UTC')) \
              ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at)"
         ))
         .await?;

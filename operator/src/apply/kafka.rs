@@ -10,6 +10,7 @@ pub async fn execute(admin: &KafkaAdmin, effect: &KafkaEffect) -> Result<(), Fai
         KafkaEffect::CreateTopic { name, partitions, replication_factor, config } => {
             admin.create_topic(name, *partitions, *replication_factor, config).await
         }
+        KafkaEffect::AlterTopic { name, config } => admin.alter_topic(name, config).await,
         KafkaEffect::DeleteTopics(names) => admin.delete_topics(names).await,
         KafkaEffect::DeleteGroup(id) => admin.delete_group(id).await,
     }

@@ -82,7 +82,7 @@ async fn look(
 ) -> Result<ClickHouseFacts, Failure> {
     let spec = &pipeline.spec;
     let name = PipelineName::new(namespace, pipeline.metadata.name.clone().unwrap_or_default());
-    let references = references::read(client, namespace, credentials::wanted(spec)).await?;
+    let references = references::read(client, namespace, credentials::wanted(spec)).await;
     let resolved = credentials::resolve(spec, &references);
     let handles = Handles::default();
     let systems = handles.systems(&name.to_string(), spec, &resolved, ObjectStore::Cluster(client.clone()));
@@ -110,10 +110,7 @@ pub async fn plan(args: &FileArgs) -> anyhow::Result<()> {
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
     let live = api.get_opt(&name.name).await.context("the AnalyticsPipeline cannot be read")?;
     let wanted = credentials::wanted(&bundle.pipeline.spec);
-    let live_references = references::read(&client, &name.namespace, wanted).await;
-    if let Ok(live_references) = live_references {
-        bundle.references.fill_from(&live_references);
-    }
+    bundle.references.fill_from(&references::read(&client, &name.namespace, wanted).await);
     let before = live.as_ref().and_then(|live| live.status.clone()).unwrap_or_default();
     let cluster = references::cluster_uid(&client).await.context("the uid of namespace kube-system")?;
     let annotations = bundle.pipeline.metadata.annotations.clone().unwrap_or_default();

@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, OwnedResourceSpecifier,
+    ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
@@ -16,10 +19,12 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tidemark_runtime::kafka::Connection;
 
 use super::failure;
-use crate::facts::{Failure, FailureClass};
+use crate::facts::{Failure, FailureClass, TopicSettings};
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Deadline of the question how topics are set up: a look goes on without the answer.
+const SETTINGS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Offsets of topics: topic → partition → offset.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -60,6 +65,7 @@ impl ConsumerContext for LastError {}
 pub struct KafkaLook {
     group: Option<String>,
     consumer: Box<BaseConsumer<LastError>>,
+    admin: AdminClient<DefaultClientContext>,
 }
 
 impl KafkaAdmin {
@@ -97,7 +103,7 @@ impl KafkaAdmin {
             .set("log.connection.close", "false");
         let consumer: BaseConsumer<LastError> =
             config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
-        Ok(KafkaLook { group: group.map(str::to_owned), consumer: Box::new(consumer) })
+        Ok(KafkaLook { group: group.map(str::to_owned), consumer: Box::new(consumer), admin: self.admin()? })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
@@ -122,6 +128,21 @@ impl KafkaAdmin {
         }
         let made = admin.create_topics([&topic], &options()).await;
         accept("create topic", made, Code::TopicAlreadyExists)
+    }
+
+    /// Sets up a topic. What was set for it before and is not among `config` becomes the brokers' default.
+    pub async fn alter_topic(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), Failure> {
+        let admin = self.admin()?;
+        let mut wanted = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in config {
+            wanted = wanted.set(key, value);
+        }
+        let altered = admin.alter_configs([&wanted], &options()).await;
+        for answer in altered.map_err(|error| of_error("alter topic", &error))? {
+            answer
+                .map_err(|(_, code)| failure(class_of(code), format!("kafka: alter topic {name}: {code}")))?;
+        }
+        Ok(())
     }
 
     /// Removes topics; those that are gone are as they should be.
@@ -171,6 +192,24 @@ impl KafkaLook {
         Ok(offsets(&answer.map_err(|error| self.explain("offsets", &error))?))
     }
 
+    /// How topics are set up; those that the account may not ask about are left out, and all of them where the brokers
+    /// do not answer: nothing waits for them.
+    pub fn settings(&self, topics: &[&str]) -> BTreeMap<String, TopicSettings> {
+        if topics.is_empty() {
+            return BTreeMap::new();
+        }
+        let asked: Vec<ResourceSpecifier<'_>> =
+            topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(SETTINGS_DEADLINE));
+        match futures::executor::block_on(self.admin.describe_configs(&asked, &options)) {
+            Ok(answers) => answers.into_iter().flatten().filter_map(settings_of).collect(),
+            Err(error) => {
+                tracing::debug!(%error, "topics' settings are not known");
+                BTreeMap::new()
+            }
+        }
+    }
+
     /// Committed offsets of the group that the look was opened with.
     pub fn committed(&self, topics: &BTreeMap<String, i32>) -> Result<Offsets, Failure> {
         if topics.is_empty() {
@@ -208,6 +247,20 @@ impl KafkaLook {
         while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
         self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
+}
+
+fn settings_of(resource: ConfigResource) -> Option<(String, TopicSettings)> {
+    let OwnedResourceSpecifier::Topic(name) = resource.specifier else {
+        return None;
+    };
+    let mut settings = TopicSettings::default();
+    for entry in resource.entries {
+        if entry.source == ConfigSource::DynamicTopic {
+            settings.own.insert(entry.name.clone());
+        }
+        settings.all.insert(entry.name, entry.value?);
+    }
+    Some((name, settings))
 }
 
 fn offsets(list: &TopicPartitionList) -> Offsets {

@@ -14,6 +14,7 @@ use super::views::Probe;
 use super::{grafana, sidecar};
 use crate::dashboards::Dashboard;
 use crate::facts::{ClickHouseFacts, Observed, ReaderFacts};
+use crate::problem::Left;
 use crate::step::{Fact, Stage};
 
 /// The dashboards that should be there, and what keeps others from it.
@@ -95,7 +96,8 @@ pub(super) fn desire(
             views: &desired.views,
             live,
         };
-        let mut part = sidecar::compare(&input);
+        let (mut part, left) = sidecar::compare(&input);
+        desired.left.extend(left.into_iter().map(|left| Left::settled(condition, left)));
         if former.is_some() {
             // Files with the uids of dashboards that were made over the API would meet them in the same Grafana.
             let left = Fact::Other("the former Grafana to be left".into());

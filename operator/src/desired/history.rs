@@ -21,7 +21,7 @@ pub fn step(
     database: &str,
     pipeline: &str,
     seen: &Observation<ConnectFacts>,
-    read_to: Option<ReadTo>,
+    (read_to, wal): (Option<ReadTo>, Option<&str>),
     last: Option<&ConnectorRecord>,
 ) -> Option<Step> {
     let mut now = record(seen, last)?;
@@ -30,13 +30,17 @@ pub fn step(
         Some(read_to) => read_to.lag().to_owned(),
         None => last.map_or_else(String::new, |last| last.lag.clone()),
     };
+    now.wal = match wal {
+        Some(wal) => wal.to_owned(),
+        None => last.map_or_else(String::new, |last| last.wal.clone()),
+    };
     if last == Some(&now) {
         return None;
     }
     let table = qualified(database, CONNECTOR_TABLE);
     let sql = format!(
-        "INSERT INTO {table} (pipeline, state, tasks, failed_tasks, restarts, error, lag, fresh_to, seen_at) \
-         SELECT {}, {}, {}, {}, {}, {}, {}, {}, now64(3)",
+        "INSERT INTO {table} (pipeline, state, tasks, failed_tasks, restarts, error, lag, fresh_to, wal, seen_at) \
+         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, now64(3)",
         literal(pipeline),
         literal(&now.state),
         now.tasks,
@@ -45,12 +49,14 @@ pub fn step(
         literal(&now.error),
         literal(&now.lag),
         fresh_to(&table, pipeline, &now.lag, read_to),
+        literal(&now.wal),
     );
+    let held = if now.wal.is_empty() { String::new() } else { format!(", its slot holds back {}", now.wal) };
     let behind = if now.lag.is_empty() { String::new() } else { format!(", {} behind the source", now.lag) };
     Some(Step {
         stage: Stage::History,
         kind: StepKind::Create,
-        what: format!("note that the connector is {}{behind}", now.state),
+        what: format!("note that the connector is {}{behind}{held}", now.state),
         needs: vec![Fact::Bookkeeping],
         gives: None,
         effect: Effect::make(sql),
@@ -119,6 +125,7 @@ fn of_connector(live: &ConnectorFacts) -> ConnectorRecord {
         restarts: 0,
         error: failed.clone().find_map(|task| task.error.clone()).unwrap_or_default(),
         lag: String::new(),
+        wal: String::new(),
     }
 }
 
@@ -172,7 +179,7 @@ mod tests {
     #[test]
     fn the_same_state_is_not_noted_twice_and_an_error_is_quoted() {
         let failed = seen(RUNNING, FAILED);
-        let step_of = |last| step("shop", "a/b", &failed, None, last).map(|step| step.effect);
+        let step_of = |last| step("shop", "a/b", &failed, (None, None), last).map(|step| step.effect);
         let Some(Effect::ClickHouse(ClickHouseEffect::Make { sql })) = step_of(None) else {
             panic!("no step")
         };
@@ -186,7 +193,7 @@ mod tests {
         let last = record(&running, None).unwrap();
         let sql = |lag_ms, at_ms, last: &ConnectorRecord| {
             let read_to = ReadTo { at_ms, first_ms: 7, lag_ms };
-            let step = step("shop", "a/b", &running, Some(read_to), Some(last))?;
+            let step = step("shop", "a/b", &running, (Some(read_to), None), Some(last))?;
             let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = step.effect else { panic!("{step:?}") };
             Some(sql)
         };
@@ -201,5 +208,20 @@ mod tests {
             "{unknown}"
         );
         assert!(sql(0, Some(9), &last).unwrap().contains("'', NULL,"), "caught up");
+    }
+
+    #[test]
+    fn a_row_is_written_when_the_slot_passes_a_bound_of_the_log_whatever_the_connector_does() {
+        let paused = seen("PAUSED", "PAUSED");
+        let last = record(&paused, None).unwrap();
+        let of = |wal, last: &ConnectorRecord| step("shop", "a/b", &paused, (None, wal), Some(last));
+        let step = of(Some(">1Gi"), &last).unwrap();
+        assert!(step.what.ends_with("its slot holds back >1Gi"), "{}", step.what);
+        let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = step.effect else { panic!("{step:?}") };
+        assert!(sql.contains("NULL, '>1Gi', now64(3)"), "{sql}");
+        let last = ConnectorRecord { wal: ">1Gi".into(), ..last };
+        assert_eq!(of(Some(">1Gi"), &last), None);
+        assert_eq!(of(None, &last), None, "while nobody knows, it is as it was");
+        assert!(of(Some(""), &last).is_some(), "it was read");
     }
 }

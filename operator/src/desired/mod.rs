@@ -6,6 +6,7 @@ mod claims;
 pub mod connector;
 mod dashboards;
 pub mod disruption;
+pub mod drift;
 pub mod epochs;
 pub mod followed;
 pub mod grafana;

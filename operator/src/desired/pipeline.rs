@@ -15,15 +15,16 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, epochs, held, history, publication, reads, source, tables, topics,
-    views,
+    SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables,
+    topics, views,
 };
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
 use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::gate::{Gate, Proof, Seen, System, gate};
-use crate::problem::Problem;
+use crate::problem::{Left, Problem};
+use crate::retention;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// One pipeline as the pure core sees it.
@@ -126,6 +127,8 @@ pub struct Desired {
     pub questions: Vec<Question>,
     /// Changes by hand in Grafana that the policy keeps.
     pub kept: Vec<String>,
+    /// Differences that are known and left.
+    pub left: Vec<Left>,
     /// Whether panels of dashboards were not asked yet.
     pub panels_open: bool,
     /// Up to where this look saw the catalogue of each target to be that of its newest layout.
@@ -160,11 +163,14 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         change_data_capture(subject, &gate, &chosen, &layouts, observed, &mut desired);
         let database = &subject.spec.clickhouse.database;
         let last = clickhouse.connector.as_ref();
+        let before = last.map_or("", |last| last.wal.as_str());
+        let wanted = subject.spec.source.connect.state;
+        let wal = observed.postgres.known().map(|facts| retention::held_back(facts, wanted, before));
         desired.steps.extend(history::step(
             database,
             &subject.name.to_string(),
             &observed.connect,
-            observed.postgres.known().and_then(|facts| facts.read_to),
+            (observed.postgres.known().and_then(|facts| facts.read_to), wal),
             last,
         ));
         dashboards::desire(subject, observed, clickhouse, answers, &mut desired);
@@ -174,7 +180,10 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     {
         let dead_letter = topics::dead_letter(subject.spec);
         let ledger = observed.clickhouse.known().map(|facts| &facts.ledger);
-        let part = topics::steps(&subject.spec.kafka, &sources, &dead_letter, kafka, ledger);
+        let spec = &subject.spec.kafka;
+        let left = ledger.map(|ledger| topics::left(spec, &sources, &dead_letter, kafka, ledger));
+        desired.left.extend(left.into_iter().flatten());
+        let part = topics::steps(spec, &sources, &dead_letter, kafka, ledger, gate.proof(System::Kafka));
         desired.take(ConditionType::ConnectorRunning, part);
     }
     desired.held =
@@ -424,7 +433,10 @@ fn sink(
     let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
     let mut needs = vec![Fact::Incarnation];
     needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
-    let part = plan_sink_objects(&input, &sink_objects(&input, &config), live, &needs);
+    let objects = sink_objects(&input, &config);
+    let condition = ConditionType::SinkAvailable;
+    desired.left.extend(drift::left(&objects, live).into_iter().map(|left| Left::settled(condition, left)));
+    let part = plan_sink_objects(&input, &objects, live, &needs);
     desired.take(ConditionType::SinkAvailable, part);
 }
 

@@ -10,10 +10,11 @@ use tidemark_crds::names::{FIELD_MANAGER, PipelineName, short_hash};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Grafana, Sidecar};
 use tidemark_runtime::credentials::{Credentials, Secret};
 
+use super::drift::{self, Verdict};
 use super::grafana::{Names, connection};
 use super::owned::{conflict, is_owned};
 use super::part::Part;
-use super::sink_objects::{APPLIED_ANNOTATION, covers, delete, key_of};
+use super::sink_objects::{APPLIED_ANNOTATION, delete, key_of};
 use super::{owner, selector_labels};
 use crate::dashboards::{Dashboard, PLUGIN};
 use crate::effect::{Effect, KubernetesEffect};
@@ -75,19 +76,19 @@ pub fn source_secret(name: &PipelineName) -> String {
     format!("{}-grafana-datasource", name.name)
 }
 
-/// Plans what differs, and the removal of what is no longer wanted.
-pub fn compare(input: &SidecarInput<'_>) -> Part {
+/// Plans what differs, and the removal of what is no longer wanted; and what is left as others wrote it.
+pub fn compare(input: &SidecarInput<'_>) -> (Part, Vec<String>) {
     let sidecar = input.grafana.sidecar.clone().unwrap_or_default();
-    let mut part = Part::default();
+    let (mut part, mut left) = (Part::default(), Vec::new());
     let mut wanted = Vec::new();
     let (source, data) = source(input, &sidecar);
     wanted.push(key_of(&source));
-    apply(input, &mut part, (Stage::DataSource, vec![]), source, data);
+    left.extend(apply(input, &mut part, (Stage::DataSource, vec![]), source, data));
     let views: Vec<Fact> = input.views.iter().map(|view| Fact::View(view.clone())).collect();
     for (name, dashboard) in input.dashboards {
         let object = config_map(input, &sidecar, name, dashboard);
         wanted.push(key_of(&object));
-        apply(input, &mut part, (Stage::Dashboard, views.clone()), object, BTreeMap::new());
+        left.extend(apply(input, &mut part, (Stage::Dashboard, views.clone()), object, BTreeMap::new()));
     }
     // A dashboard of the user that is refused just now stays as it was.
     let extra = &input.grafana.dashboards.extra;
@@ -96,7 +97,7 @@ pub fn compare(input: &SidecarInput<'_>) -> Part {
         .map(|extra| format!("ConfigMap/{}", dashboard_map(input.name, &format!("x-{}", extra.name))));
     wanted.extend(named);
     part.steps.extend(removal(input.name, input.owner, input.live, &wanted));
-    part
+    (part, left)
 }
 
 /// Plans the removal of all objects of the pipeline's but those to `keep`, by `Kind/name`. `uid` is the resource's.
@@ -127,28 +128,34 @@ pub fn removal(
         .collect()
 }
 
+/// Plans one object; what of it is left as others wrote it.
 fn apply(
     input: &SidecarInput<'_>,
     part: &mut Part,
     (stage, needs): (Stage, Vec<Fact>),
-    object: Value,
+    mut object: Value,
     data: BTreeMap<String, Secret>,
-) {
+) -> Option<String> {
     let key = key_of(&object);
     let before = input.live.objects.get(&key);
     if let Some(live) = before.filter(|live| !is_owned(input.name, input.owner, live)) {
         let (kind, name) = key.split_once('/').unwrap_or_default();
-        return part.problems.push(conflict(kind, name, live));
+        part.problems.push(conflict(kind, name, live));
+        return None;
     }
     let same_data = data.is_empty() || input.live.secrets.get(&key) == Some(&data);
-    if same_data && before.is_some_and(|live| covers(live, &object)) {
-        return;
+    match before.map(|live| drift::compare(live, &object)) {
+        Some(Verdict::Same) if same_data => return None,
+        Some(Verdict::Left(fields)) if same_data => return Some(drift::line(&key, &fields)),
+        Some(Verdict::Apply(put_right)) => object = put_right,
+        _ => {}
     }
     let (kind, verb) =
         if before.is_some() { (StepKind::Change, "change") } else { (StepKind::Create, "create") };
     let what = format!("{verb} {}", key.replacen('/', " ", 1));
     let effect = Effect::Kubernetes(KubernetesEffect::Apply { object, data });
     part.step((stage, kind), what, needs, None, effect);
+    None
 }
 
 fn object(input: &SidecarInput<'_>, kind: &str, name: &str, theirs: &BTreeMap<String, String>) -> Value {

@@ -11,6 +11,7 @@ use tidemark_crds::sink_config::SinkConfig;
 use super::SinkInput;
 use super::access::service_account;
 use super::disruption::disruption_budget;
+use super::drift::{self, Verdict};
 use super::network::{network_policy, service};
 use super::owned::{conflict, is_owned};
 use super::part::Part;
@@ -65,26 +66,22 @@ pub fn plan_sink_objects(
     for object in desired {
         let key = key_of(object);
         let (kind, name) = key.split_once('/').unwrap_or_default();
-        let step = match live.objects.get(&key) {
-            None => (StepKind::Create, "create"),
+        let (step, object) = match live.objects.get(&key) {
+            None => ((StepKind::Create, "create"), object.clone()),
             Some(live) if !is_owned(input.name, input.uid, live) => {
                 part.problems.push(conflict(kind, name, live));
                 continue;
             }
-            Some(live) if covers(live, object) => continue,
-            Some(_) => (StepKind::Change, "change"),
+            Some(live) => match drift::compare(live, object) {
+                Verdict::Apply(object) => ((StepKind::Change, "change"), object),
+                Verdict::Same | Verdict::Left(_) => continue,
+            },
         };
         let gives = (kind == "Deployment").then_some(Fact::Sink);
-        let effect =
-            Effect::Kubernetes(KubernetesEffect::Apply { object: object.clone(), data: BTreeMap::new() });
+        let effect = Effect::Kubernetes(KubernetesEffect::Apply { object, data: BTreeMap::new() });
         part.step((Stage::Sink, step.0), format!("{} {kind} {name}", step.1), needs.to_vec(), gives, effect);
     }
     part
-}
-
-/// Whether the sink's Deployment is there and as it should be.
-pub fn sink_is_there(desired: &[Value], live: &KubernetesFacts) -> bool {
-    desired.iter().all(|object| live.objects.get(&key_of(object)).is_some_and(|live| covers(live, object)))
 }
 
 /// `Kind/name` of an object.
@@ -143,8 +140,8 @@ pub fn covers(live: &Value, desired: &Value) -> bool {
     }
 }
 
-/// The API server drops empty maps and lists.
-fn is_empty(value: &Value) -> bool {
+/// Whether it is an empty map or list: the API server drops these.
+pub fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),

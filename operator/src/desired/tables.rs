@@ -5,7 +5,7 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
-    SeenStorage, layout_key,
+    SeenStorage, WAL_COLUMN, layout_key,
 };
 use tidemark_crds::mapping::exact_default;
 use tidemark_crds::names::short_hash;
@@ -67,10 +67,14 @@ const BOOKKEEPING: [(&str, &str); 6] = [
         CONNECTOR_TABLE,
         "(pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32, \
          error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC')), \
-         seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree ORDER BY (pipeline, seen_at) \
+         wal LowCardinality(String), seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree \
+         ORDER BY (pipeline, seen_at) \
          TTL toDateTime(seen_at, 'UTC') + INTERVAL 90 DAY",
     ),
 ];
+
+/// Columns that a bookkeeping table of an older version lacks.
+const ADDED: [(&str, &str, &str); 1] = [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardinality(String)")];
 
 /// Makes the target database and the bookkeeping tables; these are shared by the pipelines of a database.
 pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part {
@@ -96,8 +100,25 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
             Some(object) if !object.comment.starts_with(OF_A_PIPELINE) => {
                 part.problems.push(conflict(name, &format!("table {database}.{name}"), &object.comment));
             }
-            Some(_) => {}
+            Some(object) => part.extend(added(database, name, object)),
         }
+    }
+    part
+}
+
+/// Adds the columns that a bookkeeping table lacks.
+fn added(database: &str, table: &str, object: &ClickHouseObject) -> Part {
+    let mut part = Part::default();
+    let lacks = |column: &str| !object.columns.iter().any(|(known, _)| known == column);
+    for (_, column, kind) in ADDED.into_iter().filter(|(of, column, _)| *of == table && lacks(column)) {
+        let sql = format!(
+            "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {kind}",
+            qualified(database, table),
+            ident(column)
+        );
+        let what = format!("add column {column} to bookkeeping table {table}");
+        let effect = Effect::make(sql);
+        part.step((Stage::Bookkeeping, StepKind::Change), what, vec![], Some(Fact::Bookkeeping), effect);
     }
     part
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use tidemark_crds::conditions::Reason;
+use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
@@ -12,13 +12,18 @@ use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Kafka};
 
 use super::part::{Part, Problem};
 use crate::effect::{Effect, KafkaEffect};
-use crate::facts::{KafkaFacts, LedgerFacts};
+use crate::facts::{KafkaFacts, LedgerFacts, TopicSettings};
+use crate::gate::Proof;
+use crate::problem::Left;
 use crate::step::{Fact, Stage, StepKind};
 
 /// Retention of the table topics where the spec's text is none, in milliseconds.
 const WEEK_MS: u64 = 7 * 24 * 3_600_000;
 /// Retention of heartbeats and messages, in milliseconds: only the newest count.
 const HOUR_MS: u64 = 3_600_000;
+
+/// Topics that a message names at most.
+const MOST_NAMES: usize = 5;
 
 /// Characters that the name of a topic may have at most.
 const LONGEST_NAME: usize = 249;
@@ -79,26 +84,64 @@ pub fn dead_letter(spec: &AnalyticsPipelineSpec) -> String {
     spec.sink.dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter())
 }
 
-/// Makes the topics that are missing, each after the ledger has it that it is the pipeline's. One that exists is left
-/// as it is, and is nobody's to remove: its partitions and configuration may have been chosen by somebody.
+/// How a topic should be.
+struct Wanted {
+    partitions: i32,
+    retention_ms: u64,
+    /// Whether its partitions are those of the spec.
+    is_table: bool,
+}
+
+fn wanted(kafka: &Kafka, tables: &[SourceTable], dead_letter: &str) -> BTreeMap<String, Wanted> {
+    let names = Topics { prefix: &kafka.topic_prefix };
+    let retention_ms = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
+    let one = |retention_ms| Wanted { partitions: 1, retention_ms, is_table: false };
+    let partitions = kafka.topics.partitions;
+    let mut wanted: BTreeMap<String, Wanted> = tables
+        .iter()
+        .map(|table| (names.table(table), Wanted { partitions, retention_ms, is_table: true }))
+        .collect();
+    wanted.insert(dead_letter.to_owned(), one(retention_ms));
+    wanted.insert(names.heartbeat(), one(HOUR_MS));
+    wanted.insert(names.message(), one(HOUR_MS));
+    wanted
+}
+
+/// The settings that follow the spec.
+fn followed(kafka: &Kafka, wanted: &Wanted) -> [(&'static str, String); 2] {
+    [
+        ("retention.ms", wanted.retention_ms.to_string()),
+        ("max.message.bytes", kafka.most_message_bytes().to_string()),
+    ]
+}
+
+/// The settings of a topic that are other than they should be, as far as they are known: name, value, and what it is.
+fn differing(kafka: &Kafka, wanted: &Wanted, live: &TopicSettings) -> Vec<(&'static str, String, String)> {
+    let differs = |(key, value): (&'static str, String)| {
+        let known = live.all.get(key)?;
+        (*known != value).then(|| (key, value, known.clone()))
+    };
+    followed(kafka, wanted).into_iter().filter_map(differs).collect()
+}
+
+/// Makes the topics that are missing, each after the ledger has it that it is the pipeline's. Of one that is, settings
+/// follow the spec. One that others made is left as it is, and is nobody's to remove: its partitions and settings may have
+/// been chosen by somebody.
 pub fn steps(
     kafka: &Kafka,
     tables: &[SourceTable],
     dead_letter: &str,
     facts: &KafkaFacts,
     ledger: Option<&LedgerFacts>,
+    proof: Option<Proof>,
 ) -> Part {
-    let names = Topics { prefix: &kafka.topic_prefix };
-    let retention = duration::milliseconds(&kafka.topics.retention).unwrap_or(WEEK_MS);
-    let mut wanted: BTreeMap<String, (i32, u64)> =
-        tables.iter().map(|table| (names.table(table), (kafka.topics.partitions, retention))).collect();
-    wanted.insert(dead_letter.to_owned(), (1, retention));
-    wanted.insert(names.heartbeat(), (1, HOUR_MS));
-    wanted.insert(names.message(), (1, HOUR_MS));
-    let most = kafka.most_message_bytes();
     let mut part = Part::default();
-    for (name, (partitions, retention)) in wanted {
+    for (name, wanted) in wanted(kafka, tables, dead_letter) {
         if facts.topics.contains_key(&name) {
+            if let Some(proof) = proof.filter(|_| ledger.is_some_and(|ledger| ledger.topics.contains(&name)))
+            {
+                set_up(kafka, name, &wanted, facts, proof, &mut part);
+            }
             continue;
         }
         if let Some(ledger) = ledger.filter(|ledger| !ledger.topics.contains(&name)) {
@@ -112,17 +155,15 @@ pub fn steps(
             let what = format!("note topic {name} as the pipeline's in the ledger");
             part.step((Stage::Ledger, StepKind::Create), what, needs, gives, effect);
         }
+        let mut config: BTreeMap<String, String> =
+            followed(kafka, &wanted).map(|(key, value)| (key.to_owned(), value)).into();
+        config.insert("cleanup.policy".to_owned(), "delete".to_owned());
+        let partitions = wanted.partitions;
         let effect = Effect::Kafka(KafkaEffect::CreateTopic {
             name: name.clone(),
             partitions,
             replication_factor: kafka.topics.replication_factor,
-            config: [
-                ("cleanup.policy", "delete".to_owned()),
-                ("retention.ms", retention.to_string()),
-                ("max.message.bytes", most.to_string()),
-            ]
-            .map(|(key, value)| (key.to_owned(), value))
-            .into(),
+            config,
         });
         let what = format!("create topic {name} with {partitions} partitions");
         let needs = vec![Fact::TopicNoted(name.clone())];
@@ -131,9 +172,98 @@ pub fn steps(
     part
 }
 
+/// Brings the settings of a topic of ours to those of the spec. A shorter retention takes records away.
+fn set_up(kafka: &Kafka, name: String, wanted: &Wanted, facts: &KafkaFacts, proof: Proof, part: &mut Part) {
+    let Some(live) = facts.settings.get(&name) else {
+        return;
+    };
+    let differing = differing(kafka, wanted, live);
+    if differing.is_empty() {
+        return;
+    }
+    // Kafka takes all of a topic's own settings at once: those that others set stay.
+    let own = live.all.iter().filter(|(key, _)| live.own.contains(*key));
+    let mut config: BTreeMap<String, String> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    config.extend(differing.iter().map(|(key, value, _)| ((*key).to_owned(), value.clone())));
+    let text: Vec<String> =
+        differing.iter().map(|(key, value, live)| format!("{key} from {live} to {value}")).collect();
+    let what = format!("set {} of topic {name}", text.join(", "));
+    let effect = Effect::Kafka(KafkaEffect::AlterTopic { name, config: proof.allow(config) });
+    part.step((Stage::Topic, StepKind::Change), what, vec![], None, effect);
+}
+
+/// What differs and is left: partitions, which are not added to a topic that is in use, and everything of topics that
+/// others made.
+pub fn left(
+    kafka: &Kafka,
+    tables: &[SourceTable],
+    dead_letter: &str,
+    facts: &KafkaFacts,
+    ledger: &LedgerFacts,
+) -> Vec<Left> {
+    let (mut few, mut others) = (Vec::new(), Vec::new());
+    for (name, wanted) in wanted(kafka, tables, dead_letter) {
+        let Some(partitions) = facts.topics.get(&name) else {
+            continue;
+        };
+        let is_ours = ledger.topics.contains(&name);
+        let differs = wanted.is_table && *partitions != wanted.partitions;
+        if is_ours {
+            if differs && *partitions < wanted.partitions {
+                few.push(format!("{name} ({partitions})"));
+            }
+            continue;
+        }
+        let mut found = Vec::new();
+        if differs {
+            found.push(format!("partitions {partitions} instead of {}", wanted.partitions));
+        }
+        let settings = facts.settings.get(&name).map(|live| differing(kafka, &wanted, live));
+        found.extend(
+            settings
+                .into_iter()
+                .flatten()
+                .map(|(key, value, live)| format!("{key} {live} instead of {value}")),
+        );
+        if !found.is_empty() {
+            others.push(format!("{name} ({})", found.join(", ")));
+        }
+    }
+    let condition = ConditionType::ConnectorRunning;
+    let few = (!few.is_empty()).then(|| Left {
+        condition,
+        message: format!(
+            "spec.kafka.topics.partitions is {}, and these topics have fewer: {}: Tidemark adds none to a topic that is in \
+             use, since changes of one row would overtake each other; make a new pipeline beside this one, then switch",
+            kafka.topics.partitions,
+            some(&few)
+        ),
+        is_open: true,
+    });
+    let others = (!others.is_empty()).then(|| {
+        let message = format!(
+            "topics that this pipeline did not make differ from spec.kafka: {}: whoever made them can change them",
+            some(&others)
+        );
+        Left::settled(condition, message)
+    });
+    few.into_iter().chain(others).collect()
+}
+
+fn some(all: &[String]) -> String {
+    let more = all.len().saturating_sub(MOST_NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", all[..all.len().min(MOST_NAMES)].join(", "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::{Gate, System};
+
+    fn proof() -> Option<Proof> {
+        Gate::open().proof(System::Kafka)
+    }
 
     #[test]
     fn two_tables_of_one_topic_and_one_without_are_named() {
@@ -149,6 +279,103 @@ mod tests {
         assert!(refused.message.contains("278 characters"), "{refused:?}");
     }
 
+    /// Topics of a pipeline with retention and size as its spec says, but for what is changed.
+    fn live(kafka: &Kafka, change: impl Fn(&mut TopicSettings), partitions: i32) -> KafkaFacts {
+        let tables = ["public.orders".parse().unwrap()];
+        let mut facts = KafkaFacts::default();
+        for (name, wanted) in wanted(kafka, &tables, "shop.dead-letter") {
+            let mut settings = TopicSettings::default();
+            for (key, value) in followed(kafka, &wanted) {
+                settings.all.insert(key.to_owned(), value);
+                settings.own.insert(key.to_owned());
+            }
+            settings.all.insert("min.insync.replicas".into(), "2".into());
+            settings.own.insert("min.insync.replicas".into());
+            settings.all.insert("segment.ms".into(), "604800000".into());
+            if wanted.is_table {
+                change(&mut settings);
+            }
+            facts.topics.insert(name.clone(), if wanted.is_table { partitions } else { 1 });
+            facts.settings.insert(name, settings);
+        }
+        facts
+    }
+
+    #[test]
+    fn settings_of_our_topics_follow_the_spec_and_those_of_others_are_named() {
+        let kafka: Kafka = serde_json::from_value(serde_json::json!({
+            "bootstrapServers": "k:9092", "topicPrefix": "shop", "topics": {"retention": "720h", "partitions": 8},
+        }))
+        .unwrap();
+        let tables = ["public.orders".parse().unwrap()];
+        let topic = "shop.public.orders";
+        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        let both = |facts: &KafkaFacts, ledger: &LedgerFacts| {
+            let part = steps(&kafka, &tables, "shop.dead-letter", facts, Some(ledger), proof());
+            (part.steps, left(&kafka, &tables, "shop.dead-letter", facts, ledger))
+        };
+        let same = live(&kafka, |_| {}, 8);
+        assert_eq!(both(&same, &ours), (vec![], vec![]));
+
+        let week =
+            live(&kafka, |settings| drop(settings.all.insert("retention.ms".into(), "604800000".into())), 8);
+        let (steps, found) = both(&week, &ours);
+        assert_eq!(
+            steps[0].what,
+            "set retention.ms from 604800000 to 2592000000 of topic shop.public.orders"
+        );
+        let Effect::Kafka(KafkaEffect::AlterTopic { config, .. }) = &steps[0].effect else {
+            panic!("{steps:?}")
+        };
+        let keys: Vec<&str> = config.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            ["max.message.bytes", "min.insync.replicas", "retention.ms"],
+            "what others set stays"
+        );
+        assert_eq!(config["retention.ms"], "2592000000");
+        assert!(steps.len() == 1 && found.is_empty());
+
+        let (steps, found) = both(&week, &LedgerFacts::default());
+        assert!(steps.is_empty() && !found[0].is_open);
+        assert!(found[0].message.contains("retention.ms 604800000 instead of 2592000000"), "{found:?}");
+
+        let unknown = KafkaFacts { settings: BTreeMap::new(), ..week };
+        assert_eq!(both(&unknown, &ours), (vec![], vec![]), "nothing is known, and nothing is done");
+    }
+
+    #[test]
+    fn partitions_are_never_added_and_what_is_asked_for_stays_open() {
+        let kafka: Kafka = serde_json::from_value(serde_json::json!({
+            "bootstrapServers": "k:9092", "topicPrefix": "shop", "topics": {"partitions": 8},
+        }))
+        .unwrap();
+        let tables = ["public.orders".parse().unwrap()];
+        let topic = "shop.public.orders";
+        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        for (partitions, ledger, expected) in [
+            (4, &ours, Some((true, "shop.public.orders (4)"))),
+            (8, &ours, None),
+            // Somebody added some.
+            (9, &ours, None),
+            (4, &LedgerFacts::default(), Some((false, "partitions 4 instead of 8"))),
+            (9, &LedgerFacts::default(), Some((false, "partitions 9 instead of 8"))),
+        ] {
+            let facts = live(&kafka, |_| {}, partitions);
+            let part = steps(&kafka, &tables, "shop.dead-letter", &facts, Some(ledger), proof());
+            assert_eq!(part, Part::default());
+            let found = left(&kafka, &tables, "shop.dead-letter", &facts, ledger);
+            let found = found.first().map(|left| (left.is_open, left.message.as_str()));
+            match (found, expected) {
+                (None, None) => {}
+                (Some((open, message)), Some((expected, text))) => {
+                    assert!(open == expected && message.contains(text), "{partitions}: {message}");
+                }
+                other => panic!("{partitions}: {other:?}"),
+            }
+        }
+    }
+
     #[test]
     fn missing_topics_are_made_and_existing_ones_left_alone() {
         let kafka: Kafka =
@@ -158,9 +385,10 @@ mod tests {
         let nothing = KafkaFacts::default();
         let noted = ["shop.dead-letter", "shop.message", "__debezium-heartbeat.shop", "shop.public.orders"];
         let noted = LedgerFacts { topics: noted.map(str::to_owned).into(), ..LedgerFacts::default() };
-        let part = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&noted));
+        let part = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&noted), proof());
         insta::assert_debug_snapshot!(part);
-        let first = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&LedgerFacts::default()));
+        let first =
+            steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&LedgerFacts::default()), proof());
         assert_eq!(first.steps.len(), 8, "each is noted before it is made");
         for made in first.steps.iter().filter(|step| step.stage == Stage::Topic) {
             assert!(
@@ -175,6 +403,9 @@ mod tests {
         });
         let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
         let unknown = LedgerFacts::default();
-        assert_eq!(steps(&kafka, &tables, "shop.dead-letter", &all, Some(&unknown)), Part::default());
+        assert_eq!(
+            steps(&kafka, &tables, "shop.dead-letter", &all, Some(&unknown), proof()),
+            Part::default()
+        );
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATE_SECONDS,
-    STATES_TABLE, SinkState, TableState,
+    STATES_TABLE, SinkState, TableState, WAL_COLUMN,
 };
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
@@ -188,7 +188,7 @@ impl Look<'_> {
             facts.progress = self.progress().await?;
         }
         if has_connector {
-            facts.connector = self.connector().await?;
+            facts.connector = self.connector(facts.objects.get(CONNECTOR_TABLE)).await?;
         }
         if facts.objects.values().any(|object| object.engine == "MaterializedView") {
             facts.refreshes = self.refreshes().await?;
@@ -334,9 +334,12 @@ impl Look<'_> {
         Ok(all)
     }
 
-    async fn connector(&self) -> Result<Option<ConnectorRecord>, Error> {
+    /// The newest row; one of a table of an older version says nothing of the write-ahead log.
+    async fn connector(&self, table: Option<&ClickHouseObject>) -> Result<Option<ConnectorRecord>, Error> {
+        let has_wal = table.is_some_and(|table| table.columns.iter().any(|(name, _)| name == WAL_COLUMN));
+        let wal = if has_wal { WAL_COLUMN } else { "'' AS wal" };
         let sql = format!(
-            "SELECT state, tasks, failed_tasks, restarts, error, lag FROM {} WHERE pipeline = {} \
+            "SELECT state, tasks, failed_tasks, restarts, error, lag, {wal} FROM {} WHERE pipeline = {} \
              ORDER BY seen_at DESC LIMIT 1",
             self.table(CONNECTOR_TABLE),
             quote::literal(self.pipeline)

@@ -53,6 +53,8 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
     let topics: BTreeMap<String, i32> = all.into_iter().filter(|(topic, _)| ours(topic)).collect();
     let tables: BTreeMap<String, i32> =
         question.table_topics.iter().filter_map(|topic| Some((topic.clone(), *topics.get(topic)?))).collect();
+    let asked: Vec<&str> =
+        question.topics.iter().filter(|topic| topics.contains_key(*topic)).map(String::as_str).collect();
     Ok(KafkaFacts {
         cluster_id: look.cluster_id(),
         brokers,
@@ -61,6 +63,7 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         committed: if question.group.is_some() { look.committed(&tables)? } else { BTreeMap::new() },
         groups: look.groups(&question.group_prefix)?,
         topic_ids: BTreeMap::new(),
+        settings: look.settings(&asked),
         topics,
     })
 }

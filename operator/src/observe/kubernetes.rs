@@ -14,6 +14,7 @@ use crate::desired::sidecar;
 use crate::desired::sink_objects::KINDS;
 use crate::facts::{Failure, FailureClass, KubernetesFacts, Observation};
 use crate::objects::{DEADLINE, ObjectStore, api};
+use crate::rollout::Rollout;
 
 /// Reads every object of the sink; an answer of the API server that is not there yields no entry.
 pub async fn observe(store: &ObjectStore, name: &PipelineName) -> Observation<KubernetesFacts> {
@@ -45,10 +46,7 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
         if kind == "Deployment" {
             let status: DeploymentStatus =
                 serde_json::from_value(value["status"].clone()).unwrap_or_default();
-            facts.sink_replicas = status.replicas.unwrap_or(0);
-            // Replicas of an older template do not count as available ones of this spec.
-            let current = status.observed_generation >= object.metadata.generation;
-            facts.sink_available = if current { status.available_replicas.unwrap_or(0) } else { 0 };
+            facts.rollout = Rollout::of(&status, object.metadata.generation);
         }
         facts.objects.insert(format!("{kind}/{}", name.sink()), value);
     }
@@ -102,8 +100,8 @@ fn observe_folder(folder: &Path) -> Result<KubernetesFacts, Failure> {
         if kind == "Deployment" {
             // Whoever runs the sink without a cluster runs as many as the manifest says.
             let replicas = value["spec"]["replicas"].as_i64().and_then(|count| i32::try_from(count).ok());
-            facts.sink_replicas = replicas.unwrap_or(1);
-            facts.sink_available = facts.sink_replicas;
+            let replicas = replicas.unwrap_or(1);
+            facts.rollout = Rollout { replicas, available: replicas, updated: replicas, failure: None };
         }
         insert(&mut facts, &kind, value);
     }

@@ -59,6 +59,20 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
             severity: "critical",
         });
     }
+    if has("connector_history") {
+        all.push(Rule {
+            name: "wal",
+            title: "The shop's disk fills with write-ahead log",
+            summary: "The replication slot holds back more write-ahead log than it should, for the connector does not read \
+                      it. The condition SourceReady of the pipeline says how much, and what to do before the disk of the \
+                      shop's database is full or the slot is lost."
+                .into(),
+            sql: "SELECT toFloat64(argMax(wal, seen_at) != '') AS value FROM connector_history".into(),
+            above: 0.0,
+            wait: "2m",
+            severity: "critical",
+        });
+    }
     if has("data_freshness") {
         all.push(Rule {
             name: "tables",
