@@ -56,6 +56,8 @@ pub struct Input<'a> {
     pub generation: i64,
     /// The spec that runs.
     pub spec: &'a AnalyticsPipelineSpec,
+    /// The spec with the addresses at which the systems are reached from here.
+    pub addresses: &'a AnalyticsPipelineSpec,
     /// Why the spec that was read does not run.
     pub invalid: Option<&'a str>,
     /// Annotations of the resource.
@@ -105,7 +107,7 @@ impl Engine {
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
         let key = input.name.to_string();
-        let systems = self.handles.systems(&key, input.spec, &resolved, input.objects.clone());
+        let systems = self.handles.systems(&key, input.addresses, &resolved, input.objects.clone());
         let mark = input.name.mark(input.cluster);
         let requests = requests(input);
         let new_incarnation = format!("{:08x}", rand::random::<u32>());

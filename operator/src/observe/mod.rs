@@ -8,6 +8,7 @@ pub mod kubernetes;
 mod ledger;
 pub mod postgres;
 pub mod reader;
+pub mod slow;
 
 use std::time::Instant;
 
