@@ -232,13 +232,11 @@ fn meaning(schema: &Value) -> String {
 fn unknown(name: &str, known: Option<&Map<String, Value>>) -> String {
     let names = || known.into_iter().flat_map(|known| known.keys());
     let nearest = names().map(|known| (distance(name, known), known)).min();
-    match nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4) {
-        Some((_, meant)) => format!("unknown field: did you mean {meant:?}?"),
-        None => {
-            let names: Vec<&str> = names().map(String::as_str).collect();
-            format!("unknown field: there are {}", names.join(", "))
-        }
+    if let Some((_, meant)) = nearest.filter(|(distance, _)| *distance <= 1 + name.len() / 4) {
+        return format!("unknown field: did you mean {meant:?}?");
     }
+    let names: Vec<&str> = names().map(String::as_str).collect();
+    format!("unknown field: there are {}", names.join(", "))
 }
 
 /// How many letters have to be put in, left out or changed to make one text of the other, whatever their case.

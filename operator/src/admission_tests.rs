@@ -72,16 +72,17 @@ fn every_rule_that_the_api_server_enforces_is_enforced_here() {
 
 #[test]
 fn no_rule_of_the_definition_is_left_unchecked() {
-    let examples = tidemark_crds::examples::all();
-    for example in &examples {
-        for document in serde_yaml_ng::Deserializer::from_str(&example.file) {
+    let mut checked = 0;
+    for example in tidemark_crds::examples::all() {
+        for document in serde_yaml_ng::Deserializer::from_str(&example.text) {
             let object = Value::deserialize(document).unwrap();
             if object["kind"] == "AnalyticsPipeline" {
+                checked += 1;
                 assert_eq!(texts(&check(&object, Some(&object))), Vec::<String>::new(), "{}", example.file);
             }
         }
     }
-    assert!(examples.len() >= 3);
+    assert!(checked >= 3);
 }
 
 #[test]
@@ -96,7 +97,14 @@ fn every_problem_is_named_at_once_with_its_way_out() {
             "freshness": {"rows": "soon"},
         },
     }));
-    insta::assert_snapshot!(found.join("\n"), @"");
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    apiVersion: Unsupported value: "tidemark.dev/v1": supported values: "tidemark.dev/v1alpha1"
+    spec.freshness.rows: Invalid value: "soon": spec.freshness.rows in body should match '^([0-9]{1,8}(ms|s|m|h)){1,3}$' (Commit at the source to row in ClickHouse)
+    spec.kafka.topicPrefix: Invalid value: "-shop": spec.kafka.topicPrefix in body should match '^[A-Za-z0-9][A-Za-z0-9._-]*$' (Prefix of all topics of this pipeline; immutable)
+    spec.sink.replicas: Invalid value: "two": spec.sink.replicas in body must be of type integer (Worker pods; leave it out of Git under an autoscaler)
+    spec.source.connect.url: Required value: add it (Address of its REST interface)
+    spec.tabels: unknown field: did you mean "tables"?
+    "#);
 }
 
 #[test]

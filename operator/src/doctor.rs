@@ -132,10 +132,9 @@ pub fn examine(checkup: &Checkup<'_>) -> Diagnosis {
     hops.extend(delivery::hops(checkup));
     hops.extend(target::hops(checkup));
     let data = hops.len();
-    let fresh = checkup.of_condition("freshness", ConditionType::Fresh, "clickhouse");
-    hops.push(fresh.unwrap_or_else(|hop| Hop {
-        message: format!("the oldest table is {} behind", checkup.bucket()),
-        ..hop
+    hops.push(checkup.of_condition("freshness", ConditionType::Fresh, "clickhouse", || {
+        let age = checkup.judged.freshness.as_deref().unwrap_or("Unknown");
+        format!("the oldest data is {age} old")
     }));
     hops.extend(panels::hops(checkup));
     let slow = panels::slow(checkup);
@@ -161,10 +160,9 @@ fn no_data(hops: &[Hop]) -> Answer {
 fn stale(hops: &[Hop], data: usize) -> Answer {
     let fresh = &hops[data];
     let cause = first_of(&hops[..data], &[Verdict::Wrong, Verdict::Waiting]);
-    let answer = match (fresh.verdict.is_well(), cause) {
-        (true, _) => fresh.message.clone(),
-        (false, Some(hop)) => format!("{}; look at {} first", fresh.message, hop.hop),
-        (false, None) => fresh.message.clone(),
+    let answer = match cause.filter(|_| !fresh.verdict.is_well()) {
+        Some(hop) => format!("{}; look at {} first", fresh.message, hop.hop),
+        None => fresh.message.clone(),
     };
     Answer { question: "stale data?", verdict: fresh.verdict, answer }
 }
@@ -212,52 +210,52 @@ impl Diagnosis {
 impl Checkup<'_> {
     /// What a system that was not seen makes of a hop; `None`: it was seen. Whoever runs the pipeline may see it all the
     /// same, and then its word is what counts.
-    fn unseen(&self, hop: &str, system: &str, condition: ConditionType) -> Option<Hop> {
+    fn unseen(&self, name: &str, system: &str, condition: ConditionType) -> Option<Hop> {
         let blind = self.blind.iter().find(|blind| blind.system == system)?;
         let here = format!("{} at {}: {}", blind.system, blind.address, blind.why);
         if !blind.only_from_here {
-            return Some(self.hop(hop, Verdict::Wrong, here, blind.next.as_str()));
+            return Some(hop(name, Verdict::Wrong, here, blind.next.as_str()));
         }
         let said = self.said.and_then(|status| named(status, condition));
         Some(match said {
             Some(said) if said.status == "True" => {
                 let message = format!("not seen from here ({here}); {} is True, says the status", said.type_);
-                self.hop(hop, Verdict::Unseen, message, blind.next.as_str())
+                hop(name, Verdict::Unseen, message, blind.next.as_str())
             }
             Some(said) if said.status == "False" => {
                 let message = format!(
                     "{}: {}, says the status; not seen from here ({here})",
                     said.reason, said.message
                 );
-                self.hop(hop, Verdict::Wrong, message, blind.next.as_str())
+                hop(name, Verdict::Wrong, message, blind.next.as_str())
             }
-            _ => self.hop(hop, Verdict::Unseen, format!("not seen ({here})"), blind.next.as_str()),
+            _ => hop(name, Verdict::Unseen, format!("not seen ({here})"), blind.next.as_str()),
         })
     }
 
-    /// The hop of a condition that is not true, or one that is well and lacks its message.
-    fn of_condition(&self, hop: &str, condition: ConditionType, system: &str) -> Result<Hop, Hop> {
-        if let Some(found) = self.unseen(hop, system, condition) {
-            return Ok(found);
+    /// The hop that a condition judges; `well` is what is said where it is true.
+    fn of_condition(
+        &self,
+        name: &str,
+        condition: ConditionType,
+        system: &str,
+        well: impl FnOnce() -> String,
+    ) -> Hop {
+        if let Some(found) = self.unseen(name, system, condition) {
+            return found;
         }
         let Some(found) = named(self.judged, condition) else {
-            return Ok(self.hop(hop, Verdict::Unseen, "it was not judged", ""));
+            return hop(name, Verdict::Unseen, "it was not judged", "");
         };
-        let reason = Reason::parse(&found.reason);
-        let message = format!("{}: {}", found.reason, found.message);
-        let verdict = match (found.status.as_str(), reason) {
+        let verdict = match (found.status.as_str(), Reason::parse(&found.reason)) {
             ("True", Some(Reason::NotConfigured | Reason::ConnectorPaused)) => Verdict::Off,
-            ("True", _) => return Err(self.hop(hop, Verdict::Ok, "", "")),
+            ("True", _) => return hop(name, Verdict::Ok, well(), ""),
             (_, Some(Reason::InProgress | Reason::Reading | Reason::Waiting)) => Verdict::Waiting,
             ("Unknown", Some(Reason::Unreachable)) => Verdict::Unseen,
             _ => Verdict::Wrong,
         };
         let next = if verdict == Verdict::Off { String::new() } else { self.describe() };
-        Ok(self.hop(hop, verdict, message, next))
-    }
-
-    fn hop(&self, hop: &str, verdict: Verdict, message: impl Into<String>, next: impl Into<String>) -> Hop {
-        Hop { hop: hop.to_owned(), verdict, message: message.into(), next: next.into() }
+        hop(name, verdict, format!("{}: {}", found.reason, found.message), next)
     }
 
     /// The command that shows what is said of the pipeline.
@@ -290,10 +288,10 @@ impl Checkup<'_> {
         let source = &self.spec.source.postgres;
         format!("psql -h {} -p {} -d {} -c \"{sql}\"", source.host, source.port, source.database)
     }
+}
 
-    fn bucket(&self) -> &str {
-        self.judged.freshness.as_deref().unwrap_or("Unknown")
-    }
+fn hop(name: &str, verdict: Verdict, message: impl Into<String>, next: impl Into<String>) -> Hop {
+    Hop { hop: name.to_owned(), verdict, message: message.into(), next: next.into() }
 }
 
 fn named(

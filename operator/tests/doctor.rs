@@ -73,14 +73,14 @@ fn well() -> Case {
         ..GrafanaFacts::default()
     });
     observed.reader = Observation::Known(ReaderFacts::default());
-    let slow = SlowQuery {
+    let query = SlowQuery {
         panel: "dashboard executive, panel 4".into(),
         queries: 60,
         p95_ms: 137,
         read_rows: 10_000_000,
         ..SlowQuery::default()
     };
-    Case { fixture, observed, said: None, slow: Observation::Known(vec![slow]), unread: None }
+    Case { fixture, observed, said: None, slow: Observation::Known(vec![query]), unread: None }
 }
 
 fn target(facts: &mut ClickHouseFacts) {
@@ -196,10 +196,10 @@ fn said(case: &mut Case, condition: ConditionType, is: &str) {
     case.said = Some(status);
 }
 
-type Change = fn(&mut Case);
-
 /// What happened; hop, verdict and a part of its line; how the command ends; the verdicts of the three questions.
-const CASES: &[(&str, Change, &str, Verdict, &str, u8, [Verdict; 3])] = {
+type Row = (&'static str, fn(&mut Case), &'static str, Verdict, &'static str, u8, [Verdict; 3]);
+
+const CASES: &[Row] = {
     use Verdict::{Off, Ok, Unseen, Waiting, Wrong};
     &[
         (

@@ -209,17 +209,27 @@ mod tests {
     fn faults(text: &str) -> String {
         let check = |manifest: &Value| admission::check(manifest, None);
         let faults = parse(text, Path::new("shop.yaml"), check).map(|_| ()).unwrap_err();
-        faults.0.iter().map(|fault| format!("{fault}\n")).collect()
+        faults.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
     fn all_that_is_wrong_with_a_file_is_named_by_object_and_field() {
         let secret = "---\nkind: Secret\nmetadata: {name: pg}\ndata: {password: plain}\n";
         let wrong = MINIMAL.replace("topicPrefix:", "topicsPrefix:");
-        insta::assert_snapshot!(faults(&format!("{wrong}\n{secret}")), @"");
-        insta::assert_snapshot!(faults(&format!("{MINIMAL}\n---\n{MINIMAL}")), @"");
-        insta::assert_snapshot!(faults("kind: ConfigMap\n---\n- {a: [}\n"), @"");
-        insta::assert_snapshot!(faults("kind: ConfigMap"), @"");
+        insta::assert_snapshot!(faults(&format!("{wrong}\n{secret}")), @r#"
+        Secret pg: data.password: it is not base64: encode it, or use stringData for plain text
+        AnalyticsPipeline minimal: spec.kafka.topicPrefix: Required value: add it (Prefix of all topics of this pipeline; immutable)
+        AnalyticsPipeline minimal: spec.kafka.topicsPrefix: unknown field: did you mean "topicPrefix"?
+        "#);
+        insta::assert_snapshot!(faults(&format!("{MINIMAL}\n---\n{MINIMAL}")), @r"
+        shop.yaml: it has more than one AnalyticsPipeline: use one file each
+        ");
+        insta::assert_snapshot!(faults("kind: ConfigMap\n---\n- {a: [}\n"), @r"
+        shop.yaml: it is not valid YAML: did not find expected node content at line 3 column 8, while parsing a flow node
+        ");
+        insta::assert_snapshot!(faults("kind: ConfigMap"), @r"
+        shop.yaml: it has no AnalyticsPipeline: add one, with kind and metadata
+        ");
     }
 
     #[test]

@@ -39,7 +39,7 @@ async fn planned(args: &PlanArgs) -> Result<(PlanView, Report), Missed> {
     let bundle = bundle::read_as_applied(&args.file)?;
     let target = match &args.out {
         Some(out) => Target::in_folder(bundle, out)?,
-        None => Target::of_file(bundle, args.context.as_deref()).await?,
+        None => Box::pin(Target::of_file(bundle, args.context.as_deref())).await?,
     };
     let report = Box::pin(target.report()).await;
     let view = PlanView::new(target.name.to_string(), &report, target.blind(&report));
@@ -48,7 +48,7 @@ async fn planned(args: &PlanArgs) -> Result<(PlanView, Report), Missed> {
 
 /// `tidemark status`: what is said of the pipeline, and each table's numbers where ClickHouse can be asked.
 pub async fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    let mut target = Target::open(&args.target).await?;
+    let mut target = Box::pin(Target::open(&args.target)).await?;
     let shutdown = Shutdown::on_signals()?;
     let mut before: Option<(ClickHouseFacts, Instant)> = None;
     let mut shown = None;
@@ -123,7 +123,7 @@ async fn look(target: &Target) -> Result<ClickHouseFacts, Failure> {
 
 /// `tidemark doctor`: where a row stops on its way.
 pub async fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let target = match Target::open(&args.target).await {
+    let target = match Box::pin(Target::open(&args.target)).await {
         Ok(target) => target,
         Err(missed) => {
             print::error(&missed);

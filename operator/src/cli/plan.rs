@@ -8,7 +8,9 @@ use super::bundle::{Fault, Faults};
 use crate::blind::Blind;
 use crate::cost::{Cost, cost};
 use crate::engine::Report;
-use crate::plan::details;
+use crate::plan::{Blocker, details};
+use crate::problem::Problem;
+use crate::step::Step;
 
 /// Nothing is left to do.
 pub const NOTHING_TO_DO: u8 = 0;
@@ -73,15 +75,15 @@ impl PlanView {
     /// The plan of a report.
     pub fn new(pipeline: impl Into<String>, report: &Report, blind: Vec<Blind>) -> Self {
         let (plan, desired) = (&report.outcome.plan, &report.outcome.desired);
-        let step = |step| StepView {
-            lane: crate::step::Step::lane(step).as_str(),
+        let step = |step: &Step| StepView {
+            lane: step.lane().as_str(),
             kind: step.kind.as_str(),
             what: step.what.clone(),
-            waits_for: plan.blocker(step).map(crate::plan::Blocker::text),
+            waits_for: plan.blocker(step).map(Blocker::text),
             details: details(&step.effect),
             cost: cost(step, &report.outcome.observed, &desired.tables),
         };
-        let problem = |problem: &crate::problem::Problem| ProblemView {
+        let problem = |problem: &Problem| ProblemView {
             condition: problem.condition.as_str(),
             object: problem.object.clone(),
             reason: problem.reason.as_str(),
@@ -134,7 +136,7 @@ impl PlanView {
             let _ = writeln!(text, "invalid: {fault}");
         }
         if !self.invalid.is_empty() {
-            let _ = writeln!(text, "there is no plan: the API server would refuse this file");
+            let _ = writeln!(text, "there is no plan before the file is mended");
             return text;
         }
         if !self.steps.is_empty() {
@@ -172,9 +174,8 @@ mod tests {
     use crate::desired::pipeline::Desired;
     use crate::effect::{ConnectEffect, Effect};
     use crate::plan::Plan;
-    use crate::problem::Problem;
     use crate::reconcile::Outcome;
-    use crate::step::{Fact, Stage, Step, StepKind};
+    use crate::step::{Fact, Stage, StepKind};
 
     fn report(steps: Vec<Step>, problems: Vec<Problem>) -> Report {
         let outcome = Outcome {
@@ -223,15 +224,35 @@ mod tests {
         );
         let whole = report(vec![connector()], vec![]);
         let view = PlanView::new("shop/shop", &whole, vec![]);
-        insta::assert_snapshot!(text(&view, &whole), @"");
+        insta::assert_snapshot!(text(&view, &whole), @r"
+        + connect    create the connector shop   (known after apply: waits for topic shop.public.orders)
+              connector.class=C
+        1 to create, 0 to change, 0 to replace, 0 to drop
+        exit 1
+        ");
         let idle = report(vec![], vec![]);
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, vec![]), &idle), @"");
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, blind()), &idle), @"");
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, vec![]), &idle), @r"
+        nothing to do
+        exit 0
+        ");
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, blind()), &idle), @r"
+        not seen: kafka kafka:9092: no answer within 9 s: check that it is up
+        this is no whole plan: what is to be done in a system that was not seen is not known
+        exit 2
+        ");
         let refused = report(vec![], vec![problem]);
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &refused, vec![]), &refused), @"");
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &refused, vec![]), &refused), @r"
+        problem: NoPrimaryKey: public.orders has no key: add one
+        nothing can be done before the problems are mended
+        exit 1
+        ");
         let faults =
             Faults::one("AnalyticsPipeline shop", "spec.sink.replicas", "Invalid value: 65: at most 64");
-        insta::assert_snapshot!(text(&PlanView::invalid("shop.yaml", faults), &idle), @"");
+        insta::assert_snapshot!(text(&PlanView::invalid("shop.yaml", faults), &idle), @r"
+        invalid: AnalyticsPipeline shop: spec.sink.replicas: Invalid value: 65: at most 64
+        there is no plan before the file is mended
+        exit 3
+        ");
     }
 
     #[test]
@@ -239,6 +260,33 @@ mod tests {
         let report = report(vec![connector()], vec![]);
         let json = serde_json::to_string_pretty(&PlanView::new("shop/shop", &report, blind())).unwrap();
         assert!(!json.contains("hunter2"), "{json}");
-        insta::assert_snapshot!(json, @"");
+        insta::assert_snapshot!(json, @r#"
+        {
+          "pipeline": "shop/shop",
+          "complete": false,
+          "steps": [
+            {
+              "lane": "connect",
+              "kind": "create",
+              "what": "create the connector shop",
+              "waitsFor": "topic shop.public.orders",
+              "details": [
+                "connector.class=C"
+              ],
+              "cost": null
+            }
+          ],
+          "problems": [],
+          "blind": [
+            {
+              "system": "kafka",
+              "address": "kafka:9092",
+              "why": "no answer within 9 s",
+              "next": "check that it is up"
+            }
+          ],
+          "invalid": []
+        }
+        "#);
     }
 }

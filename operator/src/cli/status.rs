@@ -173,13 +173,72 @@ mod tests {
 
     #[test]
     fn conditions_and_tables_stand_under_each_other_and_what_was_not_seen_is_named() {
-        insta::assert_snapshot!(view().render(false), @"");
+        insta::assert_snapshot!(view().render(false), @r"
+        shop/shop
+        Ready                False   AuthenticationFailed SourceReady: postgres: wrong password
+        Stalled              False   AsDesired
+        tables 1/2, freshness Unknown
+        the deletion waits for kafka: no answer
+
+        TABLE          STATE      READ  ROWS/S  BEHIND  LETTERS  MESSAGE
+        public.orders  Streaming     -      12   0.3 s        -
+        numbers are left out: clickhouse http://ch:8123: connection refused: check that it is up
+        ");
         assert!(view().render(true).contains("\x1b[31mFalse"));
-        insta::assert_snapshot!(StatusView::new("shop/shop", None).render(false), @"");
+        insta::assert_snapshot!(StatusView::new("shop/shop", None).render(false), @r"
+        shop/shop
+        no status yet: is the operator, or `tidemark apply --without-cluster`, running?
+        ");
     }
 
     #[test]
     fn the_json_has_stable_names() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&view()).unwrap(), @"");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&view()).unwrap(), @r#"
+        {
+          "pipeline": "shop/shop",
+          "known": true,
+          "conditions": [
+            {
+              "type": "Ready",
+              "status": "False",
+              "reason": "AuthenticationFailed",
+              "message": "SourceReady: postgres: wrong password",
+              "since": "1970-01-01T00:00:00Z"
+            },
+            {
+              "type": "Stalled",
+              "status": "False",
+              "reason": "AsDesired",
+              "message": "",
+              "since": "1970-01-01T00:00:00Z"
+            }
+          ],
+          "summary": "1/2",
+          "freshness": null,
+          "tables": [
+            {
+              "name": "public.orders",
+              "state": "Streaming",
+              "reason": "",
+              "message": "",
+              "read": null,
+              "rowsPerSecond": 12,
+              "behindMs": 340,
+              "deadLetters": null
+            }
+          ],
+          "deletion": [
+            "kafka: no answer"
+          ],
+          "blind": [
+            {
+              "system": "clickhouse",
+              "address": "http://ch:8123",
+              "why": "connection refused",
+              "next": "check that it is up"
+            }
+          ]
+        }
+        "#);
     }
 }

@@ -96,19 +96,16 @@ pub fn tables(
 /// Rows that are read a second, while a table is read; else changes that are applied.
 fn rate(looks: &Looks<'_>, target: &str) -> Option<u64> {
     let (before, elapsed_ms) = looks.before.filter(|(_, elapsed_ms)| *elapsed_ms > 0)?;
-    let rows = match looks.now.reads.get(target).filter(|read| read.state == "reading") {
-        Some(read) => {
-            let before = before.reads.get(target).filter(|before| before.request == read.request)?;
-            read.rows.saturating_sub(before.rows)
-        }
-        None => {
-            let (now, before) = (looks.now.progress.get(target)?, before.progress.get(target)?);
-            let applied = now.partitions.iter().filter_map(|(partition, now)| {
-                let before = before.partitions.get(partition)?;
-                u64::try_from(now.next_offset - before.next_offset).ok()
-            });
-            applied.sum()
-        }
+    let rows = if let Some(read) = looks.now.reads.get(target).filter(|read| read.state == "reading") {
+        let before = before.reads.get(target).filter(|before| before.request == read.request)?;
+        read.rows.saturating_sub(before.rows)
+    } else {
+        let (now, before) = (looks.now.progress.get(target)?, before.progress.get(target)?);
+        let applied = now.partitions.iter().filter_map(|(partition, now)| {
+            let before = before.partitions.get(partition)?;
+            u64::try_from(now.next_offset - before.next_offset).ok()
+        });
+        applied.sum()
     };
     u64::try_from(u128::from(rows) * 1000 / u128::from(elapsed_ms.unsigned_abs())).ok()
 }
@@ -173,7 +170,6 @@ mod tests {
             applied_at_ms: 9_000,
             dead_letters,
             dead_at: (1, 5),
-            ..PartitionProgress::default()
         };
         let progress = ProgressFacts { partitions: [(0, at(8_700, 0)), (1, at(5_450, 2))].into() };
         facts.progress.insert("customers".into(), progress);
@@ -218,7 +214,7 @@ mod tests {
         insta::assert_snapshot!(render(&tables(&spec, &status, Some(&looks))), @r"
         TABLE             STATE                           READ  ROWS/S  BEHIND  LETTERS  MESSAGE
         public.orders     Reading    40,000 of ~100,000 (40 %)   8,000       -        -  public.orders: it is being read at the source: first load
-        public.customers  Streaming                  1,234,567       -   3.5 s        2
+        public.customers  Streaming                  1,234,567   1,600   3.5 s        2
         public.odd        Refused                            -       -       -        -  public.odd has no key: add one
         ");
         let without = render(&tables(&spec, &status, None));

@@ -42,7 +42,7 @@ pub enum Missed {
 
 /// Where its status is written.
 enum Home {
-    Cluster(Api<AnalyticsPipeline>),
+    Cluster(Box<Api<AnalyticsPipeline>>),
     Folder(std::path::PathBuf),
 }
 
@@ -159,7 +159,7 @@ impl Target {
         let image = sink_image(&client, &name).await.unwrap_or_else(|| DEFAULT_SINK_IMAGE.to_owned());
         let metadata = live.as_ref().map(|live| live.metadata.clone()).unwrap_or_default();
         Ok(Self {
-            home: Home::Cluster(Api::namespaced(client.clone(), &name.namespace)),
+            home: Home::Cluster(Box::new(Api::namespaced(client.clone(), &name.namespace))),
             name,
             spec,
             said: live.and_then(|live| live.status),
@@ -180,7 +180,7 @@ impl Target {
     /// A pipeline without a cluster; the folder need not be there.
     pub fn in_folder(bundle: Bundle, out: &Path) -> Result<Self, Missed> {
         let unread = |error| Faults::one(out.display().to_string(), "", format!("no folder: {error}"));
-        let out = std::path::absolute(out).map_err(unread)?;
+        let out = out.canonicalize().or_else(|_| std::path::absolute(out)).map_err(unread)?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let paths = Paths { config: text(&out), secrets: text(&out.join("secrets")) };
         let spec = bundle.pipeline.spec;

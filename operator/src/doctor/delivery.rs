@@ -1,12 +1,13 @@
 //! From Kafka's topics to the sink. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::names::Topics;
 
-use super::{Checkup, Hop, Verdict};
+use super::{Checkup, Hop, Verdict, hop};
 use crate::cost::grouped;
+use crate::desired::selector_text;
 use crate::facts::KafkaFacts;
 
 /// Topics, consumer group, sink.
@@ -15,11 +16,11 @@ pub(super) fn hops(checkup: &Checkup<'_>) -> Vec<Hop> {
 }
 
 /// A hop that Kafka answers.
-fn seen<'a>(checkup: &Checkup<'a>, hop: &str, condition: ConditionType) -> Result<&'a KafkaFacts, Hop> {
-    if let Some(found) = checkup.unseen(hop, "kafka", condition) {
+fn seen<'a>(checkup: &Checkup<'a>, name: &str, condition: ConditionType) -> Result<&'a KafkaFacts, Hop> {
+    if let Some(found) = checkup.unseen(name, "kafka", condition) {
         return Err(found);
     }
-    let unknown = || checkup.hop(hop, Verdict::Unseen, "kafka was not asked", "");
+    let unknown = || hop(name, Verdict::Unseen, "kafka was not asked", "");
     checkup.observed.kafka.known().ok_or_else(unknown)
 }
 
@@ -35,7 +36,7 @@ fn names(checkup: &Checkup<'_>) -> Vec<String> {
 fn topics(checkup: &Checkup<'_>) -> Hop {
     let facts = match seen(checkup, "topics", ConditionType::ConnectorRunning) {
         Ok(facts) => facts,
-        Err(hop) => return hop,
+        Err(unseen) => return unseen,
     };
     let names = names(checkup);
     let missing: Vec<&str> =
@@ -45,11 +46,11 @@ fn topics(checkup: &Checkup<'_>) -> Hop {
         let next = format!("kafka-topics.sh --bootstrap-server {servers} --list");
         let message =
             format!("there is no topic {}: no event of these tables is anywhere", missing.join(", "));
-        return checkup.hop("topics", Verdict::Wrong, message, next);
+        return hop("topics", Verdict::Wrong, message, next);
     }
     let ends = sum(names.iter().filter_map(|name| facts.end_offsets.get(name)));
     let message = format!("{} topics, {} records came in so far", names.len(), grouped(ends));
-    checkup.hop("topics", Verdict::Ok, message, "")
+    hop("topics", Verdict::Ok, message, "")
 }
 
 fn sum<'a>(topics: impl Iterator<Item = &'a BTreeMap<i32, i64>>) -> u64 {
@@ -59,12 +60,12 @@ fn sum<'a>(topics: impl Iterator<Item = &'a BTreeMap<i32, i64>>) -> u64 {
 fn group(checkup: &Checkup<'_>) -> Hop {
     let facts = match seen(checkup, "consumer group", ConditionType::SinkAvailable) {
         Ok(facts) => facts,
-        Err(hop) => return hop,
+        Err(unseen) => return unseen,
     };
     let ledger = checkup.observed.clickhouse.known().map(|facts| &facts.ledger);
     let Some(incarnation) = ledger.and_then(|ledger| ledger.incarnation.as_deref()) else {
         let message = "its name is in the ledger in ClickHouse, which has none";
-        return checkup.hop("consumer group", Verdict::Unseen, message, "");
+        return hop("consumer group", Verdict::Unseen, message, "");
     };
     let group = checkup.name.consumer_group(incarnation);
     let servers = &checkup.spec.kafka.bootstrap_servers;
@@ -75,10 +76,10 @@ fn group(checkup: &Checkup<'_>) -> Hop {
         let off = checkup.spec.sink.replicas == 0;
         let verdict = if off { Verdict::Off } else { Verdict::Wrong };
         let message = format!("{group} has no member, {} records wait for it", grouped(behind));
-        return checkup.hop("consumer group", verdict, message, if off { String::new() } else { next });
+        return hop("consumer group", verdict, message, if off { String::new() } else { next });
     }
     let message = format!("{group} has {members} members, {} records wait for it", grouped(behind));
-    checkup.hop("consumer group", Verdict::Ok, message, "")
+    hop("consumer group", Verdict::Ok, message, "")
 }
 
 /// Records of a topic that the group has not confirmed.
@@ -94,32 +95,26 @@ fn lag(facts: &KafkaFacts, topic: &str) -> u64 {
 }
 
 fn sink(checkup: &Checkup<'_>) -> Hop {
-    match checkup.of_condition("sink", ConditionType::SinkAvailable, "kubernetes") {
-        Err(hop) => {
-            let states = checkup.observed.clickhouse.known().map(|facts| &facts.states);
-            let speaking: std::collections::BTreeSet<&String> =
-                states.into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::keys).collect();
-            let wanted = checkup.spec.sink.replicas;
-            if states.is_some() && speaking.is_empty() && !checkup.tables.is_empty() {
-                let message =
-                    format!("{wanted} replicas should run, and none has spoken in ClickHouse lately");
-                return checkup.hop("sink", Verdict::Wrong, message, checkup.sink_log());
-            }
-            let message = format!("{wanted} replicas are available, {} speak in ClickHouse", speaking.len());
-            Hop { message, ..hop }
+    let wanted = checkup.spec.sink.replicas;
+    let states = checkup.observed.clickhouse.known().map(|facts| &facts.states);
+    let speaking: BTreeSet<&String> =
+        states.into_iter().flat_map(BTreeMap::values).flat_map(BTreeMap::keys).collect();
+    let found = checkup.of_condition("sink", ConditionType::SinkAvailable, "kubernetes", || {
+        format!("{wanted} replicas are available, {} speak in ClickHouse", speaking.len())
+    });
+    match found.verdict {
+        Verdict::Ok if states.is_some() && speaking.is_empty() && !checkup.tables.is_empty() => {
+            let message = format!("{wanted} replicas should run, and none has spoken in ClickHouse lately");
+            hop("sink", Verdict::Wrong, message, checkup.sink_log())
         }
-        Ok(hop) if matches!(hop.verdict, Verdict::Wrong | Verdict::Waiting) => {
-            let next = if checkup.in_cluster {
-                format!(
-                    "kubectl get pods --namespace {} --selector {}",
-                    checkup.name.namespace,
-                    crate::desired::selector_text(checkup.name)
-                )
-            } else {
-                checkup.sink_log()
-            };
-            Hop { next, ..hop }
+        Verdict::Wrong | Verdict::Waiting if checkup.in_cluster => {
+            let next = format!(
+                "kubectl get pods --namespace {} --selector {}",
+                checkup.name.namespace,
+                selector_text(checkup.name)
+            );
+            Hop { next, ..found }
         }
-        Ok(hop) => hop,
+        _ => found,
     }
 }

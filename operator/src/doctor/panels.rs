@@ -3,7 +3,7 @@
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::pipeline::GrafanaMode;
 
-use super::{Answer, Checkup, Hop, Verdict};
+use super::{Answer, Checkup, Hop, Verdict, hop};
 use crate::facts::{Observation, SourceHealth};
 
 /// From here on a panel is slow: whoever opens a dashboard waits for it, milliseconds.
@@ -31,7 +31,7 @@ pub struct SlowQuery {
 /// Data source, dashboards and panels.
 pub(super) fn hops(checkup: &Checkup<'_>) -> Vec<Hop> {
     let Some(grafana) = &checkup.spec.grafana else {
-        return vec![checkup.hop("grafana", Verdict::Off, "spec.grafana is not set", "")];
+        return vec![hop("grafana", Verdict::Off, "spec.grafana is not set", "")];
     };
     let mut hops = Vec::new();
     if grafana.mode == GrafanaMode::Api {
@@ -43,24 +43,24 @@ pub(super) fn hops(checkup: &Checkup<'_>) -> Vec<Hop> {
 
 fn data_source(checkup: &Checkup<'_>, url: &str) -> Hop {
     const HOP: &str = "data source";
-    if let Some(hop) = checkup.unseen(HOP, "grafana", ConditionType::DashboardsInSync) {
-        return hop;
+    if let Some(unseen) = checkup.unseen(HOP, "grafana", ConditionType::DashboardsInSync) {
+        return unseen;
     }
     let Some(facts) = checkup.observed.grafana.known() else {
-        return checkup.hop(HOP, Verdict::Unseen, "grafana was not asked", "");
+        return hop(HOP, Verdict::Unseen, "grafana was not asked", "");
     };
     let next = format!("open {url}/connections/datasources");
     match (&facts.source, &facts.source_health) {
-        (None, _) => checkup.hop(HOP, Verdict::Wrong, "it is not there", checkup.describe()),
+        (None, _) => hop(HOP, Verdict::Wrong, "it is not there", checkup.describe()),
         (Some(_), SourceHealth::Bad(why)) => {
             let message = format!("Grafana's own check of it fails: {why}");
-            checkup.hop(HOP, Verdict::Wrong, message, next)
+            hop(HOP, Verdict::Wrong, message, next)
         }
         (Some(source), health) => {
             let name = source["name"].as_str().unwrap_or_default();
             let checked = if *health == SourceHealth::Good { "answers" } else { "has no check of its own" };
             let message = format!("{name} {checked}, Grafana {}", facts.version);
-            checkup.hop(HOP, Verdict::Ok, message, "")
+            hop(HOP, Verdict::Ok, message, "")
         }
     }
 }
@@ -68,14 +68,13 @@ fn data_source(checkup: &Checkup<'_>, url: &str) -> Hop {
 fn dashboards(checkup: &Checkup<'_>, mode: GrafanaMode) -> Hop {
     const HOP: &str = "panels";
     let system = if mode == GrafanaMode::Api { "grafana" } else { "kubernetes" };
-    if let Some(hop) = checkup.unseen(HOP, "reader", ConditionType::DashboardsInSync) {
-        return hop;
+    if let Some(unseen) = checkup.unseen(HOP, "reader", ConditionType::DashboardsInSync) {
+        return unseen;
     }
-    let found = checkup.of_condition(HOP, ConditionType::DashboardsInSync, system);
-    found.unwrap_or_else(|hop| {
+    checkup.of_condition(HOP, ConditionType::DashboardsInSync, system, || {
         let there = checkup.observed.grafana.known().map(|facts| facts.dashboards.len());
         let count = there.map_or(String::new(), |count| format!(" of {count} dashboards"));
-        Hop { message: format!("every panel{count} answers to the reader"), ..hop }
+        format!("every panel{count} answers to the reader")
     })
 }
 
@@ -86,20 +85,20 @@ pub(super) fn slow(checkup: &Checkup<'_>) -> Hop {
     let all = match checkup.slow {
         Observation::Known(all) => all,
         Observation::Absent => {
-            return checkup.hop(HOP, Verdict::Off, "the server keeps no system.query_log", "");
+            return hop(HOP, Verdict::Off, "the server keeps no system.query_log", "");
         }
         Observation::NotAsked => {
-            return checkup.hop(HOP, Verdict::Off, "no account asks for panels: spec.grafana is not set", "");
+            return hop(HOP, Verdict::Off, "no account asks for panels: spec.grafana is not set", "");
         }
         Observation::Unreachable(failure) => {
             let message = format!("system.query_log cannot be read: {}", failure.message);
             let next =
                 "GRANT SELECT ON system.query_log to the account of spec.clickhouse, or see why it fails";
-            return checkup.hop(HOP, Verdict::Unseen, message, next);
+            return hop(HOP, Verdict::Unseen, message, next);
         }
     };
     let Some(slowest) = all.iter().max_by_key(|query| query.p95_ms) else {
-        return checkup.hop(HOP, Verdict::Ok, "no panel has asked in the last hour", "");
+        return hop(HOP, Verdict::Ok, "no panel has asked in the last hour", "");
     };
     let next = format!(
         "clickhouse-client --query \"SELECT query, p95_ms, read_rows FROM {database}.query_performance ORDER BY p95_ms DESC \
@@ -114,16 +113,16 @@ pub(super) fn slow(checkup: &Checkup<'_>) -> Hop {
             query.queries,
             query.error
         );
-        return checkup.hop(HOP, Verdict::Wrong, message, next);
+        return hop(HOP, Verdict::Wrong, message, next);
     }
     let message = format!(
         "slowest in the last hour: {}",
         all.iter().map(SlowQuery::text).collect::<Vec<_>>().join("; ")
     );
     if slowest.p95_ms < SLOW_MS {
-        return checkup.hop(HOP, Verdict::Ok, message, "");
+        return hop(HOP, Verdict::Ok, message, "");
     }
-    checkup.hop(HOP, Verdict::Wrong, message, next)
+    hop(HOP, Verdict::Wrong, message, next)
 }
 
 impl SlowQuery {

@@ -2,9 +2,9 @@
 
 use tidemark_crds::conditions::ConditionType;
 
-use super::{Checkup, Hop, Verdict};
+use super::{Checkup, Hop, Verdict, hop};
 use crate::cost::size;
-use crate::desired::slot::position;
+use crate::desired::slot::{position, slot_lost};
 use crate::facts::{ConnectorFacts, PostgresFacts, SlotFacts};
 
 const SYSTEM: &str = "postgres";
@@ -15,10 +15,8 @@ pub(super) fn hops(checkup: &Checkup<'_>) -> Vec<Hop> {
 }
 
 fn source(checkup: &Checkup<'_>) -> Hop {
-    let found = checkup.of_condition("source", ConditionType::SourceReady, SYSTEM);
-    found.unwrap_or_else(|hop| {
-        let facts = checkup.observed.postgres.known();
-        let message = facts.map_or(String::new(), |facts| {
+    checkup.of_condition("source", ConditionType::SourceReady, SYSTEM, || {
+        checkup.observed.postgres.known().map_or(String::new(), |facts| {
             format!(
                 "PostgreSQL {}, database {}, as {}; its log is at {}",
                 facts.server_version / 10_000,
@@ -26,30 +24,29 @@ fn source(checkup: &Checkup<'_>) -> Hop {
                 facts.role,
                 position(facts.current_lsn)
             )
-        });
-        Hop { message, ..hop }
+        })
     })
 }
 
 /// A hop that PostgreSQL answers.
-fn seen<'a>(checkup: &Checkup<'a>, hop: &str) -> Result<&'a PostgresFacts, Hop> {
-    if let Some(found) = checkup.unseen(hop, SYSTEM, ConditionType::SourceReady) {
+fn seen<'a>(checkup: &Checkup<'a>, name: &str) -> Result<&'a PostgresFacts, Hop> {
+    if let Some(found) = checkup.unseen(name, SYSTEM, ConditionType::SourceReady) {
         return Err(found);
     }
-    let unknown = || checkup.hop(hop, Verdict::Unseen, "postgres was not asked", "");
+    let unknown = || hop(name, Verdict::Unseen, "postgres was not asked", "");
     checkup.observed.postgres.known().ok_or_else(unknown)
 }
 
 fn publication(checkup: &Checkup<'_>) -> Hop {
     let facts = match seen(checkup, "publication") {
         Ok(facts) => facts,
-        Err(hop) => return hop,
+        Err(unseen) => return unseen,
     };
     let name = checkup.name.publication();
     let next = checkup.psql("SELECT * FROM pg_publication_tables");
     let Some(found) = &facts.publication else {
         let message = format!("{name} does not exist: it is made once the source is fit");
-        return checkup.hop("publication", Verdict::Wrong, message, checkup.describe());
+        return hop("publication", Verdict::Wrong, message, checkup.describe());
     };
     let refused =
         |table: &str| checkup.problems.iter().any(|problem| problem.object.as_deref() == Some(table));
@@ -60,16 +57,16 @@ fn publication(checkup: &Checkup<'_>) -> Hop {
         .collect();
     if missing.is_empty() {
         let message = format!("{name} has {} tables", found.tables.len());
-        return checkup.hop("publication", Verdict::Ok, message, "");
+        return hop("publication", Verdict::Ok, message, "");
     }
     let message = format!("{name} lacks {}: their changes are in no event", missing.join(", "));
-    checkup.hop("publication", Verdict::Wrong, message, next)
+    hop("publication", Verdict::Wrong, message, next)
 }
 
 fn slot(checkup: &Checkup<'_>) -> Hop {
     let facts = match seen(checkup, "slot") {
         Ok(facts) => facts,
-        Err(hop) => return hop,
+        Err(unseen) => return unseen,
     };
     let name = checkup.name.replication_slot();
     let next = checkup.psql(&format!("SELECT * FROM pg_replication_slots WHERE slot_name = '{name}'"));
@@ -78,13 +75,13 @@ fn slot(checkup: &Checkup<'_>) -> Hop {
             Some(blocking) => format!("{name} is being made: it waits for {blocking}"),
             None => format!("{name} does not exist: the connector makes it when it starts"),
         };
-        return checkup.hop("slot", Verdict::Wrong, message, checkup.describe());
+        return hop("slot", Verdict::Wrong, message, checkup.describe());
     };
     let held =
         format!("{} behind, holds back {} of log", size(behind(facts, slot)), size(slot.retained_bytes));
-    let (verdict, message) = if slot.wal_status == "lost" {
-        let message = format!("{name} is lost: the server gave up the log that it needs");
-        (Verdict::Wrong, message)
+    let live = checkup.observed.connect.known().and_then(|facts| facts.connector.as_ref());
+    let (verdict, message) = if let Some(why) = slot_lost(slot, live.and_then(|live| live.offset.as_ref())) {
+        (Verdict::Wrong, format!("{name} is lost: {why}"))
     } else if let Some(blocking) = &facts.blocking {
         (Verdict::Waiting, format!("{name} is being made: it waits for {blocking}"))
     } else if !slot.active {
@@ -94,7 +91,7 @@ fn slot(checkup: &Checkup<'_>) -> Hop {
     } else {
         (Verdict::Ok, format!("{name} is active, {held}"))
     };
-    checkup.hop("slot", verdict, message, if verdict == Verdict::Ok { String::new() } else { next })
+    hop("slot", verdict, message, if verdict == Verdict::Ok { String::new() } else { next })
 }
 
 /// Bytes of log that the reader of the slot has not received.
@@ -108,18 +105,16 @@ fn connector(checkup: &Checkup<'_>) -> Hop {
     let url = checkup.spec.source.connect.url.trim_end_matches('/');
     let next = format!("curl -s {url}/connectors/{}/status", checkup.name.connector());
     let live = checkup.observed.connect.known().and_then(|facts| facts.connector.as_ref());
-    match checkup.of_condition("connector", ConditionType::ConnectorRunning, "connect") {
-        Err(hop) => Hop { message: live.map(states).unwrap_or_default(), ..hop },
+    let system = "connect";
+    let found = checkup.of_condition("connector", ConditionType::ConnectorRunning, system, || {
+        live.map(states).unwrap_or_default()
+    });
+    match (found.verdict, live) {
         // That Kafka was not seen is told by the hop of the topics.
-        Ok(hop) if hop.verdict == Verdict::Unseen && live.is_some() => {
-            let verdict = if live.is_some_and(runs) { Verdict::Ok } else { Verdict::Wrong };
-            let next = if verdict == Verdict::Ok { String::new() } else { next };
-            checkup.hop("connector", verdict, live.map(states).unwrap_or_default(), next)
-        }
-        Ok(hop) if matches!(hop.verdict, Verdict::Wrong | Verdict::Waiting) && live.is_some() => {
-            Hop { next, ..hop }
-        }
-        Ok(hop) => hop,
+        (Verdict::Unseen, Some(live)) if runs(live) => hop("connector", Verdict::Ok, states(live), ""),
+        (Verdict::Unseen, Some(live)) => hop("connector", Verdict::Wrong, states(live), next),
+        (Verdict::Wrong | Verdict::Waiting, Some(_)) => Hop { next, ..found },
+        _ => found,
     }
 }
 

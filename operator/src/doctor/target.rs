@@ -5,7 +5,7 @@ use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::status::DegradedTable;
 
-use super::{Checkup, Hop, Verdict};
+use super::{Checkup, Hop, Verdict, hop};
 use crate::cost::grouped;
 use crate::facts::{ClickHouseFacts, RefreshFacts};
 use crate::freshness::oldest;
@@ -23,11 +23,11 @@ pub(super) fn hops(checkup: &Checkup<'_>) -> Vec<Hop> {
 }
 
 fn tables(checkup: &Checkup<'_>) -> Vec<Hop> {
-    if let Some(hop) = checkup.unseen("tables", "clickhouse", ConditionType::TablesInSync) {
-        return vec![hop];
+    if let Some(unseen) = checkup.unseen("tables", "clickhouse", ConditionType::TablesInSync) {
+        return vec![unseen];
     }
     let Some(facts) = checkup.observed.clickhouse.known() else {
-        return vec![checkup.hop("tables", Verdict::Unseen, "clickhouse was not asked", "")];
+        return vec![hop("tables", Verdict::Unseen, "clickhouse was not asked", "")];
     };
     let all: Vec<Hop> =
         checkup.tables.iter().map(|(source, target)| table(checkup, facts, source, target)).collect();
@@ -37,16 +37,16 @@ fn tables(checkup: &Checkup<'_>) -> Vec<Hop> {
     }
     let message = format!("{well} are streaming, each with its state table, fence and view");
     let mut hops: Vec<Hop> = all.into_iter().filter(|hop| hop.verdict != Verdict::Ok).collect();
-    hops.push(checkup.hop("tables", Verdict::Ok, message, ""));
+    hops.push(hop("tables", Verdict::Ok, message, ""));
     hops
 }
 
 fn table(checkup: &Checkup<'_>, facts: &ClickHouseFacts, source: &SourceTable, target: &str) -> Hop {
     let name = source.to_string();
-    let hop = format!("table {name}");
+    let line = format!("table {name}");
     let degraded = checkup.judged.tables.iter().flat_map(|tables| &tables.degraded);
     if let Some(found) = degraded.into_iter().find(|found| found.name == name) {
-        return troubled(checkup, facts, &hop, target, found);
+        return troubled(checkup, facts, &line, target, found);
     }
     let view = format!("{target}_current");
     let parts = [
@@ -59,7 +59,7 @@ fn table(checkup: &Checkup<'_>, facts: &ClickHouseFacts, source: &SourceTable, t
         parts.iter().filter(|(_, there)| !there).map(|(what, _)| what.as_str()).collect();
     if !missing.is_empty() {
         let message = format!("missing: {}", missing.join(", "));
-        return checkup.hop(&hop, Verdict::Wrong, message, checkup.describe());
+        return hop(&line, Verdict::Wrong, message, checkup.describe());
     }
     let behind = facts.progress.get(target).and_then(|found| oldest(&found.partitions, checkup.now_ms));
     let behind = behind.map_or(String::new(), |ms| format!(", {}.{} s behind", ms / 1000, ms % 1000 / 100));
@@ -69,14 +69,14 @@ fn table(checkup: &Checkup<'_>, facts: &ClickHouseFacts, source: &SourceTable, t
         facts.ledger.newest(target).map_or(0, |layout| layout.version),
         fence.unwrap_or_default()
     );
-    checkup.hop(&hop, Verdict::Ok, message, "")
+    hop(&line, Verdict::Ok, message, "")
 }
 
 /// A table that is not as it should be: how the status has it, and what to run next.
 fn troubled(
     checkup: &Checkup<'_>,
     facts: &ClickHouseFacts,
-    hop: &str,
+    name: &str,
     target: &str,
     found: &DegradedTable,
 ) -> Hop {
@@ -98,23 +98,24 @@ fn troubled(
         _ if found.state == TroubleState::Refused.as_str() => checkup.describe(),
         _ => checkup.sink_log(),
     };
-    checkup.hop(hop, verdict, message, next)
+    hop(name, verdict, message, next)
 }
 
 fn views(checkup: &Checkup<'_>) -> Hop {
-    let found = checkup.of_condition("views", ConditionType::ViewsInSync, "clickhouse");
-    found.unwrap_or_else(|hop| Hop { message: format!("{} are there", checkup.views.len()), ..hop })
+    checkup.of_condition("views", ConditionType::ViewsInSync, "clickhouse", || {
+        format!("{} are there", checkup.views.len())
+    })
 }
 
 /// Whether each refreshed view was refreshed lately enough.
 fn refreshes(checkup: &Checkup<'_>) -> Hop {
     const HOP: &str = "refreshes";
-    if let Some(hop) = checkup.unseen(HOP, "clickhouse", ConditionType::ViewsInSync) {
-        return hop;
+    if let Some(unseen) = checkup.unseen(HOP, "clickhouse", ConditionType::ViewsInSync) {
+        return unseen;
     }
     let all = checkup.observed.clickhouse.known().map(|facts| &facts.refreshes);
     let Some(all) = all.filter(|all| !all.is_empty()) else {
-        return checkup.hop(HOP, Verdict::Off, "no view is refreshed", "");
+        return hop(HOP, Verdict::Off, "no view is refreshed", "");
     };
     let objective = duration::milliseconds(&checkup.spec.freshness.views).unwrap_or(0);
     let age = |refresh: &RefreshFacts| (checkup.now_ms - refresh.last_success_ms).max(0).unsigned_abs();
@@ -126,11 +127,11 @@ fn refreshes(checkup: &Checkup<'_>) -> Hop {
     };
     if let Some((view, refresh)) = all.iter().find(|(_, refresh)| !refresh.exception.is_empty()) {
         let message = format!("the refresh of {view} fails and it shows old data: {}", refresh.exception);
-        return checkup.hop(HOP, Verdict::Wrong, message, query("view, exception"));
+        return hop(HOP, Verdict::Wrong, message, query("view, exception"));
     }
     if let Some((view, _)) = all.iter().find(|(_, refresh)| refresh.last_success_ms == 0) {
         let message = format!("{view} was not refreshed yet");
-        return checkup.hop(HOP, Verdict::Waiting, message, query("view, status, next_refresh_time"));
+        return hop(HOP, Verdict::Waiting, message, query("view, status, next_refresh_time"));
     }
     let (view, oldest) = all
         .iter()
@@ -142,7 +143,7 @@ fn refreshes(checkup: &Checkup<'_>) -> Hop {
             oldest / 1000,
             checkup.spec.freshness.views
         );
-        return checkup.hop(
+        return hop(
             HOP,
             Verdict::Wrong,
             message,
@@ -152,5 +153,5 @@ fn refreshes(checkup: &Checkup<'_>) -> Hop {
     let slowest = all.values().map(|refresh| refresh.duration_ms).max().unwrap_or(0);
     let message =
         format!("{} views, the oldest of {} s ago, the longest took {slowest} ms", all.len(), oldest / 1000);
-    checkup.hop(HOP, Verdict::Ok, message, "")
+    hop(HOP, Verdict::Ok, message, "")
 }
