@@ -447,6 +447,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
         uid: None,
         generation: status.observed_generation.unwrap_or(1),
         spec: &spec,
+        addresses: &spec,
         invalid: None,
         annotations: &annotations,
         references: &references,

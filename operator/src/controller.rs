@@ -116,6 +116,7 @@ async fn reconcile_pipeline(
         uid: pipeline.metadata.uid.as_deref(),
         generation: pipeline.metadata.generation.unwrap_or(0),
         spec: &spec,
+        addresses: &spec,
         invalid: invalid.as_deref(),
         annotations: &annotations,
         references: &references,

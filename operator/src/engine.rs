@@ -54,6 +54,8 @@ pub struct Input<'a> {
     pub generation: i64,
     /// The spec that runs.
     pub spec: &'a AnalyticsPipelineSpec,
+    /// The spec with the addresses at which the systems are reached from here.
+    pub addresses: &'a AnalyticsPipelineSpec,
     /// Why the spec that was read does not run.
     pub invalid: Option<&'a str>,
     /// Annotations of the resource.
@@ -120,7 +122,7 @@ impl Engine {
     async fn run_once(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
         let key = input.name.to_string();
-        let systems = self.handles.systems(&key, input.spec, &resolved, input.objects.clone());
+        let systems = self.handles.systems(&key, input.addresses, &resolved, input.objects.clone());
         let mark = self.memory.mark(&key).unwrap_or_else(|| input.name.mark(input.cluster));
         let requests = requests(input);
         let new_incarnation = format!("{:08x}", rand::random::<u32>());

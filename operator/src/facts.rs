@@ -15,7 +15,7 @@ use tidemark_runtime::credentials::Secret;
 use crate::rollout::Rollout;
 
 pub use self::postgres::{
-    IndexFacts, Lineage, OpenTransaction, PUBLISHES_GENERATED, PartitionFacts, PostgresFacts,
+    Estimate, IndexFacts, Lineage, OpenTransaction, PUBLISHES_GENERATED, PartitionFacts, PostgresFacts,
     PublicationFacts, SlotFacts, SourceColumn, SourceTableFacts,
 };
 
@@ -63,6 +63,18 @@ pub enum FailureClass {
     Permission,
     /// It answered with another error.
     Remote,
+}
+
+impl FailureClass {
+    /// What to do next.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Unreachable => "check its address in the spec and that it is up; it is tried again",
+            Self::Authentication => "check user and password in its Secret",
+            Self::Permission => "grant the account the right",
+            Self::Remote => "it is tried again",
+        }
+    }
 }
 
 /// Everything observed in one wave.

@@ -186,18 +186,13 @@ fn trouble<T>(
 
 /// The judgement of a failure: nobody knows what an unreachable system is like.
 fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
-    let (status, reason, advice) = match failure.class {
-        FailureClass::Unreachable => (
-            Status::Unknown,
-            Reason::Unreachable,
-            "check its address in the spec and that it is up; it is tried again",
-        ),
-        FailureClass::Authentication => {
-            (Status::False, Reason::AuthenticationFailed, "check user and password in its Secret")
-        }
-        FailureClass::Permission => (Status::False, Reason::PermissionDenied, "grant the account the right"),
-        FailureClass::Remote => (Status::False, Reason::RemoteError, "it is tried again"),
+    let (status, reason) = match failure.class {
+        FailureClass::Unreachable => (Status::Unknown, Reason::Unreachable),
+        FailureClass::Authentication => (Status::False, Reason::AuthenticationFailed),
+        FailureClass::Permission => (Status::False, Reason::PermissionDenied),
+        FailureClass::Remote => (Status::False, Reason::RemoteError),
     };
+    let advice = failure.class.advice();
     judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 

@@ -2,16 +2,20 @@
 //!
 //! Modules that open with "Pure" see no client, clock or environment; the others are the edge.
 
+pub mod admission;
 pub mod apply;
 pub mod backoff;
+pub mod blind;
 pub mod cli;
 pub mod clients;
 pub mod config;
 pub mod context;
 pub mod controller;
+pub mod cost;
 pub mod credentials;
 pub mod dashboards;
 pub mod desired;
+pub mod doctor;
 pub mod effect;
 pub mod engine;
 pub mod error;

@@ -26,6 +26,16 @@ pub enum Blocker<'a> {
     Fact(&'a Fact),
 }
 
+impl Blocker<'_> {
+    /// What is waited for, for people.
+    pub fn text(self) -> String {
+        match self {
+            Self::Lane => "the system to answer".into(),
+            Self::Fact(fact) => fact.text(),
+        }
+    }
+}
+
 /// A step that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Deferred<'a> {
@@ -145,7 +155,7 @@ fn shown(config: &BTreeMap<String, String>) -> Vec<String> {
 }
 
 /// What a step sends, as far as people want to see it; secrets are never part of it.
-fn details(effect: &Effect) -> Vec<String> {
+pub fn details(effect: &Effect) -> Vec<String> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect();
     match effect {
         Effect::ClickHouse(effect) => lines(&statement::clickhouse(effect)),

@@ -34,6 +34,18 @@ pub enum StepKind {
     Drop,
 }
 
+impl StepKind {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Change => "change",
+            Self::Replace => "replace",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 /// Position in the static table: steps are planned, printed and run in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

@@ -16,33 +16,44 @@ pub struct Invalid {
     pub problem: String,
 }
 
-/// Judges the spec as a whole.
+/// Judges the spec as a whole; the first thing that is wrong.
 pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
-    let invalid = |field: &str, problem: String| Err(Invalid { field: field.to_owned(), problem });
+    problems(spec).into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Everything that is wrong with the spec as a whole.
+pub fn problems(spec: &AnalyticsPipelineSpec) -> Vec<Invalid> {
+    let mut all = Vec::new();
+    let mut invalid = |field: &str, problem: String| all.push(Invalid { field: field.to_owned(), problem });
+    let refresh = spec.grafana.as_ref().map(|grafana| &grafana.dashboards.refresh);
     let durations = [
-        ("spec.kafka.topics.retention", &spec.kafka.topics.retention),
-        ("spec.sink.batch.maxAge", &spec.sink.batch.max_age),
-        ("spec.views.refreshInterval", &spec.views.refresh_interval),
-        ("spec.freshness.rows", &spec.freshness.rows),
-        ("spec.freshness.views", &spec.freshness.views),
-        ("spec.deletionPolicy.timeout", &spec.deletion_policy.timeout),
+        ("spec.kafka.topics.retention", Some(&spec.kafka.topics.retention)),
+        ("spec.sink.batch.maxAge", Some(&spec.sink.batch.max_age)),
+        ("spec.views.refreshInterval", Some(&spec.views.refresh_interval)),
+        ("spec.freshness.rows", Some(&spec.freshness.rows)),
+        ("spec.freshness.views", Some(&spec.freshness.views)),
+        ("spec.deletionPolicy.timeout", Some(&spec.deletion_policy.timeout)),
+        ("spec.grafana.dashboards.refresh", refresh),
     ];
     for (field, text) in durations {
-        if let Err(error) = duration::duration(text) {
-            return invalid(field, error.to_string());
+        if let Some(Err(error)) = text.map(|text| duration::duration(text)) {
+            invalid(field, error.to_string());
         }
     }
     if let Err(error) = duration::bytes(&spec.sink.batch.max_bytes) {
-        return invalid("spec.sink.batch.maxBytes", error.to_string());
+        invalid("spec.sink.batch.maxBytes", error.to_string());
     }
     if let Err(error) = duration::per_mille(&spec.sink.dead_letter.max_share) {
-        return invalid("spec.sink.deadLetter.maxShare", error.to_string());
+        invalid("spec.sink.deadLetter.maxShare", error.to_string());
     }
-    for (field, url) in
-        [("spec.clickhouse.url", &spec.clickhouse.url), ("spec.source.connect.url", &spec.source.connect.url)]
-    {
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            return invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
+    let urls = [
+        ("spec.clickhouse.url", Some(&spec.clickhouse.url)),
+        ("spec.source.connect.url", Some(&spec.source.connect.url)),
+        ("spec.grafana.url", spec.grafana.as_ref().and_then(|grafana| grafana.url.as_ref())),
+    ];
+    for (field, url) in urls {
+        if let Some(url) = url.filter(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            invalid(field, format!("{url:?} is no address that starts with http:// or https://"));
         }
     }
     let files = ["database.sslrootcert", "database.sslfactory"];
@@ -50,41 +61,31 @@ pub fn validate(spec: &AnalyticsPipelineSpec) -> Result<(), Invalid> {
     if postgres.tls.ca.is_some() && !files.iter().any(|key| spec.source.connect.config.contains_key(*key)) {
         let problem = "it reaches the operator and the sink alone: give the connector the same authority as a file of its \
                        Connect workers, in spec.source.connect.config['database.sslrootcert']";
-        return invalid("spec.source.postgres.tls.ca", problem.to_owned());
+        invalid("spec.source.postgres.tls.ca", problem.to_owned());
     }
-    if let Some(grafana) = &spec.grafana {
-        if let Err(error) = duration::duration(&grafana.dashboards.refresh) {
-            return invalid("spec.grafana.dashboards.refresh", error.to_string());
-        }
-        let called = grafana.mode == GrafanaMode::Api;
-        if called && (grafana.url.is_none() || grafana.credentials.is_none()) {
-            return invalid("spec.grafana", "mode Api needs url and credentials".to_owned());
-        }
-        if let Some(url) = &grafana.url
-            && !url.starts_with("http://")
-            && !url.starts_with("https://")
-        {
-            let problem = format!("{url:?} is no address that starts with http:// or https://");
-            return invalid("spec.grafana.url", problem);
-        }
+    if let Some(grafana) = &spec.grafana
+        && grafana.mode == GrafanaMode::Api
+        && (grafana.url.is_none() || grafana.credentials.is_none())
+    {
+        invalid("spec.grafana", "mode Api needs url and credentials".to_owned());
     }
     let wanted = spec.all_tables();
     let mut targets: BTreeMap<&str, &str> = BTreeMap::new();
     for table in &wanted {
         if let Err(error) = table.name.parse::<SourceTable>() {
-            return invalid("spec.tables", error.to_string());
+            invalid("spec.tables", error.to_string());
         }
         let target = table.target_name();
         if let Some(other) = targets.insert(target, &table.name) {
             let problem =
                 format!("{other} and {} both go to {target}: give one of them another target", table.name);
-            return invalid("spec.tables", problem);
+            invalid("spec.tables", problem);
         }
     }
     if wanted.is_empty() {
-        return invalid("spec.tables", "there is no table: name one, or set views.preset".to_owned());
+        invalid("spec.tables", "there is no table: name one, or set views.preset".to_owned());
     }
-    Ok(())
+    all
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tidemark_runtime::shell::Shutdown;
 
 use super::bundle::{self, Bundle};
 use super::print;
-use super::{ApplyArgs, FileArgs, LocalArgs};
+use super::{ApplyArgs, CLUSTER, FileArgs, LocalArgs};
 use crate::config::DEFAULT_SINK_IMAGE;
 use crate::credentials::{Resolved, resolve};
 use crate::desired::sink_config::{CONFIG_FILE, Paths, SASL_USERNAME_FILE};
@@ -24,8 +24,6 @@ use crate::reconcile::{Mode, pause};
 use crate::step::Step;
 use crate::validate::validate;
 
-/// Word in place of the cluster's uid in marks.
-const CLUSTER: &str = "local";
 /// Time in which an apply without `--wait` has to come to rest.
 const SETTLE: Duration = Duration::from_secs(90);
 const FAST: Duration = Duration::from_secs(1);
@@ -63,7 +61,7 @@ impl Local {
 
     /// Reads the file again; one that cannot be carried out leaves the last good one running.
     fn reload(&mut self) {
-        let read = bundle::read(&self.args).and_then(|bundle| {
+        let read = bundle::read(&self.args).map_err(anyhow::Error::from).and_then(|bundle| {
             validate(&bundle.pipeline.spec)?;
             Ok(bundle)
         });
@@ -89,6 +87,7 @@ impl Local {
             uid: None,
             generation: self.generation,
             spec: self.spec(),
+            addresses: self.spec(),
             invalid: self.invalid.as_deref(),
             annotations: &annotations,
             references: &self.bundle.references,
@@ -104,12 +103,10 @@ impl Local {
         };
         let progress = |number: u32, steps: &[&Step]| print::wave(number, steps);
         let report = Box::pin(self.engine.run(&input, &progress)).await;
-        if mode != Mode::PlanOnly {
-            self.write_sink_files(&manifests)?;
-            let status = serde_yaml_ng::to_string(&report.status)?;
-            write_if_changed(&self.out.join("status.yaml"), &status, 0o644)?;
-            self.before.clone_from(&report.status);
-        }
+        self.write_sink_files(&manifests)?;
+        let status = serde_yaml_ng::to_string(&report.status)?;
+        write_if_changed(&self.out.join("status.yaml"), &status, 0o644)?;
+        self.before.clone_from(&report.status);
         Ok(report)
     }
 
@@ -254,12 +251,4 @@ pub async fn delete(args: &LocalArgs) -> anyhow::Result<()> {
         }
         tokio::time::sleep(FAST).await;
     }
-}
-
-/// `tidemark plan --out DIR`.
-pub async fn plan(args: &FileArgs, out: &Path) -> anyhow::Result<()> {
-    let mut local = Local::open(args, out)?;
-    let report = Box::pin(local.run(Mode::PlanOnly)).await?;
-    print::plan(&report);
-    Ok(())
 }

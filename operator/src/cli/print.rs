@@ -1,13 +1,13 @@
 //! What the commands print. I/O: standard output, colours only on a terminal.
 #![allow(clippy::print_stdout, reason = "printing is what this module is for")]
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use tidemark_crds::pipeline::AnalyticsPipeline;
+use serde::Serialize;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
-use crate::engine::Report;
+use super::status::StatusView;
 use crate::reconcile::Outcome;
 use crate::step::Step;
 
@@ -30,17 +30,37 @@ pub fn failures(outcome: &Outcome) {
     }
 }
 
-/// Prints the plan, and what stands in the way.
-pub fn plan(report: &Report) {
-    print!("{}", report.outcome.plan.render(std::io::stdout().is_terminal()));
-    for problem in &report.outcome.desired.problems {
-        println!("problem: {}: {}", problem.reason.as_str(), problem.message);
+/// Prints text as it is. Who reads it may have gone, such as `head`: then there is nobody to tell.
+pub fn text(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
+/// Prints a document: as JSON on one line where it is one of many, else over many lines.
+pub fn json(document: &impl Serialize, one_of_many: bool) -> anyhow::Result<()> {
+    let json =
+        if one_of_many { serde_json::to_string(document)? } else { serde_json::to_string_pretty(document)? };
+    text(&(json + "\n"));
+    Ok(())
+}
+
+/// Prints text in the place of what was printed before; where that cannot be done, behind it.
+pub fn redraw(now: &str) {
+    if std::io::stdout().is_terminal() {
+        text(&format!("\x1b[H\x1b[2J{now}"));
+    } else {
+        text(&format!("{now}\n"));
     }
-    for condition in &report.status.conditions {
-        if condition.status == "Unknown" && condition.type_ != "Fresh" && condition.type_ != "Ready" {
-            println!("unknown: {}: {}", condition.type_, condition.message);
-        }
-    }
+}
+
+/// Prints why a command ends: the causes in one line, and no backtrace.
+pub fn error(error: &impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+}
+
+/// Whether colours are wanted.
+pub fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// Status of a condition.
@@ -71,40 +91,8 @@ pub fn result(status: &AnalyticsPipelineStatus, did_anything: bool, elapsed: Dur
 
 /// Prints conditions, and what is wrong with tables.
 pub fn conditions(status: &AnalyticsPipelineStatus) {
-    conditions_alone(status);
+    print!("{}", StatusView::new("", Some(status)).conditions(colours()));
     for table in status.tables.iter().flat_map(|tables| &tables.degraded) {
         println!("  {:<28} {:<9} {:<18} {}", table.name, table.state, table.reason, table.message);
-    }
-}
-
-fn conditions_alone(status: &AnalyticsPipelineStatus) {
-    let colours = std::io::stdout().is_terminal();
-    for condition in &status.conditions {
-        let good = match condition.type_.as_str() {
-            "Reconciling" | "Stalled" => condition.status == "False",
-            _ => condition.status == "True",
-        };
-        let shown = if colours {
-            format!("\x1b[{}m{:<7}\x1b[0m", if good { "32" } else { "31" }, condition.status)
-        } else {
-            format!("{:<7}", condition.status)
-        };
-        println!("{:<20} {shown} {:<20} {}", condition.type_, condition.reason, condition.message);
-    }
-    println!(
-        "tables {}, freshness {}",
-        status.summary.as_deref().unwrap_or("-"),
-        status.freshness.as_deref().unwrap_or("Unknown")
-    );
-}
-
-/// Prints a pipeline of the cluster, its tables apart.
-pub fn pipeline(pipeline: &AnalyticsPipeline) {
-    let name = pipeline.metadata.name.as_deref().unwrap_or_default();
-    let namespace = pipeline.metadata.namespace.as_deref().unwrap_or_default();
-    println!("{namespace}/{name}");
-    match &pipeline.status {
-        Some(status) => conditions_alone(status),
-        None => println!("no status yet: is the operator running?"),
     }
 }

@@ -61,7 +61,7 @@ pub fn slot_lost(slot: &SlotFacts, offset: Option<&OffsetFacts>) -> Option<Strin
 }
 
 /// A position of the log as PostgreSQL writes it.
-fn position(lsn: u64) -> String {
+pub fn position(lsn: u64) -> String {
     format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF)
 }
 

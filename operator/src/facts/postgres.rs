@@ -130,6 +130,25 @@ pub struct SourceTableFacts {
     pub owner: String,
     /// Range of an integer key's single column, for judging `partitionBy`; absent: not asked.
     pub key_range: Option<(i64, i64)>,
+    /// How much it has, partitions included; absent: not all of it was analysed yet.
+    pub estimate: Option<Estimate>,
+}
+
+/// How much a table has, as PostgreSQL's planner estimates it: says what a read costs, and decides nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows and of values that are kept apart, without indexes.
+    pub bytes: u64,
+}
+
+impl Estimate {
+    /// The two together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows.saturating_add(other.rows), bytes: self.bytes.saturating_add(other.bytes) }
+    }
 }
 
 impl SourceTableFacts {

@@ -9,6 +9,7 @@ mod ledger;
 pub mod postgres;
 pub mod reader;
 pub mod resource;
+pub mod slow;
 
 use std::time::Instant;
 

@@ -56,6 +56,9 @@ SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid AS oid, c.relki
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
        pg_has_role(c.relowner, 'USAGE') AS owned,
        pg_get_userbyid(c.relowner)::text AS owner,
+       c.reltuples::bigint AS estimated_rows,
+       (c.relpages + coalesce((SELECT kept.relpages FROM pg_class kept WHERE kept.oid = c.reltoastrelid), 0))
+         * current_setting('block_size')::bigint AS estimated_bytes,
        (SELECT md5(coalesce(string_agg(a.attnum || ':' || a.xmin::text, ',' ORDER BY a.attnum), ''))
         FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0) AS columns_hash,
        c.relispartition AS is_partition,
@@ -118,6 +121,9 @@ SELECT t.root AS root, n.nspname::text AS schema, c.relname::text AS name, c.oid
        coalesce((SELECT a.amname::text FROM pg_am a WHERE a.oid = c.relam), '') AS access_method,
        c.relkind = 'r' AND row_security_active(c.oid) AS row_security,
        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS may_select,
+       c.reltuples::bigint AS estimated_rows,
+       (c.relpages + coalesce((SELECT kept.relpages FROM pg_class kept WHERE kept.oid = c.reltoastrelid), 0))
+         * current_setting('block_size')::bigint AS estimated_bytes,
        EXISTS (
          SELECT FROM pg_attribute a
          CROSS JOIN LATERAL unnest(t.xids, t.cids) WITH ORDINALITY AS link(xid, cid, depth)

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use super::queries;
 use crate::clients::postgres::{PostgresSession, of_error};
 use crate::desired::source;
-use crate::facts::{Failure, IndexFacts, Lineage, PartitionFacts, SourceColumn, SourceTableFacts};
+use crate::facts::{Estimate, Failure, IndexFacts, Lineage, PartitionFacts, SourceColumn, SourceTableFacts};
 
 type Answer<T> = Result<T, tokio_postgres::Error>;
 
@@ -104,9 +104,10 @@ fn source_table(row: &Row) -> Answer<(SourceTable, SourceTableFacts)> {
     let oid = row.try_get("oid")?;
     let file: u32 = row.try_get("file")?;
     let files = if file == 0 { BTreeMap::new() } else { [(oid, file)].into() };
+    let kind = character(row, "kind")?.unwrap_or('r');
     let facts = SourceTableFacts {
         oid,
-        kind: character(row, "kind")?.unwrap_or('r'),
+        kind,
         persistence: character(row, "persistence")?.unwrap_or('p'),
         replica_identity: character(row, "identity")?.unwrap_or('d'),
         lineage: lineage(row)?,
@@ -116,9 +117,18 @@ fn source_table(row: &Row) -> Answer<(SourceTable, SourceTableFacts)> {
         may_select: row.try_get("may_select")?,
         owned: row.try_get("owned")?,
         owner: row.try_get("owner")?,
+        // A partitioned table has what its leaves have.
+        estimate: if kind == 'p' { Some(Estimate::default()) } else { estimate(row)? },
         ..SourceTableFacts::default()
     };
     Ok((source, facts))
+}
+
+/// What the planner knows, which costs nothing; the size of the files would wait for the lock of an ALTER TABLE.
+fn estimate(row: &Row) -> Answer<Option<Estimate>> {
+    let (rows, bytes): (i64, i64) = (row.try_get("estimated_rows")?, row.try_get("estimated_bytes")?);
+    // -1: never analysed.
+    Ok(u64::try_from(rows).ok().zip(u64::try_from(bytes).ok()).map(|(rows, bytes)| Estimate { rows, bytes }))
 }
 
 fn lineage(row: &Row) -> Answer<Lineage> {
@@ -144,6 +154,7 @@ fn add_partition(facts: &mut SourceTableFacts, row: &Row, locked: &BTreeSet<u32>
         facts.attached.insert(oid);
     }
     facts.altering |= locked.contains(&oid);
+    facts.estimate = facts.estimate.zip(estimate(row)?).map(|(all, leaf)| all.plus(leaf));
     facts.partitions.push(PartitionFacts {
         name: SourceTable { schema: row.try_get("schema")?, name: row.try_get("name")? },
         oid,
