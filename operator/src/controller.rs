@@ -18,7 +18,6 @@ use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::context::Context;
-use crate::desired::grafana::REVERT;
 use crate::desired::neighbours::Neighbour;
 use crate::desired::sink_config::Paths;
 use crate::engine::{Input, Report};
@@ -27,7 +26,7 @@ use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
 use crate::objects::{DEADLINE, ObjectStore, api};
 use crate::reconcile::{Mode, pause};
-use crate::step::Step;
+use crate::step::{Step, StepKind};
 use crate::validate::validate;
 use crate::{credentials, references, revisions, status};
 
@@ -141,8 +140,8 @@ async fn reconcile_pipeline(
     for note in notes.into_iter().chain(table_changes(&tables(&before), &tables(&report.status))) {
         context.events.publish(&reference, &note).await;
     }
-    for done in report.outcome.done.iter().filter(|done| done.starts_with(REVERT)) {
-        let note = Note { warning: false, reason: "Reverted".into(), text: done.clone() };
+    for done in report.outcome.done.iter().filter(|done| done.kind == StepKind::Revert) {
+        let note = Note { warning: false, reason: "Reverted".into(), text: done.what.clone() };
         context.events.publish(&reference, &note).await;
     }
     if deleting && finish_deletion(pipeline, &name, &api, context, &report, &reference).await? {

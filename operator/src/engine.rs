@@ -4,25 +4,29 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::duration::duration;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
-use tidemark_crds::status::AnalyticsPipelineStatus;
+use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
 use crate::credentials::{self, References};
 use crate::desired::grafana::place;
 use crate::desired::neighbours::{Neighbour, claimed};
 use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
+use crate::facts::Observed;
 use crate::finalize::{self, LeftBehind};
 use crate::former::Opener;
-use crate::gate::ACCEPT;
+use crate::gate::{ACCEPT, Gate};
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
+use crate::plan::Plan;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
 use crate::restart::Restarts;
 use crate::status::{self, Situation};
+use crate::step::StepKind;
 use crate::systems::Handles;
 
 /// Prefix of the annotations that ask for an action.
@@ -82,6 +86,36 @@ pub struct Input<'a> {
     pub mode: Mode,
 }
 
+/// How far a deletion is.
+#[derive(Default)]
+struct Ending {
+    clean: bool,
+    time_is_up: bool,
+    left_behind: Vec<LeftBehind>,
+}
+
+impl Ending {
+    fn of(
+        subject: &Subject<'_>,
+        gate: &Gate,
+        believed: &Observed,
+        plan: &Plan,
+        waiting: &[DeletionWait],
+        now: Timestamp,
+    ) -> Option<Self> {
+        if !subject.deleting {
+            return None;
+        }
+        let clean = finalize::is_clean(subject, plan.steps(), believed);
+        let timeout = duration(&subject.spec.deletion_policy.timeout).unwrap_or(finalize::DEFAULT_TIMEOUT);
+        Some(Self {
+            clean,
+            time_is_up: !clean && finalize::is_time_up(waiting, timeout, now),
+            left_behind: finalize::left_behind(subject, gate, believed, plan.steps()),
+        })
+    }
+}
+
 impl Input<'_> {
     /// The pipeline as its neighbours see it.
     fn own(&self) -> Neighbour<'_> {
@@ -126,10 +160,6 @@ impl Engine {
         let mark = self.memory.mark(&key).unwrap_or_else(|| input.name.mark(input.cluster));
         let requests = requests(input);
         let new_incarnation = format!("{:08x}", rand::random::<u32>());
-        let was_failing =
-            input.before.conditions.iter().any(|condition| {
-                condition.type_ == "ConnectorRunning" && condition.reason == "ConnectorFailed"
-            });
         let claimed = claimed(&input.own(), input.neighbours);
         let subject = Subject {
             name: input.name,
@@ -148,7 +178,7 @@ impl Engine {
             claimed: claimed.as_ref(),
             deleting: input.mode == Mode::Delete,
             generation: input.generation,
-            restart_due: self.restarts.is_due(&key, was_failing, Timestamp::now()),
+            restart_due: self.restarts.is_due(&key, was_failing(input.before), Timestamp::now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
         let places = place::places(&input.before.grafanas, input.spec, None);
@@ -157,7 +187,7 @@ impl Engine {
             Box::pin(reconcile(self, &subject, systems, former, (mode, input.term), progress)).await;
         self.handles.forget_failed(&key, &outcome.observed);
         let now = Timestamp::now();
-        if outcome.done.iter().any(|what| what.starts_with("restart the connector")) {
+        if outcome.done.iter().any(|step| step.kind == StepKind::Restart) {
             self.restarts.restarted(&key, now);
         }
         let deleting = input.mode == Mode::Delete;
@@ -197,17 +227,19 @@ impl Engine {
         }
         let slot = outcome.observed.postgres.known().and_then(|facts| facts.slot.as_ref());
         self.metrics.set_retained(&key, slot.map(|slot| slot.retained_bytes));
-        let clean = deleting && finalize::is_clean(&subject, outcome.plan.steps(), &believed);
-        let timeout = duration(&input.spec.deletion_policy.timeout).unwrap_or(finalize::DEFAULT_TIMEOUT);
-        let time_is_up = deleting && !clean && finalize::is_time_up(&waiting, timeout, now);
-        let left_behind = if deleting {
-            finalize::left_behind(&subject, &gate, &believed, outcome.plan.steps())
-        } else {
-            Vec::new()
-        };
+        let ending = Ending::of(&subject, &gate, &believed, &outcome.plan, &waiting, now);
         drop(believed);
+        let Ending { clean, time_is_up, left_behind } = ending.unwrap_or_default();
         Report { outcome, status, clean, time_is_up, left_behind }
     }
+}
+
+/// Whether the connector had failed at the last look.
+fn was_failing(before: &AnalyticsPipelineStatus) -> bool {
+    before.conditions.iter().any(|condition| {
+        condition.type_ == ConditionType::ConnectorRunning.as_str()
+            && Reason::parse(&condition.reason) == Some(Reason::ConnectorFailed)
+    })
 }
 
 /// The annotations that ask for an action and were not answered, as far as the status knows: another ledger knows nothing

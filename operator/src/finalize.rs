@@ -103,7 +103,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         .filter_map(|table| Some((table.name.parse().ok()?, table.target_name().to_owned())))
         .collect();
     let problems = gate.problems().cloned().collect();
-    Desired { steps, held, tables, problems, ..Desired::default() }
+    Desired { steps, problems, held, tables, ..Desired::default() }
 }
 
 fn drop_step(stage: Stage, what: String, needs: Vec<Fact>, gives: Option<Fact>, effect: Effect) -> Step {

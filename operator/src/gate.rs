@@ -17,7 +17,8 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use crate::desired::connector::{CLICKHOUSE_KEY, POSTGRES_KEY, is_ours};
 use crate::effect::Effect;
 use crate::facts::{
-    ClickHouseFacts, ConnectorFacts, Failure, FailureClass, LedgerFacts, Observation, Observed,
+    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, LedgerFacts,
+    Observation, Observed, PostgresFacts,
 };
 use crate::problem::Problem;
 use crate::step::{Fact, Lane, Stage, Step, StepKind};
@@ -525,16 +526,10 @@ impl Gate {
         let is_anothers = self.shut.contains_key(&System::Cluster);
         if is_anothers && deleting {
             believed.clickhouse = Observation::Known(ClickHouseFacts::default());
-            believed.postgres = Observation::Known(Default::default());
-            believed.kafka = Observation::Known(Default::default());
-            believed.connect = Observation::Known(Default::default());
+            believed.postgres = Observation::Known(PostgresFacts::default());
+            believed.kafka = Observation::Known(KafkaFacts::default());
+            believed.connect = Observation::Known(ConnectFacts::default());
             return Cow::Owned(believed);
-        }
-        fn hide<T>(observation: &mut Observation<T>, problem: Option<&Problem>) {
-            if let (Observation::Known(_), Some(problem)) = (&observation, problem) {
-                let message = problem.message.clone();
-                *observation = Observation::Unreachable(Failure { class: FailureClass::Remote, message });
-            }
         }
         let why = |system| self.shut.get(&system).or_else(|| self.shut.get(&System::Cluster));
         hide(&mut believed.clickhouse, why(System::ClickHouse));
@@ -544,6 +539,14 @@ impl Gate {
         hide(&mut believed.grafana, self.shut.get(&System::Cluster));
         hide(&mut believed.former_grafana, self.shut.get(&System::Cluster));
         Cow::Owned(believed)
+    }
+}
+
+/// What a system says that is another one than before is as if it gave no answer.
+fn hide<T>(observation: &mut Observation<T>, problem: Option<&Problem>) {
+    if let (Observation::Known(_), Some(problem)) = (&observation, problem) {
+        let message = problem.message.clone();
+        *observation = Observation::Unreachable(Failure { class: FailureClass::Remote, message });
     }
 }
 

@@ -4,7 +4,6 @@ use serde_json::json;
 use tidemark_crds::ledger::Kind;
 
 use super::*;
-use crate::facts::{ConnectFacts, KafkaFacts, PostgresFacts};
 
 const OWN_MARK: &str = "tidemark here/ns/shop";
 

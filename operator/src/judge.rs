@@ -13,7 +13,7 @@ use crate::restart::Steadiness;
 use crate::retention;
 use crate::rollout::Rollout;
 use crate::status::{Situation, cut};
-use crate::step::{Lane, Stage};
+use crate::step::{Lane, Stage, StepId};
 use crate::table_status::TroubleState;
 
 /// Longest message of a condition, characters.
@@ -178,10 +178,12 @@ fn trouble<T>(
         }
         Observation::Known(_) | Observation::Absent => {}
     }
-    let (_, what, failure) = situation.failures.iter().find(|(failed, what, _)| {
-        *failed == lane && situation.plan.steps().iter().any(|step| step.what == *what && stages(step.stage))
-    })?;
-    Some(failed(r#type, &format!("{system}: {what}"), failure))
+    // One that is not planned any more has happened otherwise.
+    let planned = |id: &StepId| situation.plan.steps().iter().any(|step| step.id() == *id);
+    let mut failures = situation.failures.iter();
+    let (step, failure) =
+        failures.find(|(step, _)| step.lane == lane && stages(step.stage) && planned(step))?;
+    Some(failed(r#type, &format!("{system}: {}", step.what), failure))
 }
 
 /// The judgement of a failure: nobody knows what an unreachable system is like.
@@ -503,8 +505,8 @@ fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
         return Some(judgement(DashboardsInSync, Status::False, reason, message));
     }
     let mut failures = situation.failures.iter();
-    if let Some((_, what, failure)) = failures.find(|(lane, _, _)| *lane == Lane::FormerGrafana) {
-        return Some(failed(DashboardsInSync, &format!("the former grafana: {what}"), failure));
+    if let Some((step, failure)) = failures.find(|(step, _)| step.lane == Lane::FormerGrafana) {
+        return Some(failed(DashboardsInSync, &format!("the former grafana: {}", step.what), failure));
     }
     let step = situation.plan.steps().iter().find(|step| step.lane() == Lane::FormerGrafana)?;
     Some(judgement(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))

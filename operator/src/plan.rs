@@ -108,7 +108,7 @@ impl Plan {
         for step in &self.steps {
             let (sign, colour) = match step.kind {
                 StepKind::Create => ('+', "32"),
-                StepKind::Change => ('~', "33"),
+                StepKind::Change | StepKind::Revert | StepKind::Restart => ('~', "33"),
                 StepKind::Replace => ('±', "35"),
                 StepKind::Drop => ('-', "31"),
             };
@@ -130,14 +130,14 @@ impl Plan {
                 let _ = writeln!(text, "      {detail}");
             }
         }
-        let count = |kind| self.steps.iter().filter(|step| step.kind == kind).count();
+        let count = |kinds: &[StepKind]| self.steps.iter().filter(|step| kinds.contains(&step.kind)).count();
         let _ = writeln!(
             text,
             "{} to create, {} to change, {} to replace, {} to drop",
-            count(StepKind::Create),
-            count(StepKind::Change),
-            count(StepKind::Replace),
-            count(StepKind::Drop)
+            count(&[StepKind::Create]),
+            count(&[StepKind::Change, StepKind::Revert, StepKind::Restart]),
+            count(&[StepKind::Replace]),
+            count(&[StepKind::Drop])
         );
         text
     }

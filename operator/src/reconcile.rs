@@ -20,7 +20,7 @@ use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::position::Positions;
-use crate::step::{Lane, Step};
+use crate::step::{Lane, Step, StepId};
 use crate::systems::{Access, Systems};
 use crate::table_status::is_read;
 use crate::{apply, finalize, observe, probe};
@@ -84,9 +84,9 @@ pub struct Outcome {
     /// What is left to do.
     pub plan: Plan,
     /// Steps that failed.
-    pub failures: Vec<(Lane, String, Failure)>,
+    pub failures: Vec<(StepId, Failure)>,
     /// Steps that were carried out.
-    pub done: Vec<String>,
+    pub done: Vec<StepId>,
     /// Waves that ran.
     pub waves: u32,
     /// Whether the same plan came back too often.
@@ -180,7 +180,7 @@ pub async fn reconcile(
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
         let failed = run_wave(metrics, (subject, term), &systems, &wave, &mut outcome.done).await;
-        closed.extend(failed.iter().map(|(lane, _, _)| *lane));
+        closed.extend(failed.iter().map(|(step, _)| step.lane));
         outcome.failures.extend(failed);
     }
 }
@@ -209,8 +209,8 @@ async fn run_wave(
     (subject, term): (&Subject<'_>, &Term),
     systems: &Systems,
     wave: &[Step],
-    done: &mut Vec<String>,
-) -> Vec<(Lane, String, Failure)> {
+    done: &mut Vec<StepId>,
+) -> Vec<(StepId, Failure)> {
     let mut lanes: BTreeMap<Lane, Vec<&Step>> = BTreeMap::new();
     for step in wave {
         lanes.entry(step.lane()).or_default().push(step);
@@ -231,11 +231,11 @@ async fn run_wave(
                     error = failure.message,
                     "step failed"
                 );
-                return (carried_out, Some((lane, step.what.clone(), failure)));
+                return (carried_out, Some((step.id(), failure)));
             }
             metrics.wrote(lane);
             tracing::info!(pipeline, lane = lane.as_str(), step = step.what, "step done");
-            carried_out.push(step.what.clone());
+            carried_out.push(step.id());
         }
         (carried_out, None)
     });

@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::problem::{Left, Problem};
 use crate::restart::Steadiness;
 use crate::retention;
-use crate::step::Lane;
+use crate::step::StepId;
 use crate::table_status::tables;
 
 /// Everything that the status is judged from.
@@ -43,8 +43,8 @@ pub struct Situation<'a> {
     pub problems: &'a [Problem],
     /// What is left to do.
     pub plan: &'a Plan,
-    /// Steps that failed in this reconcile: lane, what it was to do, and why.
-    pub failures: &'a [(Lane, String, Failure)],
+    /// Steps that failed in this reconcile, and why.
+    pub failures: &'a [(StepId, Failure)],
     /// Whether waves left the same plan twice.
     pub no_progress: bool,
     /// Whether the resource is being deleted.

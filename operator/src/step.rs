@@ -28,6 +28,10 @@ pub enum StepKind {
     Create,
     /// Changes something in place.
     Change,
+    /// Changes back what was changed by hand.
+    Revert,
+    /// Starts again what failed.
+    Restart,
     /// Removes something and makes it anew; needs a known observation.
     Replace,
     /// Removes something; needs a known observation.
@@ -40,6 +44,8 @@ impl StepKind {
         match self {
             Self::Create => "create",
             Self::Change => "change",
+            Self::Revert => "revert",
+            Self::Restart => "restart",
             Self::Replace => "replace",
             Self::Drop => "drop",
         }
@@ -177,7 +183,25 @@ pub struct Step {
     pub effect: Effect,
 }
 
+/// Which step it was, when it is gone: what it did is told by this and never by the words of `what`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepId {
+    /// The lane that carried it out.
+    pub lane: Lane,
+    /// Where it stood in the order.
+    pub stage: Stage,
+    /// What it did to what was there.
+    pub kind: StepKind,
+    /// One line for people; two steps of one plan have two.
+    pub what: String,
+}
+
 impl Step {
+    /// Which step it is.
+    pub fn id(&self) -> StepId {
+        StepId { lane: self.lane(), stage: self.stage, kind: self.kind, what: self.what.clone() }
+    }
+
     /// The lane that carries it out: that of its effect's system.
     pub fn lane(&self) -> Lane {
         match &self.effect {

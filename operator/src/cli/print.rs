@@ -9,7 +9,7 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use super::status::StatusView;
 use crate::reconcile::Outcome;
-use crate::step::Step;
+use crate::step::{Step, StepId};
 
 /// Prints a line.
 pub fn line(text: &str) {
@@ -25,7 +25,7 @@ pub fn wave(number: u32, steps: &[&Step]) {
 
 /// Prints steps that failed.
 pub fn failures(outcome: &Outcome) {
-    for (lane, what, failure) in &outcome.failures {
+    for (StepId { lane, what, .. }, failure) in &outcome.failures {
         println!("failed  {:<10} {what}: {}", lane.as_str(), failure.message);
     }
 }

@@ -31,8 +31,11 @@ use crate::step::{Fact, Stage, StepKind};
 
 /// Fields that a message names at most.
 const MOST_FIELDS: usize = 5;
-/// Word at the begin of each step that undoes a change by hand.
-pub const REVERT: &str = "revert";
+
+/// Kind and verb of a change: of the spec, or of what somebody changed by hand.
+fn changed(by_hand: bool) -> (StepKind, &'static str) {
+    if by_hand { (StepKind::Revert, "revert") } else { (StepKind::Change, "change") }
+}
 
 /// Names of everything in Grafana.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,9 +225,9 @@ fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
         None => body["overwrite"] = json!(true),
     }
     let effect = request(Site::Current, Verb::Put, &["api", "folders", uid], Some(body));
-    let verb = if by_hand { REVERT } else { "change" };
+    let (kind, verb) = changed(by_hand);
     let what = format!("{verb} the title of folder {title:?} in Grafana");
-    out.part.step((Stage::Folder, StepKind::Change), what, vec![], None, effect);
+    out.part.step((Stage::Folder, kind), what, vec![], None, effect);
 }
 
 /// The fact that the folder is there.

@@ -70,15 +70,11 @@ impl Part {
         replaces: Option<Proof>,
     ) {
         let name = view.name.clone();
-        let (kind, what, effect) = match replaces {
-            Some(proof) => {
-                let effect = Effect::ClickHouse(ClickHouseEffect::ReplaceView(proof.allow(view)));
-                (StepKind::Replace, format!("replace view {name}"), effect)
-            }
-            None => {
-                let effect = Effect::make(create_view(&view));
-                (StepKind::Create, format!("create view {name}"), effect)
-            }
+        let (kind, what, effect) = if let Some(proof) = replaces {
+            let effect = Effect::ClickHouse(ClickHouseEffect::ReplaceView(proof.allow(view)));
+            (StepKind::Replace, format!("replace view {name}"), effect)
+        } else {
+            (StepKind::Create, format!("create view {name}"), Effect::make(create_view(&view)))
         };
         self.step((stage, kind), what, needs, gives, effect);
     }

@@ -21,7 +21,7 @@ use super::{
 use crate::credentials::Resolved;
 use crate::dashboards::Dashboard;
 use crate::effect::{ConnectEffect, Effect};
-use crate::facts::{ClickHouseFacts, Observed, PostgresFacts, SeenCatalogue};
+use crate::facts::{ClickHouseFacts, ConnectFacts, LedgerFacts, Observed, PostgresFacts, SeenCatalogue};
 use crate::gate::{Gate, Proof, Seen, System, gate};
 use crate::problem::{Left, Problem};
 use crate::retention;
@@ -501,6 +501,18 @@ fn change_data_capture(
         ConditionType::ConnectorRunning,
         connector::steps(&input, connect, observed.postgres.known(), ledger),
     );
+    restart(subject, connect, ledger, held, desired);
+    desired.take(ConditionType::SourceReady, reads::steps(&reads_input));
+}
+
+/// Restarts failed tasks: after a pause, or because somebody asks for it.
+fn restart(
+    subject: &Subject<'_>,
+    connect: &ConnectFacts,
+    ledger: &LedgerFacts,
+    held: bool,
+    desired: &mut Desired,
+) {
     let failed = connect.connector.as_ref().is_some_and(|connector| {
         connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
     });
@@ -510,7 +522,7 @@ fn change_data_capture(
     if (failed && subject.restart_due && !held) || asked.is_some() {
         desired.steps.push(Step {
             stage: Stage::Connector,
-            kind: StepKind::Change,
+            kind: StepKind::Restart,
             what: "restart the connector's failed tasks".into(),
             needs: vec![Fact::Connector],
             gives: None,
@@ -532,5 +544,4 @@ fn change_data_capture(
             },
         });
     }
-    desired.take(ConditionType::SourceReady, reads::steps(&reads_input));
 }

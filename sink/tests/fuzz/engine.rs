@@ -14,6 +14,8 @@ const INPUTS: u64 = 30_000;
 const LONGEST: usize = 1 << 16;
 /// One input must not take longer: a decoder that is quadratic would stop its table.
 const SLOW: Duration = Duration::from_secs(2);
+/// How often an input that took too long is tried again.
+const AGAIN: u32 = 3;
 /// Most inputs that are kept to be mutated.
 const KEPT: usize = 4_096;
 
@@ -151,8 +153,17 @@ pub(super) fn run(name: &str, corpus: Vec<Vec<u8>>, length: &Length, mut target:
 }
 
 fn tried(name: &str, input: &[u8], target: &mut impl FnMut(&[u8]) -> u64) -> u64 {
-    let begin = Instant::now();
-    let outcome = catch_unwind(AssertUnwindSafe(|| target(input)));
+    let mut timed = || {
+        let begin = Instant::now();
+        (catch_unwind(AssertUnwindSafe(|| target(input))), begin.elapsed())
+    };
+    let (outcome, mut took) = timed();
+    // On a machine that is busy with other things a thread may wait for seconds: an input that is slow is so each time.
+    for _ in 0..AGAIN {
+        if took >= SLOW && outcome.is_ok() {
+            took = took.min(timed().1);
+        }
+    }
     let shown = || {
         let mut text = String::new();
         for byte in input {
@@ -162,7 +173,7 @@ fn tried(name: &str, input: &[u8], target: &mut impl FnMut(&[u8]) -> u64) -> u64
         text
     };
     let Ok(kind) = outcome else { panic!("{name} panicked at b\"{}\"", shown()) };
-    assert!(begin.elapsed() < SLOW, "{name} took {:?} for b\"{}\"", begin.elapsed(), shown());
+    assert!(took < SLOW, "{name} took {took:?} for b\"{}\"", shown());
     kind
 }
 

@@ -7,7 +7,7 @@ use tidemark_crds::pipeline::{Alerts, AnalyticsPipelineSpec, DriftPolicy};
 
 use super::removal::drop_rule;
 use super::{
-    Comparison, GrafanaInput, MOST_FIELDS, Problem, REVERT, folder_fact, request, seconds, source_fact,
+    Comparison, GrafanaInput, MOST_FIELDS, Problem, changed, folder_fact, request, seconds, source_fact,
 };
 use crate::dashboards::subset;
 use crate::effect::{Site, Verb};
@@ -215,9 +215,9 @@ fn one_rule(input: &GrafanaInput<'_>, wanted: &Value, live: Option<&Value>, out:
     }
     path.push(uid_of(wanted));
     let effect = request(Site::Current, Verb::Put, &path, Some(signed(wanted)));
-    let verb = if by_hand { REVERT } else { "change" };
+    let (kind, verb) = changed(by_hand);
     let what = format!("{verb} alert rule {title} in Grafana: {fields}");
-    out.part.step((Stage::AlertRule, StepKind::Change), what, needs, None, effect);
+    out.part.step((Stage::AlertRule, kind), what, needs, None, effect);
 }
 
 fn hash_of(rule: &Value) -> String {

@@ -5,7 +5,7 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::names::short_hash;
 use tidemark_crds::pipeline::{AdoptionPolicy, DriftPolicy};
 
-use super::{Comparison, GrafanaInput, MOST_FIELDS, Part, Problem, REVERT, folder_fact, slug, source_fact};
+use super::{Comparison, GrafanaInput, MOST_FIELDS, Part, Problem, changed, folder_fact, slug, source_fact};
 use crate::dashboards::{Dashboard, subset};
 use crate::effect::{Effect, GrafanaEffect, Site, Verb};
 use crate::facts::DashboardFacts;
@@ -73,11 +73,11 @@ pub(super) fn compare(input: &GrafanaInput<'_>, name: &str, dashboard: &Dashboar
         out.kept.push(format!("dashboard {name}: {what}"));
         return;
     }
-    let (verb, message) =
-        if by_hand { (REVERT, "put right by Tidemark") } else { ("change", "changed by Tidemark") };
+    let (kind, verb) = changed(by_hand);
+    let message = if by_hand { "put right by Tidemark" } else { "changed by Tidemark" };
     let effect = save(input, &wanted, Some(live.version), message);
     let what = format!("{verb} dashboard {name} in Grafana: {what}");
-    out.part.step((Stage::Dashboard, StepKind::Change), what, needs, None, effect);
+    out.part.step((Stage::Dashboard, kind), what, needs, None, effect);
 }
 
 /// The fields for people; a new model may differ in nothing else than our own key.

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::pipeline::{AdoptionPolicy, AnalyticsPipelineSpec, DriftPolicy};
 
-use super::{Comparison, GrafanaInput, MOST_FIELDS, Problem, REVERT, place, request, source_fact};
+use super::{Comparison, GrafanaInput, MOST_FIELDS, Problem, changed, place, request, source_fact};
 use crate::dashboards::{PLUGIN, subset};
 use crate::effect::{Effect, GrafanaEffect, Site, Verb};
 use crate::facts::SourceHealth;
@@ -141,10 +141,10 @@ pub(super) fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
         &["api", "datasources", &id]
     };
     let effect = with_password(request(Site::Current, Verb::Put, path, Some(body)), input);
-    let verb = if by_hand { REVERT } else { "change" };
+    let (kind, verb) = changed(by_hand);
     let what = format!("{verb} data source {name:?} in Grafana: {}", fields.join(", "));
     let gives = Some(source_fact());
-    out.part.step((Stage::DataSource, StepKind::Change), what, vec![place::fact()], gives, effect);
+    out.part.step((Stage::DataSource, kind), what, vec![place::fact()], gives, effect);
 }
 
 fn with_password(effect: Effect, input: &GrafanaInput<'_>) -> Effect {
