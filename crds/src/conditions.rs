@@ -62,6 +62,30 @@ impl ConditionType {
         Self::DashboardsInSync,
     ];
 
+    /// What `True` means.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ready => "all of the required conditions below are `True`",
+            Self::Reconciling => "work is under way",
+            Self::Stalled => "only a change by a person can go on",
+            Self::SpecValid => "the spec as a whole can be carried out",
+            Self::CredentialsResolved => "every Secret and ConfigMap that the spec names was read",
+            Self::SourceReady => {
+                "PostgreSQL answers, is fit for logical replication, and its disk is not filling up for us"
+            }
+            Self::ConnectorRunning => "the Debezium connector and its task run",
+            Self::TablesInSync => {
+                "each state table exists with the layout that the source asks for, and is filled"
+            }
+            Self::ViewsInSync => "each view exists, answers and is refreshed",
+            Self::SinkAvailable => "the sink's replicas are available and of the newest template",
+            Self::DashboardsInSync => {
+                "each dashboard is in Grafana as it should be, and each of its panels has answered"
+            }
+            Self::Fresh => "rows and what views show are younger than their objectives",
+        }
+    }
+
     /// Text of the condition's `type`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -81,106 +105,134 @@ impl ConditionType {
     }
 }
 
-/// Why a condition has its status: a closed set, one word each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Reason {
+/// Defines the reasons, each with its meaning, which is its documentation, and what to do next.
+macro_rules! reasons {
+    ($($(#[doc = $meaning:literal])+ $name:ident => $next:literal,)+) => {
+        /// Why a condition has its status: a closed set, one word each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Reason {
+            $($(#[doc = $meaning])+ $name,)+
+        }
+
+        impl Reason {
+            /// All reasons.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What it means, one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($meaning),+).trim_ascii_start(),)+
+                }
+            }
+
+            /// What to do next, for people.
+            pub fn next(self) -> &'static str {
+                match self {
+                    $(Self::$name => $next,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// As it should be.
-    AsDesired,
+    AsDesired => "nothing",
     /// Not known yet.
-    NotObserved,
+    NotObserved => "wait for the next look; where it lasts, see the other conditions and the log of whoever should speak",
     /// Work is under way.
-    InProgress,
+    InProgress => "nothing: the message says what comes next",
     /// Waits for another condition.
-    Waiting,
+    Waiting => "nothing here: the message names what it waits for",
     /// The part is switched off or left out.
-    NotConfigured,
+    NotConfigured => "nothing, unless the part is wanted: the message names the field",
     /// `spec.suspend` is set.
-    Suspended,
+    Suspended => "set `spec.suspend` to false to have changes carried out again",
     /// The resource is being deleted.
-    Deleting,
+    Deleting => "nothing: `status.deletion` says what is left and since when",
     /// The spec contradicts itself or the source.
-    InvalidSpec,
+    InvalidSpec => "correct the field that the message names; the last valid spec goes on meanwhile",
     /// A Secret, ConfigMap or key does not exist.
-    CredentialsMissing,
+    CredentialsMissing => "create the object or key that the message names",
     /// The remote system refused the credentials.
-    AuthenticationFailed,
+    AuthenticationFailed => "put the right user and password into the Secret; it is tried again when the Secret changes",
     /// The credentials lack a right.
-    PermissionDenied,
+    PermissionDenied => "grant the account the right that the message names",
     /// The remote system cannot be reached.
-    Unreachable,
+    Unreachable => "check the address in the spec, the network and that the system is up; it is tried again",
     /// The remote system answered with an error.
-    RemoteError,
+    RemoteError => "read the message of the system; it is tried again",
     /// The source database lacks a setting, a table, a key or a right.
-    SourceNotReady,
+    SourceNotReady => "run the statement that the message has, as the owner of the tables or an administrator",
     /// A table does not exist at the source.
-    TableNotFound,
+    TableNotFound => "create the table, or take it out of `spec.tables`",
     /// A table has no primary key.
-    NoPrimaryKey,
+    NoPrimaryKey => "give the table a key: the message has the statement",
     /// A partition expression could split the versions of a key.
-    UnsafePartitionBy,
+    UnsafePartitionBy => "choose a `partitionBy` over the columns of the key alone, or none",
     /// A type changed in a way that ClickHouse cannot follow.
-    TypeConflict,
+    TypeConflict => "change the type back, or choose another `target`, which is read anew",
     /// The replication slot is lost or invalidated.
-    SlotLost,
+    SlotLost => "annotate with `tidemark.dev/resnapshot`, or set `spec.source.onSlotLost` to `Resnapshot`: all tables are read again",
     /// The replication slot holds back too much write-ahead log.
-    WalRetentionHigh,
+    WalRetentionHigh => "let the connector run, or end what holds it back, before the disk of the source is full",
     /// The connector or its task failed.
-    ConnectorFailed,
+    ConnectorFailed => "mend the cause that the message has; it is restarted with growing pauses",
     /// The connector failed lately and has not run for long enough since.
-    ConnectorUnstable,
+    ConnectorUnstable => "see the events and `connector_history` for why it fails",
     /// The connector reads the source's log late.
-    ConnectorBehind,
+    ConnectorBehind => "see the load of Kafka Connect, Kafka and the source",
     /// A row is larger than a record may be.
-    RecordTooLarge,
+    RecordTooLarge => "raise `spec.kafka.maxMessageBytes`, or leave the large column out",
     /// The connector is paused or stopped by the spec.
-    ConnectorPaused,
+    ConnectorPaused => "set `spec.source.connect.state` to `Running` when it shall go on",
     /// An object of that name exists and is not ours.
-    Conflict,
+    Conflict => "rename or remove the object, or choose another name: it is never overwritten",
     /// Tables are being read at the source.
-    Reading,
+    Reading => "nothing: `tidemark status NAME` shows how far it is",
     /// The read of a table fails and is tried again.
-    ReadFailed,
+    ReadFailed => "mend the cause that the message has; it is tried again",
     /// Records of a table wait for the layout that they need.
-    TableHeld,
+    TableHeld => "nothing, unless it lasts: then the operator cannot see the catalogue of the source",
     /// ClickHouse refuses the rows of a table; they are tried again.
-    InsertFailing,
+    InsertFailing => "mend what ClickHouse says; nothing is lost meanwhile",
     /// Nothing of a table is applied until a person mends the cause.
-    TableStopped,
+    TableStopped => "mend the cause that the message has",
     /// A view's SQL was refused by ClickHouse.
-    InvalidView,
+    InvalidView => "correct the view's SQL",
     /// A view's columns or a source column that it needs do not exist.
-    MissingColumns,
+    MissingColumns => "add the table or column that the message names, or map one onto it",
     /// A refresh failed.
-    RefreshFailed,
+    RefreshFailed => "mend what ClickHouse says; readers see the rows of the last refresh",
     /// Records of a table went to the dead letters.
-    DeadLetters,
+    DeadLetters => "`tidemark-sink dead-letters list` says why; then replay, skip, or have the table read again",
     /// A table stopped because too many of its records cannot be applied.
-    TooManyDeadLetters,
+    TooManyDeadLetters => "mend the cause, then replay or skip them",
     /// A dashboard breaks a rule of the lint or is no classic model.
-    InvalidDashboard,
+    InvalidDashboard => "correct the dashboard as the message says",
     /// A panel's query was refused by ClickHouse.
-    PanelFailed,
+    PanelFailed => "correct the panel or the view that it reads",
     /// Grafana's data source does not work.
-    DataSourceFailed,
+    DataSourceFailed => "check address and account of the data source from where Grafana runs",
     /// The reader's account may do more or less than dashboards need.
-    ReaderNotReady,
+    ReaderNotReady => "give the reader's account the rights that the message names, and no others",
     /// Something differs from what the spec asks for, and is left: a change by hand in Grafana that `driftPolicy` keeps, a field
     /// that another writes anew each time, a topic that is not the pipeline's.
-    Drifted,
+    Drifted => "nothing, or end the difference: the message names it",
     /// Objects of ours are where the spec no longer points, and cannot be removed.
-    LeftBehind,
+    LeftBehind => "remove what the message names, or give the login back for a while",
     /// Kubernetes has given up replacing the sink's pods.
-    RolloutFailed,
+    RolloutFailed => "see the pods: their image, Secrets, quota and resources",
     /// Replicas are missing.
-    ReplicasUnavailable,
+    ReplicasUnavailable => "see the pods of the Deployment",
     /// Rows are older than the objective.
-    Stale,
+    Stale => "see the other conditions; `tidemark doctor NAME` finds the hop",
     /// A view shows older data than the objective.
-    ViewsStale,
+    ViewsStale => "see `system.view_refreshes`; a refresh that takes longer than its interval needs a longer one",
     /// The same plan came back without effect.
-    NoProgress,
+    NoProgress => "see the operator's log: a write succeeds and changes nothing",
     /// The remote system is another one than before.
-    IdentityChanged,
+    IdentityChanged => "set the address back, or annotate with the `tidemark.dev/accept` that the message has",
 }
 
 impl Reason {
@@ -248,6 +300,24 @@ pub struct Judgement {
     pub reason: Reason,
     /// For people: what is wrong and what to do; empty only for `AsDesired`.
     pub message: String,
+}
+
+/// The conditions and reasons as a page of the documentation.
+pub fn document() -> String {
+    let mut text = "# Conditions\n\n<!-- Generated from crds/src/conditions.rs by `cargo run -p tidemark-crds --bin \
+                    crdgen`: do not edit. -->\n\nWhat `kubectl describe analyticspipeline NAME` and `tidemark status \
+                    NAME` show. A message names the object, what is wrong, and what to do; the tables have the rest.\n\n\
+                    | Condition | `True` means | Part of `Ready` |\n|---|---|---|\n"
+        .to_owned();
+    for condition in ConditionType::ALL {
+        let part = if ConditionType::REQUIRED.contains(&condition) { "yes" } else { "" };
+        text.push_str(&format!("| `{}` | {} | {part} |\n", condition.as_str(), condition.meaning()));
+    }
+    text.push_str("\n| Reason | What it means | What to do next |\n|---|---|---|\n");
+    for reason in Reason::ALL {
+        text.push_str(&format!("| `{}` | {} | {} |\n", reason.as_str(), reason.meaning(), reason.next()));
+    }
+    text
 }
 
 /// Merges judgements into the conditions that the resource has: `lastTransitionTime` moves only when a status

@@ -1,6 +1,6 @@
 //! The files that are generated from the types, as text. Pure: `crdgen` writes them, a test compares them.
 
-use crate::{examples, manifest, pg_types};
+use crate::{conditions, examples, manifest, pg_types};
 
 /// One generated file.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub fn files() -> Vec<File> {
             text: chart_template(&definition),
         },
         File { path: "docs/types.md".into(), text: pg_types::document() },
+        File { path: "docs/conditions.md".into(), text: conditions::document() },
     ];
     files.extend(examples::all().into_iter().map(|example| File {
         path: format!("crds/generated/examples/{}", example.file),

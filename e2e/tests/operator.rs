@@ -11,8 +11,8 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 use tidemark_crds::pipeline::AnalyticsPipeline;
-use tidemark_e2e::chain::{pipeline, secrets};
-use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
+use tidemark_e2e::chain::{pipeline, program, secrets};
+use tidemark_e2e::stack::{PATIENCE, Process, Role, Signal, Stack, shared, wait_until};
 use tidemark_operator::config::OperatorConfig;
 use tidemark_operator::leader::Leadership;
 use tidemark_operator::{leader, run};
@@ -367,5 +367,90 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
         .await?;
     second_shutdown.trigger();
     second_task.await?;
+    Ok(())
+}
+
+/// An operator as a process of its own, with its metrics at an address.
+fn operator_process(
+    stack: &Stack,
+    namespace: &str,
+    name: &'static str,
+) -> anyhow::Result<(Process, SocketAddr)> {
+    let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let kubeconfig = format!("KUBECONFIG={}", stack.api_server().kubeconfig().display());
+    let (address, hostname) = (listen.to_string(), format!("HOSTNAME={name}"));
+    let program = program("tidemark")?.display().to_string();
+    let words =
+        ["env", &kubeconfig, &hostname, &program, "run", "--namespace", namespace, "--listen", &address];
+    let words = words.into_iter().chain(["--watch-namespaces", namespace, "--log-format", "text"]);
+    Ok((stack.program(name, words.map(Into::into).collect()), listen))
+}
+
+/// The value of a metric without labels, and the sum of one with them.
+async fn metric_at(listen: SocketAddr, name: &str) -> anyhow::Result<f64> {
+    let client = tidemark_runtime::http::builder().timeout(Duration::from_secs(5)).build()?;
+    let text = client.get(format!("http://{listen}/metrics")).send().await?.text().await?;
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_was_frozen_finds_its_term_over_and_writes_nothing() -> anyhow::Result<()> {
+    const NAME: &str = "frozen";
+    let stack = shared().await?;
+    let client = stack.api_server().client().await?;
+    prepare(&client, NAME).await?;
+    payments(stack, NAME).await?;
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), NAME);
+    put(&pipelines, of_payments(stack, NAME)).await?;
+    let leases: Api<k8s_openapi::api::coordination::v1::Lease> = Api::namespaced(client.clone(), NAME);
+    let held_by = |name: &'static str| {
+        let leases = leases.clone();
+        move || {
+            let leases = leases.clone();
+            async move {
+                let lease = leases.get_opt(leader::LEASE_NAME).await?.and_then(|lease| lease.spec);
+                let holder = lease.and_then(|spec| spec.holder_identity).unwrap_or_default();
+                Ok(holder.starts_with(name).then_some(()))
+            }
+        }
+    };
+    let (first, first_at) = operator_process(stack, NAME, "frozen-first")?;
+    let (second, second_at) = operator_process(stack, NAME, "frozen-second")?;
+    first.spawn()?;
+    wait_until(PATIENCE, "the first to lead", held_by("frozen-first")).await?;
+    read_is_asked_for(stack, NAME).await?;
+    second.spawn()?;
+    wait_until(PATIENCE, "the second to look", || async {
+        metric_at(second_at, "leader_election_master_status").await.map(Some)
+    })
+    .await?;
+
+    first.signal(Signal::Stop)?;
+    // What the frozen one would put right if it still led.
+    let writes = wait_until(PATIENCE, "the second to lead", held_by("frozen-second"));
+    writes.await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
+    deployments.delete("frozen-sink", &DeleteParams::default()).await?;
+    first.signal(Signal::Continue)?;
+    let written = metric_at(first_at, WRITES).await?;
+    wait_until(PATIENCE, "the second to put the sink right", || async {
+        Ok(deployments.get_opt("frozen-sink").await?.map(drop))
+    })
+    .await?;
+    wait_until(PATIENCE, "the first to have looked at the Lease again", || async {
+        Ok((metric_at(first_at, "leader_election_master_status").await? < 0.5).then_some(()))
+    })
+    .await?;
+    anyhow::ensure!(
+        metric_at(first_at, WRITES).await? - written < 0.5,
+        "it wrote after its term: {}",
+        first.log_tail(20)
+    );
+    anyhow::ensure!(first.ended()?.is_none() && second.ended()?.is_none(), "one of them ended");
+    held_by("frozen-second")().await?.context("the Lease went back to the one that was frozen")?;
+    for process in [&first, &second] {
+        process.stop().await?;
+    }
     Ok(())
 }
