@@ -335,7 +335,7 @@ const CASES: &[Row] = {
             |case| known(&mut case.observed.kubernetes).sink_available = 0,
             "sink",
             Wrong,
-            "kubectl get pods --namespace shop --selector app.kubernetes.io/name=tidemark-sink",
+            "kubectl get pods --namespace shop --selector app.kubernetes.io/instance=shop,app.kubernetes.io/name=",
             WRONG,
             [Wrong, Ok, Ok],
         ),
