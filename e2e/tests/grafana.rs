@@ -40,13 +40,22 @@ const LOOKS: u32 = 1000;
 const CANARY: &str = "dashboards-pw";
 
 /// A shop with dashboards; `change` has the last word on `spec.grafana`.
+///
+/// Its views are filled when they are made, and then every 30 s: a test of rows that come later needs [`in_motion`].
 fn with_dashboards(stack: &Stack, name: &str, grafana: &Grafana, change: impl FnOnce(&mut Value)) -> Value {
     let mut manifest = shop(stack, name);
+    manifest["spec"]["views"]["refreshInterval"] = json!("30s");
     manifest["spec"]["grafana"] = json!({
         "url": grafana.url(), "credentials": {"secretName": "grafana", "tokenKey": "token"},
         "folder": format!("Shop {name}"), "reader": {"secretName": "reader"},
     });
     change(&mut manifest["spec"]["grafana"]);
+    manifest
+}
+
+/// A manifest whose views follow the tables.
+fn in_motion(mut manifest: Value) -> Value {
+    manifest["spec"]["views"]["refreshInterval"] = json!("2s");
     manifest
 }
 

@@ -62,16 +62,16 @@ async fn clickhouse_kafka_and_postgresql_go_down_and_come_back_without_a_lost_ro
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_sinks_share_the_partitions_and_the_loss_of_either_loses_no_row() -> anyhow::Result<()> {
     const NAME: &str = "two_sinks";
-    let stack = Stack::start(Part::CHAIN).await?;
-    let mut generator = open_shop(&stack, NAME).await?;
-    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    let stack = shared().await?;
+    let mut generator = open_shop(stack, NAME).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(shop(stack, NAME)))?;
     chain.start().await?;
     let second = chain.another_sink("second")?;
     second.spawn()?;
     chain.wait_ready(PATIENCE).await?;
     let replicas = format!("SELECT uniqExact(replica) FROM {NAME}._tidemark_progress FINAL");
     wait_until(PATIENCE, "both sinks to report progress", || async {
-        orders(&mut generator_of(&stack, NAME).await?, 10).await?;
+        orders(&mut generator_of(stack, NAME).await?, 10).await?;
         Ok((stack.clickhouse().query(&replicas).await?.trim() == "2").then_some(()))
     })
     .await?;
@@ -191,10 +191,10 @@ async fn by_hand(stack: &Stack, name: &str, statements: &str) -> anyhow::Result<
 async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_decoded_is_named()
 -> anyhow::Result<()> {
     const NAME: &str = "unpublished";
-    let stack = Stack::start(Part::CHAIN).await?;
-    let mut generator = open_shop(&stack, NAME).await?;
-    let mut manifest = shop(&stack, NAME);
-    let chain = Chain::prepare(&stack, NAME, &objects(manifest.clone()))?;
+    let stack = shared().await?;
+    let mut generator = open_shop(stack, NAME).await?;
+    let mut manifest = shop(stack, NAME);
+    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     let oracle = chain.oracle().await?;
@@ -216,8 +216,8 @@ async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_dec
         let (away, back) = away_and_back;
         let change = "UPDATE orders SET total_amount = total_amount + 1 WHERE id % 7 = 3";
         // The operator may be quicker than the hand, and put it right first.
-        by_hand(&stack, NAME, &format!("{away}; {change}")).await?;
-        let _ = by_hand(&stack, NAME, back).await;
+        by_hand(stack, NAME, &format!("{away}; {change}")).await?;
+        let _ = by_hand(stack, NAME, back).await;
         wait_until(PATIENCE, "every row to be there again", || async {
             let differences = oracle.check().await?;
             ensure!(differences.is_empty(), "{away}: {differences:?}");
@@ -228,7 +228,7 @@ async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_dec
     }
 
     // PostgreSQL cannot decode what was changed while there was no publication.
-    by_hand(&stack, NAME, "DROP PUBLICATION {p}").await?;
+    by_hand(stack, NAME, "DROP PUBLICATION {p}").await?;
     orders(&mut generator, 40).await?;
     let message = chain.wait_condition("SourceReady", "False", "SlotLost", PATIENCE * 2).await?;
     ensure!(message.contains("made anew") && message.contains("tidemark.dev/resnapshot"), "{message}");

@@ -230,8 +230,6 @@ pub struct ClickHouseObject {
     pub comment: String,
     /// Columns in order: name and type text.
     pub columns: Vec<(String, String)>,
-    /// `create_table_query` as ClickHouse prints it.
-    pub definition: String,
     /// `system.tables.uuid`: another table of the same name has another one; empty where the database keeps none.
     pub uuid: String,
 }

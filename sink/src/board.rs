@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Deadline of one look.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Settings of the questions, which are small and many.
+const SETTINGS: [(&str, &str); 2] = [("max_threads", "1"), ("log_queries", "0")];
 /// Kind of the rows that say how far reads have come; they are not of the ledger.
 const READ_STATE: &str = "read-state";
 
@@ -58,7 +60,7 @@ pub struct Board {
 }
 
 /// One row of the look.
-#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// Kind of the ledger row, or [`READ_STATE`].
     pub kind: String,
@@ -69,9 +71,11 @@ pub struct Row {
     pub version: u64,
     /// Value of the row.
     pub value: String,
-    /// What tells this board from another one.
-    #[serde(default)]
-    pub digest: String,
+}
+
+#[derive(Deserialize)]
+struct Digest {
+    digest: String,
 }
 
 impl Board {
@@ -170,43 +174,52 @@ impl Poller {
         Self { clickhouse: clickhouse.with_deadline(DEADLINE), pipeline: pipeline.into(), encoding }
     }
 
-    /// Returns all rows, unless they are those of the digest.
-    pub async fn look(&self, digest: &str) -> Result<Vec<Row>, Error> {
-        let settings = [("max_threads", "1"), ("log_queries", "0")];
-        self.clickhouse.query_with_settings(&self.statement(digest), &settings).await
+    /// Returns all rows, sorted.
+    pub async fn look(&self) -> Result<Vec<Row>, Error> {
+        let mut rows: Vec<Row> =
+            self.clickhouse.query_with_settings(&self.statement("FINAL"), &SETTINGS).await?;
+        rows.sort_unstable();
+        Ok(rows)
     }
 
-    fn statement(&self, digest: &str) -> String {
+    /// Returns what tells the rows from those before and after each write. A merge may change it too.
+    async fn digest(&self) -> Result<String, Error> {
+        // A sum and not an exclusive or, to which a row that is there twice adds nothing.
+        let statement = format!(
+            "SELECT concat(toString(count()), ' ', toString(sum(cityHash64(kind, key, version, value)))) AS digest \
+             FROM ({})",
+            self.statement("")
+        );
+        let rows: Vec<Digest> = self.clickhouse.query_with_settings(&statement, &SETTINGS).await?;
+        Ok(rows.into_iter().next().map(|row| row.digest).unwrap_or_default())
+    }
+
+    fn statement(&self, modifier: &str) -> String {
         let (ledger, reads) = (quote::ident(LEDGER_TABLE), quote::ident(READS_TABLE));
         let pipeline = quote::literal(&self.pipeline);
         let kinds = [Kind::Layout, Kind::Confirmed, Kind::Read, Kind::Epoch];
         let kinds = kinds.map(|kind| quote::literal(kind.as_str())).join(", ");
         format!(
-            "WITH all AS (\
-             SELECT toString(kind) AS kind, key, version, value FROM {ledger} FINAL \
+            "SELECT toString(kind) AS kind, key, version, value FROM {ledger} {modifier} \
              WHERE pipeline = {pipeline} AND kind IN ({kinds}) \
              UNION ALL \
              SELECT {} AS kind, table AS key, request AS version, \
              concat(toString(epoch), ' ', toString(barrier), ' ', toString(state)) AS value \
-             FROM {reads} FINAL WHERE pipeline = {pipeline}), \
-             (SELECT toString(groupBitXor(cityHash64(kind, key, version, value))) FROM all) AS digest \
-             SELECT kind, key, version, value, digest FROM all WHERE digest != {}",
+             FROM {reads} {modifier} WHERE pipeline = {pipeline}",
             quote::literal(READ_STATE),
-            quote::literal(digest),
         )
     }
 
     /// Looks for ever, and hands over each board that differs from the one before.
     pub async fn run(self, mut publish: impl FnMut(Arc<Board>)) {
-        let (mut board, mut digest) = (Arc::new(Board::default()), String::new());
+        let (mut board, mut seen) = (Arc::new(Board::default()), Seen::default());
         let mut pause = PAUSE;
         loop {
-            match self.look(&digest).await {
-                Ok(rows) => {
+            match self.changed(&mut seen).await {
+                Ok(changed) => {
                     pause = PAUSE;
-                    if let Some(row) = rows.first() {
-                        digest.clone_from(&row.digest);
-                        board = Arc::new(Board::new(&rows, self.encoding, &board));
+                    if changed {
+                        board = Arc::new(Board::new(&seen.rows, self.encoding, &board));
                         publish(Arc::clone(&board));
                     }
                 }
@@ -218,6 +231,29 @@ impl Poller {
             tokio::time::sleep(pause).await;
         }
     }
+
+    /// Reads the rows where they may have changed; whether they have, and there are any.
+    async fn changed(&self, seen: &mut Seen) -> Result<bool, Error> {
+        // The digest first: what is written between the two is found by the next look.
+        let digest = self.digest().await?;
+        if digest == seen.digest {
+            return Ok(false);
+        }
+        let rows = self.look().await?;
+        seen.digest = digest;
+        let changed = !rows.is_empty() && rows != seen.rows;
+        if changed {
+            seen.rows = rows;
+        }
+        Ok(changed)
+    }
+}
+
+/// What the last board was made of.
+#[derive(Default)]
+struct Seen {
+    digest: String,
+    rows: Vec<Row>,
 }
 
 #[cfg(test)]

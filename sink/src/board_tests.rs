@@ -2,7 +2,7 @@ use super::*;
 use crate::testing::{column, layout};
 
 fn row(kind: &str, key: &str, version: u64, value: String) -> Row {
-    Row { kind: kind.to_owned(), key: key.to_owned(), version, value, digest: String::new() }
+    Row { kind: kind.to_owned(), key: key.to_owned(), version, value }
 }
 
 fn rows() -> Vec<Row> {

@@ -38,7 +38,7 @@ pub async fn check(config: &SinkConfig) -> Vec<Finding> {
             findings.push(Finding::new("clickhouse", client.ping().await.map_err(|e| e.to_string())));
             let poller = Poller::new(&client, &config.pipeline, Encoding::Contract);
             let board =
-                poller.look("").await.map(|rows| Board::new(&rows, Encoding::Contract, &Board::default()));
+                poller.look().await.map(|rows| Board::new(&rows, Encoding::Contract, &Board::default()));
             for table in &config.tables {
                 let result = match &board {
                     Err(error) => Err(error.to_string()),

@@ -19,7 +19,7 @@ use tidemark_operator::probe;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 
-use super::{objects, with_dashboards};
+use super::{in_motion, objects, with_dashboards};
 use crate::outages::{open_shop, orders};
 
 /// Relative difference of two sums of floats in another order.
@@ -50,7 +50,8 @@ async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
     let mut generator = open_shop(stack, NAME).await?;
     generator.history(600, 200, jiff::Timestamp::now().as_microsecond()).await?;
     orders(&mut generator, 120).await?;
-    let chain = Chain::prepare(stack, NAME, &objects(with_dashboards(stack, NAME, &grafana, |_| {})))?;
+    let manifest = in_motion(with_dashboards(stack, NAME, &grafana, |_| {}));
+    let chain = Chain::prepare(stack, NAME, &objects(manifest))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     chain.oracle().await?.wait_equal(PATIENCE).await?;
@@ -74,10 +75,9 @@ async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
     let now_ms = jiff::Timestamp::now().as_millisecond();
     let mut counted = (0, 0);
     for (name, board) in boards() {
-        let dashboard = render(name, &board, &surroundings(&[]));
+        let dashboard = render(name, board, &surroundings(&[]));
         for days in [dashboard.days(), 1] {
-            let (answered, compared) =
-                compare(stack, &reader, name, &board, &dashboard, days, now_ms).await?;
+            let (answered, compared) = compare(stack, &reader, name, board, &dashboard, days, now_ms).await?;
             counted = (counted.0 + answered, counted.1 + compared);
         }
     }
@@ -85,7 +85,7 @@ async fn every_panel_says_what_postgresql_says() -> anyhow::Result<()> {
     the_copy_of_the_log_is_whole(stack).await?;
     println!("{} times a panel answered, {} times equal to PostgreSQL", counted.0, counted.1);
     ensure!(counted.0 >= 80 && counted.1 >= 50, "{counted:?} panels answered and compared");
-    faults(&reader, &boards(), now_ms).await
+    faults(&reader, boards(), now_ms).await
 }
 
 /// Asks every panel of a board over the last days; returns how many answered, and how many of these were compared.

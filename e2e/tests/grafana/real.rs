@@ -9,7 +9,7 @@ use tidemark_e2e::chain::{Chain, secret, secrets};
 use tidemark_e2e::grafana::{Grafana, Version};
 use tidemark_e2e::stack::{PATIENCE, User, shared, wait_until};
 
-use super::{in_sync, with_dashboards};
+use super::{in_motion, in_sync, with_dashboards};
 use crate::outages::{open_shop, orders};
 
 const NAME: &str = "boards_real";
@@ -107,7 +107,7 @@ async fn a_real_grafana_gets_keeps_and_loses_the_dashboards() -> anyhow::Result<
         part["credentials"] =
             json!({"secretName": "grafana", "usernameKey": "username", "passwordKey": "password"});
     });
-    let mut all = vec![manifest, secret("grafana", &server.user, &server.password)];
+    let mut all = vec![in_motion(manifest), secret("grafana", &server.user, &server.password)];
     all.push(secret("reader", User::Dashboards.name(), User::Dashboards.password()));
     all.extend(secrets());
     let chain = Chain::prepare(stack, NAME, &all)?;

@@ -1,6 +1,7 @@
 //! The dashboards that come with Tidemark: short descriptions in YAML, made into Grafana's classic model. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -148,12 +149,13 @@ fn usual_height() -> u32 {
     8
 }
 
-/// The boards of the preset: name and description.
-pub fn boards() -> Vec<(&'static str, Board)> {
-    ECOMMERCE
-        .iter()
-        .map(|(name, text)| (*name, read(text).expect("the embedded boards are checked by a test")))
-        .collect()
+/// The boards of the preset: name and description; read once, since every look asks for them, and every link.
+pub fn boards() -> &'static [(&'static str, Board)] {
+    static READ: LazyLock<Vec<(&str, Board)>> = LazyLock::new(|| {
+        let read = |text| read(text).expect("the embedded boards are checked by a test");
+        ECOMMERCE.iter().map(|(name, text)| (*name, read(text))).collect()
+    });
+    &READ
 }
 
 /// Reads a board; `<<` takes over what an anchor has.
@@ -166,9 +168,9 @@ fn read(text: &str) -> Result<Board, serde_yaml_ng::Error> {
 /// The dashboards of the preset `Ecommerce` that can work here: name and model.
 pub fn preset(surroundings: &Surroundings<'_>) -> Vec<(String, Dashboard)> {
     boards()
-        .into_iter()
+        .iter()
         .filter(|(_, board)| surroundings.has_query_log || !board.needs_query_log)
-        .map(|(name, board)| (name.to_owned(), render(name, &board, surroundings)))
+        .map(|(name, board)| ((*name).to_owned(), render(name, board, surroundings)))
         .collect()
 }
 
@@ -202,7 +204,7 @@ pub fn uid(surroundings: &Surroundings<'_>, name: &str) -> String {
 }
 
 fn link(to: &str, surroundings: &Surroundings<'_>) -> Value {
-    let title = boards().into_iter().find(|(name, _)| *name == to).map(|(_, board)| board.title);
+    let title = boards().iter().find(|(name, _)| *name == to).map(|(_, board)| &board.title);
     json!({
         "type": "link", "title": title, "icon": "dashboard", "url": format!("/d/{}", uid(surroundings, to)),
         "keepTime": true, "includeVars": true, "targetBlank": false, "asDropdown": false, "tags": [],
@@ -439,7 +441,7 @@ mod tests {
     #[test]
     fn links_lead_to_boards() {
         let all = boards();
-        for (name, board) in &all {
+        for (name, board) in all {
             for to in &board.links {
                 assert!(all.iter().any(|(other, _)| other == to), "{name} leads to {to}");
             }

@@ -104,7 +104,7 @@ pub fn slug(title: &str) -> String {
 
 /// What to look for in Grafana.
 pub fn question(spec: &Grafana, names: &Names) -> GrafanaQuestion {
-    let preset = dashboards::board::boards().into_iter().map(|(name, _)| name.to_owned());
+    let preset = dashboards::board::boards().iter().map(|(name, _)| (*name).to_owned());
     let preset = preset.filter(|_| spec.dashboards.preset == DashboardPreset::Ecommerce);
     let extra = spec.dashboards.extra.iter().map(|extra| format!("x-{}", extra.name));
     GrafanaQuestion {

@@ -57,7 +57,6 @@ fn after(layout: &TableLayout, view_hash: &str) -> ClickHouseFacts {
         engine: engine.into(),
         comment,
         columns,
-        definition: String::new(),
         uuid: String::new(),
     };
     let columns: Vec<(String, String)> =

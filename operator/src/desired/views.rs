@@ -524,12 +524,14 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof:
         if !wanted.contains(name) && !wanted.contains(base) {
             return true;
         }
-        let settled = all.iter().find(|view| view.name == base).is_some_and(|view| {
-            let live = facts.objects.get(&view.name);
-            live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash)
-        });
-        let in_use = facts.objects.get(base).is_some_and(|live| live.definition.contains(name));
+        let live = facts.objects.get(base);
+        let settled = all
+            .iter()
+            .find(|view| view.name == base)
+            .is_some_and(|view| live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash));
         let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
+        // A table is named by its columns, and the view over it shows all of them: no other table has the same.
+        let in_use = !plain && live.is_some_and(|live| live.columns == object.columns);
         match (object.engine.as_str(), suffix) {
             ("MergeTree", _) => settled && !in_use,
             ("MaterializedView", "refresh") => settled && plain,

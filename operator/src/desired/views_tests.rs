@@ -202,6 +202,34 @@ fn a_replaced_refresh_keeps_the_old_rows_until_the_new_table_was_filled() {
 }
 
 #[test]
+fn the_table_that_a_view_shows_stays_and_that_of_its_former_columns_goes() {
+    let case = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh");
+    let hash = case.views().0[0].hash.clone();
+    let with = |engine: &str, hash: &str, kind: &str| ClickHouseObject {
+        columns: vec![("total".into(), kind.into())],
+        ..object(engine, format!("{MARK} {hash}"))
+    };
+    let mut facts = ClickHouseFacts::default();
+    facts.objects.insert("mine".into(), with("View", &hash, "Decimal(38, 2)"));
+    facts.objects.insert("mine__refresh".into(), object("MaterializedView", format!("{MARK} {hash}")));
+    facts.objects.insert("mine__2b5e83f5".into(), with("MergeTree", &hash, "Decimal(38, 2)"));
+    facts.objects.insert("mine__0a1b2c3d".into(), with("MergeTree", "00000000", "Int64"));
+    let what = |case: &Case, facts: &ClickHouseFacts| -> Vec<String> {
+        case.plan(facts, columns()).steps.into_iter().map(|step| step.what).collect()
+    };
+    assert_eq!(what(&case, &facts), ["drop table mine__0a1b2c3d"]);
+    // Until the view is replaced it shows a table of which nothing is known.
+    facts.objects.insert("mine".into(), with("View", "00000000", "Int64"));
+    assert!(what(&case, &facts).iter().all(|step| !step.starts_with("drop table")));
+    // The same columns without a table: nothing that was filled is shown any more.
+    let plain = extra("SELECT sum(total_amount) AS total FROM orders_current", "View");
+    let hash = plain.views().0[0].hash.clone();
+    facts.objects.insert("mine".into(), with("View", &hash, "Decimal(38, 2)"));
+    let left = ["drop view mine__refresh", "drop table mine__0a1b2c3d", "drop table mine__2b5e83f5"];
+    assert_eq!(what(&plain, &facts), left);
+}
+
+#[test]
 fn marked_views_that_nobody_wants_are_dropped_and_others_are_not() {
     let mut facts = ClickHouseFacts::default();
     facts.objects.insert("gone".into(), object("View", format!("{MARK} 00000000")));

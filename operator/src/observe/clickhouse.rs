@@ -41,16 +41,14 @@ struct Server {
     database_uuid: String,
     #[serde(deserialize_with = "number::deserialize")]
     databases: u64,
-    #[serde(deserialize_with = "number::deserialize")]
-    query_logs: u64,
 }
 
 #[derive(Deserialize)]
 struct Object {
+    database: String,
     name: String,
     engine: String,
     comment: String,
-    definition: String,
     uuid: String,
     columns: Vec<(String, String)>,
 }
@@ -163,10 +161,10 @@ struct Look<'a> {
 impl Look<'_> {
     async fn facts(&self, targets: &[String]) -> Result<ClickHouseFacts, Error> {
         let mut facts = self.server().await?;
+        (facts.objects, facts.has_query_log) = self.objects().await?;
         if !facts.database_exists {
             return Ok(facts);
         }
-        facts.objects = self.objects().await?;
         let has = |name: &str| facts.objects.contains_key(name);
         let (has_ledger, has_fences, has_progress) =
             (has(LEDGER_TABLE), has(FENCES_TABLE), has(PROGRESS_TABLE));
@@ -203,17 +201,16 @@ impl Look<'_> {
         quote::qualified(self.database, name)
     }
 
+    /// Rows of what is small: a second thread costs more than it takes over.
     async fn rows<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, Error> {
-        self.client.query(sql).await
+        self.client.query_with_settings(sql, &[("max_threads", "1")]).await
     }
 
     async fn server(&self) -> Result<ClickHouseFacts, Error> {
         let sql = format!(
-            "SELECT toString(serverUUID()) AS uuid, version() AS version, \
-             (SELECT count() FROM system.databases WHERE name = {database}) AS databases, \
-             (SELECT max(toString(d.uuid)) FROM system.databases AS d WHERE d.name = {database}) AS database_uuid, \
-             (SELECT count() FROM system.tables WHERE database = 'system' AND name = 'query_log') AS query_logs",
-            database = quote::literal(self.database)
+            "SELECT toString(serverUUID()) AS uuid, version() AS version, count() AS databases, \
+             max(toString(d.uuid)) AS database_uuid FROM system.databases AS d WHERE d.name = {}",
+            quote::literal(self.database)
         );
         let server = self.rows::<Server>(&sql).await?.into_iter().next();
         Ok(server.map_or_else(ClickHouseFacts::default, |server| ClickHouseFacts {
@@ -221,32 +218,39 @@ impl Look<'_> {
             database_uuid: of_uuid(server.database_uuid),
             version: server.version,
             database_exists: server.databases > 0,
-            has_query_log: server.query_logs > 0,
             ..ClickHouseFacts::default()
         }))
     }
 
-    async fn objects(&self) -> Result<BTreeMap<String, ClickHouseObject>, Error> {
+    /// Tables and views of the database, and whether the server keeps a log of queries.
+    ///
+    /// Not asked for: the statement that made each, which the server reads from its file and prints anew.
+    async fn objects(&self) -> Result<(BTreeMap<String, ClickHouseObject>, bool), Error> {
         let database = quote::literal(self.database);
         let sql = format!(
-            "SELECT t.name AS name, t.engine AS engine, t.comment AS comment, t.create_table_query AS definition, \
+            "SELECT t.database AS database, t.name AS name, t.engine AS engine, t.comment AS comment, \
              toString(t.uuid) AS uuid, c.columns AS columns FROM system.tables AS t LEFT JOIN (\
              SELECT table, groupArray((name, type)) AS columns FROM (\
              SELECT table, name, type FROM system.columns WHERE database = {database} ORDER BY table, position) \
-             GROUP BY table) AS c ON c.table = t.name \
-             WHERE t.database = {database} AND NOT startsWith(t.name, '.')"
+             GROUP BY table) AS c ON c.table = t.name AND t.database = {database} \
+             WHERE t.database IN ({database}, 'system') AND NOT startsWith(t.name, '.') \
+             AND (t.database = {database} OR t.name = 'query_log')"
         );
-        let object = |object: Object| {
-            let Object { name, engine, comment, definition, uuid, columns } = object;
-            (name, ClickHouseObject { engine, comment, columns, definition, uuid: of_uuid(uuid) })
-        };
-        Ok(self.rows::<Object>(&sql).await?.into_iter().map(object).collect())
+        let mut objects = BTreeMap::new();
+        let mut has_query_log = false;
+        for object in self.rows::<Object>(&sql).await? {
+            let Object { database, name, engine, comment, uuid, columns } = object;
+            has_query_log |= database == "system" && name == "query_log";
+            if database == self.database {
+                objects.insert(name, ClickHouseObject { engine, comment, columns, uuid: of_uuid(uuid) });
+            }
+        }
+        Ok((objects, has_query_log))
     }
 
     async fn ledger(&self) -> Result<LedgerFacts, Error> {
         let sql = format!(
-            "SELECT kind, key, max(l.version) AS version, argMax(l.value, l.version) AS value FROM {} AS l \
-             WHERE pipeline = {} GROUP BY kind, key",
+            "SELECT kind, key, version, value FROM {} FINAL WHERE pipeline = {}",
             self.table(LEDGER_TABLE),
             quote::literal(self.pipeline)
         );
@@ -269,8 +273,8 @@ impl Look<'_> {
              if(s.state = 'retrying' AND s.since > now64(3) - INTERVAL {BLIP_SECONDS} SECOND, 'streaming', \
              toString(s.state)) AS state, s.reason AS reason, s.error_class AS error_class, s.message AS message, \
              s.layout AS layout, s.wants_epoch AS wants_epoch, s.wants_lsn AS wants_lsn, s.doubt AS doubt, \
-             s.doubt_epoch AS doubt_epoch, s.doubt_lsn AS doubt_lsn FROM (SELECT * FROM {} WHERE pipeline = {} \
-             ORDER BY beat DESC LIMIT 1 BY table, replica) AS s WHERE s.written_at > now64(3) - INTERVAL {} SECOND",
+             s.doubt_epoch AS doubt_epoch, s.doubt_lsn AS doubt_lsn FROM {} AS s FINAL \
+             WHERE s.pipeline = {} AND s.written_at > now64(3) - INTERVAL {} SECOND",
             self.table(STATES_TABLE),
             quote::literal(self.pipeline),
             3 * STATE_SECONDS,
@@ -383,7 +387,7 @@ impl Look<'_> {
         if selects.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows = self.rows::<TableVersion>(&selects.join(" UNION ALL ")).await?;
+        let rows: Vec<TableVersion> = self.client.query(&selects.join(" UNION ALL ")).await?;
         Ok(rows.into_iter().map(|row| (row.name, Version(row.version).epoch())).collect())
     }
 }
