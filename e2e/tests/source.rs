@@ -12,7 +12,7 @@ use tidemark_operator::desired::publication::{self, Wanted};
 use tidemark_operator::desired::source::judge;
 use tidemark_operator::effect::{Effect, PostgresEffect};
 use tidemark_operator::facts::{Observation, PostgresFacts};
-use tidemark_operator::observe::postgres::observe;
+use tidemark_operator::observe::postgres::{SourceQuestion, observe};
 use tidemark_runtime::credentials::Credentials;
 
 const TABLES: &str = r#"
@@ -205,9 +205,21 @@ async fn look(postgres: &Postgres, database: &str, pipeline: &PipelineName) -> a
         ca: None,
     };
     let tables: Vec<SourceTable> = EXPECTED.iter().map(|(table, _)| name(table)).collect();
-    let (publication, slot) = (pipeline.publication(), pipeline.replication_slot());
-    match observe(&target, &tables, &publication, &slot, &pipeline.mark("e2e")).await {
-        Observation::Known(facts) => Ok(facts),
+    let question = SourceQuestion {
+        tables,
+        partitioned: [name("plain")].into(),
+        publication: pipeline.publication(),
+        slot: pipeline.replication_slot(),
+    };
+    match observe(&target, &question, &pipeline.mark("e2e")).await {
+        Observation::Known(facts) => {
+            let asked = facts.tables.iter().filter(|(_, facts)| facts.key_range.is_some());
+            ensure!(
+                asked.map(|(table, _)| table).all(|table| *table == name("plain")),
+                "a range that nobody reads"
+            );
+            Ok(facts)
+        }
         other => anyhow::bail!("no facts: {other:?}"),
     }
 }

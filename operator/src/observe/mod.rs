@@ -18,6 +18,7 @@ use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use self::kafka::KafkaQuestion;
+use self::postgres::SourceQuestion;
 use crate::desired::grafana::{Names, leaving, question};
 use crate::desired::topics;
 use crate::facts::{Observation, Observed};
@@ -45,11 +46,17 @@ pub async fn observe(
         group_prefix: name.consumer_group_prefix(),
     };
     let names = Names::new(name, mark);
-    let (publication, slot, connector, pipeline) =
-        (name.publication(), name.replication_slot(), name.connector(), name.to_string());
+    let partitioned = wanted.iter().filter(|table| table.partition_by.is_some());
+    let source_question = SourceQuestion {
+        partitioned: partitioned.filter_map(|table| table.name.parse().ok()).collect(),
+        tables: sources,
+        publication: name.publication(),
+        slot: name.replication_slot(),
+    };
+    let (connector, pipeline) = (name.connector(), name.to_string());
     let postgres = async {
         match &systems.postgres {
-            Access::Open(target) => postgres::observe(target, &sources, &publication, &slot, mark).await,
+            Access::Open(target) => postgres::observe(target, &source_question, mark).await,
             closed => closed.closed(),
         }
     };

@@ -22,15 +22,26 @@ use crate::facts::{
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
 
+/// What to look for at the source.
+#[derive(Debug, Clone)]
+pub struct SourceQuestion {
+    /// Tables of the spec.
+    pub tables: Vec<SourceTable>,
+    /// Those among them that the spec divides into partitions: only of these the range of the key is asked.
+    pub partitioned: BTreeSet<SourceTable>,
+    /// Publication.
+    pub publication: String,
+    /// Replication slot.
+    pub slot: String,
+}
+
 /// Looks at the source: the named tables, the publication, the slot.
 pub async fn observe(
     target: &PostgresTarget,
-    tables: &[SourceTable],
-    publication: &str,
-    slot: &str,
+    question: &SourceQuestion,
     mark: &str,
 ) -> Observation<PostgresFacts> {
-    let look = Box::pin(look(target, tables, publication, slot, mark));
+    let look = Box::pin(look(target, question, mark));
     match tokio::time::timeout(DEADLINE, look).await {
         Ok(Ok(facts)) => Observation::Known(facts),
         Ok(Err(failure)) => Observation::Unreachable(failure),
@@ -43,11 +54,10 @@ pub async fn observe(
 
 async fn look(
     target: &PostgresTarget,
-    tables: &[SourceTable],
-    publication: &str,
-    slot: &str,
+    question: &SourceQuestion,
     mark: &str,
 ) -> Result<PostgresFacts, Failure> {
+    let SourceQuestion { tables, partitioned, publication, slot } = question;
     let session = target.connect().await?;
     let wrong = |error: tokio_postgres::Error| of_error("postgresql settings", &error);
     // Not every role may read it, and a refusal would end the transaction.
@@ -82,7 +92,7 @@ async fn look(
     }
     session.batch_execute("COMMIT").await.map_err(wrong)?;
     // On their own: a table that is locked, or a refusal, costs this answer alone.
-    tables::key_ranges(&session, &mut facts.tables).await;
+    tables::key_ranges(&session, partitioned, &mut facts.tables).await;
     Ok(facts)
 }
 

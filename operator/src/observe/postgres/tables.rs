@@ -194,12 +194,13 @@ fn character(row: &Row, column: &str) -> Answer<Option<char>> {
     Ok(row.try_get::<_, String>(column)?.chars().next())
 }
 
-/// Finds the least and greatest value of each key of one integer column: two probes of its index.
+/// Finds the least and greatest value of the key of wanted tables where it is one integer column: two probes of its index.
 pub(super) async fn key_ranges(
     session: &PostgresSession,
+    wanted: &BTreeSet<SourceTable>,
     tables: &mut BTreeMap<SourceTable, SourceTableFacts>,
 ) {
-    for (source, facts) in tables {
+    for (source, facts) in tables.iter_mut().filter(|(source, _)| wanted.contains(*source)) {
         facts.key_range = key_range(session, source, facts).await;
     }
 }
