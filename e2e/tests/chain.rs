@@ -154,7 +154,7 @@ async fn deletion_leaves_what_the_policy_says_and_a_second_apply_goes_on_right()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     const NAME: &str = "cut_short";
-    let stack = shared().await?;
+    let stack = Stack::start(Part::CHAIN).await?;
     stack.postgres().create_database(NAME).await?;
     let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
     sql(SCHEMA).await?;
@@ -163,7 +163,7 @@ async fn a_read_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     sql("INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
          FROM generate_series(1, 1500000) AS i")
     .await?;
-    let chain = Chain::prepare(stack, NAME, &objects(shop(stack, NAME)))?;
+    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
     chain.start().await?;
     wait_until(PATIENCE, "the first rows of the read", || async {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;

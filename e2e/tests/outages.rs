@@ -191,10 +191,10 @@ async fn by_hand(stack: &Stack, name: &str, statements: &str) -> anyhow::Result<
 async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_decoded_is_named()
 -> anyhow::Result<()> {
     const NAME: &str = "unpublished";
-    let stack = shared().await?;
-    let mut generator = open_shop(stack, NAME).await?;
-    let mut manifest = shop(stack, NAME);
-    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    let stack = Stack::start(Part::CHAIN).await?;
+    let mut generator = open_shop(&stack, NAME).await?;
+    let mut manifest = shop(&stack, NAME);
+    let chain = Chain::prepare(&stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     let oracle = chain.oracle().await?;
@@ -216,8 +216,8 @@ async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_dec
         let (away, back) = away_and_back;
         let change = "UPDATE orders SET total_amount = total_amount + 1 WHERE id % 7 = 3";
         // The operator may be quicker than the hand, and put it right first.
-        by_hand(stack, NAME, &format!("{away}; {change}")).await?;
-        let _ = by_hand(stack, NAME, back).await;
+        by_hand(&stack, NAME, &format!("{away}; {change}")).await?;
+        let _ = by_hand(&stack, NAME, back).await;
         wait_until(PATIENCE, "every row to be there again", || async {
             let differences = oracle.check().await?;
             ensure!(differences.is_empty(), "{away}: {differences:?}");
@@ -228,7 +228,7 @@ async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_dec
     }
 
     // PostgreSQL cannot decode what was changed while there was no publication.
-    by_hand(stack, NAME, "DROP PUBLICATION {p}").await?;
+    by_hand(&stack, NAME, "DROP PUBLICATION {p}").await?;
     orders(&mut generator, 40).await?;
     let message = chain.wait_condition("SourceReady", "False", "SlotLost", PATIENCE * 2).await?;
     ensure!(message.contains("made anew") && message.contains("tidemark.dev/resnapshot"), "{message}");
