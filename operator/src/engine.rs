@@ -205,7 +205,7 @@ impl Engine {
             spec: input.spec,
             invalid: input.invalid,
             missing: &missing,
-            observed: &outcome.observed,
+            observed: &believed,
             problems: &outcome.desired.problems,
             plan: &outcome.plan,
             failures: &outcome.failures,

@@ -170,6 +170,14 @@ fn trouble<T>(
     observation: &Observation<T>,
     stages: impl Fn(Stage) -> bool,
 ) -> Option<Judgement> {
+    // It answers, and is not the one of before, or not this pipeline's.
+    let another = |problem: &&Problem| {
+        let told = matches!(problem.reason, Reason::IdentityChanged | Reason::Conflict);
+        told && problem.condition == r#type && problem.object.is_none()
+    };
+    if let Some(problem) = situation.problems.iter().find(another) {
+        return Some(judgement(r#type, Status::False, problem.reason, &problem.message));
+    }
     match observation {
         Observation::Unreachable(failure) => return Some(failed(r#type, system, failure)),
         Observation::NotAsked => {
@@ -476,6 +484,11 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         let system = format!("spec.grafana.reader at clickhouse {}", situation.spec.clickhouse.url);
         return failed(DashboardsInSync, &system, failure);
     }
+    // What is wanted, and whether panels answer, is known by it alone: without it there is no plan, and nothing is as
+    // desired.
+    if let Observation::Unreachable(failure) = &situation.observed.clickhouse {
+        return failed(DashboardsInSync, &format!("clickhouse {}", situation.spec.clickhouse.url), failure);
+    }
     if let Some(found) = blocked(situation) {
         return found;
     }
@@ -483,7 +496,7 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         let message = format!("to do: {}", step.what);
         return judgement(DashboardsInSync, Status::False, Reason::InProgress, message);
     }
-    if situation.panels_open {
+    if situation.panels_open || situation.observed.clickhouse.known().is_none() {
         let message = "the panels are asked once every view is there";
         return judgement(DashboardsInSync, Status::Unknown, Reason::Waiting, message);
     }

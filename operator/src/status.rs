@@ -37,7 +37,7 @@ pub struct Situation<'a> {
     pub invalid: Option<&'a str>,
     /// References that lead nowhere.
     pub missing: &'a [Missing],
-    /// The last observation.
+    /// The last observation, as far as it is believed.
     pub observed: &'a Observed,
     /// What stands in the way.
     pub problems: &'a [Problem],

@@ -1,13 +1,14 @@
 //! Conditions and printer fields.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, Lack, Missing};
 use tidemark_operator::facts::{
-    ClickHouseFacts, Failure, FailureClass, Observation, Observed, PartitionProgress, ProgressFacts,
-    ReadFacts, RefreshFacts,
+    ClickHouseFacts, Failure, FailureClass, GrafanaFacts, Observation, Observed, PartitionProgress,
+    ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts,
 };
 use tidemark_operator::plan::Plan;
 use tidemark_operator::position::ReadTo;
@@ -744,4 +745,70 @@ fn what_keeps_the_connector_from_running_is_named() {
     let (is, _, ready) = judge_with(&|_| {}, Steadiness::Unstable);
     assert_eq!((is.as_str(), ready.as_str()), ("False ConnectorUnstable", "False"), "between two failures");
     assert_eq!(judge(&|_| {}).0, "True AsDesired");
+}
+
+/// Makes a system give no answer.
+type Silence = fn(&mut Observed);
+
+#[test]
+fn no_condition_is_true_while_a_system_that_it_speaks_of_gives_no_answer() {
+    let mut fixture = fixture();
+    fixture.spec.views = serde_json::from_value(json!({"extra": [
+        {"name": "mine", "sql": {"inline": "SELECT 1"}, "materialization": {"type": "View"}}
+    ]}))
+    .unwrap();
+    fixture.spec.grafana = serde_json::from_value(json!({
+        "url": "http://grafana:3000", "credentials": {"secretName": "grafana"}, "reader": {"secretName": "reader"},
+    }))
+    .unwrap();
+    let base = || {
+        let mut observed = fixture.running();
+        observed.grafana = Observation::Known(GrafanaFacts::default());
+        observed.reader = Observation::Known(ReaderFacts::default());
+        observed
+    };
+    let rests_on: [(ConditionType, &[Silence]); 6] = [
+        (ConditionType::SourceReady, &[|observed| observed.postgres = unreachable()]),
+        (
+            ConditionType::ConnectorRunning,
+            &[|observed| observed.kafka = unreachable(), |observed| observed.connect = unreachable()],
+        ),
+        (ConditionType::TablesInSync, &[|observed| observed.clickhouse = unreachable()]),
+        (ConditionType::ViewsInSync, &[|observed| observed.clickhouse = unreachable()]),
+        (ConditionType::SinkAvailable, &[|observed| observed.kubernetes = unreachable()]),
+        (
+            ConditionType::DashboardsInSync,
+            &[
+                |observed| observed.grafana = unreachable(),
+                |observed| observed.reader = unreachable(),
+                |observed| observed.clickhouse = unreachable(),
+                |observed| observed.clickhouse = Observation::NotAsked,
+            ],
+        ),
+    ];
+    for (kind, silences) in rests_on {
+        for (number, silence) in silences.iter().enumerate() {
+            let mut observed = base();
+            silence(&mut observed);
+            let status = judged(&fixture, &Case { observed, ..case(&fixture) });
+            let (is, reason, message) = condition(&status, kind);
+            assert_ne!(is, "True", "{kind:?} {number}: {reason}");
+            assert!(!message.is_empty(), "{kind:?} {number}: it does not say what gives no answer");
+            assert_ne!(condition(&status, ConditionType::Ready).0, "True", "{kind:?} {number}");
+        }
+    }
+    let well = judged(&fixture, &Case { observed: base(), ..case(&fixture) });
+    assert_eq!(condition(&well, ConditionType::DashboardsInSync).0, "True", "{:?}", well.conditions);
+}
+
+#[test]
+fn a_system_that_is_another_one_than_before_is_told_by_that_word() {
+    let fixture = fixture();
+    let message = "database shop of http://ch:8123 is another one than before (b)";
+    let problem = Problem::of_all(ConditionType::TablesInSync, Reason::IdentityChanged, message);
+    let failure = Failure { class: FailureClass::Remote, message: message.into() };
+    let observed = Observed { clickhouse: Observation::Unreachable(failure), ..fixture.running() };
+    let status = judged(&fixture, &Case { observed, problems: vec![problem], ..case(&fixture) });
+    assert_eq!(condition(&status, ConditionType::TablesInSync).1, "IdentityChanged");
+    assert_eq!(condition(&status, ConditionType::Stalled).0, "True", "only a person can mend it");
 }
