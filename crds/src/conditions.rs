@@ -1,5 +1,7 @@
 //! Condition types and reasons of a pipeline: closed sets, time-insensitive comparison. Pure.
 
+use std::fmt::Write as _;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde::de::IntoDeserializer as _;
 use serde::{Deserialize, Serialize};
@@ -304,6 +306,7 @@ pub struct Judgement {
 
 /// The conditions and reasons as a page of the documentation.
 pub fn document() -> String {
+    // Writing to a String does not fail.
     let mut text = "# Conditions\n\n<!-- Generated from crds/src/conditions.rs by `cargo run -p tidemark-crds --bin \
                     crdgen`: do not edit. -->\n\nWhat `kubectl describe analyticspipeline NAME` and `tidemark status \
                     NAME` show. A message names the object, what is wrong, and what to do; the tables have the rest.\n\n\
@@ -311,11 +314,11 @@ pub fn document() -> String {
         .to_owned();
     for condition in ConditionType::ALL {
         let part = if ConditionType::REQUIRED.contains(&condition) { "yes" } else { "" };
-        text.push_str(&format!("| `{}` | {} | {part} |\n", condition.as_str(), condition.meaning()));
+        let _ = writeln!(text, "| `{}` | {} | {part} |", condition.as_str(), condition.meaning());
     }
     text.push_str("\n| Reason | What it means | What to do next |\n|---|---|---|\n");
     for reason in Reason::ALL {
-        text.push_str(&format!("| `{}` | {} | {} |\n", reason.as_str(), reason.meaning(), reason.next()));
+        let _ = writeln!(text, "| `{}` | {} | {} |", reason.as_str(), reason.meaning(), reason.next());
     }
     text
 }

@@ -117,12 +117,14 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
     manifest["spec"]["kafka"]["bootstrapServers"] = json!(other.kafka().bootstrap_servers());
     manifest["spec"]["source"]["connect"]["url"] = json!(other.connect().url());
     chain.apply(&objects(manifest.clone()), PATIENCE).await?;
-    let message = chain.wait_condition("ConnectorRunning", "False", "IdentityChanged", PATIENCE).await?;
-    let words: Vec<String> = message
-        .match_indices("tidemark.dev/accept")
-        .filter_map(|(at, _)| word(&message[at..]).ok())
-        .collect();
-    ensure!(words.len() == 2, "both are named: {message}");
+    let words = wait_until(PATIENCE, "both to be named", || async {
+        let (_, reason, message) = chain.condition("ConnectorRunning")?;
+        let at = message.match_indices("tidemark.dev/accept");
+        let words: Vec<String> = at.filter_map(|(at, _)| word(&message[at..]).ok()).collect();
+        ensure!(reason == "IdentityChanged" && words.len() == 2, "{reason}: {message}");
+        Ok(Some(words))
+    })
+    .await?;
     // As the message says: the one at the former place is stopped first.
     let path = format!("/connectors/{}/stop", PipelineName::new("local", NAME).connector());
     stack.connect().request(reqwest::Method::PUT, &path, None).await?;

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
 
 use self::kafka::KafkaQuestion;
 use self::postgres::SourceQuestion;
@@ -24,6 +24,17 @@ use crate::desired::topics;
 use crate::facts::{Observation, Observed};
 use crate::metrics::Metrics;
 use crate::systems::{Access, Systems};
+
+/// What to look for at the source.
+fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTable>) -> SourceQuestion {
+    let partitioned = wanted.iter().filter(|table| table.partition_by.is_some());
+    SourceQuestion {
+        partitioned: partitioned.filter_map(|table| table.name.parse().ok()).collect(),
+        tables,
+        publication: name.publication(),
+        slot: name.replication_slot(),
+    }
+}
 
 /// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
 pub async fn observe(
@@ -46,13 +57,7 @@ pub async fn observe(
         group_prefix: name.consumer_group_prefix(),
     };
     let names = Names::new(name, mark);
-    let partitioned = wanted.iter().filter(|table| table.partition_by.is_some());
-    let source_question = SourceQuestion {
-        partitioned: partitioned.filter_map(|table| table.name.parse().ok()).collect(),
-        tables: sources,
-        publication: name.publication(),
-        slot: name.replication_slot(),
-    };
+    let source_question = source_question(name, &wanted, sources);
     let (connector, pipeline) = (name.connector(), name.to_string());
     let postgres = async {
         match &systems.postgres {
