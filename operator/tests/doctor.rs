@@ -171,7 +171,27 @@ fn diagnosis(case: &Case) -> Diagnosis {
 #[test]
 fn a_pipeline_that_is_well_has_a_line_for_each_hop() {
     let found = diagnosis(&well());
-    insta::assert_snapshot!(found.render(), @"");
+    insta::assert_snapshot!(found.render(), @r"
+    shop/shop
+    ok    source               PostgreSQL 18, database shop, as tidemark; its log is at 1/4000
+    ok    publication          tidemark_shop_shop_0b6553f4 has 1 tables
+    ok    slot                 tidemark_shop_shop_0b6553f4 is active, 1.0 KiB behind, holds back 1.0 MiB of log
+    ok    connector            RUNNING, task 0 RUNNING; it stored 1/1000
+    ok    topics               1 topics, 1,234 records came in so far
+    ok    consumer group       tidemark.shop.shop-0b6553f4.0badcafe has 2 members, 2 records wait for it
+    ok    sink                 2 replicas are available, 2 speak in ClickHouse
+    ok    table public.orders  state table orders, layout 3, fence in epoch 0, view orders_current, 0.9 s behind
+    -     views                NotConfigured: spec.views asks for none
+    ok    refreshes            1 views, the oldest of 12 s ago, the longest took 250 ms
+    ok    freshness            the oldest data is <1s old
+    ok    data source          Shop answers, Grafana 12.4.0
+    ok    panels               every panel of 0 dashboards answers to the reader
+    ok    queries              slowest in the last hour: dashboard executive, panel 4 p95 137 ms over 60 queries, 10,000,000 rows read
+
+    ok    no data?             rows come through: every hop up to the views is well
+    ok    stale data?          the oldest data is <1s old
+    ok    slow queries?        no: slowest in the last hour: dashboard executive, panel 4 p95 137 ms over 60 queries, 10,000,000 rows read
+    ");
     assert_eq!(found.exit(), WELL);
 }
 
@@ -541,7 +561,31 @@ fn the_first_fault_on_the_way_answers_where_data_stops() {
     (live.tasks[0].state, live.tasks[0].error) = ("FAILED".into(), Some("no route".into()));
     known(&mut case.observed.postgres).slot.as_mut().unwrap().active = false;
     known(&mut case.observed.kafka).groups.clear();
-    insta::assert_snapshot!(diagnosis(&case).render(), @"");
+    insta::assert_snapshot!(diagnosis(&case).render(), @r#"
+    shop/shop
+    ok    source               PostgreSQL 18, database shop, as tidemark; its log is at 1/4000
+    ok    publication          tidemark_shop_shop_0b6553f4 has 1 tables
+    WRONG slot                 tidemark_shop_shop_0b6553f4 is not active, nobody reads it: 12.0 KiB behind, holds back 1.0 MiB of log
+                               next: psql -h pg -p 5432 -d shop -c "SELECT * FROM pg_replication_slots WHERE slot_name = 'tidemark_shop_shop_0b6553f4'"
+    WRONG connector            ConnectorFailed: task 0 of the connector failed: mend the cause; it is restarted with growing pauses: no route
+                               next: curl -s http://connect:8083/connectors/shop.shop-0b6553f4/status
+    ok    topics               1 topics, 1,234 records came in so far
+    WRONG consumer group       tidemark.shop.shop-0b6553f4.0badcafe has no member, 2 records wait for it
+                               next: kafka-consumer-groups.sh --bootstrap-server kafka:9093 --describe --group tidemark.shop.shop-0b6553f4.0badcafe
+    ok    sink                 2 replicas are available, 2 speak in ClickHouse
+    ok    table public.orders  state table orders, layout 3, fence in epoch 0, view orders_current, 0.9 s behind
+    -     views                NotConfigured: spec.views asks for none
+    ok    refreshes            1 views, the oldest of 12 s ago, the longest took 250 ms
+    WRONG freshness            ConnectorFailed: the connector failed, and no change leaves the source: ConnectorRunning says why
+                               next: kubectl describe analyticspipeline shop --namespace shop
+    ok    data source          Shop answers, Grafana 12.4.0
+    ok    panels               every panel of 0 dashboards answers to the reader
+    ok    queries              slowest in the last hour: dashboard executive, panel 4 p95 137 ms over 60 queries, 10,000,000 rows read
+
+    WRONG no data?             look at slot: tidemark_shop_shop_0b6553f4 is not active, nobody reads it: 12.0 KiB behind, holds back 1.0 MiB of log
+    WRONG stale data?          ConnectorFailed: the connector failed, and no change leaves the source: ConnectorRunning says why; look at slot first
+    ok    slow queries?        no: slowest in the last hour: dashboard executive, panel 4 p95 137 ms over 60 queries, 10,000,000 rows read
+    "#);
 }
 
 #[test]
