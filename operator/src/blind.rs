@@ -63,7 +63,7 @@ pub fn blind(
                 format!("its Secrets cannot be read: {}", failure.message),
                 "put the Secrets into the file, or grant your account the right to get them".to_owned(),
             ),
-            None => (missing.to_string(), "its credentials are needed to ask it".to_owned()),
+            None => (missing.to_string(), "create the Secret, or put it into the file".to_owned()),
         };
         Blind { system, address: address.to_owned(), why, next, only_from_here: unread.is_some() }
     };
