@@ -60,7 +60,7 @@ pub fn blind(spec: &AnalyticsPipelineSpec, observed: &Observed, resolved: &Resol
                 "put the Secrets into the file, or grant your account the right to get them".to_owned(),
             ),
             Lack::Object | Lack::Key => {
-                (missing.to_string(), "its credentials are needed to ask it".to_owned())
+                (missing.to_string(), "create the Secret, or put it into the file".to_owned())
             }
         };
         Blind { system, address: address.to_owned(), why, next, only_from_here: unread }

@@ -113,20 +113,14 @@ mod tests {
         let slot = PostgresEffect::DropSlot(Gate::open().proof_of_log().unwrap().allow("shop".into()));
         let drop = step(StepKind::Drop, Stage::Read, Effect::Postgres(slot));
         let asked = read("orders", json!({}));
-        insta::assert_snapshot!(text(&asked, &observed).unwrap(), @r"
-        reads public.orders at the source: about 10,000,000 rows, 1.1 GiB, as PostgreSQL estimates
-        ");
-        insta::assert_snapshot!(text(&drop, &observed).unwrap(), @r"
-        reads public.orders, public.items at the source: about 10,000,005 rows, 1.2 GiB, as PostgreSQL estimates
-        ");
+        insta::assert_snapshot!(text(&asked, &observed).unwrap(), @"reads public.orders at the source: about 10,000,000 rows, 1.1 GiB, as PostgreSQL estimates");
+        insta::assert_snapshot!(text(&drop, &observed).unwrap(), @"reads public.orders, public.items at the source: about 10,000,005 rows, 1.2 GiB, as PostgreSQL estimates");
         assert_eq!(text(&read("orders", Value::Null), &observed), None, "a read that is forgotten");
         assert_eq!(text(&read("others", json!({})), &observed), None);
         if let Observation::Known(facts) = &mut observed.postgres {
             facts.tables.insert(tables[1].0.clone(), of(None));
         }
-        insta::assert_snapshot!(text(&drop, &observed).unwrap(), @r"
-        reads public.orders, public.items at the source: nobody knows how many rows, since PostgreSQL has not analysed all of them: run ANALYZE
-        ");
+        insta::assert_snapshot!(text(&drop, &observed).unwrap(), @"reads public.orders, public.items at the source: nobody knows how many rows, since PostgreSQL has not analysed all of them: run ANALYZE");
         assert_eq!(text(&asked, &Observed::default()), None, "the source was not seen");
     }
 

@@ -221,15 +221,9 @@ mod tests {
         AnalyticsPipeline minimal: spec.kafka.topicPrefix: Required value: add it (Prefix of all topics of this pipeline; immutable)
         AnalyticsPipeline minimal: spec.kafka.topicsPrefix: unknown field: did you mean "topicPrefix"?
         "#);
-        insta::assert_snapshot!(faults(&format!("{MINIMAL}\n---\n{MINIMAL}")), @r"
-        shop.yaml: it has more than one AnalyticsPipeline: use one file each
-        ");
-        insta::assert_snapshot!(faults("kind: ConfigMap\n---\n- {a: [}\n"), @r"
-        shop.yaml: it is not valid YAML: did not find expected node content at line 3 column 8, while parsing a flow node
-        ");
-        insta::assert_snapshot!(faults("kind: ConfigMap"), @r"
-        shop.yaml: it has no AnalyticsPipeline: add one, with kind and metadata
-        ");
+        insta::assert_snapshot!(faults(&format!("{MINIMAL}\n---\n{MINIMAL}")), @"shop.yaml: it has more than one AnalyticsPipeline: use one file each");
+        insta::assert_snapshot!(faults("kind: ConfigMap\n---\n- {a: [}\n"), @"shop.yaml: it is not valid YAML: did not find expected node content at line 3 column 8, while parsing a flow node");
+        insta::assert_snapshot!(faults("kind: ConfigMap"), @"shop.yaml: it has no AnalyticsPipeline: add one, with kind and metadata");
     }
 
     #[test]
