@@ -74,6 +74,7 @@ impl Operator {
             leader_election,
             namespace: Some(namespace.to_owned()),
             lease: leader::LEASE_NAME.to_owned(),
+            cluster_id: None,
             listen,
             concurrency: 4,
         };

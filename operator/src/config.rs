@@ -28,6 +28,10 @@ pub struct OperatorConfig {
     /// Name of the Lease; each installation has its own.
     #[arg(long, env = "TIDEMARK_LEASE", default_value = LEASE_NAME)]
     pub lease: String,
+    /// Word that tells this cluster from others in the marks of what the operator makes; by default the uid of the namespace
+    /// kube-system, which takes the right to read it.
+    #[arg(long, env = "TIDEMARK_CLUSTER_ID")]
+    pub cluster_id: Option<String>,
     /// Address of probes and metrics.
     #[arg(long, env = "TIDEMARK_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::runtime::reflector::Store;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store};
+use tidemark_crds::names::PipelineName;
 
 use crate::backoff::Backoff;
 use crate::controller::Guarded;
@@ -77,6 +80,13 @@ impl Context {
     pub fn pipelines(&self) -> Vec<Arc<Guarded>> {
         let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         stores.iter().flat_map(Store::state).collect()
+    }
+
+    /// What the cache has of a pipeline's metadata.
+    pub fn metadata(&self, name: &PipelineName) -> Option<ObjectMeta> {
+        let key = ObjectRef::new(&name.name).within(&name.namespace);
+        let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().find_map(|store| store.get(&key)).map(|object| object.meta().clone())
     }
 
     /// Remembers the references of a pipeline, and returns them with what was seen earlier and is gone since.

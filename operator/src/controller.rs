@@ -24,6 +24,7 @@ use crate::engine::{Input, Report};
 use crate::error::Error;
 use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
+use crate::leader::Term;
 use crate::objects::{DEADLINE, ObjectStore, api};
 use crate::reconcile::{Mode, pause};
 use crate::step::{Step, StepKind};
@@ -80,7 +81,7 @@ async fn within<T>(
 
 async fn reconcile_pipeline(
     pipeline: &AnalyticsPipeline,
-    context: &Context,
+    context: &Arc<Context>,
 ) -> Result<(Action, bool), Error> {
     let client = &context.client.0;
     let name = PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any());
@@ -108,6 +109,7 @@ async fn reconcile_pipeline(
     let references = if deleting { known } else { seen };
     let before = pipeline.status.clone().unwrap_or_default();
     let annotations = pipeline.annotations().clone();
+    let term = of_reconcile(pipeline, &name, context);
     let all = context.pipelines();
     let neighbours: Vec<Neighbour<'_>> = all.iter().filter_map(|object| neighbour(object)).collect();
     let input = Input {
@@ -126,7 +128,7 @@ async fn reconcile_pipeline(
         created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
         neighbours: &neighbours,
         before: &before,
-        term: &context.term,
+        term: &term,
         mode: mode(deleting, runs),
     };
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
@@ -159,6 +161,15 @@ async fn reconcile_pipeline(
     let pending = report.outcome.is_pending() || deleting;
     let pause = pause(pending, report.outcome.same_plans, (FAST, SLOW));
     Ok((Action::requeue(pause), changed))
+}
+
+/// The term of one reconcile: as long as the cache has the spec, and the wish to delete it, that the reconcile began with.
+fn of_reconcile(pipeline: &AnalyticsPipeline, name: &PipelineName, context: &Arc<Context>) -> Term {
+    let asked = |metadata: &ObjectMeta| (metadata.generation, metadata.deletion_timestamp.is_some());
+    let begun = asked(&pipeline.metadata);
+    let (context, name) = (Arc::clone(context), name.clone());
+    let term = context.term.clone();
+    term.of_reconcile(move || context.metadata(&name).is_none_or(|metadata| asked(&metadata) == begun))
 }
 
 /// Another pipeline as far as it can be read; one that is being deleted gives its topics up.

@@ -3,6 +3,7 @@
 //! The decision is pure ([`decide`]); [`run`] is the edge: it reads and writes the Lease, and tells whoever
 //! asks whether this replica leads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -102,29 +103,52 @@ impl Leadership {
     }
 }
 
-/// Whether this replica may write: while it leads, and was not told to end. Asked before each write.
+/// Whether this replica may write: while it leads, and was not told to end, and, of one reconcile, while the resource is
+/// as it was read. Asked before each write.
 #[derive(Debug, Clone)]
-pub struct Term(Option<(watch::Receiver<Leadership>, Shutdown)>);
+pub struct Term {
+    /// Absent: without an election, and without an end.
+    leads: Option<(watch::Receiver<Leadership>, Shutdown)>,
+    current: Option<Current>,
+}
+
+/// Whether what was read is still what there is.
+#[derive(Clone)]
+struct Current(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Current")
+    }
+}
 
 impl Term {
     /// The term of a replica that leads while `leads` says so.
     pub fn new(leads: watch::Receiver<Leadership>, shutdown: Shutdown) -> Self {
-        Self(Some((leads, shutdown)))
+        Self { leads: Some((leads, shutdown)), current: None }
+    }
+
+    /// The same for one reconcile: over, too, when the resource has become another. What it asks for now is carried out
+    /// by the next reconcile, which need not wait for the rest of this one.
+    pub fn of_reconcile(&self, is_current: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { current: Some(Current(Arc::new(is_current))), ..self.clone() }
     }
 
     /// Without an election, and without an end.
     pub fn without_end() -> Self {
-        Self(None)
+        Self { leads: None, current: None }
     }
 
     /// Whether it leads now.
     pub fn leads(&self) -> bool {
-        self.0.as_ref().is_none_or(|(leads, _)| leads.borrow().holds(Instant::now()))
+        self.leads.as_ref().is_none_or(|(leads, _)| leads.borrow().holds(Instant::now()))
     }
 
     /// Whether another write may begin.
     pub fn holds(&self) -> bool {
-        self.leads() && self.0.as_ref().is_none_or(|(_, shutdown)| !shutdown.is_requested())
+        let told_to_end = self.leads.as_ref().is_some_and(|(_, shutdown)| shutdown.is_requested());
+        let current = self.current.as_ref().is_none_or(|current| (current.0)());
+        self.leads() && !told_to_end && current
     }
 }
 
@@ -235,6 +259,17 @@ mod tests {
         assert!(term.holds());
         sender.send_replace(Leadership::Until(begin));
         assert!(!term.holds() && !term.leads());
+    }
+
+    #[test]
+    fn a_reconcile_writes_no_more_when_its_resource_has_become_another_and_the_replica_still_leads() {
+        let is_current = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let asked = Arc::clone(&is_current);
+        let whole = Term::without_end();
+        let term = whole.of_reconcile(move || asked.load(std::sync::atomic::Ordering::Relaxed));
+        assert!(term.holds());
+        is_current.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(!term.holds() && term.leads() && whole.holds());
     }
 
     #[test]

@@ -148,10 +148,10 @@ fn a_secret_that_cannot_be_read_is_a_verdict_and_everything_else_is_judged_all_t
     let refused = |class| Lack::Answer(Failure { class, message: "answered 403".into() });
     let of = |missing: &[Lack]| {
         let missing = missing.iter().cloned().map(lacking).collect();
-        let status = judged(&fixture, &Case { missing, ..case(&fixture) });
+        let status = judged(&fixture, &Case { missing, ..streaming(&fixture) });
         let (is, reason, message) = condition(&status, ConditionType::CredentialsResolved);
         assert_eq!(condition(&status, ConditionType::ConnectorRunning).0, "True");
-        assert_ne!(condition(&status, ConditionType::Ready).0, "True");
+        assert_eq!(condition(&status, ConditionType::Ready).0, is);
         assert_eq!(status.observed_generation, Some(7));
         (format!("{is} {reason}"), message)
     };

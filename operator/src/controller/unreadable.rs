@@ -1,5 +1,7 @@
 //! A reconcile of a resource that cannot be read: its status, or its deletion by the last spec that could. I/O.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::error_boundary::InvalidObject;
@@ -16,7 +18,7 @@ use crate::error::Error;
 use crate::{revisions, unreadable};
 
 /// Reconciles once.
-pub(super) async fn reconcile(invalid: &InvalidObject, context: &Context) -> Result<(Action, bool), Error> {
+pub(super) async fn reconcile(invalid: &InvalidObject, context: &Arc<Context>) -> Result<(Action, bool), Error> {
     let metadata = &invalid.metadata;
     let name = PipelineName::new(
         metadata.namespace.clone().unwrap_or_default(),
@@ -45,7 +47,7 @@ async fn end(
     metadata: ObjectMeta,
     name: &PipelineName,
     raw: &Value,
-    context: &Context,
+    context: &Arc<Context>,
 ) -> Result<(Action, bool), Error> {
     let last = revisions::last_valid(&context.client.0, &metadata);
     if let Some(spec) = within("reading the last valid spec", last).await? {
