@@ -202,6 +202,16 @@ impl<'a> Chain<'a> {
         Ok(())
     }
 
+    /// Runs `tidemark plan`, `status` or `doctor` over the pipeline's file and folder; its exit code and what it printed.
+    pub async fn asks(&self, command: &str) -> anyhow::Result<(i32, String)> {
+        let mut asked = tokio::process::Command::new(program("tidemark")?);
+        asked.args([command, "--file"]).arg(&self.file).arg("--out").arg(self.folder.join("out"));
+        let output = asked.kill_on_drop(true).output();
+        let output = tokio::time::timeout(ONCE, output).await.context("tidemark did not end")??;
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Ok((output.status.code().context("it was ended by a signal")?, text.concat()))
+    }
+
     async fn tidemark(&self, words: &[&str], rest: &[OsString]) -> anyhow::Result<String> {
         let mut command = tokio::process::Command::new(program("tidemark")?);
         command.args(words).arg("--file").arg(&self.file).args(rest).kill_on_drop(true);

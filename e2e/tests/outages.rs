@@ -31,6 +31,14 @@ async fn clickhouse_kafka_and_postgresql_go_down_and_come_back_without_a_lost_ro
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     let (operator, sink) = (chain.operator().id(), chain.sink().id());
+    for command in ["plan", "doctor", "status"] {
+        wait_until(PATIENCE, &format!("tidemark {command} to say that all is well"), || async {
+            let (code, text) = chain.asks(command).await?;
+            ensure!(code == 0, "{command}: exit {code}\n{text}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
 
     stack.clickhouse().kill().await?;
     orders(&mut generator, 60).await?;
@@ -41,6 +49,13 @@ async fn clickhouse_kafka_and_postgresql_go_down_and_come_back_without_a_lost_ro
 
     stack.kafka().kill().await?;
     orders(&mut generator, 60).await?;
+    let (code, text) = chain.asks("plan").await?;
+    ensure!(
+        code == 2 && text.contains(&stack.kafka().bootstrap_servers()),
+        "plan without Kafka: exit {code}\n{text}"
+    );
+    let (code, text) = chain.asks("doctor").await?;
+    ensure!(code > 0 && text.contains("no data?"), "doctor without Kafka: exit {code}\n{text}");
     stack.kafka().start().await?;
     chain.wait_ready(PATIENCE).await?;
     chain.oracle().await?.wait_equal(PATIENCE).await?;

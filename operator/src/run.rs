@@ -128,7 +128,9 @@ async fn wait_for_cluster(
                 readiness.open("crd");
                 return Some(cluster);
             }
-            Ok(Err(error)) => tracing::warn!(%error, "waiting for the cluster; with TIDEMARK_CLUSTER_ID the namespace kube-system need not be read"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "waiting for the cluster; with TIDEMARK_CLUSTER_ID the namespace kube-system need not be read")
+            }
             Err(_) => tracing::warn!("waiting for the cluster: no answer"),
         }
         let _ = tokio::time::timeout(RETRY, shutdown.requested()).await;

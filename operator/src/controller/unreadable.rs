@@ -18,7 +18,10 @@ use crate::error::Error;
 use crate::{revisions, unreadable};
 
 /// Reconciles once.
-pub(super) async fn reconcile(invalid: &InvalidObject, context: &Arc<Context>) -> Result<(Action, bool), Error> {
+pub(super) async fn reconcile(
+    invalid: &InvalidObject,
+    context: &Arc<Context>,
+) -> Result<(Action, bool), Error> {
     let metadata = &invalid.metadata;
     let name = PipelineName::new(
         metadata.namespace.clone().unwrap_or_default(),
