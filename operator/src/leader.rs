@@ -130,6 +130,7 @@ impl Term {
 
     /// The same for one reconcile: over, too, when the resource has become another. What it asks for now is carried out
     /// by the next reconcile, which need not wait for the rest of this one.
+    #[must_use]
     pub fn of_reconcile(&self, is_current: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self { current: Some(Current(Arc::new(is_current))), ..self.clone() }
     }

@@ -128,9 +128,8 @@ async fn wait_for_cluster(
                 readiness.open("crd");
                 return Some(cluster);
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "waiting for the cluster; with TIDEMARK_CLUSTER_ID the namespace kube-system need not be read")
-            }
+            // Without the right to read kube-system, TIDEMARK_CLUSTER_ID stands for its uid.
+            Ok(Err(error)) => tracing::warn!(%error, "waiting for the cluster"),
             Err(_) => tracing::warn!("waiting for the cluster: no answer"),
         }
         let _ = tokio::time::timeout(RETRY, shutdown.requested()).await;
