@@ -175,8 +175,10 @@ fn trouble<T>(
         let told = matches!(problem.reason, Reason::IdentityChanged | Reason::Conflict);
         told && problem.condition == r#type && problem.object.is_none()
     };
-    if let Some(problem) = situation.problems.iter().find(another) {
-        return Some(judgement(r#type, Status::False, problem.reason, &problem.message));
+    let others: Vec<&Problem> = situation.problems.iter().filter(another).collect();
+    if let Some(first) = others.first() {
+        let messages: Vec<&str> = others.iter().map(|problem| problem.message.as_str()).collect();
+        return Some(judgement(r#type, Status::False, first.reason, messages.join("; ")));
     }
     match observation {
         Observation::Unreachable(failure) => return Some(failed(r#type, system, failure)),

@@ -806,9 +806,12 @@ fn a_system_that_is_another_one_than_before_is_told_by_that_word() {
     let fixture = fixture();
     let message = "database shop of http://ch:8123 is another one than before (b)";
     let problem = Problem::of_all(ConditionType::TablesInSync, Reason::IdentityChanged, message);
+    let moved = |what: &str| Problem::of_all(ConditionType::ConnectorRunning, Reason::IdentityChanged, what);
+    let problems = vec![problem, moved("the brokers moved"), moved("connect moved")];
     let failure = Failure { class: FailureClass::Remote, message: message.into() };
     let observed = Observed { clickhouse: Observation::Unreachable(failure), ..fixture.running() };
-    let status = judged(&fixture, &Case { observed, problems: vec![problem], ..case(&fixture) });
+    let status = judged(&fixture, &Case { observed, problems, ..case(&fixture) });
     assert_eq!(condition(&status, ConditionType::TablesInSync).1, "IdentityChanged");
+    assert_eq!(condition(&status, ConditionType::ConnectorRunning).2, "the brokers moved; connect moved");
     assert_eq!(condition(&status, ConditionType::Stalled).0, "True", "only a person can mend it");
 }
