@@ -86,31 +86,17 @@ impl Operator {
 
     /// Sum of a metric over its labels.
     async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let lines = self.metric_lines(name).await?;
-        Ok(lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+        metric_at(self.listen, name).await
     }
 
     /// A metric's lines: labels and value.
     async fn metric_lines(&self, name: &str) -> anyhow::Result<Vec<String>> {
-        let client = tidemark_runtime::http::builder().build()?;
-        let text = client.get(format!("http://{}/metrics", self.listen)).send().await?.text().await?;
-        Ok(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect())
+        metric_lines_at(self.listen, name).await
     }
 
     /// Waits until three reconciles in a row wrote nothing.
     async fn rest(&self) -> anyhow::Result<()> {
-        wait_until(PATIENCE, "three reconciles in a row without a write", || async {
-            let writes = self.metric(WRITES).await?;
-            let reconciles = self.metric(RECONCILES).await?;
-            wait_until(PATIENCE, "three more reconciles", || async {
-                Ok((self.metric(RECONCILES).await? >= reconciles + 3.0).then_some(()))
-            })
-            .await?;
-            let now = self.metric(WRITES).await?;
-            anyhow::ensure!(now - writes < 1.0, "{} writes in three reconciles", now - writes);
-            Ok(Some(()))
-        })
-        .await
+        rest_at(self.listen).await
     }
 
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
@@ -387,12 +373,33 @@ fn operator_process(
     Ok((stack.program(name, words.map(Into::into).collect()), listen))
 }
 
-/// The value of a metric without labels, and the sum of one with them.
-async fn metric_at(listen: SocketAddr, name: &str) -> anyhow::Result<f64> {
+/// A metric's lines of the operator at an address: labels and value.
+async fn metric_lines_at(listen: SocketAddr, name: &str) -> anyhow::Result<Vec<String>> {
     let client = tidemark_runtime::http::builder().timeout(Duration::from_secs(5)).build()?;
     let text = client.get(format!("http://{listen}/metrics")).send().await?.text().await?;
-    let lines = text.lines().filter(|line| line.starts_with(name));
-    Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    Ok(text.lines().filter(|line| line.starts_with(name)).map(str::to_owned).collect())
+}
+
+/// Sum of a metric over its labels.
+async fn metric_at(listen: SocketAddr, name: &str) -> anyhow::Result<f64> {
+    let lines = metric_lines_at(listen, name).await?;
+    Ok(lines.iter().filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+}
+
+/// Waits until three reconciles in a row wrote nothing.
+async fn rest_at(listen: SocketAddr) -> anyhow::Result<()> {
+    wait_until(PATIENCE, "three reconciles in a row without a write", || async {
+        let writes = metric_at(listen, WRITES).await?;
+        let reconciles = metric_at(listen, RECONCILES).await?;
+        wait_until(PATIENCE, "three more reconciles", || async {
+            Ok((metric_at(listen, RECONCILES).await? >= reconciles + 3.0).then_some(()))
+        })
+        .await?;
+        let now = metric_at(listen, WRITES).await?;
+        anyhow::ensure!(now - writes < 1.0, "{} writes in three reconciles", now - writes);
+        Ok(Some(()))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -427,14 +434,14 @@ async fn a_leader_that_was_frozen_finds_its_term_over_and_writes_nothing() -> an
     })
     .await?;
 
+    rest_at(first_at).await?;
+    let written = metric_at(first_at, WRITES).await?;
     first.signal(Signal::Stop)?;
+    wait_until(PATIENCE, "the second to lead", held_by("frozen-second")).await?;
     // What the frozen one would put right if it still led.
-    let writes = wait_until(PATIENCE, "the second to lead", held_by("frozen-second"));
-    writes.await?;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), NAME);
     deployments.delete("frozen-sink", &DeleteParams::default()).await?;
     first.signal(Signal::Continue)?;
-    let written = metric_at(first_at, WRITES).await?;
     wait_until(PATIENCE, "the second to put the sink right", || async {
         Ok(deployments.get_opt("frozen-sink").await?.map(drop))
     })

@@ -249,8 +249,11 @@ fn found(system: System, seen: &Seen<'_>) -> Found {
         System::Cluster => Some(seen.cluster.to_owned()),
         System::ClickHouse => observed.clickhouse.known().map(database_identity),
         System::Postgres => observed.postgres.known().map(|facts| match facts.database_oid {
-            0 => facts.system_identifier.clone(),
-            oid => format!("{}/{oid}", facts.system_identifier),
+            oid if oid > 0 && !facts.system_identifier.is_empty() => {
+                format!("{}/{oid}", facts.system_identifier)
+            }
+            // An oid alone is that of many databases.
+            _ => facts.system_identifier.clone(),
         }),
         System::Kafka => observed.kafka.known().map(|facts| facts.cluster_id.clone()),
         System::Connect => {

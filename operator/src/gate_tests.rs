@@ -279,6 +279,19 @@ fn a_database_is_told_by_its_own_id_on_every_replica_and_a_missing_one_can_be_ac
 }
 
 #[test]
+fn a_server_that_may_not_say_any_more_what_it_is_is_told_so_and_not_that_it_is_another() {
+    let mut world = World::new();
+    let Observation::Known(facts) = &mut world.observed.postgres else { unreachable!() };
+    (facts.system_identifier, facts.database_oid) = (String::new(), 16_384);
+    assert!(world.gate().is_open(), "nobody ever knew");
+    world.identities.insert("postgres".into(), "b/16384".into());
+    let gate = world.gate();
+    let said: Vec<&str> = gate.problems().map(|problem| problem.message.as_str()).collect();
+    assert!(said.len() == 1 && said[0].contains("does not say any more what it is"), "{said:?}");
+    assert!(said[0].contains("b/16384") && !said[0].contains("tidemark.dev/accept"), "{said:?}");
+}
+
+#[test]
 fn a_promoted_server_is_named_with_both_ways_out_and_a_ledger_of_a_later_version_is_not_guessed_at() {
     let mut world = World::new();
     world.ledger().identities.insert("timeline".into(), "1".into());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tidemark_crds::layout::SourceTable;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use crate::clients::failure;
 use crate::clients::postgres::{PostgresSession, PostgresTarget, of_error};
@@ -61,7 +62,14 @@ async fn look(
     let session = target.connect().await?;
     let wrong = |error: tokio_postgres::Error| of_error("postgresql settings", &error);
     // Not every role may read it, and a refusal would end the transaction.
-    let control = session.query_one(queries::CONTROL, &[]).await.ok();
+    let control = match session.query_one(queries::CONTROL, &[]).await {
+        Ok(row) => Some(row),
+        // An answer that was only late is none: without its identity the server would pass for another one.
+        Err(error) if error.code().is_none_or(|code| *code == SqlState::QUERY_CANCELED) => {
+            return Err(of_error("postgresql identity", &error));
+        }
+        Err(_) => None,
+    };
     // In this order: what changes a table after the position is seen by its lock, or by the snapshot.
     let before = session.query_one(queries::POSITION, &[]).await.map_err(wrong)?;
     let locked = locked_tables(&session).await.map_err(wrong)?;
