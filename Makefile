@@ -53,6 +53,16 @@ test-tables: ## Every case of e2e/cases on each version of PostgreSQL that can b
 	@e2e/own-target
 	@TIDEMARK_CASE=$(CASE) e2e/test tables
 
+.PHONY: explore
+explore: ## Plans over a model of all systems, and again with each fault at each write (SEED=n, PLAN=name, EVERY=n: one in n)
+	@e2e/own-target
+	@TIDEMARK_SEED=$(SEED) TIDEMARK_PLAN="$(PLAN)" TIDEMARK_EVERY=$(or $(EVERY),1) e2e/test explore
+
+.PHONY: mutants
+mutants: ## Takes each guard of the operator away in turn: the plans have to notice
+	@e2e/own-target
+	@e2e/mutants
+
 .PHONY: fuzz
 fuzz: ## The decoders on mutated records for MINUTES (60) each
 	@e2e/own-target

@@ -10,9 +10,10 @@ use tidemark_e2e::stack::{Part, Postgres, Role, Stack, shared, unique_name};
 use tidemark_operator::clients::postgres::PostgresTarget;
 use tidemark_operator::desired::publication::{self, Wanted};
 use tidemark_operator::desired::source::judge;
-use tidemark_operator::effect::{Effect, PostgresEffect};
+use tidemark_operator::effect::Effect;
 use tidemark_operator::facts::{Observation, PostgresFacts};
 use tidemark_operator::observe::postgres::{SourceQuestion, observe};
+use tidemark_operator::statement;
 use tidemark_runtime::credentials::Credentials;
 
 const TABLES: &str = r#"
@@ -236,8 +237,8 @@ async fn publish(
     let part = publication::steps(pipeline, &pipeline.mark("e2e"), &wanted, facts);
     ensure!(part.problems.is_empty(), "{:?}", part.problems);
     for step in part.steps {
-        let Effect::Postgres(PostgresEffect::Make { sql }) = step.effect else { anyhow::bail!("{step:?}") };
-        postgres.execute(Role::Tidemark, database, &sql).await?;
+        let Effect::Postgres(effect) = &step.effect else { anyhow::bail!("{step:?}") };
+        postgres.execute(Role::Tidemark, database, &statement::postgres(effect)).await?;
     }
     Ok(())
 }

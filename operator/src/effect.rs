@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_crds::ledger::Kind;
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::ledger::{ConnectorRecord, Kind};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
@@ -48,16 +49,15 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// A statement for ClickHouse that makes or widens something.
-    pub fn make(sql: String) -> Self {
-        Self::ClickHouse(ClickHouseEffect::Make { sql })
-    }
-
     /// Whether it takes away what nothing brings back by itself, or gives the place in the log up.
     pub fn takes_away(&self) -> bool {
         match self {
-            Self::ClickHouse(effect) => !matches!(effect, ClickHouseEffect::Make { .. }),
-            Self::Postgres(effect) => !matches!(effect, PostgresEffect::Make { .. }),
+            Self::ClickHouse(effect) => {
+                matches!(effect, ClickHouseEffect::ReplaceView(_) | ClickHouseEffect::Drop(_))
+            }
+            Self::Postgres(effect) => {
+                matches!(effect, PostgresEffect::DropSlot(_) | PostgresEffect::DropPublication(_))
+            }
             Self::Kafka(effect) => !matches!(effect, KafkaEffect::CreateTopic { .. }),
             Self::Connect(effect) => matches!(
                 effect,
@@ -71,19 +71,163 @@ impl Effect {
     }
 }
 
-/// A statement for ClickHouse; no secrets.
+/// A statement for ClickHouse; no secrets. Its text is made in [`statement`](crate::statement).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClickHouseEffect {
-    /// Makes, widens or fills something, and takes nothing away.
-    Make {
-        /// The statement.
-        sql: String,
-    },
+    /// Makes the target database.
+    CreateDatabase(DatabaseDefinition),
+    /// Makes a table where nothing has its name.
+    CreateTable(TableDefinition),
+    /// Adds a column to a table.
+    AddColumn(TableName, ColumnDefinition),
+    /// Gives a column of a table a type that all of its values fit into.
+    WidenColumn(TableName, ColumnDefinition),
+    /// Makes a view where nothing has its name.
+    CreateView(ViewDefinition),
+    /// Makes the refresh that fills the table of a view, where nothing has its name.
+    CreateRefresh(RefreshDefinition),
+    /// Adds a row to the connector's history.
+    Record(HistoryRow),
     /// Makes a view anew in the place of a view. ClickHouse would replace whatever has the name, a table with its rows
     /// too.
     ReplaceView(Allowed<ViewDefinition>),
     /// Drops a table with its rows, or a view.
     Drop(Allowed<ClickHouseName>),
+}
+
+impl From<ClickHouseEffect> for Effect {
+    fn from(effect: ClickHouseEffect) -> Self {
+        Self::ClickHouse(effect)
+    }
+}
+
+/// A database as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseDefinition {
+    /// Name.
+    pub name: String,
+    /// COMMENT: the mark.
+    pub comment: String,
+}
+
+/// A table of a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// Database.
+    pub database: String,
+    /// Name.
+    pub name: String,
+}
+
+impl TableName {
+    /// The table `name` of `database`.
+    pub fn new(database: &str, name: &str) -> Self {
+        Self { database: database.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// A table as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableDefinition {
+    /// Database and name.
+    pub name: TableName,
+    /// COMMENT: mark, and hash where it is a view's.
+    pub comment: String,
+    /// Columns.
+    pub columns: Vec<ColumnDefinition>,
+    /// Columns that have an index of their least and greatest value.
+    pub indexed: Vec<String>,
+    /// What a merge makes of rows with the same key.
+    pub merge: Merge,
+    /// Expression of PARTITION BY.
+    pub partition_by: Option<String>,
+    /// Columns of ORDER BY.
+    pub order_by: Vec<String>,
+    /// How long rows are kept.
+    pub keep: Option<Keep>,
+}
+
+/// What a merge makes of rows with the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Merge {
+    /// All stay.
+    All,
+    /// The newest by insertion stays.
+    Last,
+    /// The one with the greatest value of a column stays.
+    Greatest(&'static str),
+    /// The one with the greatest version stays, unless its second column is 1.
+    Current(&'static str, &'static str),
+}
+
+/// How long rows are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// Column with the time that their age is counted from.
+    pub from: String,
+    /// Days.
+    pub days: u32,
+}
+
+/// A column as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnDefinition {
+    /// Name.
+    pub name: String,
+    /// Type of ClickHouse.
+    pub kind: String,
+    /// Expression of DEFAULT.
+    pub default: Option<String>,
+    /// CODEC.
+    pub codec: Option<&'static str>,
+}
+
+impl ColumnDefinition {
+    /// A column with a type and nothing else.
+    pub fn new(name: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: kind.into(), default: None, codec: None }
+    }
+}
+
+/// A refreshable materialized view as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshDefinition {
+    /// The view: its name, mark and SELECT.
+    pub view: ViewDefinition,
+    /// Seconds from one refresh to the next.
+    pub every_s: u64,
+    /// Views of the same database whose refresh comes first.
+    pub after: Vec<String>,
+    /// Whether rows are added to those of before, or replace them.
+    pub append: bool,
+    /// Table of the same database that it fills.
+    pub to: String,
+}
+
+/// A row of the connector's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryRow {
+    /// Database.
+    pub database: String,
+    /// `NAMESPACE/NAME`.
+    pub pipeline: String,
+    /// How the connector is.
+    pub record: ConnectorRecord,
+    /// Up to when the source is read.
+    pub fresh_to: FreshTo,
+}
+
+/// The instant up to which the source is read, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreshTo {
+    /// It is not behind.
+    Now,
+    /// An instant.
+    At(i64),
+    /// What was noted last.
+    Last,
+    /// What was noted last, or where nothing was an instant.
+    LastOr(i64),
 }
 
 /// A view as it is made.
@@ -112,18 +256,52 @@ pub struct ClickHouseName {
     pub comment: String,
 }
 
-/// A statement for PostgreSQL; no secrets.
+/// A statement for PostgreSQL; no secrets. Its text is made in [`statement`](crate::statement).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PostgresEffect {
-    /// Makes or alters the publication.
-    Make {
-        /// The statement.
-        sql: String,
+    /// Makes the publication.
+    CreatePublication {
+        /// Name.
+        name: String,
+        /// Tables that it publishes.
+        tables: Vec<SourceTable>,
+        /// How it publishes.
+        options: Publishes,
+        /// COMMENT: the mark.
+        comment: String,
+    },
+    /// Alters the publication.
+    AlterPublication {
+        /// Name.
+        name: String,
+        /// Tables that it publishes no more.
+        drop: Vec<SourceTable>,
+        /// Tables that it publishes from now on.
+        add: Vec<SourceTable>,
+        /// How it publishes from now on.
+        set: Option<Publishes>,
     },
     /// Drops a replication slot, and with it the place in the log.
     DropSlot(Allowed<String>),
     /// Drops a publication.
     DropPublication(Allowed<String>),
+}
+
+impl From<PostgresEffect> for Effect {
+    fn from(effect: PostgresEffect) -> Self {
+        Self::Postgres(effect)
+    }
+}
+
+/// How a publication publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Publishes {
+    /// Every operation; nothing else is said.
+    Operations,
+    /// Every operation, and partitions under the name of their root.
+    ByRoot,
+    /// So, and stored generated columns too: from PostgreSQL 18 on.
+    ByRootAndGenerated,
 }
 
 /// The methods of HTTP that write.

@@ -28,6 +28,7 @@ use crate::restart::Restarts;
 use crate::status::{self, Situation};
 use crate::step::StepKind;
 use crate::systems::Handles;
+use crate::world::{Remote, World};
 
 /// Prefix of the annotations that ask for an action.
 const REQUEST_PREFIX: &str = "tidemark.dev/";
@@ -149,17 +150,36 @@ impl Engine {
 
     /// Reconciles once; once more where the ledger has it that the objects carry another mark.
     pub async fn run(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
-        let report = Box::pin(self.run_once(input, progress)).await;
-        if report.outcome.other_mark { Box::pin(self.run_once(input, progress)).await } else { report }
-    }
-
-    async fn run_once(&self, input: &Input<'_>, progress: &Progress<'_>) -> Report {
         let resolved = credentials::resolve(input.spec, input.references);
         let key = input.name.to_string();
-        let systems = self.handles.systems(&key, input.addresses, &resolved, input.objects.clone());
+        let places = place::places(&input.before.grafanas, input.spec, None);
+        let mut world = Remote {
+            systems: self.handles.systems(&key, input.addresses, &resolved, input.objects.clone()),
+            opener: Opener { references: input.references, handles: &self.handles, places: &places },
+            metrics: self.metrics.clone(),
+        };
+        let report = Box::pin(self.run_in(&mut world, input, progress)).await;
+        self.handles.forget_failed(&key, &report.outcome.observed);
+        report
+    }
+
+    /// So, in another world than that of the handles.
+    pub async fn run_in<W: World>(
+        &self,
+        world: &mut W,
+        input: &Input<'_>,
+        progress: &Progress<'_>,
+    ) -> Report {
+        let report = Box::pin(self.run_once(world, input, progress)).await;
+        if report.outcome.other_mark { Box::pin(self.run_once(world, input, progress)).await } else { report }
+    }
+
+    async fn run_once<W: World>(&self, world: &mut W, input: &Input<'_>, progress: &Progress<'_>) -> Report {
+        let resolved = credentials::resolve(input.spec, input.references);
+        let key = input.name.to_string();
         let mark = self.memory.mark(&key).unwrap_or_else(|| input.name.mark(input.cluster));
         let requests = requests(input);
-        let new_incarnation = format!("{:08x}", rand::random::<u32>());
+        let new_incarnation = format!("{:08x}", world.new_id());
         let claimed = claimed(&input.own(), input.neighbours);
         let subject = Subject {
             name: input.name,
@@ -178,16 +198,13 @@ impl Engine {
             claimed: claimed.as_ref(),
             deleting: input.mode == Mode::Delete,
             generation: input.generation,
-            restart_due: self.restarts.is_due(&key, was_failing(input.before), Timestamp::now()),
+            restart_due: self.restarts.is_due(&key, was_failing(input.before), world.now()),
         };
         let mode = if input.spec.suspend && input.mode == Mode::Run { Mode::PlanOnly } else { input.mode };
-        let places = place::places(&input.before.grafanas, input.spec, None);
-        let former = Opener { references: input.references, handles: &self.handles, places: &places };
-        let outcome =
-            Box::pin(reconcile(self, &subject, systems, former, (mode, input.term), progress)).await;
-        self.handles.forget_failed(&key, &outcome.observed);
-        let now = Timestamp::now();
-        if outcome.done.iter().any(|step| step.kind == StepKind::Restart) {
+        let outcome = Box::pin(reconcile(self, &subject, world, (mode, input.term), progress)).await;
+        let now = world.now();
+        // One that was only asked for says nothing against it.
+        if was_failing(input.before) && outcome.done.iter().any(|step| step.kind == StepKind::Restart) {
             self.restarts.restarted(&key, now);
         }
         let deleting = input.mode == Mode::Delete;
@@ -213,6 +230,7 @@ impl Engine {
             deleting,
             tables: &outcome.desired.tables,
             views: &outcome.desired.views,
+            views_open: &outcome.desired.views_open,
             kept: &outcome.desired.kept,
             left: &outcome.desired.left,
             panels_open: outcome.desired.panels_open,

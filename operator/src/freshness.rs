@@ -9,6 +9,7 @@ use tidemark_crds::names::Topics;
 use tidemark_crds::pipeline::ConnectorState;
 
 use crate::facts::{PartitionProgress, RefreshFacts};
+use crate::position::{lag_after, least_ms};
 use crate::status::Situation;
 
 /// Milliseconds without a progress row after which the sinks are taken for silent.
@@ -47,7 +48,12 @@ pub fn freshness(
     let ages: Vec<(&SourceTable, Result<i64, i32>)> =
         captured.map(|(source, target)| (source, age(situation, source, target))).collect();
     let connector = situation.observed.postgres.known().and_then(|facts| facts.read_to);
-    let connector_lag = connector.filter(|read_to| !read_to.lag().is_empty()).map(|read_to| read_to.lag_ms);
+    let noted = situation.observed.clickhouse.known().and_then(|facts| facts.connector.as_ref());
+    let noted = noted.map_or("", |last| &last.lag);
+    let connector_lag = connector
+        .map(|read_to| (read_to, lag_after(read_to, noted)))
+        .filter(|(_, lag)| !lag.is_empty())
+        .map(|(read_to, lag)| (read_to.lag_ms.max(least_ms(lag)), lag));
     let oldest = ages.iter().filter_map(|(_, age)| age.as_ref().ok().copied()).max();
     let unreported = ages.iter().find_map(|(source, age)| Some((*source, *age.as_ref().err()?)));
     let late: Vec<&SourceTable> = ages
@@ -57,7 +63,7 @@ pub fn freshness(
         .collect();
     let missed = connector_stands(situation)
         .or_else(|| {
-            let lag = connector.filter(|_| connector_lag.is_some_and(|lag| lag > objective))?.lag();
+            let (_, lag) = connector_lag.filter(|(lag_ms, _)| *lag_ms > objective)?;
             let message = format!(
                 "the connector has not read the source's log of {} ago: look at its tasks, and at the load of Kafka \
                  Connect and of the source",
@@ -80,7 +86,8 @@ pub fn freshness(
             (!late.is_empty()).then_some((Reason::Stale, message))
         })
         .or_else(|| old_views(situation, reason == Some(Reason::ViewsStale)));
-    let (Some(age), None) = (oldest.max(connector_lag), unreported) else {
+    let behind = connector_lag.map(|(lag_ms, _)| lag_ms);
+    let (Some(age), None) = (oldest.max(behind), unreported) else {
         return Some(Freshness { bucket: "Unknown", missed });
     };
     Some(Freshness { bucket: bucket(age, before), missed })

@@ -171,6 +171,8 @@ pub struct Gate {
     accepted: BTreeSet<System>,
     /// Whether anything that is another was accepted: what follows of it is consented to.
     consented: bool,
+    /// Systems that are told by what they are in for now: a database that is not there yet by its server.
+    passing: BTreeSet<System>,
     /// Timeline of before and of now, where they differ and nobody accepted it.
     timeline: Option<(String, String)>,
     /// The timeline of now, where it may be remembered.
@@ -231,6 +233,9 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
             }
         }
         gate.found.insert(system, identity);
+    }
+    if seen.observed.clickhouse.known().is_some_and(|facts| !facts.database_exists) {
+        gate.passing.insert(System::ClickHouse);
     }
     timeline(seen, ledger, settled, &mut gate);
     gate
@@ -406,6 +411,7 @@ impl Gate {
             shut: BTreeMap::new(),
             accepted: BTreeSet::new(),
             consented: false,
+            passing: BTreeSet::new(),
             timeline: None,
             remembered_timeline: None,
         }
@@ -472,7 +478,9 @@ impl Gate {
     /// does one that was accepted until the ledger has it.
     pub fn identities(&self, before: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let mut all = before.clone();
-        let written = |system: &System| *system != System::Cluster && !self.accepted.contains(system);
+        let written = |system: &System| {
+            *system != System::Cluster && !self.accepted.contains(system) && !self.passing.contains(system)
+        };
         let of_systems =
             self.found.iter().filter(|(system, identity)| written(system) && !identity.is_empty());
         all.extend(of_systems.map(|(system, identity)| (system.key().to_owned(), identity.clone())));

@@ -383,6 +383,13 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
             "the views are made when state tables are there",
         );
     }
+    if let Some(view) = situation.views_open.first() {
+        let message = format!(
+            "view {view} is not as it should be yet: clickhouse has not said what its columns are, what it reads is not \
+             there, or it is being filled"
+        );
+        return judgement(ViewsInSync, Status::False, Reason::InProgress, message);
+    }
     let broken = observation.known().and_then(|facts| {
         // One that is not wanted just now, such as a copy of a query log that the server lacks, is not missed.
         let wanted = |name: &str| {

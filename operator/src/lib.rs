@@ -48,3 +48,4 @@ pub mod systems;
 pub mod table_status;
 pub mod unreadable;
 pub mod validate;
+pub mod world;

@@ -211,18 +211,14 @@ impl Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::{ClickHouseEffect, DatabaseDefinition};
     use crate::step::Stage;
 
     fn step(stage: Stage, needs: &[Fact], gives: Option<Fact>) -> Step {
-        let sql = format!("{stage:?}");
-        Step {
-            stage,
-            kind: StepKind::Create,
-            what: sql.clone(),
-            needs: needs.to_vec(),
-            gives,
-            effect: Effect::make(sql),
-        }
+        let what = format!("{stage:?}");
+        let effect = DatabaseDefinition { name: what.clone(), comment: String::new() };
+        let effect = Effect::from(ClickHouseEffect::CreateDatabase(effect));
+        Step { stage, kind: StepKind::Create, what, needs: needs.to_vec(), gives, effect }
     }
 
     fn plan(held: &[Fact], closed: &[Lane]) -> Plan {
@@ -267,11 +263,11 @@ mod tests {
     fn the_order_is_that_of_the_static_table() {
         insta::assert_snapshot!(plan(&[], &[]).render(false), @r"
         + clickhouse Database
-              Database
+              CREATE DATABASE IF NOT EXISTS `Database` COMMENT ''
         + clickhouse Bookkeeping   (known after apply: waits for the database)
-              Bookkeeping
+              CREATE DATABASE IF NOT EXISTS `Bookkeeping` COMMENT ''
         + clickhouse StateTable   (known after apply: waits for the ledger)
-              StateTable
+              CREATE DATABASE IF NOT EXISTS `StateTable` COMMENT ''
         3 to create, 0 to change, 0 to replace, 0 to drop
         ");
     }

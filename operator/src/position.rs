@@ -42,6 +42,20 @@ impl ReadTo {
     }
 }
 
+/// The lag of a look as the greatest bound that it has passed, after the one that was noted last. A process that has not
+/// seen how far the log was before it began cannot know that the connector has caught up: until then the lag stays that
+/// was noted.
+pub fn lag_after(read_to: ReadTo, last: &str) -> &'static str {
+    let noted = LAGS.iter().find(|(_, name)| *name == last).map_or("", |(_, name)| name);
+    let seen = read_to.lag();
+    if read_to.at_ms.is_none() && least_ms(noted) > least_ms(seen) { noted } else { seen }
+}
+
+/// The least lag that a bound stands for, milliseconds; 0: none.
+pub fn least_ms(lag: &str) -> i64 {
+    LAGS.iter().find(|(_, name)| *name == lag).map_or(0, |(bound, _)| *bound)
+}
+
 impl Positions {
     /// Notes a look: the source's clock, and the end of its log read after the clock.
     pub fn note(&mut self, now_ms: i64, lsn: u64) {
@@ -96,6 +110,22 @@ mod tests {
 
     use super::*;
     use crate::facts::SlotFacts;
+
+    #[test]
+    fn a_new_process_does_not_take_a_late_connector_for_one_that_has_caught_up() {
+        let read_to = |at_ms, lag_ms| ReadTo { at_ms, first_ms: 7, lag_ms };
+        for (at_ms, lag_ms, last, expected) in [
+            (None, 0, ">10m", ">10m"),
+            (None, 40_000, "", ">30s"),
+            (None, 700_000, ">1m", ">10m"),
+            (Some(9), 0, ">10m", ""),
+            (Some(9), 40_000, ">10m", ">30s"),
+            (None, 0, "", ""),
+            (None, 0, "something newer", ""),
+        ] {
+            assert_eq!(lag_after(read_to(at_ms, lag_ms), last), expected, "{at_ms:?} {lag_ms} {last}");
+        }
+    }
 
     fn seen(pairs: &[(i64, u64)]) -> Positions {
         let mut positions = Positions::default();

@@ -1,5 +1,5 @@
-//! The waves: observe → desire → probe → plan → run the first wave → observe again. I/O through `observe`,
-//! `probe` and `apply` alone; what to do is decided by the pure modules.
+//! The waves: look → desire → ask → plan → run the first wave → look again. I/O through the [`World`] alone; what to do
+//! is decided by the pure modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -9,21 +9,20 @@ use futures::future::join_all;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::SinkState;
 
-use crate::desired::grafana::place;
+use crate::desired::grafana::place::{self, Place};
 use crate::desired::pipeline::{Desired, Subject, desire};
 use crate::desired::views::Probe;
 use crate::engine::Engine;
 use crate::facts::{Failure, Observation, Observed, SeenCatalogue};
-use crate::former::Opener;
+use crate::finalize;
 use crate::gate::adopted_mark;
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::position::Positions;
 use crate::step::{Lane, Step, StepId};
-use crate::systems::{Access, Systems};
 use crate::table_status::is_read;
-use crate::{apply, finalize, observe, probe};
+use crate::world::World;
 
 /// Waves of one reconcile at most.
 const MOST_WAVES: u32 = 20;
@@ -101,11 +100,10 @@ pub struct Outcome {
 pub type Progress<'a> = dyn Fn(u32, &[&Step]) + Send + Sync + 'a;
 
 /// Runs waves until nothing is left that can be done now, or the term is over.
-pub async fn reconcile(
+pub async fn reconcile<W: World>(
     engine: &Engine,
     subject: &Subject<'_>,
-    mut systems: Systems,
-    former: Opener<'_>,
+    world: &mut W,
     (mode, term): (Mode, &Term),
     progress: &Progress<'_>,
 ) -> Outcome {
@@ -113,18 +111,11 @@ pub async fn reconcile(
     let mut outcome = Outcome::default();
     let pipeline = subject.name.to_string();
     let mut incarnation = memory.of(&pipeline, |known| known.incarnation.clone());
+    let mut former: Option<Place> = None;
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
     loop {
-        outcome.observed = Box::pin(observe::observe(
-            metrics,
-            &systems,
-            subject.spec,
-            subject.name,
-            subject.mark,
-            incarnation.as_deref(),
-        ))
-        .await;
+        outcome.observed = Box::pin(world.look(subject, incarnation.as_deref(), former.as_ref())).await;
         outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
         if let Observation::Known(postgres) = &mut outcome.observed.postgres {
             postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
@@ -146,18 +137,16 @@ pub async fn reconcile(
             outcome.other_mark = true;
             return outcome;
         }
-        if let Some(place) = ledger.and_then(|ledger| place::former(subject.spec, ledger))
-            && systems.former_grafana.as_ref().map(|(known, _)| known) != Some(&place)
-        {
+        let place = ledger.and_then(|ledger| place::former(subject.spec, ledger));
+        if place.is_some() && place != former {
             // So is where dashboards were before the spec named another Grafana.
-            let access = former.open(&place, subject.name, &systems.objects).await;
-            systems.former_grafana = Some((place, access));
+            former = place;
             continue;
         }
         outcome.desired = match mode {
             Mode::Delete => finalize::desire(subject, &outcome.observed),
             Mode::Run | Mode::PlanOnly => {
-                Box::pin(desire_with_answers(memory, subject, &systems, &outcome.observed)).await
+                Box::pin(desire_with_answers(memory, subject, world, &outcome.observed)).await
             }
         };
         memory.of(&pipeline, |known| known.seen.extend(outcome.desired.seen.clone()));
@@ -173,13 +162,13 @@ pub async fn reconcile(
                 memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
         }
-        if !term.holds() || !is_still_wanted(subject, &systems, &wave).await {
+        if !term.holds() || !is_still_wanted(subject, world, &wave).await {
             return outcome;
         }
         previous = fingerprint;
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
-        let failed = run_wave(metrics, (subject, term), &systems, &wave, &mut outcome.done).await;
+        let failed = run_wave(metrics, (subject, term), world, &wave, &mut outcome.done).await;
         closed.extend(failed.iter().map(|(step, _)| step.lane));
         outcome.failures.extend(failed);
     }
@@ -187,11 +176,11 @@ pub async fn reconcile(
 
 /// Looks once more before something is taken away: what the cache has may be another life of the name, or a spec of a
 /// while ago. Where there is no answer nothing is taken away.
-async fn is_still_wanted(subject: &Subject<'_>, systems: &Systems, wave: &[Step]) -> bool {
+async fn is_still_wanted<W: World>(subject: &Subject<'_>, world: &W, wave: &[Step]) -> bool {
     if !wave.iter().any(|step| step.effect.takes_away()) {
         return true;
     }
-    let still = observe::resource::is_still(&systems.objects, subject).await;
+    let still = world.is_still(subject).await;
     if let Err(failure) = &still {
         tracing::warn!(pipeline = %subject.name, error = failure.message, "the resource cannot be read; nothing is removed");
     }
@@ -204,10 +193,10 @@ fn is_idle(mode: Mode, wave: &[Step]) -> bool {
 }
 
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
-async fn run_wave(
+async fn run_wave<W: World>(
     metrics: &Metrics,
     (subject, term): (&Subject<'_>, &Term),
-    systems: &Systems,
+    world: &W,
     wave: &[Step],
     done: &mut Vec<StepId>,
 ) -> Vec<(StepId, Failure)> {
@@ -222,7 +211,7 @@ async fn run_wave(
                 break;
             }
             let pipeline = subject.name.to_string();
-            if let Err(failure) = Box::pin(apply::apply(systems, subject, step)).await {
+            if let Err(failure) = Box::pin(world.act(subject, step)).await {
                 metrics.failed(lane);
                 tracing::warn!(
                     pipeline,
@@ -248,28 +237,21 @@ async fn run_wave(
 }
 
 /// Desires, and asks ClickHouse what is open, until every question that can be asked has its answer.
-async fn desire_with_answers(
+async fn desire_with_answers<W: World>(
     memory: &Memory,
     subject: &Subject<'_>,
-    systems: &Systems,
+    world: &W,
     observed: &Observed,
 ) -> Desired {
     let pipeline = subject.name.to_string();
     let mut answers = memory.of(&pipeline, |known| known.answers.clone());
     let mut desired = desire(subject, observed, &answers);
-    let Access::Open(client) = &systems.clickhouse else {
-        return desired;
-    };
-    // A user's view names its tables without their database.
-    let database = Some(subject.spec.clickhouse.database.as_str());
-    let client = client.with_database(database);
-    let reader = systems.reader.open().ok().map(|reader| reader.with_database(database));
     // An answer can open another question: what a view's columns are, then whether panels can do with them.
     for _ in 0..MOST_ROUNDS {
         if desired.questions.is_empty() {
             break;
         }
-        let new = Box::pin(probe::ask(&client, reader.as_ref(), &desired.questions)).await;
+        let new = Box::pin(world.ask(subject, &desired.questions)).await;
         if new.is_empty() {
             break;
         }
@@ -391,7 +373,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::Effect;
+    use crate::effect::{ClickHouseEffect, DatabaseDefinition, Effect};
     use crate::step::{Stage, StepKind};
 
     #[test]
@@ -402,7 +384,10 @@ mod tests {
             what: "create a topic".into(),
             needs: vec![],
             gives: None,
-            effect: Effect::make(String::new()),
+            effect: Effect::from(ClickHouseEffect::CreateDatabase(DatabaseDefinition {
+                name: "db".into(),
+                comment: String::new(),
+            })),
         };
         let wave = [step];
         for (mode, wave, expected) in [

@@ -1,14 +1,37 @@
 //! The text of the statements that steps are carried out by. Pure.
 
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::ledger::CONNECTOR_TABLE;
 use tidemark_crds::pg_quote;
-use tidemark_crds::quote::{literal, qualified};
+use tidemark_crds::quote::{ident, ident_list, literal, qualified};
 
-use crate::effect::{ClickHouseEffect, PostgresEffect, ViewDefinition};
+use crate::effect::{
+    ClickHouseEffect, ColumnDefinition, DatabaseDefinition, FreshTo, HistoryRow, Merge, PostgresEffect,
+    Publishes, RefreshDefinition, TableDefinition, TableName, ViewDefinition,
+};
+
+/// How a publication publishes: all there is, and partitions under the name of their root.
+const OPERATIONS: &str = "publish = 'insert, update, delete, truncate'";
+const BY_ROOT: &str = "publish_via_partition_root = true";
+/// Newer servers publish stored generated columns too.
+const GENERATED: &str = "publish_generated_columns = stored";
 
 /// The statement of ClickHouse.
 pub fn clickhouse(effect: &ClickHouseEffect) -> String {
     match effect {
-        ClickHouseEffect::Make { sql } => sql.clone(),
+        ClickHouseEffect::CreateDatabase(DatabaseDefinition { name, comment }) => {
+            format!("CREATE DATABASE IF NOT EXISTS {} COMMENT {}", ident(name), literal(comment))
+        }
+        ClickHouseEffect::CreateTable(table) => create_table(table),
+        ClickHouseEffect::AddColumn(table, column) => {
+            format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}", quoted(table), column_definition(column))
+        }
+        ClickHouseEffect::WidenColumn(table, column) => {
+            format!("ALTER TABLE {} MODIFY COLUMN {}", quoted(table), column_definition(column))
+        }
+        ClickHouseEffect::CreateView(view) => view_statement("CREATE", view),
+        ClickHouseEffect::CreateRefresh(refresh) => create_refresh(refresh),
+        ClickHouseEffect::Record(row) => history_row(row),
         ClickHouseEffect::ReplaceView(view) => view_statement("CREATE OR REPLACE", view),
         ClickHouseEffect::Drop(name) => {
             let kind = if name.is_view { "VIEW" } else { "TABLE" };
@@ -17,11 +40,52 @@ pub fn clickhouse(effect: &ClickHouseEffect) -> String {
     }
 }
 
-/// A view whose readers need no right on what is below it, made where nothing has its name.
-pub fn create_view(view: &ViewDefinition) -> String {
-    view_statement("CREATE", view)
+fn quoted(table: &TableName) -> String {
+    qualified(&table.database, &table.name)
 }
 
+fn create_table(table: &TableDefinition) -> String {
+    let mut lines: Vec<String> = table.columns.iter().map(column_definition).collect();
+    lines.extend(table.indexed.iter().map(|column| {
+        let index = ident(&format!("by_{column}"));
+        format!("INDEX {index} {} TYPE minmax GRANULARITY 1", ident(column))
+    }));
+    let partition =
+        table.partition_by.as_ref().map_or_else(String::new, |text| format!(" PARTITION BY {text}"));
+    let keep = table.keep.as_ref().map_or_else(String::new, |keep| {
+        format!(" TTL toDateTime({}, 'UTC') + toIntervalDay({})", ident(&keep.from), keep.days)
+    });
+    let (engine, settings) = match table.merge {
+        // Keys of a view's rows may be NULL.
+        Merge::All => ("MergeTree".to_owned(), " SETTINGS allow_nullable_key = 1"),
+        Merge::Last => ("ReplacingMergeTree".to_owned(), ""),
+        Merge::Greatest(version) => (format!("ReplacingMergeTree({version})"), ""),
+        Merge::Current(version, deleted) => (format!("ReplacingMergeTree({version}, {deleted})"), ""),
+    };
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = {engine}{partition} ORDER BY {}{keep}{settings} COMMENT {}",
+        quoted(&table.name),
+        lines.join(", "),
+        if table.order_by.is_empty() {
+            "tuple()".to_owned()
+        } else {
+            format!("({})", list_of(&table.order_by))
+        },
+        literal(&table.comment),
+    )
+}
+
+fn list_of(names: &[String]) -> String {
+    ident_list(names.iter().map(String::as_str))
+}
+
+fn column_definition(column: &ColumnDefinition) -> String {
+    let default = column.default.as_ref().map_or_else(String::new, |value| format!(" DEFAULT {value}"));
+    let codec = column.codec.map_or_else(String::new, |codec| format!(" CODEC({codec})"));
+    format!("{} {}{default}{codec}", ident(&column.name), column.kind)
+}
+
+/// A view whose readers need no right on what is below it.
 fn view_statement(verb: &str, view: &ViewDefinition) -> String {
     format!(
         "{verb} VIEW {} SQL SECURITY DEFINER COMMENT {} AS {}",
@@ -31,10 +95,70 @@ fn view_statement(verb: &str, view: &ViewDefinition) -> String {
     )
 }
 
+fn create_refresh(refresh: &RefreshDefinition) -> String {
+    let ViewDefinition { database, name, comment, select } = &refresh.view;
+    let after: Vec<String> = refresh.after.iter().map(|name| qualified(database, name)).collect();
+    let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
+    let append = if refresh.append { " APPEND" } else { "" };
+    format!(
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {} SQL SECURITY DEFINER \
+         COMMENT {} AS {select}",
+        qualified(database, name),
+        refresh.every_s,
+        qualified(database, &refresh.to),
+        literal(comment),
+    )
+}
+
+fn history_row(row: &HistoryRow) -> String {
+    let HistoryRow { database, pipeline, record, fresh_to } = row;
+    let (table, pipeline) = (qualified(database, CONNECTOR_TABLE), literal(pipeline));
+    let last = format!(
+        "(SELECT argMax(tuple(c.fresh_to), c.seen_at).1 FROM {table} AS c WHERE c.pipeline = {pipeline})"
+    );
+    let instant = |ms: i64| format!("fromUnixTimestamp64Milli(toInt64({ms}), 'UTC')");
+    let fresh_to = match *fresh_to {
+        FreshTo::Now => "NULL".to_owned(),
+        FreshTo::At(ms) => instant(ms),
+        FreshTo::Last => last,
+        FreshTo::LastOr(ms) => format!("ifNull({last}, {})", instant(ms)),
+    };
+    format!(
+        "INSERT INTO {table} (pipeline, state, tasks, failed_tasks, restarts, error, lag, fresh_to, wal, seen_at) \
+         SELECT {pipeline}, {}, {}, {}, {}, {}, {}, {fresh_to}, {}, now64(3)",
+        literal(&record.state),
+        record.tasks,
+        record.failed_tasks,
+        record.restarts,
+        literal(&record.error),
+        literal(&record.lag),
+        literal(&record.wal),
+    )
+}
+
 /// The statement of PostgreSQL.
 pub fn postgres(effect: &PostgresEffect) -> String {
     match effect {
-        PostgresEffect::Make { sql } => sql.clone(),
+        PostgresEffect::CreatePublication { name, tables, options, comment } => {
+            let name = pg_quote::ident(name);
+            format!(
+                "CREATE PUBLICATION {name} FOR TABLE {} WITH ({}); COMMENT ON PUBLICATION {name} IS {}",
+                list(tables),
+                publishes(*options),
+                pg_quote::literal(comment)
+            )
+        }
+        PostgresEffect::AlterPublication { name, drop, add, set } => {
+            let name = pg_quote::ident(name);
+            let tables = |verb: &str, tables: &[SourceTable]| {
+                (!tables.is_empty())
+                    .then(|| format!("ALTER PUBLICATION {name} {verb} TABLE {}", list(tables)))
+            };
+            let set = set.map(|set| format!("ALTER PUBLICATION {name} SET ({})", publishes(set)));
+            let statements: Vec<String> =
+                [tables("DROP", drop), tables("ADD", add), set].into_iter().flatten().collect();
+            statements.join("; ")
+        }
         PostgresEffect::DropSlot(name) => {
             let name = pg_quote::literal(name);
             // One that is gone is as it should be.
@@ -45,5 +169,19 @@ pub fn postgres(effect: &PostgresEffect) -> String {
         PostgresEffect::DropPublication(name) => {
             format!("DROP PUBLICATION IF EXISTS {}", pg_quote::ident(name))
         }
+    }
+}
+
+fn list(tables: &[SourceTable]) -> String {
+    let names: Vec<String> =
+        tables.iter().map(|table| pg_quote::qualified(&table.schema, &table.name)).collect();
+    names.join(", ")
+}
+
+fn publishes(options: Publishes) -> String {
+    match options {
+        Publishes::Operations => OPERATIONS.to_owned(),
+        Publishes::ByRoot => format!("{OPERATIONS}, {BY_ROOT}"),
+        Publishes::ByRootAndGenerated => format!("{OPERATIONS}, {BY_ROOT}, {GENERATED}"),
     }
 }

@@ -53,6 +53,8 @@ pub struct Situation<'a> {
     pub tables: &'a [(SourceTable, String)],
     /// Names of the views that should be there.
     pub views: &'a [String],
+    /// Views that are not as they should be, and of which nothing else is said.
+    pub views_open: &'a [String],
     /// Changes by hand in Grafana that the policy keeps.
     pub kept: &'a [String],
     /// Differences that are known and left.

@@ -122,6 +122,7 @@ fn judged(case: &Case, tables: &[(tidemark_crds::layout::SourceTable, String)]) 
     let situation = Situation {
         kept: &[],
         panels_open: false,
+        views_open: &[],
         steadiness: Steadiness::Steady,
         name: &case.fixture.name,
         generation: 1,

@@ -4,6 +4,7 @@
 
 mod deletion;
 mod doctor;
+mod explore;
 mod fixture;
 mod objects;
 mod places;

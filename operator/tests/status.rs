@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
+use tidemark_crds::pipeline::Preset;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, Lack, Missing};
 use tidemark_operator::facts::{
@@ -30,6 +31,7 @@ struct Case {
     steadiness: Steadiness,
     left: Vec<Left>,
     views: Vec<String>,
+    views_open: Vec<String>,
 }
 
 fn case(fixture: &Fixture) -> Case {
@@ -42,6 +44,7 @@ fn case(fixture: &Fixture) -> Case {
         steadiness: Steadiness::Steady,
         left: vec![],
         views: vec![],
+        views_open: vec![],
     }
 }
 
@@ -56,6 +59,7 @@ fn judged_after(
         kept: &[],
         left: &case.left,
         panels_open: false,
+        views_open: &case.views_open,
         steadiness: case.steadiness,
         name: &fixture.name,
         generation: 7,
@@ -814,4 +818,15 @@ fn a_system_that_is_another_one_than_before_is_told_by_that_word() {
     assert_eq!(condition(&status, ConditionType::TablesInSync).1, "IdentityChanged");
     assert_eq!(condition(&status, ConditionType::ConnectorRunning).2, "the brokers moved; connect moved");
     assert_eq!(condition(&status, ConditionType::Stalled).0, "True", "only a person can mend it");
+}
+
+#[test]
+fn a_view_of_which_nothing_is_known_is_not_in_sync() {
+    let mut fixture = fixture();
+    fixture.spec.views.preset = Preset::Ecommerce;
+    let mut case = Case { views: vec!["sales".into()], ..streaming(&fixture) };
+    case.views_open = vec!["sales".into()];
+    let (is, reason, message) = condition(&judged(&fixture, &case), ConditionType::ViewsInSync);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "InProgress"));
+    assert!(message.contains("view sales"), "{message}");
 }

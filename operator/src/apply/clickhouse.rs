@@ -25,7 +25,6 @@ struct There {
 /// Carries out one write of the pipeline of `mark`.
 pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffect) -> Result<(), Failure> {
     match effect {
-        ClickHouseEffect::Make { .. } => {}
         ClickHouseEffect::ReplaceView(view) => {
             let is_right = |there: &There| there.engine == "View" && is_ours(&there.comment, mark);
             still(client, &view.database, &view.name, is_right).await?;
@@ -33,6 +32,13 @@ pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffec
         ClickHouseEffect::Drop(name) => {
             still(client, &name.database, &name.name, |there| there.comment == name.comment).await?;
         }
+        ClickHouseEffect::CreateDatabase(_)
+        | ClickHouseEffect::CreateTable(_)
+        | ClickHouseEffect::AddColumn(..)
+        | ClickHouseEffect::WidenColumn(..)
+        | ClickHouseEffect::CreateView(_)
+        | ClickHouseEffect::CreateRefresh(_)
+        | ClickHouseEffect::Record(_) => {}
     }
     execute(client, &statement::clickhouse(effect)).await
 }

@@ -28,7 +28,7 @@ pub async fn carry_out(target: &PostgresTarget, mark: &str, effect: &PostgresEff
         let session = target.connect().await?;
         let wrong = |error: tokio_postgres::Error| of_error("postgresql", &error);
         let (name, is_right) = match effect {
-            PostgresEffect::Make { .. } => ("", true),
+            PostgresEffect::CreatePublication { .. } | PostgresEffect::AlterPublication { .. } => ("", true),
             PostgresEffect::DropSlot(slot) => {
                 let row = session.query_opt(SLOT, &[&slot.as_str()]).await.map_err(wrong)?;
                 (slot.as_str(), row.is_none_or(|row| row.get(0)))

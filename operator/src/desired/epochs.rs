@@ -144,6 +144,13 @@ pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
             )));
         }
         (header, epoch) if epoch != Some(header) => {
+            if let Some(epoch) = epoch.filter(|epoch| header < *epoch && header > 0) {
+                return Some(Cause::Lost(format!(
+                    "connector {} marks what it sends as epoch {header}, and epoch {epoch} was begun: its configuration was \
+                     set back, and what it sent since is not seen",
+                    input.name.connector()
+                )));
+            }
             let header = header.max(input.known_epoch);
             let known = epoch.map_or("no epoch".to_owned(), |epoch| format!("epoch {epoch}"));
             return Some(Cause::Lost(format!(

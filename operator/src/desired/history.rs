@@ -1,11 +1,10 @@
 //! The connector's history: a row for each change of its state, which dashboards and alerts read. Pure.
 
-use tidemark_crds::ledger::{CONNECTOR_TABLE, ConnectorRecord};
-use tidemark_crds::quote::{literal, qualified};
+use tidemark_crds::ledger::ConnectorRecord;
 
-use crate::effect::Effect;
+use crate::effect::{ClickHouseEffect, Effect, FreshTo, HistoryRow};
 use crate::facts::{ConnectFacts, ConnectorFacts, Observation};
-use crate::position::ReadTo;
+use crate::position::{ReadTo, lag_after};
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// State of a connector that Connect does not have.
@@ -27,7 +26,7 @@ pub fn step(
     let mut now = record(seen, last)?;
     // While nobody knows, it is as it was.
     now.lag = match read_to {
-        Some(read_to) => read_to.lag().to_owned(),
+        Some(read_to) => lag_after(read_to, last.map_or("", |last| &last.lag)).to_owned(),
         None => last.map_or_else(String::new, |last| last.lag.clone()),
     };
     now.wal = match wal {
@@ -37,20 +36,6 @@ pub fn step(
     if last == Some(&now) {
         return None;
     }
-    let table = qualified(database, CONNECTOR_TABLE);
-    let sql = format!(
-        "INSERT INTO {table} (pipeline, state, tasks, failed_tasks, restarts, error, lag, fresh_to, wal, seen_at) \
-         SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, now64(3)",
-        literal(pipeline),
-        literal(&now.state),
-        now.tasks,
-        now.failed_tasks,
-        now.restarts,
-        literal(&now.error),
-        literal(&now.lag),
-        fresh_to(&table, pipeline, &now.lag, read_to),
-        literal(&now.wal),
-    );
     let held = if now.wal.is_empty() { String::new() } else { format!(", its slot holds back {}", now.wal) };
     let behind = if now.lag.is_empty() { String::new() } else { format!(", {} behind the source", now.lag) };
     Some(Step {
@@ -59,25 +44,24 @@ pub fn step(
         what: format!("note that the connector is {}{behind}{held}", now.state),
         needs: vec![Fact::Bookkeeping],
         gives: None,
-        effect: Effect::make(sql),
+        effect: Effect::from(ClickHouseEffect::Record(HistoryRow {
+            database: database.to_owned(),
+            pipeline: pipeline.to_owned(),
+            fresh_to: fresh_to(&now.lag, read_to),
+            record: now,
+        })),
     })
 }
 
-/// Expression of the instant up to which the source is read; what was noted last stays where no look is known that the
-/// connector has passed.
-fn fresh_to(table: &str, pipeline: &str, lag: &str, read_to: Option<ReadTo>) -> String {
+/// Up to when the source is read; what was noted last stays where no look is known that the connector has passed.
+fn fresh_to(lag: &str, read_to: Option<ReadTo>) -> FreshTo {
     if lag.is_empty() {
-        return "NULL".to_owned();
+        return FreshTo::Now;
     }
-    let last = format!(
-        "(SELECT argMax(tuple(c.fresh_to), c.seen_at).1 FROM {table} AS c WHERE c.pipeline = {})",
-        literal(pipeline)
-    );
-    let instant = |ms: i64| format!("fromUnixTimestamp64Milli(toInt64({ms}), 'UTC')");
     match read_to {
-        Some(ReadTo { at_ms: Some(at_ms), .. }) => instant(at_ms),
-        Some(ReadTo { at_ms: None, first_ms, .. }) => format!("ifNull({last}, {})", instant(first_ms)),
-        None => last,
+        Some(ReadTo { at_ms: Some(at_ms), .. }) => FreshTo::At(at_ms),
+        Some(ReadTo { at_ms: None, first_ms, .. }) => FreshTo::LastOr(first_ms),
+        None => FreshTo::Last,
     }
 }
 
@@ -132,8 +116,8 @@ fn of_connector(live: &ConnectorFacts) -> ConnectorRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effect::ClickHouseEffect;
     use crate::facts::{Failure, FailureClass, TaskFacts};
+    use crate::statement;
 
     fn seen(state: &str, task: &str) -> Observation<ConnectFacts> {
         let error = (task == FAILED).then(|| "it's broken".to_owned());
@@ -147,6 +131,11 @@ mod tests {
         let found = (now.state.clone(), now.restarts);
         *last = Some(now);
         Some(found)
+    }
+
+    fn sql_of(effect: Option<Effect>) -> String {
+        let Some(Effect::ClickHouse(effect)) = effect else { panic!("a statement: {effect:?}") };
+        statement::clickhouse(&effect)
     }
 
     #[test]
@@ -180,9 +169,7 @@ mod tests {
     fn the_same_state_is_not_noted_twice_and_an_error_is_quoted() {
         let failed = seen(RUNNING, FAILED);
         let step_of = |last| step("shop", "a/b", &failed, (None, None), last).map(|step| step.effect);
-        let Some(Effect::ClickHouse(ClickHouseEffect::Make { sql })) = step_of(None) else {
-            panic!("no step")
-        };
+        let sql = sql_of(step_of(None));
         assert!(sql.contains(r"'it\'s broken'"), "{sql}");
         assert_eq!(step_of(record(&failed, None).as_ref()), None);
     }
@@ -194,8 +181,7 @@ mod tests {
         let sql = |lag_ms, at_ms, last: &ConnectorRecord| {
             let read_to = ReadTo { at_ms, first_ms: 7, lag_ms };
             let step = step("shop", "a/b", &running, (Some(read_to), None), Some(last))?;
-            let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = step.effect else { panic!("{step:?}") };
-            Some(sql)
+            Some(sql_of(Some(step.effect)))
         };
         assert_eq!(sql(20_000, Some(5), &last), None, "that of looking");
         let late = sql(31_000, Some(5), &last).unwrap();
@@ -217,7 +203,7 @@ mod tests {
         let of = |wal, last: &ConnectorRecord| step("shop", "a/b", &paused, (None, wal), Some(last));
         let step = of(Some(">1Gi"), &last).unwrap();
         assert!(step.what.ends_with("its slot holds back >1Gi"), "{}", step.what);
-        let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = step.effect else { panic!("{step:?}") };
+        let sql = sql_of(Some(step.effect));
         assert!(sql.contains("NULL, '>1Gi', now64(3)"), "{sql}");
         let last = ConnectorRecord { wal: ">1Gi".into(), ..last };
         assert_eq!(of(Some(">1Gi"), &last), None);

@@ -4,7 +4,6 @@ use tidemark_crds::conditions::Reason;
 
 use crate::effect::{ClickHouseEffect, Effect, ViewDefinition};
 use crate::gate::Proof;
-use crate::statement::create_view;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// Steps of one part, in its own order, and its problems; empty: all is as it should be.
@@ -53,9 +52,9 @@ impl Part {
         what: impl Into<String>,
         needs: Vec<Fact>,
         gives: Option<Fact>,
-        effect: Effect,
+        effect: impl Into<Effect>,
     ) {
-        self.steps.push(Step { stage, kind, what: what.into(), needs, gives, effect });
+        self.steps.push(Step { stage, kind, what: what.into(), needs, gives, effect: effect.into() });
     }
 }
 
@@ -71,10 +70,10 @@ impl Part {
     ) {
         let name = view.name.clone();
         let (kind, what, effect) = if let Some(proof) = replaces {
-            let effect = Effect::ClickHouse(ClickHouseEffect::ReplaceView(proof.allow(view)));
+            let effect = ClickHouseEffect::ReplaceView(proof.allow(view));
             (StepKind::Replace, format!("replace view {name}"), effect)
         } else {
-            (StepKind::Create, format!("create view {name}"), Effect::make(create_view(&view)))
+            (StepKind::Create, format!("create view {name}"), ClickHouseEffect::CreateView(view))
         };
         self.step((stage, kind), what, needs, gives, effect);
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{Kind, SeenPublication};
+use tidemark_crds::ledger::{Kind, LEDGER_TABLE, SeenPublication};
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
@@ -123,6 +123,9 @@ pub struct Desired {
     pub tables: Vec<(SourceTable, String)>,
     /// Every view that should be there.
     pub views: Vec<String>,
+    /// Views that are not as they should be, and of which nothing is said or done: ClickHouse was not asked or gave no
+    /// answer, what they read is not there yet, or they are filled for the first time.
+    pub views_open: Vec<String>,
     /// What has to be asked before the plan is whole.
     pub questions: Vec<Question>,
     /// Changes by hand in Grafana that the policy keeps.
@@ -256,7 +259,7 @@ fn state(
                 kind: Kind::Incarnation,
                 key: String::new(),
                 version: facts.ledger.next_version(Kind::Incarnation, ""),
-                value: json!(subject.new_incarnation),
+                value: json!(incarnation(subject, facts)),
             },
         });
     }
@@ -266,6 +269,16 @@ fn state(
             part.extend(reads::confirmation(layout, *at, facts));
         }
         desired.take(ConditionType::TablesInSync, part);
+    }
+}
+
+/// The incarnation of new state tables: the same by whoever writes it down, so that of two that do neither undoes what
+/// followed of the other. Where the ledger's table has no id it is a random one.
+fn incarnation(subject: &Subject<'_>, facts: &ClickHouseFacts) -> String {
+    let ledger = facts.objects.get(LEDGER_TABLE).map_or("", |table| &table.uuid);
+    match subject.uid {
+        Some(uid) if !ledger.is_empty() => short_hash(&format!("{} {uid} {ledger}", subject.name)),
+        _ => subject.new_incarnation.to_owned(),
     }
 }
 
@@ -335,6 +348,9 @@ fn all_views(
     desired.views = all.iter().map(|view| view.name.clone()).collect();
     let held = held_back(subject, &all, facts, answers, desired);
     desired.take(ConditionType::ViewsInSync, views::steps(&input, &all, facts, answers, &held, proof));
+    let is_named = |view: &&View| desired.problems.iter().any(|it| it.object.as_deref() == Some(&view.name));
+    let open = all.iter().filter(|view| !in_place(view) && !is_named(view));
+    desired.views_open = open.map(|view| view.name.clone()).collect();
 }
 
 /// The user's views whose change would break a panel, or may: they stay as they are until it is known.
@@ -503,6 +519,18 @@ fn change_data_capture(
     );
     restart(subject, connect, ledger, held, desired);
     desired.take(ConditionType::SourceReady, reads::steps(&reads_input));
+    let (forgotten, known) = reads::interrupted(&reads_input);
+    if !forgotten.is_empty() {
+        for step in desired.steps.iter_mut().filter(|step| begins_to_stream(&step.effect)) {
+            step.needs.push(known.clone());
+        }
+        desired.steps.extend(forgotten);
+    }
+}
+
+/// Whether changes of tables may come after it that did not come before.
+fn begins_to_stream(effect: &Effect) -> bool {
+    matches!(effect, Effect::Connect(ConnectEffect::Create { .. } | ConnectEffect::PutConfig { .. }))
 }
 
 /// Restarts failed tasks: after a pause, or because somebody asks for it.

@@ -8,18 +8,13 @@ use std::collections::BTreeSet;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
-use tidemark_crds::pg_quote::{ident, literal, qualified};
 
 use super::part::{Part, Problem};
 use super::source::SOURCE;
-use crate::effect::{Effect, PostgresEffect};
+use crate::effect::{PostgresEffect, Publishes};
 use crate::facts::{PUBLISHES_GENERATED, PostgresFacts, PublicationFacts};
+use crate::statement;
 use crate::step::{Fact, Stage, StepKind};
-
-/// How ours publishes: all there is, and partitions under the name of their root.
-const PUBLISH: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
-/// Newer servers publish stored generated columns too.
-const GENERATED: &str = "publish_generated_columns = stored";
 
 /// Tables as the publication should have them.
 #[derive(Debug, Clone, Copy)]
@@ -44,48 +39,37 @@ pub fn steps(name: &PipelineName, mark: &str, tables: &Wanted<'_>, facts: &Postg
     }
 }
 
-fn list(tables: &BTreeSet<&SourceTable>) -> String {
-    let names: Vec<String> = tables.iter().map(|table| qualified(&table.schema, &table.name)).collect();
-    names.join(", ")
-}
-
 fn owns_all(tables: &BTreeSet<&SourceTable>, facts: &PostgresFacts) -> bool {
     tables.iter().all(|table| facts.tables.get(*table).is_some_and(|facts| facts.owned))
 }
 
 /// The options of ours on this server.
-fn options(facts: &PostgresFacts) -> String {
+fn options(facts: &PostgresFacts) -> Publishes {
     if facts.server_version >= PUBLISHES_GENERATED {
-        format!("{PUBLISH}, {GENERATED}")
+        Publishes::ByRootAndGenerated
     } else {
-        PUBLISH.to_owned()
+        Publishes::ByRoot
     }
 }
 
 fn create(publication: &str, mark: &str, wanted: &BTreeSet<&SourceTable>, facts: &PostgresFacts) -> Part {
     let mut part = Part::default();
-    let quoted = ident(publication);
-    let sql = format!(
-        "CREATE PUBLICATION {quoted} FOR TABLE {} WITH ({}); COMMENT ON PUBLICATION {quoted} IS {}",
-        list(wanted),
-        options(facts),
-        literal(mark)
-    );
+    let effect = PostgresEffect::CreatePublication {
+        name: publication.to_owned(),
+        tables: wanted.iter().copied().cloned().collect(),
+        options: options(facts),
+        comment: mark.to_owned(),
+    };
     if facts.may_create && owns_all(wanted, facts) {
         let gives = Some(Fact::Publication);
         let what = format!("create publication {publication} for {} tables", wanted.len());
-        part.step(
-            (Stage::Publication, StepKind::Create),
-            what,
-            vec![],
-            gives,
-            Effect::Postgres(PostgresEffect::Make { sql }),
-        );
+        part.step((Stage::Publication, StepKind::Create), what, vec![], gives, effect);
     } else {
         let message = format!(
-            "role {} may not publish the tables: let their owner run {sql}; or make the role a member of the \
+            "role {} may not publish the tables: let their owner run {}; or make the role a member of the \
              owner and GRANT CREATE ON DATABASE to it",
-            facts.role
+            facts.role,
+            statement::postgres(&effect)
         );
         part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }
@@ -100,49 +84,32 @@ fn alter(
     facts: &PostgresFacts,
 ) -> Part {
     let mut part = Part::default();
-    let quoted = ident(publication);
-    let harmed: BTreeSet<&SourceTable> = live.tables.intersection(tables.harmed).collect();
-    let mut statements = Vec::new();
-    if live.ours {
-        // A table that is named and not followed for now is none that was removed.
-        let superfluous: BTreeSet<&SourceTable> = (live.tables.iter())
-            .filter(|table| harmed.contains(table) || !tables.named.contains(table))
-            .collect();
-        if !superfluous.is_empty() {
-            statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&superfluous)));
-        }
-    } else if !harmed.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {quoted} DROP TABLE {}", list(&harmed)));
-    }
+    let is_harmed = |table: &&SourceTable| tables.harmed.contains(*table);
+    // A table that is named and not followed for now is none that was removed.
+    let is_superfluous =
+        |table: &&SourceTable| is_harmed(table) || (live.ours && !tables.named.contains(table));
     let missing: BTreeSet<&SourceTable> =
         wanted.iter().filter(|table| !live.tables.contains(**table)).copied().collect();
-    if !missing.is_empty() {
-        statements.push(format!("ALTER PUBLICATION {quoted} ADD TABLE {}", list(&missing)));
-    }
     let lacks_generated = facts.server_version >= PUBLISHES_GENERATED && !live.generated;
-    if live.ours && (!live.all_operations || !live.via_root || lacks_generated) {
-        statements.push(format!("ALTER PUBLICATION {quoted} SET ({})", options(facts)));
-    } else if !live.all_operations {
-        statements
-            .push(format!("ALTER PUBLICATION {quoted} SET (publish = 'insert, update, delete, truncate')"));
-    }
-    if statements.is_empty() {
+    let set = if live.ours && (!live.all_operations || !live.via_root || lacks_generated) {
+        Some(options(facts))
+    } else {
+        (!live.all_operations).then_some(Publishes::Operations)
+    };
+    let drop: Vec<SourceTable> = live.tables.iter().filter(is_superfluous).cloned().collect();
+    if drop.is_empty() && missing.is_empty() && set.is_none() {
         return part;
     }
-    let sql = statements.join("; ");
+    let add = missing.iter().copied().cloned().collect();
+    let effect = PostgresEffect::AlterPublication { name: publication.to_owned(), drop, add, set };
     if live.ours && owns_all(&missing, facts) {
         let gives = Some(Fact::Publication);
         let what = format!("alter publication {publication}");
-        part.step(
-            (Stage::Publication, StepKind::Change),
-            what,
-            vec![],
-            gives,
-            Effect::Postgres(PostgresEffect::Make { sql }),
-        );
+        part.step((Stage::Publication, StepKind::Change), what, vec![], gives, effect);
     } else {
         let message = format!(
-            "publication {publication} is not as it should be and not ours to alter: let its owner run {sql}"
+            "publication {publication} is not as it should be and not ours to alter: let its owner run {}",
+            statement::postgres(&effect)
         );
         part.problems.push(Problem::new(SOURCE, Reason::SourceNotReady, message));
     }

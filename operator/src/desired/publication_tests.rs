@@ -1,6 +1,7 @@
 //! Tests of the publication. Pure.
 
 use super::*;
+use crate::effect::Effect;
 use crate::facts::{PublicationFacts, SourceTableFacts};
 
 fn facts(owned: bool, publication: Option<PublicationFacts>) -> PostgresFacts {
@@ -39,10 +40,10 @@ fn plan(facts: &PostgresFacts) -> Part {
     plan_of(&tables(), &[], facts)
 }
 
-fn sql(part: &Part) -> &str {
+fn sql(part: &Part) -> String {
     let [step] = part.steps.as_slice() else { panic!("one step: {part:?}") };
-    let Effect::Postgres(PostgresEffect::Make { sql }) = &step.effect else { panic!("{step:?}") };
-    sql
+    let Effect::Postgres(effect) = &step.effect else { panic!("{step:?}") };
+    statement::postgres(effect)
 }
 
 #[test]

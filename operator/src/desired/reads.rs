@@ -10,17 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::history::{Position, confirmed_to};
-use tidemark_crds::layout::TableLayout;
+use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
+use super::connector::is_ours;
 use super::epochs::{Epochs, before_the_connector, epochs, ledger_step};
 use super::part::{Part, Problem};
 use crate::effect::Effect;
 use crate::facts::{ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, PostgresFacts, ReadFacts};
 use crate::gate::Gate;
-use crate::step::{Fact, Stage, StepKind};
+use crate::step::{Fact, Stage, Step, StepKind};
 
 /// Action whose annotation asks for reads: a token for all tables, `TOKEN TABLE TABLE` for those that it names.
 pub const RESNAPSHOT: &str = "resnapshot";
@@ -62,6 +63,8 @@ pub struct Known<'a> {
     pub history: &'a [TableLayout],
     /// The request that was made last: its id and what it says.
     pub request: Option<&'a (u64, ReadRequest)>,
+    /// Whether there was one before that was forgotten.
+    pub was_read: bool,
     /// What the sinks say of it.
     pub read: Option<&'a ReadFacts>,
     /// What each living sink says of the table.
@@ -79,7 +82,8 @@ pub struct Known<'a> {
 /// Why a table has to be read again, or for the first time; `None`: it has not, or it is being read.
 pub fn reason(known: &Known<'_>) -> Option<String> {
     let Some((id, request)) = known.request else {
-        return Some("first load".to_owned());
+        let again = "the connector or the spec left it out for a while";
+        return Some(if known.was_read { again } else { "first load" }.to_owned());
     };
     if request.epoch != known.epoch {
         return Some(format!("the log is followed anew, as epoch {}", known.epoch));
@@ -171,6 +175,7 @@ fn table(
     let known = Known {
         history: ledger.history(target),
         request: ledger.reads.get(target),
+        was_read: ledger.has_row(Kind::Read, target),
         read: clickhouse.reads.get(target),
         states: clickhouse.states.get(target),
         epoch,
@@ -220,10 +225,7 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
         )
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
-    let included = live.config.get("table.include.list").is_some_and(|list| {
-        let name = super::connector::include_list(std::slice::from_ref(&layout.source));
-        list.split(',').any(|entry| entry == name)
-    });
+    let included = is_included(live, &layout.source);
     // Without an offset it could still begin anew, behind the barrier.
     slot && published && running && included && live.offset.is_some() && has_topic && has_messages
 }
@@ -283,6 +285,37 @@ fn forgotten(input: &ReadsInput<'_>, part: &mut Part) {
         let what = format!("forget the read of {target}, which the spec no longer names");
         ledger_step(ledger, (Kind::Read, target), Value::Null, what, part);
     }
+}
+
+/// Forgets the reads of tables that the connector leaves out: what changes meanwhile is in no event, so that they are read
+/// again once they are streamed again. Whatever brings that about waits for the fact that these steps give. What the
+/// publication leaves out is seen by [`Storage::published`](tidemark_crds::layout::Storage::published).
+pub fn interrupted(input: &ReadsInput<'_>) -> (Vec<Step>, Fact) {
+    let fact = Fact::Other("the ledger to have it which tables are read again".into());
+    let ledger = &input.clickhouse.ledger;
+    let mut part = Part::default();
+    let live = input.connect.connector.as_ref().filter(|live| is_ours(live, input.mark));
+    for (live, table) in
+        live.iter().flat_map(|live| input.spec.all_tables().into_iter().map(move |it| (live, it)))
+    {
+        let target = table.target_name();
+        let current = ledger.reads.get(target).filter(|(_, request)| Some(request.epoch) == ledger.epoch);
+        let Ok(source) = table.name.parse() else { continue };
+        if current.is_some() && !is_included(live, &source) {
+            let what = format!("forget the read of {source}, which the connector leaves out");
+            ledger_step(ledger, (Kind::Read, target), Value::Null, what, &mut part);
+        }
+    }
+    for step in &mut part.steps {
+        step.gives = Some(fact.clone());
+    }
+    (part.steps, fact)
+}
+
+/// Whether the connector sends a table's changes.
+fn is_included(live: &ConnectorFacts, source: &SourceTable) -> bool {
+    let name = super::connector::include_list(std::slice::from_ref(source));
+    live.config.get("table.include.list").is_some_and(|list| list.split(',').any(|entry| entry == name))
 }
 
 /// Answers a sink that waits until the catalogue was seen at or behind an event's position: it is still that of the

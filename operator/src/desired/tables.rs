@@ -10,12 +10,15 @@ use tidemark_crds::ledger::{
 use tidemark_crds::mapping::exact_default;
 use tidemark_crds::names::short_hash;
 use tidemark_crds::partition::PartitionExpression;
-use tidemark_crds::quote::{ident, ident_list, literal, qualified};
+use tidemark_crds::quote::{ident, literal, qualified};
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
 
 use super::part::{OF_A_PIPELINE, Part, Problem, conflict, hash_in, is_ours};
-use crate::effect::{Effect, ViewDefinition};
+use crate::effect::{
+    ClickHouseEffect, ColumnDefinition, DatabaseDefinition, Effect, Keep, Merge, TableDefinition, TableName,
+    ViewDefinition,
+};
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
 use crate::gate::Proof;
 use crate::step::{Fact, Stage, StepKind};
@@ -27,51 +30,147 @@ const CURRENT_SETTINGS: &str = "use_skip_indexes_if_final_exact_mode = 1, aggreg
 /// Name of a state table within its `_current` view, where columns have other names than there.
 const ROW: &str = "_tidemark_row";
 
-/// Columns and engine of each bookkeeping table.
-const BOOKKEEPING: [(&str, &str); 6] = [
-    (
-        LEDGER_TABLE,
-        "(pipeline String, kind LowCardinality(String), key String, version UInt64, value String, \
-         written_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree(version) ORDER BY (pipeline, kind, key)",
-    ),
-    (
-        FENCES_TABLE,
-        "(table String, version UInt128, reason LowCardinality(String), raised_at DateTime64(3, 'UTC')) \
-         ENGINE = ReplacingMergeTree(version) ORDER BY table",
-    ),
-    (
-        PROGRESS_TABLE,
-        "(pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64, \
-         dead_epoch UInt16, dead_lsn UInt64, next_offset Int64, applied_lsn UInt64, \
-         last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
-         applied_at DateTime64(3, 'UTC'), beat UInt64) \
-         ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table, partition)",
-    ),
-    (
-        STATES_TABLE,
-        "(pipeline String, table String, replica String, beat UInt64, state LowCardinality(String), \
-         reason LowCardinality(String), error_class LowCardinality(String), message String, \
-         since DateTime64(3, 'UTC'), layout UInt64, wants_epoch UInt16, wants_lsn UInt64, doubt String, \
-         doubt_epoch UInt16, doubt_lsn UInt64, written_at DateTime64(3, 'UTC')) \
-         ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table, replica) \
-         TTL toDateTime(written_at, 'UTC') + INTERVAL 1 DAY",
-    ),
-    (
-        READS_TABLE,
-        "(pipeline String, table String, request UInt64, epoch UInt16, state LowCardinality(String), \
-         barrier UInt64, layout UInt64, owner String, rows UInt64, bytes UInt64, estimated_rows UInt64, \
-         error String, started_at DateTime64(3, 'UTC'), updated_at DateTime64(3, 'UTC'), beat UInt64) \
-         ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table)",
-    ),
-    (
-        CONNECTOR_TABLE,
-        "(pipeline String, state LowCardinality(String), tasks UInt32, failed_tasks UInt32, restarts UInt32, \
-         error String, lag LowCardinality(String), fresh_to Nullable(DateTime64(3, 'UTC')), \
-         wal LowCardinality(String), seen_at DateTime64(3, 'UTC')) ENGINE = ReplacingMergeTree \
-         ORDER BY (pipeline, seen_at) \
-         TTL toDateTime(seen_at, 'UTC') + INTERVAL 90 DAY",
-    ),
+/// A bookkeeping table.
+struct Bookkeeping {
+    name: &'static str,
+    columns: &'static [(&'static str, &'static str)],
+    /// Which of the rows with the same key stays.
+    stays: Merge,
+    order_by: &'static [&'static str],
+    /// Column and days after which rows go.
+    keep: Option<(&'static str, u32)>,
+}
+
+const NAME: &str = "LowCardinality(String)";
+const MOMENT: &str = "DateTime64(3, 'UTC')";
+const MAYBE_MOMENT: &str = "Nullable(DateTime64(3, 'UTC'))";
+
+/// Every bookkeeping table.
+const BOOKKEEPING: [Bookkeeping; 6] = [
+    Bookkeeping {
+        name: LEDGER_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("kind", NAME),
+            ("key", "String"),
+            ("version", "UInt64"),
+            ("value", "String"),
+            ("written_at", MOMENT),
+        ],
+        stays: Merge::Greatest("version"),
+        order_by: &["pipeline", "kind", "key"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: FENCES_TABLE,
+        columns: &[("table", "String"), ("version", "UInt128"), ("reason", NAME), ("raised_at", MOMENT)],
+        stays: Merge::Greatest("version"),
+        order_by: &["table"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: PROGRESS_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("partition", "Int32"),
+            ("replica", "String"),
+            ("rows", "UInt64"),
+            ("dead_letters", "UInt64"),
+            ("dead_epoch", "UInt16"),
+            ("dead_lsn", "UInt64"),
+            ("next_offset", "Int64"),
+            ("applied_lsn", "UInt64"),
+            ("last_change_at", MAYBE_MOMENT),
+            ("fresh_to", MOMENT),
+            ("applied_at", MOMENT),
+            ("beat", "UInt64"),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table", "partition"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: STATES_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("replica", "String"),
+            ("beat", "UInt64"),
+            ("state", NAME),
+            ("reason", NAME),
+            ("error_class", NAME),
+            ("message", "String"),
+            ("since", MOMENT),
+            ("layout", "UInt64"),
+            ("wants_epoch", "UInt16"),
+            ("wants_lsn", "UInt64"),
+            ("doubt", "String"),
+            ("doubt_epoch", "UInt16"),
+            ("doubt_lsn", "UInt64"),
+            ("written_at", MOMENT),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table", "replica"],
+        keep: Some(("written_at", 1)),
+    },
+    Bookkeeping {
+        name: READS_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("request", "UInt64"),
+            ("epoch", "UInt16"),
+            ("state", NAME),
+            ("barrier", "UInt64"),
+            ("layout", "UInt64"),
+            ("owner", "String"),
+            ("rows", "UInt64"),
+            ("bytes", "UInt64"),
+            ("estimated_rows", "UInt64"),
+            ("error", "String"),
+            ("started_at", MOMENT),
+            ("updated_at", MOMENT),
+            ("beat", "UInt64"),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: CONNECTOR_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("state", NAME),
+            ("tasks", "UInt32"),
+            ("failed_tasks", "UInt32"),
+            ("restarts", "UInt32"),
+            ("error", "String"),
+            ("lag", NAME),
+            ("fresh_to", MAYBE_MOMENT),
+            (WAL_COLUMN, NAME),
+            ("seen_at", MOMENT),
+        ],
+        stays: Merge::Last,
+        order_by: &["pipeline", "seen_at"],
+        keep: Some(("seen_at", 90)),
+    },
 ];
+
+impl Bookkeeping {
+    fn definition(&self, database: &str, mark: &str) -> TableDefinition {
+        TableDefinition {
+            name: TableName::new(database, self.name),
+            comment: mark.to_owned(),
+            columns: self.columns.iter().map(|(name, kind)| ColumnDefinition::new(*name, *kind)).collect(),
+            indexed: Vec::new(),
+            merge: self.stays,
+            partition_by: None,
+            order_by: self.order_by.iter().map(|&name| name.to_owned()).collect(),
+            keep: self.keep.map(|(from, days)| Keep { from: from.to_owned(), days }),
+        }
+    }
+}
 
 /// Columns that a bookkeeping table of an older version lacks.
 const ADDED: [(&str, &str, &str); 1] = [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardinality(String)")];
@@ -80,19 +179,16 @@ const ADDED: [(&str, &str, &str); 1] = [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardin
 pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part {
     let mut part = Part::default();
     if !facts.database_exists {
-        let sql = format!("CREATE DATABASE IF NOT EXISTS {} COMMENT {}", ident(database), literal(mark));
+        let definition = DatabaseDefinition { name: database.to_owned(), comment: mark.to_owned() };
+        let effect = ClickHouseEffect::CreateDatabase(definition);
         let what = format!("create database {database}");
-        part.step((Stage::Database, StepKind::Create), what, vec![], Some(Fact::Database), Effect::make(sql));
+        part.step((Stage::Database, StepKind::Create), what, vec![], Some(Fact::Database), effect);
     }
-    for (name, shape) in BOOKKEEPING {
+    for table in BOOKKEEPING {
+        let name = table.name;
         match facts.objects.get(name) {
             None => {
-                let sql = format!(
-                    "CREATE TABLE IF NOT EXISTS {} {shape} COMMENT {}",
-                    qualified(database, name),
-                    literal(mark)
-                );
-                let effect = Effect::make(sql);
+                let effect = ClickHouseEffect::CreateTable(table.definition(database, mark));
                 let (needs, gives) = (vec![Fact::Database], Some(Fact::Bookkeeping));
                 let what = format!("create bookkeeping table {name}");
                 part.step((Stage::Bookkeeping, StepKind::Create), what, needs, gives, effect);
@@ -111,13 +207,9 @@ fn added(database: &str, table: &str, object: &ClickHouseObject) -> Part {
     let mut part = Part::default();
     let lacks = |column: &str| !object.columns.iter().any(|(known, _)| known == column);
     for (_, column, kind) in ADDED.into_iter().filter(|(of, column, _)| *of == table && lacks(column)) {
-        let sql = format!(
-            "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {kind}",
-            qualified(database, table),
-            ident(column)
-        );
+        let effect =
+            ClickHouseEffect::AddColumn(TableName::new(database, table), ColumnDefinition::new(column, kind));
         let what = format!("add column {column} to bookkeeping table {table}");
-        let effect = Effect::make(sql);
         part.step((Stage::Bookkeeping, StepKind::Change), what, vec![], Some(Fact::Bookkeeping), effect);
     }
     part
@@ -151,17 +243,17 @@ pub fn state(
         }
         None => {
             let history = facts.ledger.history(target);
-            let effect = Effect::make(create_table(database, mark, layout, history));
+            let effect = ClickHouseEffect::CreateTable(create_table(database, mark, layout, history));
             let gives = Some(Fact::StateTable(target.clone()));
             let what = format!("create state table {target}");
             part.step((Stage::StateTable, StepKind::Create), what, vec![Fact::Database], gives, effect);
         }
         Some(object) => match alterations(database, layout, object) {
             Ok(alterations) => {
-                for (what, sql) in alterations {
+                for (what, effect) in alterations {
                     let gives = Some(Fact::StateTable(target.clone()));
                     let stage = (Stage::StateTable, StepKind::Change);
-                    part.step(stage, what, vec![Fact::Database], gives, Effect::make(sql));
+                    part.step(stage, what, vec![Fact::Database], gives, effect);
                 }
             }
             Err(message) => return Part::problem(Problem::new(name, Reason::TypeConflict, message)),
@@ -216,71 +308,74 @@ fn layout_row(layout: &TableLayout, facts: &ClickHouseFacts, part: &mut Part) {
     part.step((Stage::Layout, kind), what, needs, Some(Fact::Layout(target.clone())), effect);
 }
 
-/// The CREATE of a state table. Columns of former layouts are made too: events of these may still come.
-pub fn create_table(database: &str, mark: &str, layout: &TableLayout, history: &[TableLayout]) -> String {
-    let mut columns: Vec<&ColumnLayout> = layout.columns.iter().collect();
+/// A state table. Columns of former layouts are made too: events of these may still come.
+pub fn create_table(
+    database: &str,
+    mark: &str,
+    layout: &TableLayout,
+    history: &[TableLayout],
+) -> TableDefinition {
+    let mut known: Vec<&ColumnLayout> = layout.columns.iter().collect();
     for column in history.iter().rev().flat_map(|earlier| &earlier.columns) {
-        if !columns.iter().any(|known| known.stored == column.stored) {
-            columns.push(column);
+        if !known.iter().any(|known| known.stored == column.stored) {
+            known.push(column);
         }
     }
-    let mut lines: Vec<String> = columns.iter().map(|column| column_definition(column)).collect();
-    lines.push(format!("{VERSION_COLUMN} UInt128 CODEC(ZSTD(1))"));
-    lines.push(format!("{DELETED_COLUMN} UInt8 CODEC(ZSTD(1))"));
-    lines.push(format!("{COMMITTED_AT_COLUMN} DateTime64(3, 'UTC')"));
+    let mut columns: Vec<ColumnDefinition> = known.into_iter().map(column_definition).collect();
+    let packed =
+        |name, kind| ColumnDefinition { codec: Some("ZSTD(1)"), ..ColumnDefinition::new(name, kind) };
+    columns.push(packed(VERSION_COLUMN, "UInt128"));
+    columns.push(packed(DELETED_COLUMN, "UInt8"));
+    columns.push(ColumnDefinition::new(COMMITTED_AT_COLUMN, MOMENT));
     // Windows on a moment read a part of the table: an index that costs next to nothing.
     let moments = layout.columns.iter().filter(|column| matches!(column.r#type, ChType::DateTime64 { .. }));
-    lines.extend(moments.map(|column| {
-        let index = ident(&format!("by_{}", column.stored));
-        format!("INDEX {index} {} TYPE minmax GRANULARITY 1", ident(&column.stored))
-    }));
     // Written over the names of the first layout, which are those of the state table.
     let stored: Vec<ColumnLayout> = (layout.columns.iter())
         .map(|column| ColumnLayout { target: column.stored.clone(), ..column.clone() })
         .collect();
-    let partition = layout
-        .partition_by
-        .as_ref()
+    let partition = (layout.partition_by.as_ref())
         .and_then(|text| PartitionExpression::check(text, &stored).ok())
-        .map_or_else(String::new, |expression| format!("PARTITION BY {} ", expression.sql()));
-    format!(
-        "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = ReplacingMergeTree({VERSION_COLUMN}, {DELETED_COLUMN}) \
-         {partition}ORDER BY ({}) COMMENT {}",
-        qualified(database, &layout.target),
-        lines.join(", "),
-        ident_list(layout.key_columns().iter().map(|column| column.stored.as_str())),
-        literal(mark),
-    )
+        .map(|expression| expression.sql().to_owned());
+    TableDefinition {
+        name: TableName::new(database, &layout.target),
+        comment: mark.to_owned(),
+        columns,
+        indexed: moments.map(|column| column.stored.clone()).collect(),
+        merge: Merge::Current(VERSION_COLUMN, DELETED_COLUMN),
+        partition_by: partition,
+        order_by: layout.key_columns().iter().map(|column| column.stored.clone()).collect(),
+        keep: None,
+    }
 }
 
-fn column_definition(column: &ColumnLayout) -> String {
-    let default = exact_default(column).map_or_else(String::new, |value| format!(" DEFAULT {value}"));
-    format!("{} {}{default}", ident(&column.stored), column.r#type)
+fn column_definition(column: &ColumnLayout) -> ColumnDefinition {
+    let plain = ColumnDefinition::new(&column.stored, column.r#type.to_string());
+    ColumnDefinition { default: exact_default(column), ..plain }
 }
 
-/// What brings an existing state table to its layout; each statement is complete in itself. Columns are added and
-/// widened, and never renamed.
+/// What brings an existing state table to its layout; each is complete in itself. Columns are added and widened, and
+/// never renamed.
 fn alterations(
     database: &str,
     layout: &TableLayout,
     object: &ClickHouseObject,
-) -> Result<Vec<(String, String)>, String> {
-    let table = qualified(database, &layout.target);
+) -> Result<Vec<(String, ClickHouseEffect)>, String> {
+    let table = || TableName::new(database, &layout.target);
     let there = |name: &str| object.columns.iter().find(|(column, _)| column == name).map(|(_, text)| text);
-    let mut statements = Vec::new();
+    let mut effects = Vec::new();
     for column in &layout.columns {
         let name = &column.stored;
         match there(name) {
             None => {
-                let sql =
-                    format!("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {}", column_definition(column));
-                statements.push((format!("alter {}: add column {name}", layout.target), sql));
+                let effect = ClickHouseEffect::AddColumn(table(), column_definition(column));
+                effects.push((format!("alter {}: add column {name}", layout.target), effect));
             }
             Some(text) => match text.parse::<ChType>() {
                 Ok(live) if live == column.r#type => {}
                 Ok(live) if live.widens_to(&column.r#type) && column.key.is_none() => {
-                    let sql = format!("ALTER TABLE {table} MODIFY COLUMN {} {}", ident(name), column.r#type);
-                    statements.push((format!("alter {}: widen column {name}", layout.target), sql));
+                    let wider = ColumnDefinition::new(name, column.r#type.to_string());
+                    let effect = ClickHouseEffect::WidenColumn(table(), wider);
+                    effects.push((format!("alter {}: widen column {name}", layout.target), effect));
                 }
                 _ => {
                     return Err(format!(
@@ -292,7 +387,7 @@ fn alterations(
             },
         }
     }
-    Ok(statements)
+    Ok(effects)
 }
 
 /// The `_current` view: newest images behind the fence, the same whatever the session says.

@@ -94,7 +94,7 @@ fn an_empty_server_gets_database_and_bookkeeping() {
 fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
     use tidemark_crds::ledger::{CONNECTOR_TABLE, WAL_COLUMN};
     let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
-    for (name, _) in BOOKKEEPING {
+    for Bookkeeping { name, .. } in BOOKKEEPING {
         let object = ClickHouseObject { comment: MARK.into(), ..ClickHouseObject::default() };
         facts.objects.insert(name.to_owned(), object);
     }
@@ -135,9 +135,8 @@ fn an_added_column_alters_the_table_raises_the_layout_and_replaces_the_view() {
             "replace view orders_current",
         ]
     );
-    let Effect::ClickHouse(ClickHouseEffect::Make { sql }) = &part.steps[0].effect else {
-        unreachable!("an alter is a statement")
-    };
+    let Effect::ClickHouse(effect) = &part.steps[0].effect else { unreachable!("an alter is a statement") };
+    let sql = statement::clickhouse(effect);
     assert!(sql.ends_with("DEFAULT CAST('12.50' AS Nullable(Decimal(14, 2)))"), "{sql}");
 }
 
@@ -163,7 +162,8 @@ fn a_state_table_made_again_has_the_columns_of_former_layouts_too() {
     let mut layout = orders();
     layout.version = 2;
     layout.columns.remove(1);
-    let sql = create_table("db", MARK, &layout, &[orders(), layout.clone()]);
+    let table = create_table("db", MARK, &layout, &[orders(), layout.clone()]);
+    let sql = statement::clickhouse(&ClickHouseEffect::CreateTable(table));
     assert!(sql.contains("`status` LowCardinality(String)"), "{sql}");
     assert_eq!(sql.matches("`id` Int64").count(), 1, "{sql}");
 }

@@ -13,13 +13,16 @@ use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE};
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::{ExtraView, MaterializationType, Policy, Preset as PresetChoice, Views};
-use tidemark_crds::quote::{ident_list, literal, qualified};
+use tidemark_crds::quote::{ident_list, qualified};
 
 use super::part::{Part, Problem, conflict, hash_in, is_ours};
 use super::preset::{Computed, Filling, Object, Preset, SELF, ecommerce};
 use super::sql_lint;
 use super::tables::is_state_table;
-use crate::effect::{ClickHouseEffect, ClickHouseName, Effect, ViewDefinition};
+use crate::effect::{
+    ClickHouseEffect, ClickHouseName, ColumnDefinition, Effect, Keep, Merge, RefreshDefinition,
+    TableDefinition, TableName, ViewDefinition,
+};
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
 use crate::gate::Proof;
 use crate::step::{Fact, Stage, Step, StepKind};
@@ -411,10 +414,10 @@ impl Refreshed<'_> {
             return false;
         }
         if !self.facts.objects.contains_key(&table) {
-            let sql = self.create_table(&table);
+            let effect = ClickHouseEffect::CreateTable(self.create_table(&table));
             let gives = Some(Fact::View(table.clone()));
             let what = format!("create table {table} of view {}", self.view.name);
-            part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, Effect::make(sql));
+            part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, effect);
         }
         let live = self.facts.objects.get(&refresh);
         let current = live.is_some_and(|object| hash_in(&object.comment, self.input.mark) == self.view.hash);
@@ -428,60 +431,44 @@ impl Refreshed<'_> {
             let mut needs = needs.to_vec();
             needs.push(Fact::View(table.clone()));
             needs.extend(self.rule.after.iter().map(|name| Fact::View(refresh_of(name))));
-            let sql = self.create_refresh(&table);
+            let effect = ClickHouseEffect::CreateRefresh(self.create_refresh(&table));
             let what = format!("create the refresh of view {}", self.view.name);
-            let effect = Effect::make(sql);
-            part.step(
-                (Stage::View, StepKind::Create),
-                what,
-                needs,
-                Some(Fact::View(refresh.clone())),
-                effect,
-            );
+            let gives = Some(Fact::View(refresh.clone()));
+            part.step((Stage::View, StepKind::Create), what, needs, gives, effect);
         }
         let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
         filled || !self.facts.objects.contains_key(&self.view.name)
     }
 
-    fn create_table(&self, table: &str) -> String {
-        let columns: Vec<String> = self
-            .columns
-            .iter()
-            .map(|(name, kind)| format!("{} {kind}", tidemark_crds::quote::ident(name)))
-            .collect();
+    fn create_table(&self, table: &str) -> TableDefinition {
         let order_by = self.rule.order_by;
-        let ttl = match (self.rule.keep_days, order_by.first()) {
-            (Some(days), Some(time)) => {
-                format!(" TTL toDateTime({}) + toIntervalDay({days})", tidemark_crds::quote::ident(time))
-            }
-            _ => String::new(),
-        };
-        format!(
-            "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE = MergeTree ORDER BY tuple({}){ttl} \
-             SETTINGS allow_nullable_key = 1 COMMENT {}",
-            qualified(self.input.database, table),
-            columns.join(", "),
-            ident_list(order_by.iter().map(String::as_str)),
-            literal(self.comment),
-        )
+        let keep = |days| Some(Keep { from: order_by.first()?.clone(), days });
+        TableDefinition {
+            name: TableName::new(self.input.database, table),
+            comment: self.comment.to_owned(),
+            columns: self.columns.iter().map(|(name, kind)| ColumnDefinition::new(name, kind)).collect(),
+            indexed: Vec::new(),
+            merge: Merge::All,
+            partition_by: None,
+            order_by: order_by.to_vec(),
+            keep: self.rule.keep_days.and_then(keep),
+        }
     }
 
-    fn create_refresh(&self, table: &str) -> String {
+    fn create_refresh(&self, table: &str) -> RefreshDefinition {
         let database = self.input.database;
-        let after: Vec<String> =
-            self.rule.after.iter().map(|name| qualified(database, &refresh_of(name))).collect();
-        let depends =
-            if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
-        let append = if self.rule.keep_days.is_some() { " APPEND" } else { "" };
-        format!(
-            "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {} \
-             SQL SECURITY DEFINER COMMENT {} AS {}",
-            qualified(database, &refresh_of(&self.view.name)),
-            self.rule.every_s,
-            qualified(database, table),
-            literal(self.comment),
-            self.view.select.replace(SELF, &qualified(database, table)),
-        )
+        RefreshDefinition {
+            view: ViewDefinition {
+                database: database.to_owned(),
+                name: self.refresh(),
+                comment: self.comment.to_owned(),
+                select: self.view.select.replace(SELF, &qualified(database, table)),
+            },
+            every_s: self.rule.every_s,
+            after: self.rule.after.iter().map(|name| refresh_of(name)).collect(),
+            append: self.rule.keep_days.is_some(),
+            to: table.to_owned(),
+        }
     }
 }
 

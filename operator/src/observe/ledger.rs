@@ -10,16 +10,20 @@ use crate::facts::LedgerFacts;
 
 /// One row, the newest of its kind and key.
 #[derive(Deserialize)]
-pub(super) struct LedgerRow {
-    pub(super) kind: String,
-    pub(super) key: String,
+pub struct LedgerRow {
+    /// [`Kind`], as its text.
+    pub kind: String,
+    /// Key within the kind.
+    pub key: String,
+    /// Version of the row.
     #[serde(deserialize_with = "number::deserialize")]
-    pub(super) version: u64,
-    pub(super) value: String,
+    pub version: u64,
+    /// JSON.
+    pub value: String,
 }
 
 /// Reads the ledger's rows; a value of JSON null means that the row is gone. What cannot be read is noted.
-pub(super) fn facts_of(rows: Vec<LedgerRow>) -> LedgerFacts {
+pub fn facts_of(rows: Vec<LedgerRow>) -> LedgerFacts {
     let mut facts = LedgerFacts::default();
     for row in rows {
         facts.versions.insert((row.kind.clone(), row.key.clone()), row.version);

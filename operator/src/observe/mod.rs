@@ -5,7 +5,7 @@ pub mod connect;
 pub mod grafana;
 pub mod kafka;
 pub mod kubernetes;
-mod ledger;
+pub mod ledger;
 pub mod postgres;
 pub mod reader;
 pub mod resource;
@@ -15,11 +15,12 @@ use std::time::Instant;
 
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Table};
+use tidemark_crds::pipeline::Table;
 
 use self::kafka::KafkaQuestion;
 use self::postgres::SourceQuestion;
 use crate::desired::grafana::{Names, leaving, question};
+use crate::desired::pipeline::Subject;
 use crate::desired::topics;
 use crate::facts::{Observation, Observed};
 use crate::metrics::Metrics;
@@ -40,11 +41,10 @@ fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTabl
 pub async fn observe(
     metrics: &Metrics,
     systems: &Systems,
-    spec: &AnalyticsPipelineSpec,
-    name: &PipelineName,
-    mark: &str,
+    subject: &Subject<'_>,
     incarnation: Option<&str>,
 ) -> Observed {
+    let Subject { spec, name, mark, .. } = *subject;
     let wanted = spec.all_tables();
     let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
     let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();

@@ -1,0 +1,101 @@
+//! What a reconcile reaches of the world outside: five questions and one kind of deed. The real world behind it; tests
+//! have another. I/O.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use jiff::Timestamp;
+
+use crate::desired::grafana::place::Place;
+use crate::desired::pipeline::{Question, Subject};
+use crate::desired::views::Probe;
+use crate::facts::{Failure, Observed};
+use crate::former::Opener;
+use crate::metrics::Metrics;
+use crate::step::Step;
+use crate::systems::{Access, Systems};
+use crate::{apply, observe, probe};
+
+/// Everything outside that a reconcile of one pipeline asks and changes.
+pub trait World: Send + Sync {
+    /// Looks at every system. `incarnation` is that of the last look, and names the consumer group; `former` is where
+    /// dashboards were before the spec named another Grafana.
+    fn look(
+        &mut self,
+        subject: &Subject<'_>,
+        incarnation: Option<&str>,
+        former: Option<&Place>,
+    ) -> impl Future<Output = Observed> + Send;
+
+    /// Asks ClickHouse what only it can judge; what gets no answer is not part of it.
+    fn ask(
+        &self,
+        subject: &Subject<'_>,
+        questions: &[Question],
+    ) -> impl Future<Output = BTreeMap<String, Probe>> + Send;
+
+    /// Whether the resource is still the one that the subject was made of.
+    fn is_still(&self, subject: &Subject<'_>) -> impl Future<Output = Result<bool, Failure>> + Send;
+
+    /// Carries out one step: the only thing that changes anything.
+    fn act(&self, subject: &Subject<'_>, step: &Step) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// What time it is.
+    fn now(&self) -> Timestamp;
+
+    /// A number that nobody has chosen before.
+    fn new_id(&self) -> u32;
+}
+
+/// The systems themselves.
+#[derive(Debug)]
+pub struct Remote<'a> {
+    /// Handles of the systems.
+    pub systems: Systems,
+    /// What opens the Grafana that the spec no longer names.
+    pub opener: Opener<'a>,
+    /// Counts how long looks take.
+    pub metrics: Metrics,
+}
+
+impl World for Remote<'_> {
+    async fn look(
+        &mut self,
+        subject: &Subject<'_>,
+        incarnation: Option<&str>,
+        former: Option<&Place>,
+    ) -> Observed {
+        let known = self.systems.former_grafana.as_ref().map(|(place, _)| place);
+        if let Some(place) = former.filter(|place| known != Some(*place)) {
+            let access = self.opener.open(place, subject.name, &self.systems.objects).await;
+            self.systems.former_grafana = Some((place.clone(), access));
+        }
+        Box::pin(observe::observe(&self.metrics, &self.systems, subject, incarnation)).await
+    }
+
+    async fn ask(&self, subject: &Subject<'_>, questions: &[Question]) -> BTreeMap<String, Probe> {
+        let Access::Open(client) = &self.systems.clickhouse else {
+            return BTreeMap::new();
+        };
+        // A user's view names its tables without their database.
+        let database = Some(subject.spec.clickhouse.database.as_str());
+        let reader = self.systems.reader.open().ok().map(|reader| reader.with_database(database));
+        Box::pin(probe::ask(&client.with_database(database), reader.as_ref(), questions)).await
+    }
+
+    async fn is_still(&self, subject: &Subject<'_>) -> Result<bool, Failure> {
+        observe::resource::is_still(&self.systems.objects, subject).await
+    }
+
+    async fn act(&self, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
+        Box::pin(apply::apply(&self.systems, subject, step)).await
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn new_id(&self) -> u32 {
+        rand::random()
+    }
+}

@@ -1,0 +1,96 @@
+//! What holds after each write, and what holds at rest, whatever went wrong before.
+
+use std::collections::BTreeSet;
+
+use tidemark_crds::conditions::{ConditionType, Reason};
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::ledger::Kind;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState};
+use tidemark_operator::step::Stage;
+
+use super::estate::Estate;
+use super::world::Act;
+
+/// Stages of a deletion.
+fn is_deletion(stage: Stage) -> bool {
+    stage >= Stage::StopConnector && stage != Stage::DropDashboard
+}
+
+/// I3: what nothing brings back goes only with a deletion, or in an epoch whose intent is written.
+pub(super) fn of_act(act: &Act) -> Option<String> {
+    let before = act.before.as_ref()?;
+    let resource = before.namespace.resource.as_ref()?;
+    if !act.takes_away || resource.deleting {
+        return None;
+    }
+    if is_deletion(act.id.stage) {
+        return Some(format!("I3: {} while nothing is deleted", act.id.what));
+    }
+    let gives_up =
+        act.id.what.starts_with("drop replication slot") || act.id.what.starts_with("delete the offsets");
+    let intent = before.clickhouse.values().flat_map(|server| server.databases.values()).any(|database| {
+        let row = ("shop/shop".to_owned(), Kind::Intent.as_str().to_owned(), "epoch".to_owned());
+        database.ledger.get(&row).is_some_and(|(_, value)| !value.is_null())
+    });
+    (gives_up && !intent).then(|| format!("I3: {} without an intent in the ledger", act.id.what))
+}
+
+/// Everything that has to hold when nothing happens any more.
+pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
+    let mut broken = Vec::new();
+    let Some(resource) = &estate.namespace.resource else {
+        return broken;
+    };
+    let status = &resource.status;
+    let condition = |of: ConditionType| status.conditions.iter().find(|it| it.type_ == of.as_str());
+    let is_true = |of: ConditionType| condition(of).is_some_and(|it| it.status == "True");
+    // I8: ready, or a condition says by a known reason and in words why not.
+    if !is_true(ConditionType::Ready) {
+        let speaks = status.conditions.iter().any(|it| {
+            it.type_ != ConditionType::Ready.as_str()
+                && it.status != "True"
+                && Reason::parse(&it.reason).is_some_and(|reason| reason != Reason::AsDesired)
+                && !it.message.is_empty()
+        });
+        if !speaks {
+            broken.push(format!("I8: not ready, and no condition says why: {:?}", status.conditions));
+        }
+    }
+    let runs = resource.last_valid.clone().and_then(|spec| serde_json::from_value(spec).ok());
+    let Some(spec): Option<AnalyticsPipelineSpec> = runs else {
+        return broken;
+    };
+    if is_true(ConditionType::Ready) && status.applied_generation != Some(resource.generation) {
+        broken.push("I8: ready, and the newest spec is not applied".to_owned());
+    }
+    // I4: rows are the source's where the status says so, and everything has been sent.
+    let runs = spec.source.connect.state == ConnectorState::Running;
+    if runs && is_true(ConditionType::TablesInSync) && is_true(ConditionType::ConnectorRunning) {
+        broken.extend(of_rows(estate, &spec));
+    }
+    broken
+}
+
+fn of_rows(estate: &Estate, spec: &AnalyticsPipelineSpec) -> Vec<String> {
+    let mut broken = Vec::new();
+    let source = estate.postgres.get(estate.name(&spec.source.postgres.host));
+    let server = estate.clickhouse.get(estate.name(&spec.clickhouse.url));
+    let database = server.and_then(|server| server.databases.get(&spec.clickhouse.database));
+    let (Some(source), Some(database)) = (source, database) else {
+        return vec!["I4: in sync with systems that are not there".to_owned()];
+    };
+    for wanted in spec.all_tables() {
+        let name: SourceTable = wanted.name.parse().unwrap();
+        let target = wanted.target_name();
+        let committed: BTreeSet<u64> =
+            source.changes.iter().filter(|change| change.table == name).map(|change| change.lsn).collect();
+        let rows = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
+        let fence = database.fences.get(target).copied().unwrap_or_default();
+        let shown = rows.map(|rows| rows.shown(fence)).unwrap_or_default();
+        let lacks: Vec<&u64> = committed.difference(&shown).collect();
+        if !lacks.is_empty() {
+            broken.push(format!("I4: {target} lacks the changes at {lacks:?} and is said to be in sync"));
+        }
+    }
+    broken
+}

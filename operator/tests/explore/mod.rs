@@ -1,0 +1,97 @@
+//! The operator over a model of everything outside it: plans are carried out whole, then again from before each write
+//! with a fault at it, and have to end as they did undisturbed.
+
+mod clickhouse;
+mod connect;
+mod estate;
+mod invariants;
+mod kafka;
+mod kubernetes;
+mod leaves;
+mod normal;
+mod plans;
+mod postgres;
+mod run;
+mod shell;
+mod world;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde_json::json;
+
+use self::plans::{Plan, named};
+use self::run::{Choice, Found, run};
+
+/// Threads that carry out plans.
+const THREADS: usize = 2;
+/// One of so many faults is tried in `make test`.
+const SAMPLE: u64 = 20;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Carries out plans side by side, and prints a line for each.
+fn carry_out(plans: &[Plan], choice: Choice) -> Found {
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(Found::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let begin = Instant::now();
+                    let found = run(plan, choice);
+                    println!(
+                        "{:<64} {:>4} writes {:>5} forks {:>7} calls {:>6} ms {:>3} broken",
+                        plan.name,
+                        found.acts,
+                        found.forks,
+                        found.calls,
+                        begin.elapsed().as_millis(),
+                        found.broken.len()
+                    );
+                    all.lock().unwrap().add(found);
+                }
+            });
+        }
+    });
+    all.into_inner().unwrap()
+}
+
+#[test]
+fn plans_end_as_they_do_undisturbed_whatever_fails() {
+    let only = std::env::var("TIDEMARK_PLAN").unwrap_or_default();
+    let seed = number("TIDEMARK_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let every = number("TIDEMARK_EVERY").unwrap_or(SAMPLE);
+    let begin = Instant::now();
+    let plans: Vec<Plan> = named().into_iter().filter(|plan| plan.name.contains(&only)).collect();
+    let found = carry_out(&plans, Choice { seed, every });
+    for line in &found.broken {
+        println!("{line}");
+    }
+    let seconds = begin.elapsed().as_secs();
+    println!(
+        "{} plans, {} writes, {} forks with a fault (one in {every}, seed {seed}), {} of them at a known end, {} calls, \
+         {} broken, {seconds} s",
+        found.plans,
+        found.acts,
+        found.forks,
+        found.memo_hits,
+        found.calls,
+        found.broken.len()
+    );
+    let report = json!({
+        "plans": found.plans, "writes": found.acts, "forks": found.forks, "known_ends": found.memo_hits,
+        "calls": found.calls, "seed": seed, "every": every, "broken": found.broken.len(), "seconds": seconds,
+    });
+    let reports = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/reports");
+    std::fs::create_dir_all(&reports).unwrap();
+    std::fs::write(reports.join("explore.json"), format!("{report:#}\n")).unwrap();
+    assert!(
+        found.broken.is_empty(),
+        "{} broken, seed {seed}:\n{}",
+        found.broken.len(),
+        found.broken.join("\n")
+    );
+}

@@ -1,0 +1,185 @@
+//! Carries out a plan, and everything that can go wrong on its way.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::estate::Estate;
+use super::invariants::{at_rest, of_act};
+use super::normal::{difference, normal};
+use super::plans::Plan;
+use super::shell::Operator;
+use super::world::{Fault, Model};
+
+/// What was done, and what was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) plans: usize,
+    /// Calls of the operator, of all sorts.
+    pub(super) calls: u64,
+    /// Writes of undisturbed runs.
+    pub(super) acts: usize,
+    /// Runs from the middle of another one.
+    pub(super) forks: usize,
+    /// Forks that reached an estate whose end is known.
+    pub(super) memo_hits: usize,
+    /// What was broken, each with the plan and the fault.
+    pub(super) broken: Vec<String>,
+}
+
+impl Found {
+    pub(super) fn add(&mut self, other: Self) {
+        self.plans += other.plans;
+        self.calls += other.calls;
+        self.acts += other.acts;
+        self.forks += other.forks;
+        self.memo_hits += other.memo_hits;
+        self.broken.extend(other.broken);
+    }
+}
+
+/// One move of a plan, undisturbed.
+struct Stretch {
+    /// The estate before each write, and what the write was.
+    before: Vec<(Estate, String)>,
+    /// The estate at rest.
+    end: Vec<String>,
+}
+
+/// Which faults are tried: those whose number, by a seed, is a multiple of `every`; 0: none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice {
+    pub(super) seed: u64,
+    pub(super) every: u64,
+}
+
+impl Choice {
+    fn has(self, what: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, what).hash(&mut hasher);
+        self.every > 0 && hasher.finish().is_multiple_of(self.every)
+    }
+}
+
+/// Carries out a plan, and again with the chosen faults at its writes.
+pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
+    let mut found = Found { plans: 1, ..Found::default() };
+    let model = &mut Model::new(plan.start());
+    model.inner().keeps = true;
+    let operator = Operator::new();
+    let mut stretches = Vec::new();
+    for (what, change) in &plan.moves {
+        let name = format!("{}, {what}", plan.name);
+        change(&mut model.inner().estate);
+        if operator.rest(model).is_none() {
+            let acts: Vec<String> =
+                model.inner().acts.iter().rev().take(6).map(|act| act.id.what.clone()).collect();
+            found.broken.push(format!("{name}: I6: never at rest; last {acts:?}"));
+            return found;
+        }
+        let mut inner = model.inner();
+        let acts = std::mem::take(&mut inner.acts);
+        found.broken.extend(acts.iter().filter_map(of_act).map(|text| format!("{name}: {text}")));
+        found.broken.extend(at_rest(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
+        found.broken.extend(plan.foreign(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
+        let before = acts.into_iter().filter_map(|act| Some((*act.before?, act.id.what))).collect();
+        stretches.push((name.clone(), Stretch { before, end: normal(&inner.estate) }));
+        drop(inner);
+        found.broken.extend(after_a_restart(model, &name));
+    }
+    let mut inner = model.inner();
+    found.broken.extend(std::mem::take(&mut inner.leaks).into_iter().map(|said| format!("I13: {said}")));
+    found.calls += inner.calls;
+    for (name, stretch) in &stretches {
+        found.acts += stretch.before.len();
+        for (place, (estate, write)) in stretch.before.iter().enumerate() {
+            for fault in Fault::ALL {
+                let what = format!("{name}: {fault:?} at write {place}, {write:?}");
+                if choice.has(&what) {
+                    found.forks += 1;
+                    fork(plan, estate.clone(), fault, stretch, &what, &mut found);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// I6: a new process over an estate at rest writes nothing.
+fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
+    let operator = Operator::new();
+    let mut written = Vec::new();
+    for _ in 0..3 {
+        model.inner().estate.tick();
+        let round = operator.round(model);
+        let acts = std::mem::take(&mut model.inner().acts);
+        if round.changed {
+            written.push(acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>());
+        }
+    }
+    (!written.is_empty())
+        .then(|| format!("{name}: I6: a restart at rest wrote {written:?}"))
+        .into_iter()
+        .collect()
+}
+
+/// Goes on from before a write, with a fault at it; the end has to be that of the undisturbed run.
+fn fork(plan: &Plan, estate: Estate, fault: Fault, stretch: &Stretch, what: &str, found: &mut Found) {
+    let model = &mut Model::new(estate);
+    {
+        let mut inner = model.inner();
+        inner.fault = Some(fault);
+        inner.keeps = true;
+    }
+    let first = Operator::new();
+    let mut rested = first.rest(model);
+    if model.inner().killed {
+        model.inner().killed = false;
+        // Whoever comes next knows nothing.
+        let second = Operator::new();
+        rested = second.rest(model);
+        if model.inner().late.is_some() {
+            model.inner().arrives = true;
+            rested = second.rest(model);
+        }
+    }
+    let inner = model.inner();
+    found.calls += inner.calls;
+    let mut broken = Vec::new();
+    if rested.is_none() {
+        let acts: Vec<&str> = inner.acts.iter().rev().take(6).map(|act| act.id.what.as_str()).collect();
+        broken.push(format!("I6: never at rest; last {acts:?}"));
+    }
+    broken.extend(inner.acts.iter().filter_map(of_act));
+    broken.extend(at_rest(&inner.estate));
+    broken.extend(plan.foreign(&inner.estate));
+    broken.extend(inner.leaks.iter().map(|said| format!("I13: {said}")));
+    let end = normal(&inner.estate);
+    if end == stretch.end {
+        found.memo_hits += 1;
+    } else if fault == Fault::Late && waits_for_a_person(&inner.estate) {
+        // A configuration that comes when another one holds: nothing is guessed.
+    } else {
+        let lines = difference(&stretch.end, &end);
+        let lines: Vec<String> = lines.iter().take(6).map(|line| line.chars().take(400).collect()).collect();
+        broken.push(format!("I1: another end:\n    {}", lines.join("\n    ")));
+    }
+    if let Some(first) = broken.first_mut() {
+        let acts: Vec<&str> = inner.acts.iter().map(|act| act.id.what.as_str()).collect();
+        *first = format!("{first}\n    said: {:?}\n    done: {acts:?}", unwell(&inner.estate));
+    }
+    found.broken.extend(broken.into_iter().map(|text| format!("{what}: {text}")));
+}
+
+/// Whether the pipeline waits for consent, and says so.
+fn waits_for_a_person(estate: &Estate) -> bool {
+    let resource = estate.namespace.resource.as_ref();
+    let mut conditions = resource.into_iter().flat_map(|resource| &resource.status.conditions);
+    conditions.any(|it| it.status == "False" && it.reason == "SlotLost" && it.message.contains("annotate"))
+}
+
+/// The conditions that are not true, for people.
+pub(super) fn unwell(estate: &Estate) -> Vec<String> {
+    let resource = estate.namespace.resource.iter();
+    let conditions = resource.flat_map(|resource| &resource.status.conditions);
+    let unwell = conditions.filter(|it| it.status != "True");
+    unwell.map(|it| format!("{} {}: {}", it.type_, it.reason, it.message)).collect()
+}
