@@ -185,3 +185,114 @@ fn publishes(options: Publishes) -> String {
         Publishes::ByRootAndGenerated => format!("{OPERATIONS}, {BY_ROOT}, {GENERATED}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemark_crds::ledger::ConnectorRecord;
+
+    use super::*;
+    use crate::desired::tables::bookkeeping;
+    use crate::effect::{ClickHouseName, Effect, Keep};
+    use crate::facts::ClickHouseFacts;
+    use crate::gate::{Gate, System};
+
+    /// One of each sort, with names that have to be quoted.
+    fn effects() -> Vec<ClickHouseEffect> {
+        let proof = Gate::open().proof(System::ClickHouse).expect("the gate is open");
+        let table = || TableName::new("db", "odd`name");
+        let view = |name: &str| ViewDefinition {
+            database: "db".into(),
+            name: name.into(),
+            comment: "tidemark u/ns/shop 1a2b".into(),
+            select: "SELECT 1 AS n".into(),
+        };
+        let row = |fresh_to| {
+            let record = ConnectorRecord {
+                state: "FAILED".into(),
+                error: "it's".into(),
+                ..ConnectorRecord::default()
+            };
+            ClickHouseEffect::Record(HistoryRow {
+                database: "db".into(),
+                pipeline: "ns/shop".into(),
+                record,
+                fresh_to,
+            })
+        };
+        let amount = ColumnDefinition {
+            default: Some("CAST('1' AS Int64)".into()),
+            ..ColumnDefinition::new("amount", "Int64")
+        };
+        let moment = ColumnDefinition::new("at", "DateTime64(3, 'UTC')");
+        let definition = |merge, order_by: &[&str]| TableDefinition {
+            name: table(),
+            comment: "tidemark u/ns/shop".into(),
+            columns: vec![ColumnDefinition { codec: Some("ZSTD(1)"), ..amount.clone() }, moment.clone()],
+            indexed: vec!["at".into()],
+            merge,
+            partition_by: Some("toYYYYMM(`at`)".into()),
+            order_by: order_by.iter().map(|&name| name.to_owned()).collect(),
+            keep: Some(Keep { from: "at".into(), days: 7 }),
+        };
+        vec![
+            ClickHouseEffect::CreateTable(definition(
+                Merge::Current("_version", "_is_deleted"),
+                &["at", "amount"],
+            )),
+            ClickHouseEffect::CreateTable(definition(Merge::All, &[])),
+            ClickHouseEffect::AddColumn(table(), amount.clone()),
+            ClickHouseEffect::WidenColumn(table(), moment.clone()),
+            ClickHouseEffect::CreateView(view("v")),
+            ClickHouseEffect::ReplaceView(proof.allow(view("v"))),
+            ClickHouseEffect::CreateRefresh(RefreshDefinition {
+                view: view("v__refresh"),
+                every_s: 30,
+                after: vec!["w__refresh".into()],
+                append: true,
+                to: "v__0a".into(),
+            }),
+            row(FreshTo::Now),
+            row(FreshTo::LastOr(7)),
+            ClickHouseEffect::Drop(proof.allow(ClickHouseName {
+                database: "db".into(),
+                name: "v".into(),
+                is_view: true,
+                comment: String::new(),
+            })),
+        ]
+    }
+
+    #[test]
+    fn the_statements_of_clickhouse_are_as_reviewed() {
+        let made = bookkeeping("db", "tidemark u/ns/shop", &ClickHouseFacts::default());
+        let of_ledger = made.steps.into_iter().filter_map(|step| match step.effect {
+            Effect::ClickHouse(effect) => Some(effect),
+            _ => None,
+        });
+        let text: Vec<String> = of_ledger.chain(effects()).map(|effect| clickhouse(&effect)).collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn the_statements_of_postgresql_are_as_reviewed() {
+        let proof = Gate::open().proof(System::Postgres).expect("the gate is open");
+        let tables = || vec!["public.Odd Name".parse().expect("a name"), "public.b".parse().expect("a name")];
+        let name = || "odd\"name".to_owned();
+        let alter = |drop, add, set| PostgresEffect::AlterPublication { name: name(), drop, add, set };
+        let text = [
+            PostgresEffect::CreatePublication {
+                name: name(),
+                tables: tables(),
+                options: Publishes::ByRootAndGenerated,
+                comment: "tidemark u/ns/shop".into(),
+            },
+            alter(tables(), tables(), Some(Publishes::ByRoot)),
+            alter(Vec::new(), tables(), None),
+            alter(Vec::new(), Vec::new(), Some(Publishes::Operations)),
+            PostgresEffect::DropSlot(proof.allow("it's".into())),
+            PostgresEffect::DropPublication(proof.allow(name())),
+        ]
+        .map(|effect| postgres(&effect));
+        insta::assert_snapshot!(text.join("\n"));
+    }
+}

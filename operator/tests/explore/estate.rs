@@ -134,6 +134,10 @@ impl Estate {
                 *members = 0;
             }
         }
+        // States are those of living sinks.
+        for database in self.clickhouse.values_mut().flat_map(|server| server.databases.values_mut()) {
+            database.states.clear();
+        }
         for sink in self.namespace.sinks() {
             self.apply(&sink);
         }

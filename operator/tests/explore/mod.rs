@@ -21,13 +21,15 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use self::plans::{Plan, named};
+use self::plans::{Plan, named, pairs};
 use self::run::{Choice, Found, run};
 
 /// Threads that carry out plans.
 const THREADS: usize = 2;
 /// One of so many faults is tried in `make test`.
-const SAMPLE: u64 = 20;
+const SAMPLE: u64 = 40;
+/// Pairs of moves that are tried in `make test`, and in `make explore`.
+const PAIRS: (usize, usize) = (200, 1_200);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -42,6 +44,10 @@ fn carry_out(plans: &[Plan], choice: Choice) -> Found {
                 while let Some(plan) = plans.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begin = Instant::now();
                     let found = run(plan, choice);
+                    if found.forks == 0 && found.broken.is_empty() {
+                        all.lock().unwrap().add(found);
+                        continue;
+                    }
                     println!(
                         "{:<64} {:>4} writes {:>5} forks {:>7} calls {:>6} ms {:>3} broken",
                         plan.name,
@@ -66,7 +72,11 @@ fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let every = number("TIDEMARK_EVERY").unwrap_or(SAMPLE);
     let begin = Instant::now();
     let plans: Vec<Plan> = named().into_iter().filter(|plan| plan.name.contains(&only)).collect();
-    let found = carry_out(&plans, Choice { seed, every });
+    let mut found = carry_out(&plans, Choice { seed, every });
+    let count = if every == 1 { PAIRS.1 } else { PAIRS.0 };
+    if only.is_empty() {
+        found.add(carry_out(&pairs(seed, count), Choice { seed, every: 0 }));
+    }
     for line in &found.broken {
         println!("{line}");
     }

@@ -1,5 +1,6 @@
 //! What has to be equal of two estates that went different ways: everything but ids, times and positions of the log.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -68,13 +69,22 @@ pub(super) fn normal(estate: &Estate) -> Vec<String> {
             for (name, live) in &database.objects {
                 line("clickhouse", &address, json!([name, live.engine, live.comment, live.columns]));
             }
-            let is_compared = |kind: &str| ![Kind::Epoch.as_str(), Kind::Intent.as_str()].contains(&kind);
-            let rows = database
-                .ledger
-                .iter()
-                .filter(|((_, kind, _), (_, value))| !value.is_null() && is_compared(kind));
-            for (key, (_, value)) in rows {
-                line("ledger", &address, json!([key, without_positions(value)]));
+            for (pipeline, kind, key) in database.ledger.keys() {
+                let (_, value) = &database.ledger[&(pipeline.clone(), kind.clone(), key.clone())];
+                if !value.is_null() && is_compared(kind) {
+                    line("ledger", &address, json!([pipeline, kind, key, without_positions(value)]));
+                }
+            }
+            for pipeline in database.ledger.keys().map(|(pipeline, ..)| pipeline).collect::<BTreeSet<_>>() {
+                let ledger = database.ledger_of(pipeline);
+                for (target, history) in &ledger.layouts {
+                    let columns = history.last().map(|layout| &layout.columns);
+                    line(
+                        "layout",
+                        &address,
+                        json!([pipeline, target, columns, ledger.reads.contains_key(target)]),
+                    );
+                }
             }
             for (target, fence) in &database.fences {
                 let shown = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
@@ -82,7 +92,7 @@ pub(super) fn normal(estate: &Estate) -> Vec<String> {
                 line("rows", &address, json!([target, rank(fence.epoch()), shown]));
             }
             for (key, read) in &database.reads {
-                line("read", &address, json!([key, rank(read.epoch), read.state, read.layout]));
+                line("read", &address, json!([key, rank(read.epoch), read.state]));
             }
         }
     }
@@ -90,16 +100,14 @@ pub(super) fn normal(estate: &Estate) -> Vec<String> {
         line("kubernetes", key, object.clone());
     }
     if let Some(resource) = &estate.namespace.resource {
-        let conditions = resource.status.conditions.iter();
-        let conditions: Vec<Value> =
-            conditions.map(|it| json!([it.type_, it.status, it.reason, it.message])).collect();
         let status = &resource.status;
+        let is_ready = status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
+        // How late what waits is grows with the time that it waits.
+        for it in status.conditions.iter().filter(|it| is_ready || it.type_ != "Fresh") {
+            line("condition", &it.type_, json!([it.status, it.reason, it.message]));
+        }
         let rest = json!([status.tables, status.handled_requests, status.applied_generation]);
-        line(
-            "resource",
-            "",
-            json!([resource.spec, resource.annotations, resource.finalizer, conditions, rest]),
-        );
+        line("resource", "", json!([resource.spec, resource.annotations, resource.finalizer, rest]));
     }
     lines.sort();
     lines
@@ -127,13 +135,18 @@ fn incarnations(estate: &Estate) -> Vec<String> {
     rows_of(estate, Kind::Incarnation).filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
+/// Whether what a row says is the same whichever way led there: epochs are told by their rank, and when a table's layout
+/// was noted, and what its files looked like then, hangs on what was seen first.
+fn is_compared(kind: &str) -> bool {
+    let others = [Kind::Epoch, Kind::Intent, Kind::Layout, Kind::Storage, Kind::Confirmed, Kind::Read];
+    !others.iter().any(|other| other.as_str() == kind)
+}
+
 /// A value of the ledger without what hangs on when it was written.
 fn without_positions(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().filter(|(key, _)| {
-                !["by", "after", "lsn", "oid", "epoch", "published"].contains(&key.as_str())
-            });
+            let kept = fields.iter().filter(|(key, _)| !["by", "oid"].contains(&key.as_str()));
             kept.map(|(key, value)| (key.clone(), without_positions(value))).collect()
         }
         Value::Array(list) => list.iter().map(without_positions).collect(),

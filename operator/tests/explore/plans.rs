@@ -1,7 +1,10 @@
 //! What a team does with a pipeline, and what others do to it: plans of moves, each from an estate and a spec.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tidemark_crds::ledger::LEDGER_TABLE;
 use tidemark_crds::status::AnalyticsPipelineStatus;
@@ -17,7 +20,7 @@ use super::normal::{difference, normal};
 use super::postgres::{Publication, Slot, Source, column};
 
 /// A change of the estate from outside.
-pub(super) type Move = Box<dyn Fn(&mut Estate) + Send + Sync>;
+pub(super) type Move = Arc<dyn Fn(&mut Estate) + Send + Sync>;
 
 /// A list of moves; after each the operator comes to rest.
 pub(super) struct Plan {
@@ -47,7 +50,7 @@ impl Plan {
             change(estate);
             estate.write();
         };
-        self.moves.push((what.to_owned(), Box::new(change)));
+        self.moves.push((what.to_owned(), Arc::new(change)));
         self
     }
 
@@ -201,6 +204,33 @@ pub(super) fn named() -> Vec<Plan> {
     plans.extend(moves());
     plans.extend(foreign());
     plans
+}
+
+/// Two moves of the plans that have names at once, chosen by a seed.
+pub(super) fn pairs(seed: u64, count: usize) -> Vec<Plan> {
+    let plans = named();
+    let moves: Vec<(String, &Move)> = (plans.iter())
+        .filter(|plan| plan.planted.is_none() && plan.moves[0].0 == "apply")
+        .flat_map(|plan| {
+            plan.moves[1..].iter().map(|(what, change)| (format!("{}: {what}", plan.name), change))
+        })
+        // A token is said only once another system was seen.
+        .filter(|(what, _)| !what.ends_with("accepted"))
+        .collect();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut chosen = || &moves[random.random_range(0..moves.len())];
+    (0..count)
+        .map(|_| {
+            let ((first, one), (second, other)) = (chosen(), chosen());
+            let (one, other) = (Arc::clone(one), Arc::clone(other));
+            Plan::applied(format!("{first} + {second}")).then("both", move |estate| {
+                one(estate);
+                if estate.namespace.resource.is_some() {
+                    other(estate);
+                }
+            })
+        })
+        .collect()
 }
 
 fn lives() -> Vec<Plan> {
