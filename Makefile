@@ -48,6 +48,11 @@ test-idle: ## A thousand whole reconciles of an unchanged pipeline write nothing
 	@e2e/own-target
 	@e2e/test idle
 
+.PHONY: test-kind
+test-kind: ## The chain on a kind cluster alone: what `make test` runs beside the other tests
+	@e2e/own-target
+	@e2e/test kind
+
 .PHONY: test-tables
 test-tables: ## Every case of e2e/cases on each version of PostgreSQL that can be had (CASE=name: those alone)
 	@e2e/own-target

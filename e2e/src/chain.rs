@@ -44,7 +44,7 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 pub fn shop(stack: &Stack, name: &str) -> Value {
     let tables = ["public.customers", "public.products", "public.orders", "public.order_items"];
     let mut manifest = pipeline(stack, name, &tables);
-    manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "2s"});
+    manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "5s"});
     manifest
 }
 

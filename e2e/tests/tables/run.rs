@@ -173,7 +173,7 @@ fn manifest(stack: &Stack, name: &str, cases: &[Case], subjects: &[Subject], set
         tables.push(said.cloned().unwrap_or_else(|| json!({"name": source})));
     }
     if setting == Setting::Ecommerce {
-        manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "2s"});
+        manifest["spec"]["views"] = json!({"preset": "Ecommerce", "refreshInterval": "5s"});
     }
     manifest
 }
