@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
-use tidemark_crds::names::{PipelineName, Topics};
+use tidemark_crds::names::{PipelineName, Topics, short_hash};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCredentialsType, TlsMode};
 use tidemark_crds::secrets::{is_placeholder, is_secret};
 use tidemark_runtime::credentials::Credentials;
@@ -29,6 +29,20 @@ pub const POSTGRES_KEY: &str = "tidemark.postgres";
 /// What the connector bears witness of.
 const IDENTITIES: [(&str, System); 2] =
     [(CLICKHOUSE_KEY, System::ClickHouse), (POSTGRES_KEY, System::Postgres)];
+/// Key of the hash over the configuration as it was written: another one was written by hand.
+const HASH_KEY: &str = "tidemark.hash";
+/// Settings of ours that decide how fast changes come, and not which.
+const PACE: [&str; 9] = [
+    "heartbeat.interval.ms",
+    "poll.interval.ms",
+    "max.batch.size",
+    "max.queue.size",
+    "max.queue.size.in.bytes",
+    "topic.heartbeat.prefix",
+    "producer.override.compression.type",
+    "errors.max.retries",
+    "extended.headers.enabled",
+];
 /// Name of the intent under which the epoch is raised.
 pub const EPOCH_INTENT: &str = "epoch";
 /// Prefix of the logical messages that are ours.
@@ -134,7 +148,25 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     }
     // How far it has received the log is known to the server, and by it to the operator, as often.
     config.entry("status.update.interval.ms".to_owned()).or_insert_with(|| "1000".to_owned());
+    config.insert(HASH_KEY.to_owned(), hash(&config));
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// A hash over a configuration, without its secrets and what Connect adds.
+fn hash(config: &BTreeMap<String, String>) -> String {
+    let own = config.iter().filter(|(key, _)| *key != HASH_KEY && *key != "name" && !is_secret(key));
+    let lines: Vec<String> = own.map(|(key, value)| format!("{key}={value}")).collect();
+    short_hash(&lines.join("\n"))
+}
+
+/// Whether somebody changed by hand what the connector sends, or how. What it has sent since, or has not, says nothing of
+/// the tables.
+pub(super) fn sends_otherwise(live: &ConnectorFacts) -> bool {
+    let by_hand = live.config.get(HASH_KEY).is_some_and(|written| *written != hash(&live.config));
+    let is_other = |(key, value): (&String, &String)| {
+        !PACE.contains(&key.as_str()) && live.config.get(key) != Some(value)
+    };
+    by_hand && fixed().iter().any(is_other)
 }
 
 /// What is the same for every pipeline.
@@ -250,6 +282,7 @@ fn with_what_stays(
             wanted.entry(key.to_owned()).or_insert_with(|| identity.clone());
         }
     }
+    wanted.insert(HASH_KEY.to_owned(), hash(&wanted));
     wanted
 }
 
@@ -406,7 +439,8 @@ fn change(
             live.config.keys().map(String::as_str).filter(|key| *key != "name" && !wanted.contains_key(*key)),
         )
         .collect();
-    let changed = changed.join(", ");
+    let told = changed.iter().copied().filter(|key| *key != HASH_KEY).collect::<Vec<_>>();
+    let changed = if told.is_empty() { HASH_KEY.to_owned() } else { told.join(", ") };
     // Whatever the new configuration needs, so that it is not stopped for one that cannot be written.
     let mut needs = vec![Fact::Connector];
     needs.extend(needs_to_run(input));

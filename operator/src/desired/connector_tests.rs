@@ -85,6 +85,31 @@ fn the_configuration_is_that_of_the_design() {
 }
 
 #[test]
+fn what_somebody_changed_by_hand_is_told_from_what_was_written() {
+    let written = config(&plain().input(3)).unwrap();
+    let with = |key: &str, value: &str| {
+        let mut config = written.clone();
+        config.insert("name".into(), "as Connect adds it".into());
+        config.insert(key.to_owned(), value.to_owned());
+        ConnectorFacts { config, ..ConnectorFacts::default() }
+    };
+    for (key, value, expected) in [
+        ("name", "another", false),
+        ("database.password", "a new one", false),
+        ("poll.interval.ms", "7", false),
+        ("skipped.operations", "d", true),
+        ("transforms", "", true),
+        ("binary.handling.mode", "hex", true),
+    ] {
+        assert_eq!(sends_otherwise(&with(key, value)), expected, "{key}");
+    }
+    // As an older version may have written it.
+    let mut older = with("skipped.operations", "t");
+    older.config.insert(HASH_KEY.to_owned(), hash(&older.config));
+    assert!(!sends_otherwise(&older));
+}
+
+#[test]
 fn names_match_themselves_alone_and_survive_the_lists_of_debezium() {
     let table: SourceTable = "public.Odd, Na:me;x".parse().unwrap();
     assert_eq!(exact(&table), r"(?-i)public\.Odd\x{2c}\x{20}Na\x{3a}me\x{3b}x");

@@ -15,7 +15,7 @@ use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
-use super::connector::is_ours;
+use super::connector::{is_ours, sends_otherwise};
 use super::epochs::{Epochs, before_the_connector, epochs, ledger_step};
 use super::part::{Part, Problem};
 use crate::effect::Effect;
@@ -287,7 +287,7 @@ fn forgotten(input: &ReadsInput<'_>, part: &mut Part) {
     }
 }
 
-/// Forgets the reads of tables that the connector leaves out: what changes meanwhile is in no event, so that they are read
+/// Forgets the reads of tables that the connector leaves out, or of all where somebody changed what it sends: what changes meanwhile is in no event, so that they are read
 /// again once they are streamed again. Whatever brings that about waits for the fact that these steps give. What the
 /// publication leaves out is seen by [`Storage::published`](tidemark_crds::layout::Storage::published).
 pub fn interrupted(input: &ReadsInput<'_>) -> (Vec<Step>, Fact) {
@@ -301,8 +301,9 @@ pub fn interrupted(input: &ReadsInput<'_>) -> (Vec<Step>, Fact) {
         let target = table.target_name();
         let current = ledger.reads.get(target).filter(|(_, request)| Some(request.epoch) == ledger.epoch);
         let Ok(source) = table.name.parse() else { continue };
-        if current.is_some() && !is_included(live, &source) {
-            let what = format!("forget the read of {source}, which the connector leaves out");
+        if current.is_some() && (!is_included(live, &source) || sends_otherwise(live)) {
+            let what =
+                format!("forget the read of {source}, whose changes the connector was told to leave out");
             ledger_step(ledger, (Kind::Read, target), Value::Null, what, &mut part);
         }
     }

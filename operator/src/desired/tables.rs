@@ -335,7 +335,7 @@ pub fn create_table(
         .collect();
     let partition = (layout.partition_by.as_ref())
         .and_then(|text| PartitionExpression::check(text, &stored).ok())
-        .map(|expression| expression.sql().to_owned());
+        .map(|expression| expression.sql());
     TableDefinition {
         name: TableName::new(database, &layout.target),
         comment: mark.to_owned(),

@@ -7,6 +7,7 @@ use tidemark_crds::ledger::{
     CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
     SinkState,
 };
+use tidemark_crds::pipeline::Table;
 use tidemark_crds::version::Version;
 use tidemark_operator::desired::part::is_ours;
 use tidemark_operator::desired::pipeline::Subject;
@@ -281,7 +282,7 @@ impl Database {
         let pipeline = subject.name.to_string();
         let ledger = self.ledger_of(&pipeline);
         let wanted = subject.spec.all_tables();
-        let targets: Vec<&str> = wanted.iter().map(|table| table.target_name()).collect();
+        let targets: Vec<&str> = wanted.iter().map(Table::target_name).collect();
         let asks_epochs = ledger.epoch.is_none();
         let greatest = |target: &&str| {
             let rows = self.rows.get(&self.objects.get(*target)?.uuid)?;

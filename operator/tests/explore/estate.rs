@@ -244,7 +244,8 @@ fn stream(
     };
     let epoch = connector.setting("transforms.epoch.value.literal").parse().unwrap_or(0);
     for change in source.changes.iter().filter(|change| change.lsn > from && change.lsn <= end) {
-        if !change.published_by.contains(publication) || !included(&change.table) {
+        let skips = connector.setting("skipped.operations").contains('u');
+        if skips || !change.published_by.contains(publication) || !included(&change.table) {
             continue;
         }
         let topic = format!("{prefix}.{}", change.table);

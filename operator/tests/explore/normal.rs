@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use tidemark_crds::ledger::Kind;
 
+use super::clickhouse::Database;
 use super::estate::Estate;
 
 /// Where the connector has the epoch.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
+/// Where it has the hash of all that, which has ids in it.
+const HASH_KEY: &str = "tidemark.hash";
 /// Names that were given once.
 static IDS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"id\d{5}").unwrap());
 /// Hashes, which have ids in them.
@@ -20,97 +23,122 @@ static HASHES: LazyLock<Regex> =
 
 /// The estate for comparison, one line a thing.
 pub(super) fn normal(estate: &Estate) -> Vec<String> {
-    let mut lines = Vec::new();
-    let incarnations = incarnations(estate);
-    // Epochs tell one life of the log from another: which number it has hangs on what was seen of lives before.
-    let current = epoch(estate);
-    let rank = |epoch: u16| if Some(epoch) == current { "current" } else { "former" };
-    let mut line = |system: &str, address: &str, what: Value| {
+    let mut lines = Lines { all: Vec::new(), incarnations: incarnations(estate), epoch: epoch(estate) };
+    lines.of_source_and_brokers(estate);
+    lines.of_connect(estate);
+    for (address, server) in &estate.clickhouse {
+        for (name, database) in &server.databases {
+            lines.of_database(&format!("{address} {name}"), database);
+        }
+    }
+    lines.of_namespace(estate);
+    lines.all.sort();
+    lines.all
+}
+
+struct Lines {
+    all: Vec<String>,
+    incarnations: Vec<String>,
+    /// Epochs tell one life of the log from another: which number it has hangs on what was seen of lives before.
+    epoch: Option<u16>,
+}
+
+impl Lines {
+    fn line(&mut self, system: &str, address: &str, what: &Value) {
         let mut text = format!("{system} {address}: {what}");
-        for incarnation in &incarnations {
+        for incarnation in &self.incarnations {
             text = text.replace(incarnation.as_str(), "incarnation");
         }
         let text = IDS.replace_all(&text, "id");
-        lines.push(HASHES.replace_all(&text, "").into_owned());
-    };
-    for (host, source) in &estate.postgres {
-        for (name, live) in &source.publications {
-            let tables: Vec<String> = live.tables.keys().map(ToString::to_string).collect();
-            line("postgres", host, json!([name, tables, format!("{:?}", live.publishes), live.comment]));
-        }
-        for (name, slot) in &source.slots {
-            line("postgres", host, json!([name, slot.plugin, slot.database, slot.reader, slot.lost]));
-        }
+        self.all.push(HASHES.replace_all(&text, "").into_owned());
     }
-    for (address, brokers) in &estate.kafka {
-        for (name, topic) in &brokers.topics {
-            line("kafka", address, json!([name, topic.partitions, topic.config]));
-        }
-        for (name, members) in &brokers.groups {
-            line("kafka", address, json!([name, members]));
-        }
+
+    fn rank(&self, epoch: u16) -> &'static str {
+        if Some(epoch) == self.epoch { "current" } else { "former" }
     }
-    for (address, workers) in &estate.connect {
-        for (name, live) in &workers.connectors {
-            let mut config = live.config.clone();
-            if let Some(literal) = config.get_mut(EPOCH_KEY) {
-                let now = if is_raising(estate) { "open" } else { rank(literal.parse().unwrap_or(0)) };
-                now.clone_into(literal);
+
+    fn of_source_and_brokers(&mut self, estate: &Estate) {
+        for (host, source) in &estate.postgres {
+            for (name, live) in &source.publications {
+                let tables: Vec<String> = live.tables.keys().map(ToString::to_string).collect();
+                let publishes = format!("{:?}", live.publishes);
+                self.line("postgres", host, &json!([name, tables, publishes, live.comment]));
             }
-            line("connect", address, json!([name, config, live.target, live.state, live.error]));
+            for (name, slot) in &source.slots {
+                let what = json!([name, slot.plugin, slot.database, slot.reader, slot.lost]);
+                self.line("postgres", host, &what);
+            }
         }
-        for name in workers.offsets.keys() {
-            line("connect", address, json!(["offsets of", name]));
+        for (address, brokers) in &estate.kafka {
+            for (name, topic) in &brokers.topics {
+                self.line("kafka", address, &json!([name, topic.partitions, topic.config]));
+            }
+            for (name, members) in &brokers.groups {
+                self.line("kafka", address, &json!([name, members]));
+            }
         }
     }
-    for (address, server) in &estate.clickhouse {
-        for (name, database) in &server.databases {
-            let address = format!("{address} {name}");
-            for (name, live) in &database.objects {
-                line("clickhouse", &address, json!([name, live.engine, live.comment, live.columns]));
-            }
-            for (pipeline, kind, key) in database.ledger.keys() {
-                let (_, value) = &database.ledger[&(pipeline.clone(), kind.clone(), key.clone())];
-                if !value.is_null() && is_compared(kind) {
-                    line("ledger", &address, json!([pipeline, kind, key, without_positions(value)]));
+
+    fn of_connect(&mut self, estate: &Estate) {
+        for (address, workers) in &estate.connect {
+            for (name, live) in &workers.connectors {
+                let mut config = live.config.clone();
+                config.remove(HASH_KEY);
+                if let Some(literal) = config.get_mut(EPOCH_KEY) {
+                    let raising = is_raising(estate);
+                    let now = if raising { "open" } else { self.rank(literal.parse().unwrap_or(0)) };
+                    now.clone_into(literal);
                 }
+                self.line("connect", address, &json!([name, config, live.target, live.state, live.error]));
             }
-            for pipeline in database.ledger.keys().map(|(pipeline, ..)| pipeline).collect::<BTreeSet<_>>() {
-                let ledger = database.ledger_of(pipeline);
-                for (target, history) in &ledger.layouts {
-                    let columns = history.last().map(|layout| &layout.columns);
-                    line(
-                        "layout",
-                        &address,
-                        json!([pipeline, target, columns, ledger.reads.contains_key(target)]),
-                    );
-                }
-            }
-            for (target, fence) in &database.fences {
-                let shown = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
-                let shown = shown.map(|rows| rows.shown(*fence).len());
-                line("rows", &address, json!([target, rank(fence.epoch()), shown]));
-            }
-            for (key, read) in &database.reads {
-                line("read", &address, json!([key, rank(read.epoch), read.state]));
+            for name in workers.offsets.keys() {
+                self.line("connect", address, &json!(["offsets of", name]));
             }
         }
     }
-    for (key, object) in &estate.namespace.objects {
-        line("kubernetes", key, object.clone());
+
+    fn of_database(&mut self, address: &str, database: &Database) {
+        for (name, live) in &database.objects {
+            self.line("clickhouse", address, &json!([name, live.engine, live.comment, live.columns]));
+        }
+        for ((pipeline, kind, key), (_, value)) in &database.ledger {
+            if !value.is_null() && is_compared(kind) {
+                self.line("ledger", address, &json!([pipeline, kind, key, without_positions(value)]));
+            }
+        }
+        for pipeline in database.ledger.keys().map(|(pipeline, ..)| pipeline).collect::<BTreeSet<_>>() {
+            let ledger = database.ledger_of(pipeline);
+            for (target, history) in &ledger.layouts {
+                let columns = history.last().map(|layout| &layout.columns);
+                let is_read = ledger.reads.contains_key(target);
+                self.line("layout", address, &json!([pipeline, target, columns, is_read]));
+            }
+        }
+        for (target, fence) in &database.fences {
+            let shown = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
+            let shown = shown.map(|rows| rows.shown(*fence).len());
+            self.line("rows", address, &json!([target, self.rank(fence.epoch()), shown]));
+        }
+        for (key, read) in &database.reads {
+            self.line("read", address, &json!([key, self.rank(read.epoch), read.state]));
+        }
     }
-    if let Some(resource) = &estate.namespace.resource {
+
+    fn of_namespace(&mut self, estate: &Estate) {
+        for (key, object) in &estate.namespace.objects {
+            self.line("kubernetes", key, object);
+        }
+        let Some(resource) = &estate.namespace.resource else { return };
         let status = &resource.status;
         let is_ready = status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
         // How late what waits is grows with the time that it waits.
         for it in status.conditions.iter().filter(|it| is_ready || it.type_ != "Fresh") {
-            line("condition", &it.type_, json!([it.status, it.reason, it.message]));
+            self.line("condition", &it.type_, &json!([it.status, it.reason, it.message]));
         }
         let rest = json!([status.tables, status.handled_requests, status.applied_generation]);
-        line("resource", "", json!([resource.spec, resource.annotations, resource.finalizer, rest]));
+        let what = json!([resource.spec, resource.annotations, resource.finalizer, rest]);
+        self.line("resource", "", &what);
     }
-    lines.sort();
-    lines
 }
 
 fn rows_of(estate: &Estate, wanted: Kind) -> impl Iterator<Item = &Value> {

@@ -201,6 +201,7 @@ pub(super) fn named() -> Vec<Plan> {
     plans.extend(tables());
     plans.extend(source());
     plans.extend(by_hand());
+    plans.extend(by_hand_elsewhere());
     plans.extend(moves());
     plans.extend(foreign());
     plans
@@ -401,7 +402,7 @@ fn source() -> Vec<Plan> {
             })
             .then("added again", |estate| {
                 of_source(estate, "public.orders", |it| {
-                    it.columns.push(column("coupon", 4, "integer", true))
+                    it.columns.push(column("coupon", 4, "integer", true));
                 });
             }),
         Plan::applied("a column is renamed and typed anew")
@@ -461,11 +462,23 @@ fn by_hand() -> Vec<Plan> {
                 live.config.insert("table.include.list".into(), "nothing".into());
             }
         }),
+        Plan::applied("the connector is told to leave changes out").then("told", |estate| {
+            for live in estate.workers().connectors.values_mut() {
+                live.config.insert("skipped.operations".into(), "c,u,d".into());
+            }
+        }),
         Plan::applied("a task fails").then("fails", |estate| {
             for live in estate.workers().connectors.values_mut() {
                 live.error = Some("it is broken".into());
             }
         }),
+    ]
+}
+
+/// The same beside the connector.
+fn by_hand_elsewhere() -> Vec<Plan> {
+    let ask = |estate: &mut Estate| annotate(estate, "resnapshot", "after the loss");
+    vec![
         Plan::applied("the publication is dropped")
             .then("dropped", |estate| estate.source().publications.clear()),
         Plan::applied("the publication is another's").then("marked", |estate| {
@@ -511,6 +524,9 @@ fn by_hand() -> Vec<Plan> {
     ]
 }
 
+/// Another system: its name, how it comes to be, and the spec that leads there and back.
+type Another = (&'static str, fn(&mut Estate), Value, Value);
+
 /// Addresses lead elsewhere: to the same system by another name, or to another one.
 fn moves() -> Vec<Plan> {
     let renamed = |system: &'static str, address: &'static str, name: &'static str, patch: Value| {
@@ -530,7 +546,7 @@ fn moves() -> Vec<Plan> {
         renamed("connect", CONNECT, "http://new:8083", workers.clone()),
         renamed("clickhouse", CLICKHOUSE, "http://new:8123", server.clone()),
     ];
-    let another: [(&str, fn(&mut Estate), Value, Value); 4] = [
+    let another: [Another; 4] = [
         (
             "postgresql",
             |estate| {
@@ -591,6 +607,15 @@ fn moves() -> Vec<Plan> {
     plans
 }
 
+/// Makes an object of somebody else in the target database.
+fn plant(estate: &mut Estate, name: &str, engine: &str, comment: &str) {
+    let mut ids = estate.ids.clone();
+    let made = Database::new(&mut ids);
+    let database = estate.server().databases.entry("shop".into()).or_insert(made);
+    database.plant(name, engine, comment, &mut ids);
+    estate.ids = ids;
+}
+
 /// Things of somebody else have the names of ours.
 fn foreign() -> Vec<Plan> {
     let life = |name: &str, plant: fn(&mut Estate)| {
@@ -602,13 +627,6 @@ fn foreign() -> Vec<Plan> {
             .with("policy", everything)
             .then("delete", delete)
     };
-    fn plant(estate: &mut Estate, name: &str, engine: &str, comment: &str) {
-        let mut ids = estate.ids.clone();
-        let made = Database::new(&mut ids);
-        let database = estate.server().databases.entry("shop".into()).or_insert(made);
-        database.plant(name, engine, comment, &mut ids);
-        estate.ids = ids;
-    }
     vec![
         life("connector", |estate| {
             let name = tidemark_crds::names::PipelineName::new("shop", "shop").connector();
