@@ -49,7 +49,7 @@ test-idle: ## A thousand whole reconciles of an unchanged pipeline write nothing
 	@e2e/test idle
 
 .PHONY: test-kind
-test-kind: ## The chain on a kind cluster alone: what `make test` runs beside the other tests
+test-kind: ## The chain on a kind cluster alone
 	@e2e/own-target
 	@e2e/test kind
 

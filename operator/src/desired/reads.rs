@@ -225,7 +225,7 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
         )
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
-    let included = is_included(live, &layout.source);
+    let included = is_included(live, &layout.source) && !sends_otherwise(live);
     // Without an offset it could still begin anew, behind the barrier.
     slot && published && running && included && live.offset.is_some() && has_topic && has_messages
 }

@@ -24,6 +24,9 @@ pub(super) const KAFKA: &str = "kafka:9092";
 pub(super) const CONNECT: &str = "http://connect:8083";
 pub(super) const CLICKHOUSE: &str = "http://ch:8123";
 
+/// Uid of the operator's cluster.
+pub(super) const CLUSTER: &str = "cluster-uid";
+
 /// Names and numbers that are given once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Ids(u32);

@@ -5,10 +5,14 @@ use std::collections::BTreeSet;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState};
+use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, Policy};
+use tidemark_operator::desired::connector::MARK_KEY;
+use tidemark_operator::desired::owned::is_owned;
+use tidemark_operator::desired::part::is_ours;
 use tidemark_operator::step::Stage;
 
-use super::estate::Estate;
+use super::estate::{CLUSTER, Estate};
 use super::world::Act;
 
 /// Stages of a deletion.
@@ -39,7 +43,7 @@ pub(super) fn of_act(act: &Act) -> Option<String> {
 pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
     let mut broken = Vec::new();
     let Some(resource) = &estate.namespace.resource else {
-        return broken;
+        return after_the_end(estate);
     };
     let status = &resource.status;
     let condition = |of: ConditionType| status.conditions.iter().find(|it| it.type_ == of.as_str());
@@ -60,14 +64,52 @@ pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
     let Some(spec): Option<AnalyticsPipelineSpec> = runs else {
         return broken;
     };
-    if is_true(ConditionType::Ready) && status.applied_generation != Some(resource.generation) {
+    let applied = status.applied_generation == Some(resource.generation);
+    // One that is suspended is as ready as what goes on.
+    if is_true(ConditionType::Ready) && !applied && !spec.suspend {
         broken.push("I8: ready, and the newest spec is not applied".to_owned());
     }
     // I4: rows are the source's where the status says so, and everything has been sent.
     let runs = spec.source.connect.state == ConnectorState::Running;
-    if runs && is_true(ConditionType::TablesInSync) && is_true(ConditionType::ConnectorRunning) {
+    let said = [ConditionType::SourceReady, ConditionType::TablesInSync, ConditionType::ConnectorRunning];
+    if runs && said.into_iter().all(is_true) {
         broken.extend(of_rows(estate, &spec));
     }
+    broken
+}
+
+/// I10: when a deletion has ended and left nothing behind, what its policy names is gone.
+fn after_the_end(estate: &Estate) -> Vec<String> {
+    let Some(resource) = &estate.namespace.gone else { return Vec::new() };
+    let spec: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
+    let (policy, name) = (&spec.deletion_policy, PipelineName::new("shop", "shop"));
+    let mark = name.mark(CLUSTER);
+    let source = estate.postgres.get(estate.name(&spec.source.postgres.host));
+    let workers = estate.connect.get(estate.name(&spec.source.connect.url));
+    let server = estate.clickhouse.get(estate.name(&spec.clickhouse.url));
+    let objects = server.and_then(|server| server.databases.get(&spec.clickhouse.database));
+    let objects = objects.iter().flat_map(|database| &database.objects);
+    let (ours, others): (Vec<_>, Vec<_>) = objects.partition(|(_, live)| is_ours(&live.comment, &mark));
+    // Bookkeeping is every pipeline's of the database: it stays with tables of others.
+    let stays = |name: &str| name.starts_with("_tidemark_") && !others.is_empty();
+    let ours = ours.into_iter().filter(|(name, _)| !stays(name)).count();
+    let marked = workers.and_then(|workers| workers.connectors.get(&name.connector()));
+    let marked = marked.is_some_and(|live| live.setting(MARK_KEY) == mark);
+    let mut broken = Vec::new();
+    let mut check = |what: &str, policy: Policy, there: bool| {
+        if policy == Policy::Delete && there {
+            broken.push(format!("I10: {what} is there after the deletion"));
+        }
+    };
+    check("an object in ClickHouse", policy.clickhouse, ours > 0);
+    check("the connector", policy.connector, marked);
+    let slot = source.and_then(|source| source.slots.get(&name.replication_slot()));
+    let slot = slot.filter(|slot| slot.database == spec.source.postgres.database);
+    let deletes_both = policy.connector == Policy::Delete && policy.replication_slot == Policy::Delete;
+    check("the slot", policy.replication_slot, deletes_both && slot.is_some());
+    let objects = estate.namespace.objects.values();
+    let owned = objects.filter(|live| is_owned(&name, Some(&resource.uid), live)).count();
+    check("an object of the sink", Policy::Delete, owned > 0);
     broken
 }
 

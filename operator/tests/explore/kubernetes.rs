@@ -21,6 +21,8 @@ pub(super) struct Namespace {
     /// Deployments whose pods run.
     pub(super) running: BTreeSet<String>,
     pub(super) resource: Option<Resource>,
+    /// The one whose deletion ended last, if nothing was left behind.
+    pub(super) gone: Option<Resource>,
 }
 
 /// An AnalyticsPipeline as the API server has it.

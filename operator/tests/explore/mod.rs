@@ -69,8 +69,11 @@ fn carry_out(plans: &[Plan], choice: Choice) -> Found {
 #[test]
 fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let only = std::env::var("TIDEMARK_PLAN").unwrap_or_default();
-    let seed = number("TIDEMARK_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let every = number("TIDEMARK_EVERY").unwrap_or(SAMPLE);
+    let every = number("TIDEMARK_EVERY");
+    // A sample is the same each time: what a new seed finds is no fault of the change that is tested.
+    let seed = || if every.is_some() { u64::from(rand::random::<u32>()) } else { 1 };
+    let seed = number("TIDEMARK_SEED").unwrap_or_else(seed);
+    let every = every.unwrap_or(SAMPLE);
     let begin = Instant::now();
     let plans: Vec<Plan> = named().into_iter().filter(|plan| plan.name.contains(&only)).collect();
     let mut found = carry_out(&plans, Choice { seed, every });

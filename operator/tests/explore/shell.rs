@@ -14,6 +14,7 @@ use tidemark_operator::status;
 use tidemark_operator::step::Step;
 use tidemark_operator::validate::validate;
 
+use super::estate::CLUSTER;
 use super::kubernetes::Resource;
 use super::world::{CANARY, Model};
 
@@ -56,7 +57,7 @@ impl Operator {
         let Some(mut resource) = model.inner().estate.namespace.resource.clone() else { return nothing };
         if !resource.finalizer {
             if resource.deleting {
-                gone(model, &resource);
+                gone(model, &resource, false);
                 return Round { changed: true, ..nothing };
             }
             resource.finalizer = true;
@@ -84,7 +85,7 @@ impl Operator {
         // What fails again and again is tried at a growing pace: nothing is changed by it.
         let acted = !report.outcome.done.is_empty();
         if resource.deleting && (report.clean || report.time_is_up) {
-            gone(model, &resource);
+            gone(model, &resource, report.clean);
             return Round { changed: true, ..nothing };
         }
         let other = !status::same(&resource.status, &report.status);
@@ -120,7 +121,7 @@ impl Operator {
             annotations: &resource.annotations,
             references: &self.references,
             objects: ObjectStore::Folder("/nowhere".into()),
-            cluster: "cluster-uid",
+            cluster: CLUSTER,
             paths: &Paths::in_container(),
             image: "tidemark-sink:test",
             created: None,
@@ -167,9 +168,9 @@ fn store(model: &Model, resource: &Resource) {
 }
 
 /// The resource goes, and what it owns with it.
-fn gone(model: &Model, resource: &Resource) {
+fn gone(model: &Model, resource: &Resource, clean: bool) {
     let namespace = &mut model.inner().estate.namespace;
-    namespace.resource = None;
+    namespace.gone = namespace.resource.take().filter(|_| clean);
     namespace.objects.retain(|_, object| {
         let owners = object["metadata"]["ownerReferences"].as_array();
         !owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == resource.uid.as_str()))
