@@ -397,6 +397,10 @@ fn create(input: &ConnectorInput<'_>, facts: &ConnectFacts, ledger: &LedgerFacts
     if !input.gate.is_open() {
         return;
     }
+    // What was accepted is noted first: where a connector of ours is, there is the Connect of before.
+    if input.gate.accepted().is_some() && raising(ledger).is_none() {
+        return;
+    }
     let name = input.name.connector();
     if !facts.plugin_installed {
         let message =

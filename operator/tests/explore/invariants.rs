@@ -13,11 +13,19 @@ use tidemark_operator::desired::part::is_ours;
 use tidemark_operator::step::Stage;
 
 use super::estate::{CLUSTER, Estate};
+use super::kubernetes::Resource;
 use super::world::Act;
 
 /// Stages of a deletion.
 fn is_deletion(stage: Stage) -> bool {
     stage >= Stage::StopConnector && stage != Stage::DropDashboard
+}
+
+/// Whether the policy or a person says that the log may be followed anew; the first time needs neither.
+fn has_consent(resource: &Resource) -> bool {
+    let asks = |action: &str| resource.annotations.contains_key(&format!("tidemark.dev/{action}"));
+    let is_first = resource.status.epoch.is_none();
+    is_first || asks("resnapshot") || asks("accept") || resource.spec["source"]["onSlotLost"] == "Resnapshot"
 }
 
 /// I3: what nothing brings back goes only with a deletion, or in an epoch whose intent is written.
@@ -26,6 +34,9 @@ pub(super) fn of_act(act: &Act) -> Option<String> {
     let resource = before.namespace.resource.as_ref()?;
     if !act.takes_away || resource.deleting {
         return None;
+    }
+    if act.id.what.starts_with("note the intent to raise the epoch") && !has_consent(resource) {
+        return Some(format!("I3: {} without consent", act.id.what));
     }
     if is_deletion(act.id.stage) {
         return Some(format!("I3: {} while nothing is deleted", act.id.what));
@@ -105,6 +116,9 @@ fn after_the_end(estate: &Estate) -> Vec<String> {
     check("the connector", policy.connector, marked);
     let slot = source.and_then(|source| source.slots.get(&name.replication_slot()));
     let slot = slot.filter(|slot| slot.database == spec.source.postgres.database);
+    // It is whose the publication of its name is.
+    let publication = source.and_then(|source| source.publications.get(&name.publication()));
+    let slot = slot.filter(|_| publication.is_none_or(|live| is_ours(&live.comment, &mark)));
     let deletes_both = policy.connector == Policy::Delete && policy.replication_slot == Policy::Delete;
     check("the slot", policy.replication_slot, deletes_both && slot.is_some());
     let objects = estate.namespace.objects.values();

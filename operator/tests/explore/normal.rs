@@ -135,7 +135,9 @@ impl Lines {
         for it in status.conditions.iter().filter(|it| is_ready || it.type_ != "Fresh") {
             self.line("condition", &it.type_, &json!([it.status, it.reason, it.message]));
         }
-        let rest = json!([status.tables, status.handled_requests, status.applied_generation]);
+        // Whether all was as it should be at one look, before something else was not, hangs on the looks.
+        let applied = status.applied_generation.filter(|_| is_ready);
+        let rest = json!([status.tables, status.handled_requests, applied]);
         let what = json!([resource.spec, resource.annotations, resource.finalizer, rest]);
         self.line("resource", "", &what);
     }
