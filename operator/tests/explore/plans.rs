@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) moves: Vec<(String, Move)>,
     /// What is of somebody else: it has to be at the end as it was at the beginning.
     planted: Option<fn(&mut Estate)>,
+    /// Whether it has to be ready at the end.
+    pub(super) ends_ready: bool,
 }
 
 impl Plan {
@@ -40,7 +42,7 @@ impl Plan {
     }
 
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), moves: Vec::new(), planted: None }
+        Self { name: name.into(), moves: Vec::new(), planted: None, ends_ready: false }
     }
 
     /// Then something happens; rows are written before and after.
@@ -62,6 +64,12 @@ impl Plan {
     /// Plants something of somebody else before the first move.
     fn beside(mut self, plant: fn(&mut Estate)) -> Self {
         self.planted = Some(plant);
+        self
+    }
+
+    /// At the end it has to be ready, where `it` does.
+    fn ready(mut self, it: bool) -> Self {
+        self.ends_ready = it;
         self
     }
 
@@ -302,10 +310,9 @@ fn deletions() -> Vec<Plan> {
     let again = |estate: &mut Estate| apply(estate, spec());
     let mut plans: Vec<Plan> = (0..16)
         .map(|bits| {
-            Plan::applied(name(bits))
-                .with("policy", policy(bits))
-                .then("delete", delete)
-                .then("apply again", again)
+            let plan = Plan::applied(name(bits)).with("policy", policy(bits)).then("delete", delete);
+            // Where the place in the log was given up on purpose, a new life begins by itself.
+            plan.then("apply again", again).ready(bits & 0b0110 == 0b0110)
         })
         .collect();
     for (system, lanes) in SYSTEMS {
@@ -669,6 +676,15 @@ fn foreign() -> Vec<Plan> {
         life("tables beside ours", |estate| {
             plant(estate, "ledger_of_accounts", "MergeTree", "");
             plant(estate, "report", "View", "tidemark another/ns/shop 1234");
+        }),
+        life("objects of another life", |estate| {
+            let name = tidemark_crds::names::PipelineName::new("shop", "shop").sink();
+            let labels =
+                json!({"app.kubernetes.io/managed-by": "tidemark", "app.kubernetes.io/instance": "shop"});
+            let owner = json!([{"kind": "AnalyticsPipeline", "name": "shop", "uid": "another life", "controller": true}]);
+            let metadata = json!({"name": name, "uid": "theirs", "labels": labels, "ownerReferences": owner});
+            let object = json!({"kind": "Service", "metadata": metadata});
+            estate.namespace.objects.insert(format!("Service/{name}"), object);
         }),
         life("Deployment and ConfigMap", |estate| {
             let name = tidemark_crds::names::PipelineName::new("shop", "shop").sink();

@@ -86,6 +86,10 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
         found.broken.extend(after_a_restart(model, &name));
     }
     let mut inner = model.inner();
+    let ready = unwell(&inner.estate).iter().all(|said| !said.starts_with("Ready "));
+    if plan.ends_ready && !ready {
+        found.broken.push(format!("{}: not ready at the end: {:?}", plan.name, unwell(&inner.estate)));
+    }
     found.broken.extend(std::mem::take(&mut inner.leaks).into_iter().map(|said| format!("I13: {said}")));
     found.calls += inner.calls;
     for (name, stretch) in &stretches {
