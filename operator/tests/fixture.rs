@@ -9,8 +9,9 @@ use tidemark_operator::credentials::{Holder, References, Resolved, resolve};
 use tidemark_operator::desired::pipeline::Subject;
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::facts::{
-    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, KubernetesFacts,
-    LedgerFacts, Observation, Observed, PostgresFacts, PublicationFacts, SlotFacts, TaskFacts,
+    ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, IndexFacts, KafkaFacts,
+    KubernetesFacts, LedgerFacts, Observation, Observed, PostgresFacts, PublicationFacts, SlotFacts,
+    SourceColumn, SourceTableFacts, TaskFacts,
 };
 use tidemark_operator::rollout::Rollout;
 
@@ -152,4 +153,43 @@ pub(crate) fn unreachable<T>() -> Observation<T> {
         class: FailureClass::Unreachable,
         message: "connection refused".into(),
     })
+}
+
+/// A table of the source whose key is its column `id`.
+pub(crate) fn source_table(oid: u32, columns: Vec<SourceColumn>) -> SourceTableFacts {
+    let key = IndexFacts {
+        name: "pkey".into(),
+        columns: vec!["id".into()],
+        primary: true,
+        immediate: true,
+        valid: true,
+        not_null: true,
+        ..IndexFacts::default()
+    };
+    SourceTableFacts {
+        oid,
+        kind: 'r',
+        persistence: 'p',
+        replica_identity: 'd',
+        access_method: "heap".into(),
+        indexes: vec![key],
+        columns,
+        may_select: true,
+        owned: true,
+        owner: "shop".into(),
+        ..SourceTableFacts::default()
+    }
+}
+
+/// A column of a base type.
+pub(crate) fn source_column(name: &str, attnum: i16, type_name: &str, nullable: bool) -> SourceColumn {
+    SourceColumn {
+        name: name.into(),
+        attnum,
+        type_name: type_name.into(),
+        type_kind: 'b',
+        nullable,
+        deterministic: true,
+        ..SourceColumn::default()
+    }
 }

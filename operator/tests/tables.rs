@@ -8,43 +8,13 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::SinkState;
 use tidemark_operator::desired::pipeline::{Desired, desire};
 use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{
-    ClickHouseFacts, IndexFacts, Observation, Observed, PostgresFacts, SourceColumn, SourceTableFacts,
-};
+use tidemark_operator::facts::{ClickHouseFacts, Observation, Observed, PostgresFacts, SourceTableFacts};
 use tidemark_operator::step::Lane;
 
-use crate::fixture::{Fixture, fixture};
+use crate::fixture::{Fixture, fixture, source_column, source_table};
 
 fn source(oid: u32) -> SourceTableFacts {
-    let key = IndexFacts {
-        name: "pkey".into(),
-        columns: vec!["id".into()],
-        primary: true,
-        immediate: true,
-        valid: true,
-        not_null: true,
-        ..IndexFacts::default()
-    };
-    let id = SourceColumn {
-        name: "id".into(),
-        attnum: 1,
-        type_name: "bigint".into(),
-        type_kind: 'b',
-        deterministic: true,
-        ..SourceColumn::default()
-    };
-    SourceTableFacts {
-        oid,
-        kind: 'r',
-        persistence: 'p',
-        replica_identity: 'd',
-        access_method: "heap".into(),
-        indexes: vec![key],
-        columns: vec![id],
-        may_select: true,
-        owned: true,
-        ..SourceTableFacts::default()
-    }
+    source_table(oid, vec![source_column("id", 1, "bigint", false)])
 }
 
 /// A pipeline of two tables, seen at position 500.

@@ -15,7 +15,7 @@ use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
-use super::connector::{is_ours, sends_otherwise};
+use super::connector::{include_list, is_ours, sends_otherwise};
 use super::epochs::{Epochs, before_the_connector, epochs, ledger_step};
 use super::part::{Part, Problem};
 use crate::effect::Effect;
@@ -225,7 +225,7 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
         )
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
-    let included = is_included(live, &layout.source) && !sends_otherwise(live);
+    let included = included(live).contains(entry(&layout.source).as_str()) && !sends_otherwise(live);
     // Without an offset it could still begin anew, behind the barrier.
     slot && published && running && included && live.offset.is_some() && has_topic && has_messages
 }
@@ -287,21 +287,23 @@ fn forgotten(input: &ReadsInput<'_>, part: &mut Part) {
     }
 }
 
-/// Forgets the reads of tables that the connector leaves out, or of all where somebody changed what it sends: what changes meanwhile is in no event, so that they are read
-/// again once they are streamed again. Whatever brings that about waits for the fact that these steps give. What the
-/// publication leaves out is seen by [`Storage::published`](tidemark_crds::layout::Storage::published).
+/// Forgets the reads of tables that the connector leaves out, or of all where somebody changed what it sends: what changes
+/// meanwhile is in no event, so that they are read again once they are streamed again. Whatever brings that about waits for
+/// the fact that these steps give. What the publication leaves out is seen by
+/// [`Storage::published`](tidemark_crds::layout::Storage::published).
 pub fn interrupted(input: &ReadsInput<'_>) -> (Vec<Step>, Fact) {
     let fact = Fact::Other("the ledger to have it which tables are read again".into());
-    let ledger = &input.clickhouse.ledger;
     let mut part = Part::default();
-    let live = input.connect.connector.as_ref().filter(|live| is_ours(live, input.mark));
-    for (live, table) in
-        live.iter().flat_map(|live| input.spec.all_tables().into_iter().map(move |it| (live, it)))
-    {
+    let Some(live) = input.connect.connector.as_ref().filter(|live| is_ours(live, input.mark)) else {
+        return (part.steps, fact);
+    };
+    let ledger = &input.clickhouse.ledger;
+    let (listed, sends_otherwise) = (included(live), sends_otherwise(live));
+    for table in &input.spec.all_tables() {
         let target = table.target_name();
         let current = ledger.reads.get(target).filter(|(_, request)| Some(request.epoch) == ledger.epoch);
-        let Ok(source) = table.name.parse() else { continue };
-        if current.is_some() && (!is_included(live, &source) || sends_otherwise(live)) {
+        let Ok(source) = table.name.parse::<SourceTable>() else { continue };
+        if current.is_some() && (sends_otherwise || !listed.contains(entry(&source).as_str())) {
             let what =
                 format!("forget the read of {source}, whose changes the connector was told to leave out");
             ledger_step(ledger, (Kind::Read, target), Value::Null, what, &mut part);
@@ -313,10 +315,14 @@ pub fn interrupted(input: &ReadsInput<'_>) -> (Vec<Step>, Fact) {
     (part.steps, fact)
 }
 
-/// Whether the connector sends a table's changes.
-fn is_included(live: &ConnectorFacts, source: &SourceTable) -> bool {
-    let name = super::connector::include_list(std::slice::from_ref(source));
-    live.config.get("table.include.list").is_some_and(|list| list.split(',').any(|entry| entry == name))
+/// Entries of the connector's list of tables.
+fn included(live: &ConnectorFacts) -> BTreeSet<&str> {
+    live.config.get("table.include.list").map_or_else(BTreeSet::new, |list| list.split(',').collect())
+}
+
+/// A table's entry in that list.
+fn entry(source: &SourceTable) -> String {
+    include_list(std::slice::from_ref(source))
 }
 
 /// Answers a sink that waits until the catalogue was seen at or behind an event's position: it is still that of the

@@ -17,7 +17,8 @@ use super::estate::{CLICKHOUSE, CONNECT, Estate, KAFKA, POSTGRES};
 use super::kafka::{Brokers, Topic};
 use super::kubernetes::Resource;
 use super::normal::{difference, normal};
-use super::postgres::{Publication, Slot, Source, column};
+use super::postgres::{Publication, Slot, Source};
+use crate::fixture::source_column as column;
 
 /// A change of the estate from outside.
 pub(super) type Move = Arc<dyn Fn(&mut Estate) + Send + Sync>;

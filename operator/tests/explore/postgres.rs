@@ -6,11 +6,10 @@ use tidemark_crds::layout::{SourceTable, Storage};
 use tidemark_operator::desired::part::is_ours;
 use tidemark_operator::desired::pipeline::Subject;
 use tidemark_operator::effect::{PostgresEffect, Publishes};
-use tidemark_operator::facts::{
-    Failure, IndexFacts, PostgresFacts, PublicationFacts, SlotFacts, SourceColumn, SourceTableFacts,
-};
+use tidemark_operator::facts::{Failure, PostgresFacts, PublicationFacts, SlotFacts, SourceTableFacts};
 
 use super::estate::{Ids, remote};
+use crate::fixture::{source_column, source_table};
 
 /// A server with one database.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,41 +58,7 @@ pub(super) struct Slot {
 
 /// A table with a key and a column of text.
 pub(super) fn table(oid: u32) -> SourceTableFacts {
-    let key = IndexFacts {
-        name: "pkey".into(),
-        columns: vec!["id".into()],
-        primary: true,
-        immediate: true,
-        valid: true,
-        not_null: true,
-        ..IndexFacts::default()
-    };
-    SourceTableFacts {
-        oid,
-        kind: 'r',
-        persistence: 'p',
-        replica_identity: 'd',
-        access_method: "heap".into(),
-        indexes: vec![key],
-        columns: vec![column("id", 1, "bigint", false), column("note", 2, "text", true)],
-        may_select: true,
-        owned: true,
-        owner: "shop".into(),
-        ..SourceTableFacts::default()
-    }
-}
-
-/// A column of a base type.
-pub(super) fn column(name: &str, attnum: i16, type_name: &str, nullable: bool) -> SourceColumn {
-    SourceColumn {
-        name: name.into(),
-        attnum,
-        type_name: type_name.into(),
-        type_kind: 'b',
-        nullable,
-        deterministic: true,
-        ..SourceColumn::default()
-    }
+    source_table(oid, vec![source_column("id", 1, "bigint", false), source_column("note", 2, "text", true)])
 }
 
 impl Source {
