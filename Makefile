@@ -3,11 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-CACHE := $(or $(TIDEMARK_CACHE),$(HOME)/.cache/tidemark)
-# Compiled dependencies live outside the work tree, one folder a set of pinned versions,
-# so that a fresh clone compiles this project's own five crates and no more. A crate's
-# checksum says which it is, so a change among our own leaves the folder as it is.
-export CARGO_TARGET_DIR ?= $(CACHE)/cargo-$(shell (grep checksum Cargo.lock; cat rust-toolchain.toml) | sha256sum | cut -c1-12)
+# Every cargo here is e2e/cargo: it compiles outside the work tree, and only what changed since any clone was compiled.
 
 .PHONY: help
 help: ## Lists the targets
@@ -15,77 +11,63 @@ help: ## Lists the targets
 
 .PHONY: demo
 demo: ## A shop, the whole chain and the operator on a kind cluster, with live figures (IMAGES=registry: upstream images)
-	@e2e/own-target
 	@e2e/demo cluster
 
 .PHONY: demo-local
 demo-local: ## The same as processes on loopback, without a cluster
-	@e2e/own-target
 	@e2e/demo local
 
 .PHONY: preview
 preview: ## The dashboards in a page on the loopback, over a living shop, without a cluster
-	@e2e/own-target
 	@e2e/demo local
 
 .PHONY: test
 test: ## Everything that proves it: format, lints, unit, chart, integration and end-to-end tests
-	@e2e/own-target
 	@e2e/test
 
 .PHONY: quick
 quick: ## Format, lints and unit tests alone
-	@e2e/own-target
 	@e2e/test quick
 
 .PHONY: test-grafana
 test-grafana: ## The dashboards in a Grafana of yours: GRAFANA_URL, GRAFANA_USER, GRAFANA_PASSWORD
-	@e2e/own-target
 	@e2e/test grafana
 
 .PHONY: test-idle
 test-idle: ## A thousand whole reconciles of an unchanged pipeline write nothing
-	@e2e/own-target
 	@e2e/test idle
 
 .PHONY: test-kind
 test-kind: ## The chain on a kind cluster alone
-	@e2e/own-target
 	@e2e/test kind
 
 .PHONY: test-tables
 test-tables: ## Every case of e2e/cases on each version of PostgreSQL that can be had (CASE=name: those alone)
-	@e2e/own-target
 	@TIDEMARK_CASE=$(CASE) e2e/test tables
 
 .PHONY: explore
 explore: ## Plans over a model of all systems, and again with each fault at each write (SEED=n, PLAN=name, EVERY=n: one in n)
-	@e2e/own-target
 	@TIDEMARK_SEED=$(SEED) TIDEMARK_PLAN="$(PLAN)" TIDEMARK_EVERY=$(or $(EVERY),1) e2e/test explore
 
 .PHONY: mutants
 mutants: ## Takes each guard of the operator away in turn: the plans have to notice
-	@e2e/own-target
 	@e2e/mutants
 
 .PHONY: fuzz
 fuzz: ## The decoders on mutated records for MINUTES (60) each
-	@e2e/own-target
 	@e2e/test fuzz $(or $(MINUTES),60)
 
 .PHONY: bench
 bench: ## Sink throughput beside ClickHouse's Kafka engine, on the same bytes in the same run
-	@e2e/own-target
 	@e2e/setup/all postgres java clickhouse postgres-versions
-	cargo build --workspace --all-targets --quiet
-	$(CARGO_TARGET_DIR)/debug/tidemark-bench throughput
+	e2e/cargo build --workspace --all-targets --quiet
+	$$(e2e/cargo --programs)/tidemark-bench throughput
 
 .PHONY: bench-panels
 bench-panels: ## Time of each dashboard panel's query at ten million orders
-	@e2e/own-target
 	@e2e/setup/all postgres java clickhouse postgres-versions
-	cargo build --workspace --all-targets --quiet
-	$(CARGO_TARGET_DIR)/debug/tidemark-bench panels
+	e2e/cargo build --workspace --all-targets --quiet
+	$$(e2e/cargo --programs)/tidemark-bench panels
 
 .PHONY: setup
 setup: ## Builds and caches the real components that tests and demo run on
@@ -93,7 +75,8 @@ setup: ## Builds and caches the real components that tests and demo run on
 
 .PHONY: generate
 generate: ## Writes crds/generated anew
-	cargo run --quiet -p tidemark-crds --bin crdgen
+	e2e/cargo build --workspace --all-targets --quiet
+	$$(e2e/cargo --programs)/crdgen
 
 .PHONY: clean
 clean: ## Ends what a run left behind and removes the cache

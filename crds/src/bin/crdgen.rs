@@ -1,7 +1,7 @@
 //! Writes what is generated from the types: the CustomResourceDefinition and the examples. Does file I/O only.
 //!
-//! `crdgen` writes into the checkout that it was built from; `crdgen --check` changes nothing and fails where a
-//! file is missing or stale.
+//! `crdgen` writes into the checkout that it is started in, at its top; `crdgen --check` changes nothing and fails where
+//! a file is missing or stale.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,11 @@ use tidemark_crds::generated;
 
 fn main() -> ExitCode {
     let check = std::env::args().nth(1).as_deref() == Some("--check");
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = PathBuf::from(".");
+    if !root.join("crds/generated").is_dir() {
+        eprintln!("crds/generated is not here: start crdgen at the top of the checkout, or make generate");
+        return ExitCode::FAILURE;
+    }
     let mut failed = false;
     for file in generated::files() {
         let path = root.join(&file.path);
@@ -18,7 +22,7 @@ fn main() -> ExitCode {
             continue;
         }
         if check {
-            eprintln!("{} is stale: run cargo run -p tidemark-crds --bin crdgen", file.path);
+            eprintln!("{} is stale: run make generate", file.path);
             failed = true;
         } else if let Err(error) = write(&path, &file.text) {
             eprintln!("cannot write {}: {error}", file.path);
