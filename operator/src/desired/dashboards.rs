@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::names::short_hash;
-use tidemark_crds::pipeline::{GrafanaMode, Policy};
+use tidemark_crds::pipeline::{GrafanaMode, Policy, Preset};
 use tidemark_runtime::credentials::Credentials;
 
 use super::grafana::place::{self, Leaving};
@@ -130,11 +130,15 @@ fn panels(
     }
     // Panels are asked of the views as they should be, once these are there.
     desired.panels_open = true;
-    if desired.steps.iter().any(|step| step.stage <= Stage::View) || desired.views.is_empty() {
+    let wants_views = subject.spec.views.preset == Preset::Ecommerce || !subject.spec.views.extra.is_empty();
+    let lacks_views = wants_views && desired.views.is_empty();
+    if desired.steps.iter().any(|step| step.stage <= Stage::View) || lacks_views {
         return;
     }
-    let views: String = (desired.views.iter())
-        .filter_map(|view| clickhouse.objects.get(view))
+    // A panel may read a table itself: when that has other columns, it is asked again.
+    let tables = desired.tables.iter().map(|(_, target)| format!("{target}_current"));
+    let views: String = (desired.views.iter().cloned().chain(tables))
+        .filter_map(|view| clickhouse.objects.get(&view))
         .map(|object| object.comment.as_str())
         .collect();
     desired.panels_open = false;
