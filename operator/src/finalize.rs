@@ -69,7 +69,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
     if let Some(proof) = gate.proof_to_leave(System::Kafka) {
         kafka(subject, observed, proof, &mut steps);
     }
-    forget_epoch(observed, &mut steps);
+    forget_epoch(subject, observed, &mut steps);
     if let Some(facts) = observed.clickhouse.known()
         && let Some(proof) = gate.proof_to_leave(System::ClickHouse)
     {
@@ -129,6 +129,15 @@ fn own_slot<'a>(
     slot::own_slot(&subject.name.replication_slot(), facts, ledger_of(observed))
 }
 
+/// What has to hold before that goes which the connector uses.
+fn left_by_connector(subject: &Subject<'_>, observed: &Observed) -> Vec<Fact> {
+    match (own_connector(subject, observed), subject.spec.deletion_policy.connector) {
+        (Some(_), Policy::Delete) => vec![Fact::ConnectorGone],
+        (Some(_), Policy::Retain) => vec![Fact::ConnectorStopped],
+        (None, _) => Vec::new(),
+    }
+}
+
 fn postgres(
     subject: &Subject<'_>,
     observed: &Observed,
@@ -140,11 +149,7 @@ fn postgres(
     let own = own_slot(subject, observed, facts).ok().flatten();
     if let Some(slot) = own {
         // A slot in use cannot be dropped: the connector goes first, where it answers.
-        let mut needs = match (own_connector(subject, observed), subject.spec.deletion_policy.connector) {
-            (Some(_), Policy::Delete) => vec![Fact::ConnectorGone],
-            (Some(_), Policy::Retain) => vec![Fact::ConnectorStopped],
-            (None, _) => Vec::new(),
-        };
+        let mut needs = left_by_connector(subject, observed);
         if slot.active {
             needs.push(Fact::Other("the slot to be left by its reader".into()));
         }
@@ -163,12 +168,18 @@ fn postgres(
 
 /// Before the place in the log is given up, the ledger has it: whoever takes the state tables up again then begins anew,
 /// and does not take the missing slot for a loss.
-fn forget_epoch(observed: &Observed, steps: &mut Vec<Step>) {
+fn forget_epoch(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step>) {
     let given_up = |step: &Step| matches!(step.stage, Stage::DeleteOffsets | Stage::DropSlot);
+    // While ClickHouse gave no answer that may have been done already.
+    let policy = &subject.spec.deletion_policy;
+    let no_connector = observed.connect.known().is_some_and(|facts| facts.connector.is_none());
+    let no_slot = observed.postgres.known().is_some_and(|facts| facts.slot.is_none());
+    let is_given_up = (policy.connector == Policy::Delete && no_connector)
+        || (policy.replication_slot == Policy::Delete && no_slot);
     let Some(ledger) = observed.clickhouse.known().map(|facts| &facts.ledger) else {
         return;
     };
-    if ledger.epoch.is_none() || !steps.iter().any(given_up) {
+    if ledger.epoch.is_none() || !(is_given_up || steps.iter().any(given_up)) {
         return;
     }
     let forgotten = Fact::Other("the ledger to have it that the log is left".into());
@@ -290,9 +301,11 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut V
     }
     let names = own_topics(observed, facts);
     if subject.spec.deletion_policy.topics == Policy::Delete && !names.is_empty() {
-        let mut needs = vec![Fact::SinkDrained];
-        if own_connector(subject, observed).is_some() {
-            needs.push(Fact::ConnectorGone);
+        let mut needs = left_by_connector(subject, observed);
+        needs.push(Fact::SinkDrained);
+        if observed.connect.known().is_none() {
+            // A connector that may run would make them again, or fail and hold the source's log back.
+            needs.push(Fact::ConnectorStopped);
         }
         let what = format!("delete {} topics", names.len());
         steps.push(drop_step(
