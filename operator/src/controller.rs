@@ -151,7 +151,7 @@ async fn reconcile_pipeline(
     }
     let status_changed = !status::same(&before, &report.status);
     if status_changed {
-        write_status(&api, &name.name, &report.status).await?;
+        write_status(&api, &pipeline.metadata, &report.status).await?;
     }
     let changed = status_changed || !report.outcome.done.is_empty();
     if !report.outcome.failures.is_empty() {
@@ -232,10 +232,17 @@ async fn runnable_spec(
     Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }
 
-async fn write_status(api: &Api<DynamicObject>, name: &str, status: &impl Serialize) -> Result<(), Error> {
+/// Writes the status of this life of the name: the API server refuses it where the cache was late, and another one has
+/// the name by now.
+async fn write_status(
+    api: &Api<DynamicObject>,
+    metadata: &ObjectMeta,
+    status: &impl Serialize,
+) -> Result<(), Error> {
+    let name = metadata.name.as_deref().unwrap_or_default();
     let object = json!({
         "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
-        "metadata": {"name": name}, "status": status,
+        "metadata": {"name": name, "uid": metadata.uid}, "status": status,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match within("writing the status", api.patch_status(name, &params, &Patch::Apply(object))).await {

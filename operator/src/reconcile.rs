@@ -174,17 +174,17 @@ pub async fn reconcile<W: World>(
     }
 }
 
-/// Looks once more before something is taken away: what the cache has may be another life of the name, or a spec of a
-/// while ago. Where there is no answer nothing is taken away.
+/// Looks once more before anything is written: what the cache has may be another life of the name, or a spec of a while
+/// ago. Where there is no answer nothing is taken away, and the rest goes on.
 async fn is_still_wanted<W: World>(subject: &Subject<'_>, world: &W, wave: &[Step]) -> bool {
-    if !wave.iter().any(|step| step.effect.takes_away()) {
-        return true;
+    match world.is_still(subject).await {
+        Ok(still) => still,
+        Err(failure) => {
+            let takes_away = wave.iter().any(|step| step.effect.takes_away());
+            tracing::warn!(pipeline = %subject.name, error = failure.message, takes_away, "the resource cannot be read; nothing is removed");
+            !takes_away
+        }
     }
-    let still = world.is_still(subject).await;
-    if let Err(failure) = &still {
-        tracing::warn!(pipeline = %subject.name, error = failure.message, "the resource cannot be read; nothing is removed");
-    }
-    still.unwrap_or(false)
 }
 
 /// Whether nothing was tried: a plan that is not to be carried out is no sign that carrying it out is in vain.

@@ -40,7 +40,7 @@ pub(super) async fn reconcile(
     let status = unreadable::status(&raw, &invalid.error, &Time(Timestamp::now()));
     let changed = status != raw["status"];
     if changed {
-        write_status(&api, &name.name, &status).await?;
+        write_status(&api, &live.metadata, &status).await?;
     }
     Ok((Action::await_change(), changed))
 }
