@@ -90,7 +90,8 @@ fn row(key: &str, ledger: &LedgerFacts, what: String, value: Value) -> Step {
     }
 }
 
-/// Writes down the place that the spec names, before anything is made there.
+/// Writes down the place that the spec names, before anything is made there: once it answers, since a mistyped address
+/// would have to be cleaned up ever after.
 pub fn remember(
     spec: &AnalyticsPipelineSpec,
     ledger: &LedgerFacts,
@@ -98,7 +99,7 @@ pub fn remember(
 ) -> Option<Step> {
     let Place { key, record } = current(spec)?;
     let known = ledger.grafanas.get(&key);
-    if known == Some(&record) {
+    if known == Some(&record) || (known.is_none() && facts.is_none()) {
         return None;
     }
     // A new title enters the ledger after the folder has it: until then the old one tells a change of the spec from
