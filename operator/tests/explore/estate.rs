@@ -11,6 +11,7 @@ use tidemark_operator::step::Lane;
 
 use super::clickhouse::Server;
 use super::connect::{Connector, Workers};
+use super::grafana::Server as Dashboards;
 use super::kafka::{Brokers, Record};
 use super::kubernetes::Namespace;
 use super::postgres::{Slot, Source};
@@ -23,6 +24,7 @@ pub(super) const POSTGRES: &str = "pg";
 pub(super) const KAFKA: &str = "kafka:9092";
 pub(super) const CONNECT: &str = "http://connect:8083";
 pub(super) const CLICKHOUSE: &str = "http://ch:8123";
+pub(super) const GRAFANA: &str = "http://grafana:3000";
 
 /// Uid of the operator's cluster.
 pub(super) const CLUSTER: &str = "cluster-uid";
@@ -63,6 +65,7 @@ pub(super) struct Estate {
     pub(super) kafka: BTreeMap<String, Brokers>,
     pub(super) connect: BTreeMap<String, Workers>,
     pub(super) clickhouse: BTreeMap<String, Server>,
+    pub(super) grafana: BTreeMap<String, Dashboards>,
     pub(super) namespace: Namespace,
     /// Systems that give the operator no answer.
     pub(super) silent: BTreeSet<Lane>,
@@ -82,6 +85,9 @@ impl Estate {
             kafka: [(KAFKA.to_owned(), brokers)].into(),
             connect: [(CONNECT.to_owned(), Workers::new(KAFKA))].into(),
             clickhouse: [(CLICKHOUSE.to_owned(), server)].into(),
+            grafana: [GRAFANA, "http://grafana-2:3000"]
+                .map(|url| (url.to_owned(), Dashboards::default()))
+                .into(),
             namespace: Namespace::default(),
             silent: BTreeSet::new(),
         }

@@ -75,6 +75,11 @@ pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
     let Some(spec): Option<AnalyticsPipelineSpec> = runs else {
         return broken;
     };
+    // I10: what is deleted goes, once every system answers, and is the one of before.
+    let is_another = status.deletion.iter().any(|wait| wait.waits_for.ends_with("another one does"));
+    if resource.deleting && estate.silent.is_empty() && !is_another {
+        broken.push(format!("I10: the deletion does not end: {:?}", status.deletion));
+    }
     let applied = status.applied_generation == Some(resource.generation);
     // One that is suspended is as ready as what goes on.
     if is_true(ConditionType::Ready) && !applied && !spec.suspend {

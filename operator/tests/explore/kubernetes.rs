@@ -7,9 +7,11 @@ use tidemark_crds::sink_config::SinkConfig;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::desired::owned::{conflict, is_owned};
 use tidemark_operator::desired::pipeline::Subject;
+use tidemark_operator::desired::sidecar;
 use tidemark_operator::effect::KubernetesEffect;
 use tidemark_operator::facts::{Failure, KubernetesFacts};
 use tidemark_operator::rollout::Rollout;
+use tidemark_runtime::credentials::Secret;
 
 use super::estate::{Ids, remote};
 
@@ -18,6 +20,8 @@ use super::estate::{Ids, remote};
 pub(super) struct Namespace {
     /// Objects by `Kind/name`.
     pub(super) objects: BTreeMap<String, Value>,
+    /// Data of the Secrets.
+    pub(super) data: BTreeMap<String, BTreeMap<String, Secret>>,
     /// Deployments whose pods run.
     pub(super) running: BTreeSet<String>,
     pub(super) resource: Option<Resource>,
@@ -43,8 +47,13 @@ pub(super) struct Resource {
 impl Namespace {
     pub(super) fn look(&self, subject: &Subject<'_>) -> KubernetesFacts {
         let name = subject.name.sink();
-        let seen = |key: &str| key.split_once('/').is_some_and(|(_, of)| of == name);
-        let objects: BTreeMap<String, Value> = (self.objects.iter().filter(|(key, _)| seen(key)))
+        let named = |key: &str| key.split_once('/').is_some_and(|(_, of)| of == name);
+        let labels = sidecar::labels(subject.name);
+        let labelled = |object: &Value| {
+            labels.iter().all(|(key, value)| object["metadata"]["labels"][key] == value.as_str())
+        };
+        let seen = |key: &str, object: &Value| named(key) || labelled(object);
+        let objects: BTreeMap<String, Value> = (self.objects.iter().filter(|(key, live)| seen(key, live)))
             .map(|(key, object)| (key.clone(), object.clone()))
             .collect();
         let deployment = objects.get(&format!("Deployment/{name}"));
@@ -54,7 +63,7 @@ impl Namespace {
         } else {
             Rollout { replicas, ..Rollout::default() }
         };
-        KubernetesFacts { objects, secrets: BTreeMap::new(), rollout }
+        KubernetesFacts { objects, secrets: self.data.clone(), rollout }
     }
 
     pub(super) fn act(
@@ -64,7 +73,7 @@ impl Namespace {
         ids: &mut Ids,
     ) -> Result<(), Failure> {
         match effect {
-            KubernetesEffect::Apply { object, .. } => {
+            KubernetesEffect::Apply { object, data } => {
                 let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
                 let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
                 let key = format!("{kind}/{name}");
@@ -76,6 +85,9 @@ impl Namespace {
                     live.map_or_else(|| json!(ids.name("object")), |live| live["metadata"]["uid"].clone());
                 let mut object = object.clone();
                 object["metadata"]["uid"] = uid;
+                if kind == "Secret" {
+                    self.data.insert(key.clone(), data.clone());
+                }
                 self.objects.insert(key, object);
             }
             KubernetesEffect::Delete { kind, name, uid, .. } => {
@@ -85,13 +97,19 @@ impl Namespace {
                     return Err(remote("the UID in the precondition does not match".into()));
                 }
                 self.objects.remove(&key);
+                self.data.remove(&key);
             }
         }
         Ok(())
     }
 
-    /// What its controllers do: pods are made, and end.
+    /// What its controllers do: what belongs to a life that is over goes, pods are made, and end.
     pub(super) fn tick(&mut self) {
+        let live = self.resource.as_ref().map(|resource| resource.uid.clone());
+        self.objects.retain(|_, object| {
+            let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str();
+            owner == live.as_deref() || owner.is_none_or(|owner| !owner.starts_with("resource-"))
+        });
         let is_deployment = |key: &&String| key.starts_with("Deployment/");
         let wanted = |key: &String| key.trim_start_matches("Deployment/").to_owned();
         self.running = (self.objects.iter())

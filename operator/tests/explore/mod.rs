@@ -4,7 +4,9 @@
 
 mod clickhouse;
 mod connect;
+mod dashboards;
 mod estate;
+mod grafana;
 mod invariants;
 mod kafka;
 mod kubernetes;
@@ -28,7 +30,7 @@ use self::run::{Choice, Found, run};
 /// Threads that carry out plans.
 const THREADS: usize = 2;
 /// One of so many faults is tried in `make test`.
-const SAMPLE: u64 = 40;
+const SAMPLE: u64 = 80;
 /// Pairs of moves that are tried in `make test`, and in `make explore`.
 const PAIRS: (usize, usize) = (200, 1_200);
 

@@ -12,7 +12,8 @@ use super::clickhouse::Database;
 use super::estate::Estate;
 
 /// Where the connector has the epoch.
-const EPOCH_KEY: &str = "transforms.epoch.value.literal";
+/// What the connector is told its epoch by.
+pub(super) const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Where it has the hash of all that, which has ids in it.
 const HASH_KEY: &str = "tidemark.hash";
 /// Names that were given once.
@@ -31,6 +32,7 @@ pub(super) fn normal(estate: &Estate) -> Vec<String> {
             lines.of_database(&format!("{address} {name}"), database);
         }
     }
+    lines.of_dashboards(estate);
     lines.of_namespace(estate);
     lines.all.sort();
     lines.all
@@ -121,6 +123,30 @@ impl Lines {
         }
         for (key, read) in &database.reads {
             self.line("read", address, &json!([key, self.rank(read.epoch), read.state]));
+        }
+    }
+
+    /// Versions count the writes, which are more where one had to be done again.
+    fn of_dashboards(&mut self, estate: &Estate) {
+        for (url, server) in &estate.grafana {
+            for (uid, (title, _)) in &server.folders {
+                self.line("folder", url, &json!([uid, title]));
+            }
+            for (uid, (source, _)) in &server.sources {
+                let mut source = source.clone();
+                source["version"] = Value::Null;
+                source["jsonData"]["tidemark"]["basedOn"] = Value::Null;
+                self.line("data source", url, &json!([uid, source]));
+            }
+            for (uid, (model, folder, _)) in &server.dashboards {
+                let mut model = model.clone();
+                model["version"] = Value::Null;
+                model["tidemark"]["basedOn"] = Value::Null;
+                self.line("dashboard", url, &json!([uid, folder, model]));
+            }
+            for (uid, rule) in &server.rules {
+                self.line("rule", url, &json!([uid, rule]));
+            }
         }
     }
 

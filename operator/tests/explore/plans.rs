@@ -63,13 +63,13 @@ impl Plan {
     }
 
     /// Plants something of somebody else before the first move.
-    fn beside(mut self, plant: fn(&mut Estate)) -> Self {
+    pub(super) fn beside(mut self, plant: fn(&mut Estate)) -> Self {
         self.planted = Some(plant);
         self
     }
 
     /// At the end it has to be ready, where `it` does.
-    fn ready(mut self, it: bool) -> Self {
+    pub(super) fn ready(mut self, it: bool) -> Self {
         self.ends_ready = it;
         self
     }
@@ -159,7 +159,7 @@ pub(super) fn merge(estate: &mut Estate, patch: &Value) {
     apply(estate, spec);
 }
 
-fn delete(estate: &mut Estate) {
+pub(super) fn delete(estate: &mut Estate) {
     if let Some(resource) = &mut estate.namespace.resource {
         resource.deleting = true;
         resource.generation += 1;
@@ -213,6 +213,7 @@ pub(super) fn named() -> Vec<Plan> {
     plans.extend(by_hand_elsewhere());
     plans.extend(moves());
     plans.extend(foreign());
+    plans.extend(super::dashboards::dashboards());
     plans
 }
 
@@ -221,6 +222,8 @@ pub(super) fn pairs(seed: u64, count: usize) -> Vec<Plan> {
     let plans = named();
     let moves: Vec<(String, &Move)> = (plans.iter())
         .filter(|plan| plan.planted.is_none() && plan.moves[0].0 == "apply")
+        // What is done to dashboards needs some.
+        .filter(|plan| plan.moves.get(1).is_none_or(|(what, _)| what != "dashboards"))
         .flat_map(|plan| {
             plan.moves[1..].iter().map(|(what, change)| (format!("{}: {what}", plan.name), change))
         })
@@ -395,7 +398,10 @@ fn of_source(
     table: &str,
     change: impl Fn(&mut tidemark_operator::facts::SourceTableFacts),
 ) {
-    change(estate.source().tables.get_mut(&table.parse().unwrap()).unwrap());
+    // Another move may have dropped it.
+    if let Some(live) = estate.source().tables.get_mut(&table.parse().unwrap()) {
+        change(live);
+    }
 }
 
 /// The shop changes its tables.

@@ -4,10 +4,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::estate::Estate;
 use super::invariants::{at_rest, of_act};
+use super::kubernetes::Resource;
 use super::normal::{difference, normal};
 use super::plans::Plan;
 use super::shell::Operator;
 use super::world::{Fault, Model};
+
+/// Before one of so many next writes a late one arrives.
+const MOST_BETWEEN: u64 = 12;
 
 /// What was done, and what was found.
 #[derive(Debug, Default)]
@@ -38,8 +42,8 @@ impl Found {
 
 /// One move of a plan, undisturbed.
 struct Stretch {
-    /// The estate before each write, and what the write was.
-    before: Vec<(Estate, String)>,
+    /// The estate before each write, what the write was, and how many of the resources that are kept are older.
+    before: Vec<(Estate, String, usize)>,
     /// The estate at rest.
     end: Vec<String>,
 }
@@ -53,9 +57,14 @@ pub(super) struct Choice {
 
 impl Choice {
     fn has(self, what: &str) -> bool {
+        self.every > 0 && self.number(what).is_multiple_of(self.every)
+    }
+
+    /// A number that hangs on the seed and on `what` alone.
+    fn number(self, what: &str) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.seed, what).hash(&mut hasher);
-        self.every > 0 && hasher.finish().is_multiple_of(self.every)
+        hasher.finish()
     }
 }
 
@@ -65,7 +74,7 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
     let model = &mut Model::new(plan.start());
     model.inner().keeps = true;
     let operator = Operator::new();
-    let mut stretches = Vec::new();
+    let (mut stretches, mut resources): (Vec<(String, Stretch)>, Vec<Resource>) = (Vec::new(), Vec::new());
     for (what, change) in &plan.moves {
         let name = format!("{}, {what}", plan.name);
         change(&mut model.inner().estate);
@@ -80,7 +89,15 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
         found.broken.extend(acts.iter().filter_map(of_act).map(|text| format!("{name}: {text}")));
         found.broken.extend(at_rest(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
         found.broken.extend(plan.foreign(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
-        let before = acts.into_iter().filter_map(|act| Some((*act.before?, act.id.what))).collect();
+        let mut before = Vec::new();
+        for act in acts {
+            let Some(estate) = act.before else { continue };
+            before.push((*estate, act.id.what, resources.len()));
+            let live = before.iter().rev().find_map(|(estate, ..)| estate.namespace.resource.clone());
+            if live != resources.last().cloned() {
+                resources.extend(live);
+            }
+        }
         stretches.push((name.clone(), Stretch { before, end: normal(&inner.estate) }));
         drop(inner);
         found.broken.extend(after_a_restart(model, &name));
@@ -90,16 +107,19 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
     if plan.ends_ready && !ready {
         found.broken.push(format!("{}: not ready at the end: {:?}", plan.name, unwell(&inner.estate)));
     }
-    found.broken.extend(std::mem::take(&mut inner.leaks).into_iter().map(|said| format!("I13: {said}")));
+    found
+        .broken
+        .extend(std::mem::take(&mut inner.leaks).into_iter().map(|said| format!("{}: {said}", plan.name)));
     found.calls += inner.calls;
     for (name, stretch) in &stretches {
         found.acts += stretch.before.len();
-        for (place, (estate, write)) in stretch.before.iter().enumerate() {
+        for (place, (estate, write, seen)) in stretch.before.iter().enumerate() {
             for fault in Fault::ALL {
                 let what = format!("{name}: {fault:?} at write {place}, {write:?}");
                 if choice.has(&what) {
                     found.forks += 1;
-                    fork(plan, estate.clone(), fault, stretch, &what, &mut found);
+                    let chance = (fault, choice.number(&what));
+                    fork(plan, estate.clone(), chance, (stretch, &resources[..*seen]), &what, &mut found);
                 }
             }
         }
@@ -125,26 +145,58 @@ fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Goes on from before a write, with a fault at it; the end has to be that of the undisturbed run.
-fn fork(plan: &Plan, estate: Estate, fault: Fault, stretch: &Stretch, what: &str, found: &mut Found) {
-    let model = &mut Model::new(estate);
+/// What becomes of an estate with a fault at the next write; `chance` decides what the fault leaves open. `None`: it
+/// never comes to rest.
+fn disturbed(model: &mut Model, (fault, chance): (Fault, u64), former: &[Resource]) -> Option<u32> {
+    let first = Operator::new();
+    match fault {
+        Fault::Silent(lane) => {
+            if model.inner().estate.silent.insert(lane) {
+                first.rest(model)?;
+                model.inner().estate.silent.remove(&lane);
+            }
+            return first.rest(model);
+        }
+        Fault::Stale => {
+            let count = u64::try_from(former.len()).unwrap();
+            if let Some(index) = chance.checked_rem(count) {
+                first.round_of(model, former[usize::try_from(index).unwrap()].clone());
+            }
+            return first.rest(model);
+        }
+        _ => model.inner().fault = Some(fault),
+    }
+    let rested = first.rest(model);
+    if !model.inner().killed {
+        return rested;
+    }
     {
         let mut inner = model.inner();
-        inner.fault = Some(fault);
-        inner.keeps = true;
+        inner.killed = false;
+        inner.arrives_at = (fault == Fault::Between).then_some(chance % MOST_BETWEEN);
     }
-    let first = Operator::new();
-    let mut rested = first.rest(model);
-    if model.inner().killed {
-        model.inner().killed = false;
-        // Whoever comes next knows nothing.
-        let second = Operator::new();
-        rested = second.rest(model);
-        if model.inner().late.is_some() {
-            model.inner().arrives = true;
-            rested = second.rest(model);
-        }
+    // Whoever comes next knows nothing.
+    let second = Operator::new();
+    let rested = second.rest(model);
+    if model.inner().late.is_none() {
+        return rested;
     }
+    model.inner().arrives = true;
+    second.rest(model)
+}
+
+/// Goes on from before a write, with a fault at it; the end has to be that of the undisturbed run.
+fn fork(
+    plan: &Plan,
+    estate: Estate,
+    (fault, chance): (Fault, u64),
+    (stretch, former): (&Stretch, &[Resource]),
+    what: &str,
+    found: &mut Found,
+) {
+    let model = &mut Model::new(estate);
+    model.inner().keeps = true;
+    let rested = disturbed(model, (fault, chance), former);
     let inner = model.inner();
     found.calls += inner.calls;
     let mut broken = Vec::new();
@@ -155,11 +207,11 @@ fn fork(plan: &Plan, estate: Estate, fault: Fault, stretch: &Stretch, what: &str
     broken.extend(inner.acts.iter().filter_map(of_act));
     broken.extend(at_rest(&inner.estate));
     broken.extend(plan.foreign(&inner.estate));
-    broken.extend(inner.leaks.iter().map(|said| format!("I13: {said}")));
+    broken.extend(inner.leaks.iter().cloned());
     let end = normal(&inner.estate);
     if end == stretch.end {
         found.memo_hits += 1;
-    } else if fault == Fault::Late && waits_for_a_person(&inner.estate) {
+    } else if matches!(fault, Fault::Late | Fault::Between) && waits_for_a_person(&inner.estate) {
         // A configuration that comes when another one holds: nothing is guessed.
     } else {
         let lines = difference(&stretch.end, &end);

@@ -4,6 +4,7 @@ use futures::executor::block_on;
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, References};
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::engine::{Engine, Input, Report};
@@ -53,22 +54,32 @@ impl Operator {
 
     /// One reconcile of the resource, as it is now.
     pub(super) fn round(&self, model: &mut Model) -> Round {
+        let resource = model.inner().estate.namespace.resource.clone();
+        resource.map_or(Round { changed: false, pending: false }, |resource| self.round_of(model, resource))
+    }
+
+    /// One reconcile of the resource, as a cache has it: what is written is written to the one that is there.
+    pub(super) fn round_of(&self, model: &mut Model, mut resource: Resource) -> Round {
         let nothing = Round { changed: false, pending: false };
-        let Some(mut resource) = model.inner().estate.namespace.resource.clone() else { return nothing };
         if !resource.finalizer {
-            if resource.deleting {
-                gone(model, &resource, false);
-                return Round { changed: true, ..nothing };
+            let known = resource.clone();
+            resource.finalizer = !resource.deleting;
+            let changed = if resource.deleting {
+                // The API server lets it go by itself.
+                gone(model, &known, false)
+            } else {
+                exchange(model, &known, &resource)
+            };
+            if resource.deleting || !changed {
+                return Round { changed, ..nothing };
             }
-            resource.finalizer = true;
-            store(model, &resource);
         }
         let read: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
         let (spec, invalid, runs) = match validate(&read) {
             Ok(()) => {
                 if !resource.deleting && resource.last_valid.as_ref() != Some(&resource.spec) {
                     resource.last_valid = Some(resource.spec.clone());
-                    store(model, &resource);
+                    keep(model, &resource);
                 }
                 (read, None, true)
             }
@@ -85,17 +96,15 @@ impl Operator {
         // What fails again and again is tried at a growing pace: nothing is changed by it.
         let acted = !report.outcome.done.is_empty();
         if resource.deleting && (report.clean || report.time_is_up) {
-            gone(model, &resource, report.clean);
-            return Round { changed: true, ..nothing };
+            return Round { changed: gone(model, &resource, report.clean), ..nothing };
         }
         let other = !status::same(&resource.status, &report.status);
         if other {
             let said = serde_json::to_string(&report.status).unwrap();
             if said.contains(CANARY) {
-                model.inner().leaks.push(said);
+                model.inner().leaks.push(format!("I13: {said}"));
             }
-            resource.status = report.status;
-            store(model, &resource);
+            say(model, &resource, report.status);
         }
         Round { changed: acted || other, pending: report.outcome.is_pending() || resource.deleting }
     }
@@ -163,16 +172,45 @@ fn is_unwell(model: &Model) -> bool {
     conditions.any(|it| it.type_ == ConditionType::ConnectorRunning.as_str() && it.status != "True")
 }
 
-fn store(model: &Model, resource: &Resource) {
-    model.inner().estate.namespace.resource = Some(resource.clone());
+/// Writes the resource with the resourceVersion that was read: false where it is another one by now.
+fn exchange(model: &Model, known: &Resource, new: &Resource) -> bool {
+    let live = &mut model.inner().estate.namespace.resource;
+    let is_same = live.as_ref() == Some(known);
+    if is_same {
+        *live = Some(new.clone());
+    }
+    is_same
 }
 
-/// The resource goes, and what it owns with it.
-fn gone(model: &Model, resource: &Resource, clean: bool) {
+/// Keeps a revision of the spec, which belongs to this life of the name.
+fn keep(model: &Model, resource: &Resource) {
+    let mut inner = model.inner();
+    let live = inner.estate.namespace.resource.as_mut();
+    if let Some(live) = live.filter(|live| live.uid == resource.uid && live.generation == resource.generation)
+    {
+        live.last_valid.clone_from(&resource.last_valid);
+    }
+}
+
+/// Writes the status of this life of the name.
+fn say(model: &Model, resource: &Resource, status: AnalyticsPipelineStatus) {
+    let mut inner = model.inner();
+    let live = inner.estate.namespace.resource.as_mut();
+    if let Some(live) = live.filter(|live| live.uid == resource.uid) {
+        live.status = status;
+    }
+}
+
+/// The resource goes, and what it owns with it; false where it is another one by now.
+fn gone(model: &Model, resource: &Resource, clean: bool) -> bool {
     let namespace = &mut model.inner().estate.namespace;
+    if namespace.resource.as_ref() != Some(resource) {
+        return false;
+    }
     namespace.gone = namespace.resource.take().filter(|_| clean);
     namespace.objects.retain(|_, object| {
         let owners = object["metadata"]["ownerReferences"].as_array();
         !owners.is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == resource.uid.as_str()))
     });
+    true
 }

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use tidemark_crds::ledger::Kind;
 use tidemark_operator::desired::grafana::place::Place;
 use tidemark_operator::desired::pipeline::{Asked, Question, Subject};
 use tidemark_operator::desired::views::Probe;
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{Failure, Observation, Observed};
+use tidemark_operator::effect::{ConnectEffect, Effect, Site};
+use tidemark_operator::facts::{Failure, Observation, Observed, ReaderFacts};
 use tidemark_operator::plan::details;
 use tidemark_operator::step::{Lane, Step, StepId, StepKind};
 use tidemark_operator::world::World;
 
 use super::estate::{Estate, unanswered};
+use super::normal::EPOCH_KEY;
 
 /// What goes wrong with a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,11 +30,30 @@ pub(super) enum Fault {
     KilledAfter,
     /// It is carried out when another operator has taken over and done everything.
     Late,
+    /// It is carried out when another operator has taken over, amid what that one does.
+    Between,
+    /// The operator has read the resource as it was a while ago, once.
+    Stale,
+    /// A system gives no answer from there on; when all is at rest it answers again.
+    Silent(Lane),
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Refused, Self::Lost, Self::KilledBefore, Self::KilledAfter, Self::Late];
+    pub(super) const ALL: [Self; 13] = [
+        Self::Refused,
+        Self::Lost,
+        Self::KilledBefore,
+        Self::KilledAfter,
+        Self::Late,
+        Self::Between,
+        Self::Stale,
+        Self::Silent(Lane::Postgres),
+        Self::Silent(Lane::Kafka),
+        Self::Silent(Lane::Connect),
+        Self::Silent(Lane::ClickHouse),
+        Self::Silent(Lane::Kubernetes),
+        Self::Silent(Lane::Grafana),
+    ];
 }
 
 /// A write that was tried.
@@ -57,14 +78,19 @@ pub(super) struct Inner {
     pub(super) calls: u64,
     /// What goes wrong with the next write.
     pub(super) fault: Option<Fault>,
-    /// A write that is still on its way, and whether it arrives before the next look.
+    /// A write that is still on its way.
     pub(super) late: Option<Step>,
+    /// Whether it arrives before the next look.
     pub(super) arrives: bool,
+    /// Before which of the next writes it arrives.
+    pub(super) arrives_at: Option<u64>,
     /// Whether the operator was killed: nothing that it does from now on happens.
     pub(super) killed: bool,
     /// Whether the estate before each write is kept.
     pub(super) keeps: bool,
-    /// What was said that has to stay secret.
+    /// Address of the Grafana that the spec no longer names.
+    pub(super) former_grafana: Option<String>,
+    /// What was said that has to stay secret, and writes that may never be made.
     pub(super) leaks: Vec<String>,
 }
 
@@ -80,8 +106,10 @@ impl Model {
             fault: None,
             late: None,
             arrives: false,
+            arrives_at: None,
             killed: false,
             keeps: false,
+            former_grafana: None,
             leaks: Vec::new(),
         }))
     }
@@ -92,6 +120,29 @@ impl Model {
 }
 
 impl Inner {
+    /// I5: a connector is never told an epoch that the ledger does not have, and none is given after a later one.
+    fn ahead_of_the_ledger(&self, subject: &Subject<'_>, step: &Step) -> Option<String> {
+        let url = self.estate.name(&subject.spec.clickhouse.url);
+        let databases = self.estate.clickhouse.get(url).map(|server| &server.databases);
+        let database = databases.and_then(|all| all.get(&subject.spec.clickhouse.database));
+        let known = database.and_then(|database| database.ledger_of(&subject.name.to_string()).epoch);
+        let known = known.unwrap_or(0);
+        match &step.effect {
+            Effect::Connect(ConnectEffect::Create { config, .. }) => ahead(config, known),
+            Effect::Connect(ConnectEffect::PutConfig { name, config }) => {
+                // Where the ledger was lost it goes on as it was told.
+                let workers = self.estate.connect.get(self.estate.name(&subject.spec.source.connect.url))?;
+                let told = workers.connectors.get(name).and_then(|live| live.setting(EPOCH_KEY).parse().ok());
+                ahead(config, known.max(told.unwrap_or(0)))
+            }
+            Effect::Ledger { kind: Kind::Epoch, value, .. } => {
+                let given = value.as_u64()?;
+                (given < u64::from(known)).then(|| format!("I5: epoch {given} is given after {known}"))
+            }
+            _ => None,
+        }
+    }
+
     /// Carries out a write as its edge does.
     pub(super) fn carry_out(&mut self, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
         let (spec, name, estate) = (subject.spec, subject.name.to_string(), &mut self.estate);
@@ -100,6 +151,7 @@ impl Inner {
         let host = address(&spec.source.postgres.host);
         let brokers = address(&spec.kafka.bootstrap_servers);
         let workers = address(&spec.source.connect.url);
+        let shown = spec.grafana.as_ref().and_then(|part| part.url.as_deref()).map(address);
         let database = &spec.clickhouse.database;
         let ids = &mut estate.ids;
         let server = estate.clickhouse.get_mut(&url).ok_or_else(unanswered);
@@ -117,7 +169,14 @@ impl Inner {
                 estate.connect.get_mut(&workers).ok_or_else(unanswered)?.act(subject.mark, effect)
             }
             Effect::Kubernetes(effect) => estate.namespace.act(subject, effect, ids),
-            Effect::Grafana(_) => Err(unanswered()),
+            Effect::Grafana(effect) => {
+                let url = match effect.site {
+                    Site::Current => shown,
+                    Site::Former => self.former_grafana.as_deref().map(|url| estate.name(url).to_owned()),
+                };
+                let server = url.and_then(|url| estate.grafana.get_mut(&url));
+                server.ok_or_else(unanswered)?.act(effect)
+            }
         }
     }
 
@@ -130,14 +189,20 @@ impl Inner {
     }
 }
 
+fn ahead(config: &BTreeMap<String, String>, known: u16) -> Option<String> {
+    let told: u16 = config.get(EPOCH_KEY)?.parse().ok()?;
+    (told > known).then(|| format!("I5: the connector is told epoch {told}, and the ledger has {known}"))
+}
+
 impl World for Model {
     async fn look(
         &mut self,
         subject: &Subject<'_>,
         incarnation: Option<&str>,
-        _: Option<&Place>,
+        former: Option<&Place>,
     ) -> Observed {
         let (mut inner, spec) = (self.inner(), subject.spec);
+        inner.former_grafana = former.map(|place| place.record.url.clone());
         if inner.arrives
             && let Some(step) = inner.late.take()
         {
@@ -162,6 +227,27 @@ impl World for Model {
                 Some(server.look(subject, now_ms))
             }),
             kubernetes: inner.observed(Lane::Kubernetes, |estate| Some(estate.namespace.look(subject))),
+            grafana: match spec.grafana.as_ref().and_then(|part| part.url.as_deref()) {
+                None => Observation::NotAsked,
+                Some(url) => inner.observed(Lane::Grafana, |estate| {
+                    estate.grafana.get(estate.name(url))?.look(subject, None)
+                }),
+            },
+            former_grafana: match former {
+                None => Observation::NotAsked,
+                Some(place) => inner.observed(Lane::FormerGrafana, |estate| {
+                    estate
+                        .grafana
+                        .get(estate.name(&place.record.url))?
+                        .look(subject, Some(&place.record.folder))
+                }),
+            },
+            reader: match spec.grafana {
+                None => Observation::NotAsked,
+                Some(_) => inner.observed(Lane::ClickHouse, |_| {
+                    Some(ReaderFacts { is_readonly: true, may_set_time: true, without_limit: Vec::new() })
+                }),
+            },
             ..Observed::default()
         }
     }
@@ -200,24 +286,32 @@ impl World for Model {
         if inner.killed || inner.estate.silent.contains(&step.lane()) {
             return Err(unanswered());
         }
+        if inner.arrives_at == Some(0)
+            && let Some(step) = inner.late.take()
+        {
+            let _ = inner.carry_out(subject, &step);
+        }
+        inner.arrives_at = inner.arrives_at.and_then(|left| left.checked_sub(1));
         let said = format!("{step:?} {:?}", details(&step.effect));
         if said.contains(CANARY) {
-            inner.leaks.push(said);
+            inner.leaks.push(format!("I13: {said}"));
         }
+        let wrong = inner.ahead_of_the_ledger(subject, step);
+        inner.leaks.extend(wrong);
         let before = inner.keeps.then(|| Box::new(inner.estate.clone()));
         let takes_away = step.effect.takes_away() || matches!(step.kind, StepKind::Drop | StepKind::Replace);
         inner.acts.push(Act { id: step.id(), takes_away, before });
         match inner.fault.take() {
-            None => inner.carry_out(subject, step),
+            None | Some(Fault::Stale | Fault::Silent(_)) => inner.carry_out(subject, step),
             Some(Fault::Refused) => Err(unanswered()),
             Some(Fault::Lost) => {
                 let _ = inner.carry_out(subject, step);
                 Err(unanswered())
             }
-            Some(fault @ (Fault::KilledBefore | Fault::KilledAfter | Fault::Late)) => {
+            Some(fault @ (Fault::KilledBefore | Fault::KilledAfter | Fault::Late | Fault::Between)) => {
                 match fault {
                     Fault::KilledAfter => drop(inner.carry_out(subject, step)),
-                    Fault::Late => inner.late = Some(step.clone()),
+                    Fault::Late | Fault::Between => inner.late = Some(step.clone()),
                     _ => {}
                 }
                 inner.killed = true;
