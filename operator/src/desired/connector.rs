@@ -492,13 +492,13 @@ fn state_step(input: &ConnectorInput<'_>, live: &str, part: &mut Part) {
         _ => return,
     };
     let what = format!("{verb} connector {name}");
-    part.step(
-        (Stage::Connector, StepKind::Change),
-        what,
-        vec![Fact::Connector],
-        None,
-        Effect::Connect(effect),
-    );
+    let mut needs = vec![Fact::Connector];
+    if verb == "resume" {
+        // Only where PostgreSQL was seen: a slot that is gone would be made anew, from then on, and what came before
+        // would be missing without a word.
+        needs.push(Fact::Publication);
+    }
+    part.step((Stage::Connector, StepKind::Change), what, needs, None, Effect::Connect(effect));
 }
 
 #[cfg(test)]

@@ -545,14 +545,15 @@ fn restart(
         connector.state == "FAILED" || connector.tasks.iter().any(|task| task.state == "FAILED")
     });
     let asked = subject.requests.get("restart-connector").filter(|token| {
-        ledger.requests.get("restart-connector") != Some(*token) && connect.connector.is_some()
+        ledger.requests.get("restart-connector") != Some(*token) && connect.connector.is_some() && !held
     });
     if (failed && subject.restart_due && !held) || asked.is_some() {
         desired.steps.push(Step {
             stage: Stage::Connector,
             kind: StepKind::Restart,
             what: "restart the connector's failed tasks".into(),
-            needs: vec![Fact::Connector],
+            // As everything that starts a task: see `connector::state_step`.
+            needs: vec![Fact::Connector, Fact::Publication],
             gives: None,
             effect: Effect::Connect(ConnectEffect::RestartFailed(subject.name.connector())),
         });
@@ -562,7 +563,7 @@ fn restart(
             stage: Stage::Request,
             kind: StepKind::Change,
             what: "answer the request restart-connector".into(),
-            needs: vec![Fact::Bookkeeping],
+            needs: vec![Fact::Bookkeeping, Fact::Publication],
             gives: None,
             effect: Effect::Ledger {
                 kind: Kind::Request,
