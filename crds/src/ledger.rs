@@ -248,7 +248,7 @@ pub struct SeenStorage {
 ///
 /// The sinks answer in [`READS_TABLE`]. Rows are read behind a barrier, a logical message whose position `W` is their
 /// version, `(epoch, stream, W, 0)`, and at the end the table's fence rises to it: what is older is hidden.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReadRequest {
     /// Epoch of the rows; a request of another epoch than the ledger's is void.
@@ -266,4 +266,13 @@ pub struct ReadRequest {
     /// Kafka's id of the table's topic: another topic has other offsets, and lacks events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic_id: Option<String>,
+    /// Where the rows are, [`source_place`]: a sink that has another configuration, or not yet this one, leaves the
+    /// request alone, since it would read another server's rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// A database of a PostgreSQL server as `host:port/database`.
+pub fn source_place(host: &str, port: u16, database: &str) -> String {
+    format!("{host}:{port}/{database}")
 }

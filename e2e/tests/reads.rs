@@ -114,9 +114,7 @@ impl Place {
             epoch: 1,
             layout: 1,
             reason: "a test".into(),
-            token: None,
-            state_table: None,
-            topic_id: None,
+            ..ReadRequest::default()
         };
         self.ledger(Kind::Read, &self.layout.target, id, &serde_json::to_value(request)?).await
     }

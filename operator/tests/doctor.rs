@@ -89,14 +89,7 @@ fn target(facts: &mut ClickHouseFacts) {
     let layout = json!({"version": 3, "source": "public.orders", "oid": 1, "target": "orders",
         "from": {"epoch": 0, "after": 0, "by": 0}, "columns": []});
     facts.ledger.layouts.insert("orders".into(), vec![serde_json::from_value(layout).unwrap()]);
-    let request = ReadRequest {
-        epoch: 2,
-        layout: 3,
-        reason: "first load".into(),
-        token: None,
-        state_table: None,
-        topic_id: None,
-    };
+    let request = ReadRequest { epoch: 2, layout: 3, reason: "first load".into(), ..ReadRequest::default() };
     facts.ledger.reads.insert("orders".into(), (7, request));
     let read = ReadFacts { request: 7, epoch: 2, state: "read".into(), barrier: 500, ..ReadFacts::default() };
     facts.reads.insert("orders".into(), read);

@@ -68,7 +68,11 @@ fn forgets(steps: &[Step]) -> bool {
 fn a_place_is_written_down_before_anything_is_made_there_and_then_never_again() {
     let fixture = fixture();
     let spec = spec_at(&fixture, "http://grafana:3000/");
-    assert_eq!(place::remember(&spec, &LedgerFacts::default(), None), None, "an address where nothing answers");
+    assert_eq!(
+        place::remember(&spec, &LedgerFacts::default(), None),
+        None,
+        "an address where nothing answers"
+    );
     let step = place::remember(&spec, &LedgerFacts::default(), Some(&GrafanaFacts::default())).unwrap();
     assert_eq!(step.gives, Some(place::fact()));
     let known = ledger(&fixture, &["http://grafana:3000"]);

@@ -343,14 +343,7 @@ fn streaming(fixture: &Fixture) -> Case {
     let mut case = case(fixture);
     let facts = known(&mut case.observed.clickhouse);
     facts.ledger.epoch = Some(2);
-    let request = ReadRequest {
-        epoch: 2,
-        layout: 1,
-        reason: "first load".into(),
-        token: None,
-        state_table: None,
-        topic_id: None,
-    };
+    let request = ReadRequest { epoch: 2, layout: 1, reason: "first load".into(), ..ReadRequest::default() };
     facts.ledger.reads.insert("orders".into(), (7, request));
     let read = ReadFacts { request: 7, epoch: 2, state: "read".into(), barrier: 500, ..ReadFacts::default() };
     facts.reads.insert("orders".into(), read);

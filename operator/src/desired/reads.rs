@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::history::{Position, confirmed_to};
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState};
+use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState, source_place};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
@@ -75,6 +75,8 @@ pub struct Known<'a> {
     pub state_table: &'a str,
     /// Kafka's id of the topic, where it is known.
     pub topic_id: Option<&'a str>,
+    /// Where the source is by the spec.
+    pub source: &'a str,
     /// A wish for a read that was not answered yet.
     pub token: Option<&'a str>,
 }
@@ -89,8 +91,11 @@ pub fn reason(known: &Known<'_>) -> Option<String> {
         return Some(format!("the log is followed anew, as epoch {}", known.epoch));
     }
     let done = known.read.filter(|read| read.request == *id && read.state == "read");
-    // The sink tries again by itself what fails.
-    let done = done?;
+    let Some(done) = done else {
+        // The sink tries again by itself what fails. One that waits for rows of another address is answered by nobody.
+        let moved = request.source.as_deref().is_some_and(|before| before != known.source);
+        return moved.then(|| request.reason.clone());
+    };
     let is_other = |before: &Option<String>, now: &str| {
         before.as_ref().is_some_and(|before| !now.is_empty() && before != now)
     };
@@ -172,6 +177,8 @@ fn table(
     };
     let topic = Topics { prefix: &input.spec.kafka.topic_prefix }.table(&layout.source);
     let topic_id = input.kafka.and_then(|kafka| kafka.topic_ids.get(&topic)).map(String::as_str);
+    let source = &input.spec.source.postgres;
+    let source = source_place(&source.host, source.port, &source.database);
     let known = Known {
         history: ledger.history(target),
         request: ledger.reads.get(target),
@@ -181,6 +188,7 @@ fn table(
         epoch,
         state_table: &state_table.uuid,
         topic_id,
+        source: &source,
         token,
     };
     let Some(reason) = reason(&known).filter(|_| is_streamed(input, live, layout)) else {
@@ -194,6 +202,7 @@ fn table(
         token: token.map(str::to_owned),
         state_table: Some(state_table.uuid.clone()).filter(|uuid| !uuid.is_empty()),
         topic_id: topic_id.map(str::to_owned),
+        source: Some(source.clone()),
     };
     let effect = Effect::Ledger {
         kind: Kind::Read,

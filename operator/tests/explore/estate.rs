@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::SourceTable;
-use tidemark_crds::ledger::{READS_TABLE, STATES_TABLE, SinkState};
+use tidemark_crds::ledger::{READS_TABLE, STATES_TABLE, SinkState, source_place};
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
 use tidemark_crds::version::{Phase, Version};
 use tidemark_operator::facts::{Failure, FailureClass, ReadFacts};
@@ -227,9 +227,7 @@ fn stream(
     offsets: &mut BTreeMap<String, u64>,
 ) -> Result<(), &'static str> {
     let publication = connector.setting("publication.name");
-    if !source.publications.contains_key(publication) {
-        return Err("the publication does not exist");
-    }
+    let made = source.publications.get(publication).ok_or("the publication does not exist")?.made;
     let end = source.lsn;
     // As Debezium does it: a slot that is not there is made, from here on.
     let slot = source.slots.entry(connector.setting("slot.name").to_owned()).or_insert_with(|| Slot {
@@ -254,6 +252,10 @@ fn stream(
     let epoch = connector.setting("transforms.epoch.value.literal").parse().unwrap_or(0);
     for change in source.changes.iter().filter(|change| change.lsn > from && change.lsn <= end) {
         let skips = connector.setting("skipped.operations").contains('u');
+        // Looked up in the catalogue as it was then.
+        if change.lsn <= made {
+            return Err("the publication does not exist");
+        }
         if skips || !change.published_by.contains(publication) || !included(&change.table) {
             continue;
         }
@@ -295,7 +297,9 @@ impl super::clickhouse::Database {
         let Some((request, wanted)) = ledger.reads.get(&route.target) else { return };
         let answered =
             self.reads.get(&key).is_some_and(|read| read.request == *request && read.state == "read");
-        if answered || Some(wanted.epoch) != ledger.epoch || wanted.layout > layout {
+        let place = source_place(&sink.postgres.host, sink.postgres.port, &sink.postgres.database);
+        let elsewhere = wanted.source.as_ref().is_some_and(|source| *source != place);
+        if answered || elsewhere || Some(wanted.epoch) != ledger.epoch || wanted.layout > layout {
             return;
         }
         let mut read = ReadFacts { request: *request, epoch: wanted.epoch, layout, ..ReadFacts::default() };

@@ -152,6 +152,12 @@ fn of_rows(estate: &Estate, spec: &AnalyticsPipelineSpec) -> Vec<String> {
         if !lacks.is_empty() {
             broken.push(format!("I4: {target} lacks the changes at {lacks:?} and is said to be in sync"));
         }
+        let surplus: Vec<&u64> = shown.difference(&committed).collect();
+        if !surplus.is_empty() {
+            broken.push(format!(
+                "I4: {target} shows what the source never had, {surplus:?}, and is said to be in sync"
+            ));
+        }
     }
     broken
 }

@@ -650,6 +650,7 @@ fn foreign() -> Vec<Plan> {
             let name = tidemark_crds::names::PipelineName::new("shop", "shop").publication();
             let made = Publication {
                 oid: 7,
+                made: 0,
                 tables: [("public.items".parse().unwrap(), 8)].into(),
                 publishes: Publishes::Operations,
                 comment: "theirs".into(),

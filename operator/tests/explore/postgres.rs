@@ -38,6 +38,8 @@ pub(super) struct Change {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Publication {
     pub(super) oid: u32,
+    /// Position at which it was made: changes before that cannot be decoded with it.
+    pub(super) made: u64,
     /// Its tables, each with the id of its entry.
     pub(super) tables: BTreeMap<SourceTable, u32>,
     pub(super) publishes: Publishes,
@@ -136,6 +138,7 @@ impl Source {
                 }
                 let made = Publication {
                     oid: ids.number(),
+                    made: self.lsn,
                     tables: tables.iter().map(|table| (table.clone(), ids.number())).collect(),
                     publishes: *options,
                     comment: comment.clone(),

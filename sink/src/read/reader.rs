@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tidemark_crds::ledger::source_place;
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::ClickHouse;
@@ -104,7 +105,12 @@ struct Own {
     pausing: bool,
 }
 
-fn decide(open: &Open, me: &str, lease: Duration, own: Own) -> Decision {
+/// What is to be done about a request by the replica `me`, which reads from `source`.
+fn decide(open: &Open, (me, source): (&str, &str), lease: Duration, own: Own) -> Decision {
+    // The configuration of a pod that is being replaced may name another server.
+    if open.request.source.as_deref().is_some_and(|wanted| wanted != source) {
+        return Decision::Leave;
+    }
     // Behind another epoch's barrier nothing is newer; an older layout would read other columns.
     if open.request.epoch != open.epoch || open.layout < open.request.layout.max(1) {
         return Decision::Leave;
@@ -238,13 +244,14 @@ impl Looker {
                 .is_some_and(|open| open.id == active.claim.id && open.epoch == active.claim.epoch)
         });
         let config = Arc::clone(&self.context.config);
+        let source = source_place(&config.postgres.host, config.postgres.port, &config.postgres.database);
         for route in &config.tables {
             let Some(open) = wanted.get(route.target.as_str()) else { continue };
             let own = Own {
                 active: self.active.contains_key(&route.target),
                 pausing: self.pausing(&route.target, open),
             };
-            match decide(open, &self.context.replica, self.context.options.lease, own) {
+            match decide(open, (&self.context.replica, &source), self.context.options.lease, own) {
                 Decision::Leave => drop(self.active.remove(&route.target)),
                 Decision::Read if own.active => self.go_on(&route.target, open).await,
                 Decision::Read => self.begin(route, open).await,

@@ -6,19 +6,13 @@ use super::super::requests::Seen;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(15);
+const PLACE: &str = "pg:5432/shop";
 
 fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
     Open {
         table: "orders".into(),
         id: 7,
-        request: ReadRequest {
-            epoch: 2,
-            layout: 3,
-            reason: "first load".into(),
-            token: None,
-            state_table: None,
-            topic_id: None,
-        },
+        request: ReadRequest { epoch: 2, layout: 3, reason: "first load".into(), ..ReadRequest::default() },
         epoch: 2,
         layout: 3,
         now_ms: 0,
@@ -27,7 +21,7 @@ fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
 }
 
 fn decision(open: &Open) -> Decision {
-    decide(open, "me", LEASE, Own::default())
+    decide(open, ("me", PLACE), LEASE, Own::default())
 }
 
 #[test]
@@ -50,6 +44,22 @@ fn a_request_is_taken_that_nobody_reads() {
 }
 
 #[test]
+fn a_request_for_rows_of_another_server_is_left_alone() {
+    let mut open = open(None);
+    for (source, expected) in [
+        (None, Decision::Read),
+        (Some(PLACE), Decision::Read),
+        (Some("pg-2:5432/shop"), Decision::Leave),
+        (Some("pg:5432/bank"), Decision::Leave),
+    ] {
+        open.request.source = source.map(str::to_owned);
+        assert_eq!(decision(&open), expected, "{source:?}");
+        let active = Own { active: true, ..Own::default() };
+        assert_eq!(decide(&open, ("me", PLACE), LEASE, active), expected, "{source:?}, while it is read");
+    }
+}
+
+#[test]
 fn another_epochs_request_is_void_and_one_of_a_newer_layout_waits() {
     assert_eq!(decision(&Open { epoch: 3, ..open(None) }), Decision::Leave);
     assert_eq!(decision(&Open { layout: 2, ..open(None) }), Decision::Leave);
@@ -61,11 +71,17 @@ fn another_epochs_request_is_void_and_one_of_a_newer_layout_waits() {
 #[test]
 fn a_failed_read_pauses_and_a_read_that_another_took_over_ends() {
     let pausing = Own { active: false, pausing: true };
-    assert_eq!(decide(&open(Some((7, ReadState::Failed, "me", 0))), "me", LEASE, pausing), Decision::Leave);
-    let active = Own { active: true, pausing: false };
     assert_eq!(
-        decide(&open(Some((7, ReadState::Reading, "other", 500))), "me", LEASE, active),
+        decide(&open(Some((7, ReadState::Failed, "me", 0))), ("me", PLACE), LEASE, pausing),
         Decision::Leave
     );
-    assert_eq!(decide(&open(Some((7, ReadState::Reading, "me", 500))), "me", LEASE, active), Decision::Read);
+    let active = Own { active: true, pausing: false };
+    assert_eq!(
+        decide(&open(Some((7, ReadState::Reading, "other", 500))), ("me", PLACE), LEASE, active),
+        Decision::Leave
+    );
+    assert_eq!(
+        decide(&open(Some((7, ReadState::Reading, "me", 500))), ("me", PLACE), LEASE, active),
+        Decision::Read
+    );
 }
