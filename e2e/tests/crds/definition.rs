@@ -1,9 +1,10 @@
 //! The definition: accepted, each rule enforced, no difference after either kind of apply, scale and columns.
 
 use anyhow::{Context, bail, ensure};
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tidemark_operator::controller::status_patch;
 
 use super::{Server, path, read};
 
@@ -154,6 +155,30 @@ async fn the_scale_subresource_works_with_and_without_replicas_in_the_manifest()
         status.selector.as_deref() == Some("app.kubernetes.io/instance=minimal"),
         "no selector for autoscalers"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_status_is_written_to_its_own_life_of_the_name_alone() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    server.install_definition().await?;
+    let minimal: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
+    let (pipelines, params) = (server.pipelines(), PatchParams::apply("test").force());
+    let mut lives = Vec::new();
+    for summary in ["first", "second"] {
+        let made = pipelines.create(&PostParams::default(), &serde_json::from_value(minimal.clone())?).await?;
+        let patch = Patch::Apply(status_patch(&made.metadata, &json!({"summary": summary})));
+        pipelines.patch_status("minimal", &params, &patch).await?;
+        lives.push(made.metadata);
+        if summary == "first" {
+            pipelines.delete("minimal", &DeleteParams::default()).await?;
+        }
+    }
+    let late = Patch::Apply(status_patch(&lives[0], &json!({"summary": "late"})));
+    let refused = pipelines.patch_status("minimal", &params, &late).await;
+    ensure!(matches!(refused, Err(kube::Error::Api(_))), "a status of another life was taken: {refused:?}");
+    let live = pipelines.get("minimal").await?;
+    ensure!(live.data["status"]["summary"] == "second", "the status is {}", live.data["status"]);
     Ok(())
 }
 
