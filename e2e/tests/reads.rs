@@ -110,12 +110,7 @@ impl Place {
     }
 
     async fn request(&self, id: u64) -> anyhow::Result<()> {
-        let request = ReadRequest {
-            epoch: 1,
-            layout: 1,
-            reason: "a test".into(),
-            ..ReadRequest::default()
-        };
+        let request = ReadRequest { epoch: 1, layout: 1, reason: "a test".into(), ..ReadRequest::default() };
         self.ledger(Kind::Read, &self.layout.target, id, &serde_json::to_value(request)?).await
     }
 

@@ -232,23 +232,22 @@ async fn runnable_spec(
     Ok((last.unwrap_or_else(|| pipeline.spec.clone()), Some(invalid.to_string()), runs))
 }
 
-/// What is applied to write a status: for another life of the name the uid is another one, and cannot be changed.
-pub fn status_patch(metadata: &ObjectMeta, status: &impl Serialize) -> serde_json::Value {
-    json!({
-        "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
-        "metadata": {"name": metadata.name, "uid": metadata.uid}, "status": status,
-    })
-}
-
-/// Writes the status of this life of the name: the API server refuses it where the cache was late, and another one has
-/// the name by now.
-async fn write_status(
+/// Writes the status of this life of the name. The API server takes a status whatever uid it is for, so the one that has
+/// the name now is looked at first: the cache may be late, and what was true of one life would be said of another.
+pub async fn write_status(
     api: &Api<DynamicObject>,
     metadata: &ObjectMeta,
     status: &impl Serialize,
 ) -> Result<(), Error> {
     let name = metadata.name.as_deref().unwrap_or_default();
-    let object = status_patch(metadata, status);
+    let live = within("reading the resource", api.get_metadata_opt(name)).await?;
+    if live.is_none_or(|live| live.metadata.uid != metadata.uid) {
+        return Ok(());
+    }
+    let object = json!({
+        "apiVersion": AnalyticsPipeline::api_version(&()), "kind": AnalyticsPipeline::kind(&()),
+        "metadata": {"name": name}, "status": status,
+    });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match within("writing the status", api.patch_status(name, &params, &Patch::Apply(object))).await {
         // Deleted meanwhile.

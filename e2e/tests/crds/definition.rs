@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemark_operator::controller::status_patch;
+use tidemark_operator::controller::write_status;
 
 use super::{Server, path, read};
 
@@ -163,20 +163,18 @@ async fn a_status_is_written_to_its_own_life_of_the_name_alone() -> anyhow::Resu
     let server = Server::start().await?;
     server.install_definition().await?;
     let minimal: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
-    let (pipelines, params) = (server.pipelines(), PatchParams::apply("test").force());
+    let pipelines = server.pipelines();
     let mut lives = Vec::new();
     for summary in ["first", "second"] {
-        let made = pipelines.create(&PostParams::default(), &serde_json::from_value(minimal.clone())?).await?;
-        let patch = Patch::Apply(status_patch(&made.metadata, &json!({"summary": summary})));
-        pipelines.patch_status("minimal", &params, &patch).await?;
+        let made: DynamicObject = serde_json::from_value(minimal.clone())?;
+        let made = pipelines.create(&PostParams::default(), &made).await?;
+        write_status(&pipelines, &made.metadata, &json!({"summary": summary})).await?;
         lives.push(made.metadata);
         if summary == "first" {
             pipelines.delete("minimal", &DeleteParams::default()).await?;
         }
     }
-    let late = Patch::Apply(status_patch(&lives[0], &json!({"summary": "late"})));
-    let refused = pipelines.patch_status("minimal", &params, &late).await;
-    ensure!(matches!(refused, Err(kube::Error::Api(_))), "a status of another life was taken: {refused:?}");
+    write_status(&pipelines, &lives[0], &json!({"summary": "late"})).await?;
     let live = pipelines.get("minimal").await?;
     ensure!(live.data["status"]["summary"] == "second", "the status is {}", live.data["status"]);
     Ok(())
