@@ -130,6 +130,14 @@ pub(super) fn dashboards() -> Vec<Plan> {
             estate.silent.insert(Lane::Grafana);
         }).then("it is back", |estate| estate.silent.clear()).ready(true),
     ];
+    plans.extend(deletions());
+    plans.extend(foreign());
+    plans
+}
+
+/// Resources that are deleted, with what their policy says of dashboards.
+fn deletions() -> Vec<Plan> {
+    let mut plans = Vec::new();
     for (policy, is_away) in [("Delete", false), ("Retain", false), ("Delete", true)] {
         let name = format!("dashboards deleted by {policy}{}", if is_away { ", Grafana away" } else { "" });
         let plan =
@@ -142,7 +150,6 @@ pub(super) fn dashboards() -> Vec<Plan> {
         });
         plans.push(plan.then("it is back", |estate| estate.silent.clear()));
     }
-    plans.extend(foreign());
     plans
 }
 
