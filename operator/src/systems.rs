@@ -7,6 +7,7 @@ use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
+use tidemark_runtime::postgres::CONNECT_DEADLINE;
 
 use crate::clients::connect::{self, Connect};
 use crate::clients::failure;
@@ -115,6 +116,7 @@ impl Handles {
             credentials: account.credentials.clone(),
             tls: source.tls.mode,
             ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
+            deadline: CONNECT_DEADLINE,
         };
         let hidden = resolved.hidden();
         let kafka = |key: &Connection| {
