@@ -96,7 +96,7 @@ fn view_statement(verb: &str, view: &ViewDefinition) -> String {
 }
 
 fn create_refresh(refresh: &RefreshDefinition) -> String {
-    let ViewDefinition { database, name, comment, select } = &refresh.view;
+    let ViewDefinition { database, name, comment, select, .. } = &refresh.view;
     let after: Vec<String> = refresh.after.iter().map(|name| qualified(database, name)).collect();
     let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
     let append = if refresh.append { " APPEND" } else { "" };
@@ -205,6 +205,7 @@ mod tests {
             name: name.into(),
             comment: "tidemark u/ns/shop 1a2b".into(),
             select: "SELECT 1 AS n".into(),
+            columns: Vec::new(),
         };
         let row = |fresh_to| {
             let record = ConnectorRecord {

@@ -6,6 +6,7 @@ mod deletion;
 mod doctor;
 mod explore;
 mod fixture;
+mod foresee;
 mod objects;
 mod places;
 mod purity;
