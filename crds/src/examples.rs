@@ -96,6 +96,7 @@ fn minimal() -> AnalyticsPipeline {
                 connect: spec::Connect {
                     url: "http://shop-connect.shop.svc:8083".into(),
                     credentials: None,
+                    tls: None,
                     state: spec::ConnectorState::Running,
                     database_credentials: spec::DatabaseCredentials::default(),
                     config: BTreeMap::new(),
@@ -116,6 +117,7 @@ fn minimal() -> AnalyticsPipeline {
                 url: "http://shop-clickhouse.shop.svc:8123".into(),
                 database: "ecommerce_analytics".into(),
                 credentials: credentials("shop-clickhouse"),
+                viewer: None,
                 tls: None,
             },
             sink: spec::Sink::default(),
@@ -151,6 +153,10 @@ fn full() -> AnalyticsPipeline {
     spec.source.connect = spec::Connect {
         url: "https://shop-connect.shop.svc:8083".into(),
         credentials: Some(credentials("shop-connect")),
+        tls: Some(spec::ConnectTls {
+            mode: spec::CertificateCheck::VerifyFull,
+            ca: Some(from_secret("connect-ca", "ca.crt")),
+        }),
         state: spec::ConnectorState::Running,
         database_credentials: spec::DatabaseCredentials {
             r#type: spec::DatabaseCredentialsType::ConfigProvider,
@@ -163,6 +169,7 @@ fn full() -> AnalyticsPipeline {
     spec.tables = vec![full_table()];
     spec.clickhouse.url = "https://shop-clickhouse.shop.svc:8443".into();
     let ca = spec::KeyReference { name: "clickhouse-ca".into(), key: "ca.crt".into() };
+    spec.clickhouse.viewer = Some(credentials("shop-clickhouse-viewer"));
     spec.clickhouse.tls = Some(spec::ClickHouseTls {
         ca: Some(spec::CertificateAuthority { secret_key_ref: None, config_map_key_ref: Some(ca) }),
     });

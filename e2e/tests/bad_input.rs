@@ -6,7 +6,7 @@ use rdkafka::Message;
 use serde_json::{Value, json};
 use tidemark_e2e::chain::{Chain, pipeline, secret, secrets, shop};
 use tidemark_e2e::shop::{SCHEMA, SEED};
-use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
+use tidemark_e2e::stack::{PATIENCE, Role, Stack, User, shared, wait_until};
 
 use crate::chain::objects;
 
@@ -155,6 +155,46 @@ async fn an_invalid_view_is_named_the_others_answer_and_mending_its_sql_heals() 
     chain.write(&view("SELECT id FROM payments_current"))?;
     chain.wait_ready(PATIENCE).await?;
     rows(stack, "bad_view.broken", 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_of_users_run_as_the_viewer_and_a_right_that_it_lacks_is_named() -> anyhow::Result<()> {
+    const NAME: &str = "boards_viewed";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let run_as = |user: User| {
+        let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+        manifest["spec"]["views"] = json!({"preset": "None", "refreshInterval": "1s", "extra": [
+            {"name": "totals", "sql": {"inline": "SELECT sum(amount) AS total FROM payments_current"}},
+            {"name": "kept", "sql": {"inline": "SELECT max(id) AS most FROM payments"}, "materialization": {"type": "Refresh"}},
+        ]});
+        manifest["spec"]["clickhouse"]["viewer"] = json!({"secretName": "viewer"});
+        let mut all = objects(manifest);
+        all.push(secret("viewer", user.name(), user.password()));
+        all
+    };
+    // It may read nothing here, or may be nobody's definer.
+    let chain = Chain::prepare(stack, NAME, &run_as(User::Reader))?;
+    chain.start().await?;
+    let message = chain.wait_condition("ViewsInSync", "False", "PermissionDenied", PATIENCE).await?;
+    assert!(message.contains("GRANT SELECT ON `boards_viewed`.* TO `reader`"), "{message}");
+    chain.write(&run_as(User::Dashboards))?;
+    wait_until(PATIENCE, "a message about the definer", || async {
+        let message = chain.wait_condition("ViewsInSync", "False", "PermissionDenied", PATIENCE).await?;
+        anyhow::ensure!(message.contains("GRANT SET DEFINER ON `dashboards` TO `tidemark`"), "{message}");
+        Ok(Some(()))
+    })
+    .await?;
+
+    chain.write(&run_as(User::Viewer))?;
+    chain.wait_ready(PATIENCE).await?;
+    rows(stack, "boards_viewed.totals", 1).await?;
+    rows(stack, "boards_viewed.kept", 1).await?;
+    for view in ["totals", "kept", "kept__refresh"] {
+        let made = stack.clickhouse().query(&format!("SHOW CREATE TABLE boards_viewed.{view}")).await?;
+        assert!(made.contains("DEFINER = viewer"), "{made}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

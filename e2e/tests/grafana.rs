@@ -24,6 +24,7 @@ use tidemark_operator::objects::ObjectStore;
 use tidemark_operator::observe::grafana::observe;
 use tidemark_operator::reconcile::Mode;
 use tidemark_runtime::credentials::{Credentials, Secret};
+use tidemark_runtime::foreign::Hidden;
 
 use crate::outages::{open_shop, orders};
 
@@ -220,7 +221,7 @@ async fn a_refused_login_is_tried_once_and_the_new_secret_heals() -> anyhow::Res
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_side_by_side_cost_one_refused_login() -> anyhow::Result<()> {
     let grafana = Grafana::start(Version::Modern).await?;
-    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
+    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
         .map_err(|failure| anyhow::anyhow!(failure.message))?;
     assert!(client.get(&["api", "folders"], &[]).await.is_ok());
     grafana.with(|state| state.set_token("another"));
@@ -494,7 +495,7 @@ async fn looks(grafana: &Grafana, spec: &AnalyticsPipelineSpec, name: &PipelineN
     let part = spec.grafana.as_ref().context("the manifest has it")?;
     let mark = name.mark("local");
     let names = Names::new(name, &mark);
-    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None)
+    let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
         .map_err(|failure| anyhow::anyhow!(failure.message))?;
     let views: Vec<String> =
         ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend", "connector_history"]

@@ -11,7 +11,8 @@ use crate::facts::{Failure, FailureClass, Observation, Observed};
 /// A system that could not be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blind {
-    /// `postgres`, `kafka`, `connect`, `clickhouse`, `kubernetes`, `grafana`, `former-grafana` or `reader`.
+    /// `postgres`, `kafka`, `connect`, `clickhouse`, `viewer`, `kubernetes`, `grafana`, `former-grafana` or
+    /// `reader`.
     pub system: &'static str,
     /// Its address.
     pub address: String,
@@ -79,6 +80,7 @@ pub fn blind(spec: &AnalyticsPipelineSpec, observed: &Observed, resolved: &Resol
             failed(&observed.clickhouse),
             resolved.clickhouse.as_ref().err(),
         ),
+        ("viewer", &spec.clickhouse.url, None, resolved.viewer.as_ref().err()),
         ("kubernetes", "the sink's objects", failed(&observed.kubernetes), None),
         ("grafana", &grafana, failed(&observed.grafana), resolved.grafana.as_ref().err()),
         ("former-grafana", "that the spec named before", failed(&observed.former_grafana), None),

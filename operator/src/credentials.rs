@@ -7,10 +7,11 @@ use crate::facts::{Failure, FailureClass};
 use tidemark_crds::conditions::{Reason, Status};
 use tidemark_crds::ledger::GrafanaRecord;
 use tidemark_crds::pipeline::{
-    AnalyticsPipelineSpec, CertificateAuthority, Credentials as CredentialsRef, GrafanaCredentials,
+    AnalyticsPipelineSpec, CertificateAuthority, Connect, Credentials as CredentialsRef, GrafanaCredentials,
     KafkaSasl, KeyReference, SaslMechanism,
 };
 use tidemark_runtime::credentials::{Credentials, Secret};
+use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::{Connection, Sasl, Tls};
 
 /// A Secret or a ConfigMap.
@@ -140,6 +141,9 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     let mut secret = |name: &str| all.insert((Holder::Secret, name.to_owned()));
     secret(&spec.source.postgres.credentials.secret_name);
     secret(&spec.clickhouse.credentials.secret_name);
+    if let Some(viewer) = &spec.clickhouse.viewer {
+        secret(&viewer.secret_name);
+    }
     if let Some(credentials) = &spec.source.connect.credentials {
         secret(&credentials.secret_name);
     }
@@ -164,6 +168,7 @@ pub fn wanted(spec: &AnalyticsPipelineSpec) -> BTreeSet<(Holder, String)> {
     let authorities = [
         grafana_tls.and_then(|tls| tls.ca.as_ref()),
         spec.source.postgres.tls.ca.as_ref(),
+        spec.source.connect.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
         spec.kafka.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
         spec.clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
     ];
@@ -204,12 +209,14 @@ pub fn resolve_record(
 pub struct Resolved {
     /// Account and certificate authority for PostgreSQL.
     pub postgres: Result<Account, Missing>,
-    /// Account for Connect's REST interface; `None` where it asks for none.
-    pub connect: Result<Option<Credentials>, Missing>,
+    /// Account and certificate authority for Connect's REST interface.
+    pub connect: Result<ConnectLogin, Missing>,
     /// How to reach Kafka.
     pub kafka: Result<Connection, Missing>,
     /// Account and certificate authority for ClickHouse.
     pub clickhouse: Result<Account, Missing>,
+    /// The account that the user's views run as; `None` where it is that of the operator.
+    pub viewer: Result<Option<Credentials>, Missing>,
     /// SELECT of each view of the user.
     pub views: BTreeMap<String, Result<String, Missing>>,
     /// Login and certificate authority for Grafana's API; `None` where it is not called.
@@ -218,6 +225,14 @@ pub struct Resolved {
     pub reader: Result<Option<Credentials>, Missing>,
     /// Model of each dashboard of the user, as text.
     pub dashboards: BTreeMap<String, Result<String, Missing>>,
+}
+
+/// The secrets of a login at Grafana.
+pub fn hidden_of(login: &Login) -> Hidden {
+    match login {
+        Login::Token(token) => Hidden::default().with(token.expose()),
+        Login::User(credentials, _) => Hidden::of_login(credentials),
+    }
 }
 
 /// An account and the certificate authority of its server.
@@ -229,7 +244,35 @@ pub struct Account {
     pub ca: Option<String>,
 }
 
+/// An account of Connect's REST interface and the certificate authority of its workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectLogin {
+    /// User and password; absent where the interface asks for none.
+    pub credentials: Option<Credentials>,
+    /// PEM; absent: the system's.
+    pub ca: Option<String>,
+}
+
 impl Resolved {
+    /// Every secret among them, however a server may repeat it: one system can tell what another was given.
+    pub fn hidden(&self) -> Hidden {
+        let accounts =
+            [&self.postgres, &self.clickhouse].into_iter().filter_map(|account| account.as_ref().ok());
+        let kafka = self.kafka.as_ref().ok().and_then(|kafka| kafka.sasl.as_ref());
+        let grafana = match &self.grafana {
+            Ok(Some((login, _))) => hidden_of(login),
+            Ok(None) | Err(_) => Hidden::default(),
+        };
+        let logins = accounts
+            .map(|account| &account.credentials)
+            .chain(self.connect.as_ref().ok().and_then(|login| login.credentials.as_ref()))
+            .chain(kafka.map(|sasl| &sasl.credentials))
+            .chain(
+                [&self.reader, &self.viewer].into_iter().filter_map(|login| login.as_ref().ok()?.as_ref()),
+            );
+        logins.fold(grafana, |hidden, login| hidden.and(&Hidden::of_login(login)))
+    }
+
     /// Everything that is missing, in the order of the spec.
     pub fn missing(&self) -> Vec<Missing> {
         let parts = [
@@ -237,6 +280,7 @@ impl Resolved {
             self.connect.as_ref().err(),
             self.kafka.as_ref().err(),
             self.clickhouse.as_ref().err(),
+            self.viewer.as_ref().err(),
             self.grafana.as_ref().err(),
             self.reader.as_ref().err(),
         ];
@@ -257,15 +301,16 @@ pub fn resolve(spec: &AnalyticsPipelineSpec, references: &References) -> Resolve
     let clickhouse = &spec.clickhouse;
     Resolved {
         postgres: look.account("spec.source.postgres", &postgres.credentials, postgres.tls.ca.as_ref()),
-        connect: (spec.source.connect.credentials.as_ref())
-            .map(|credentials| look.credentials("spec.source.connect.credentials", credentials))
-            .transpose(),
+        connect: look.connect(&spec.source.connect),
         kafka: look.kafka(spec),
         clickhouse: look.account(
             "spec.clickhouse",
             &clickhouse.credentials,
             clickhouse.tls.as_ref().and_then(|tls| tls.ca.as_ref()),
         ),
+        viewer: (clickhouse.viewer.as_ref())
+            .map(|viewer| look.credentials("spec.clickhouse.viewer", viewer))
+            .transpose(),
         views: spec
             .views
             .extra
@@ -323,6 +368,14 @@ impl Look<'_> {
             Ok(text.trim_end_matches(['\r', '\n']).to_owned())
         };
         Ok(Credentials::new(value(&reference.username_key)?, value(&reference.password_key)?))
+    }
+
+    fn connect(&self, connect: &Connect) -> Result<ConnectLogin, Missing> {
+        let credentials = (connect.credentials.as_ref())
+            .map(|credentials| self.credentials("spec.source.connect.credentials", credentials))
+            .transpose()?;
+        let ca = connect.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        Ok(ConnectLogin { credentials, ca: self.authority("spec.source.connect", ca)? })
     }
 
     fn authority(

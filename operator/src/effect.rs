@@ -78,6 +78,8 @@ pub enum ClickHouseEffect {
     CreateDatabase(DatabaseDefinition),
     /// Makes a table where nothing has its name.
     CreateTable(TableDefinition),
+    /// Makes a table with the rows of another one, which keeps them.
+    CarryOver(CarriedTable),
     /// Adds a column to a table.
     AddColumn(TableName, ColumnDefinition),
     /// Gives a column of a table a type that all of its values fit into.
@@ -145,6 +147,22 @@ pub struct TableDefinition {
     pub order_by: Vec<String>,
     /// How long rows are kept.
     pub keep: Option<Keep>,
+}
+
+/// A table that begins with the rows of an older one: sorting key and time of keeping are the older one's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarriedTable {
+    /// Database and name.
+    pub name: TableName,
+    /// COMMENT: mark and hash.
+    pub comment: String,
+    /// The older one, of the same database.
+    pub from: String,
+    /// Columns of the older one that it has not.
+    pub without: Vec<String>,
+    /// Columns that it has instead, each with the column that it stands behind; absent: it is the first. Older rows have
+    /// their types' defaults.
+    pub with: Vec<(ColumnDefinition, Option<String>)>,
 }
 
 /// What a merge makes of rows with the same key.
@@ -239,6 +257,8 @@ pub struct ViewDefinition {
     pub name: String,
     /// COMMENT: mark and hash.
     pub comment: String,
+    /// The account that it runs as; absent: the one that makes it.
+    pub definer: Option<String>,
     /// What it selects.
     pub select: String,
 }

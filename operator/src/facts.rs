@@ -11,6 +11,7 @@ use tidemark_crds::ledger::{
 };
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
+use tidemark_runtime::foreign::line;
 
 use crate::rollout::Rollout;
 
@@ -43,13 +44,24 @@ impl<T> Observation<T> {
     }
 }
 
+/// Longest text of a failure, in characters.
+const LONGEST_MESSAGE: usize = 1024;
+
 /// Why a remote system gave no facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What kind of failure it is.
     pub class: FailureClass,
-    /// Short text without secrets or response bodies, at most 256 characters.
+    /// One line of visible characters, without secrets and without words of what is not known to be the system.
     pub message: String,
+}
+
+impl Failure {
+    /// A failure with its text made fit for a condition: the one place where one is made. What another system said is a
+    /// part of it by [`Text`](tidemark_runtime::foreign::Text) alone.
+    pub fn new(class: FailureClass, message: impl AsRef<str>) -> Self {
+        Self { class, message: line(message.as_ref(), LONGEST_MESSAGE) }
+    }
 }
 
 /// Kinds of failure of a remote system.
@@ -118,6 +130,8 @@ pub struct KafkaFacts {
     pub brokers: usize,
     /// Topics of our prefix, and others that the spec asks for: partitions each.
     pub topics: BTreeMap<String, i32>,
+    /// Replicas of each topic that the spec asks for, of the partition that has the fewest.
+    pub replicas: BTreeMap<String, i32>,
     /// How each topic that the spec asks for is set up, as far as the brokers tell.
     pub settings: BTreeMap<String, TopicSettings>,
     /// End offsets of table topics: topic → partition → offset.

@@ -5,7 +5,7 @@ use tidemark_crds::status::GrafanaPlace;
 
 use crate::clients::grafana::Grafana;
 
-use crate::credentials::{References, resolve_record, wanted_by_record};
+use crate::credentials::{References, hidden_of, resolve_record, wanted_by_record};
 use crate::desired::grafana::place::{Place, kept};
 use crate::objects::ObjectStore;
 use crate::references;
@@ -38,6 +38,7 @@ impl Opener<'_> {
         let Ok((login, ca)) = resolve_record(&place.record, &seen) else {
             return Access::Missing;
         };
-        self.handles.former_grafana(&name.to_string(), (place.record.url.clone(), login, ca))
+        let hidden = hidden_of(&login);
+        self.handles.former_grafana(&name.to_string(), (place.record.url.clone(), login, ca, hidden))
     }
 }

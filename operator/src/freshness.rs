@@ -140,12 +140,27 @@ fn connector_stands(situation: &Situation<'_>) -> Option<(Reason, String)> {
         let message = format!("spec.source.connect.state is {state:?}: no change leaves the source");
         return Some((Reason::ConnectorPaused, message));
     }
-    let live = situation.observed.connect.known()?.connector.as_ref()?;
-    let fails = live.state == "FAILED" || live.tasks.iter().any(|task| task.state == "FAILED");
-    fails.then(|| {
-        let message =
-            "the connector failed, and no change leaves the source: ConnectorRunning says why".to_owned();
-        (Reason::ConnectorFailed, message)
+    // What waits for consent is late from the first moment, though the last rows are young.
+    let waits = |reason: &Reason| matches!(reason, Reason::SlotLost | Reason::IdentityChanged);
+    if let Some(reason) = situation.problems.iter().map(|problem| problem.reason).find(waits) {
+        let message = "changes are lost, or may be, and wait for consent: the condition with this reason says what to do";
+        return Some((reason, message.to_owned()));
+    }
+    let Some(live) = &situation.observed.connect.known()?.connector else {
+        let message = "there is no connector, and no change leaves the source: ConnectorRunning says why";
+        return Some((Reason::ConnectorPaused, message.to_owned()));
+    };
+    if live.state == "FAILED" || live.tasks.iter().any(|task| task.state == "FAILED") {
+        let message = "the connector failed, and no change leaves the source: ConnectorRunning says why";
+        return Some((Reason::ConnectorFailed, message.to_owned()));
+    }
+    // Workers that begin to share tasks anew have neither state.
+    matches!(live.state.as_str(), "STOPPED" | "PAUSED").then(|| {
+        let message = format!(
+            "the connector is {}, and no change leaves the source: ConnectorRunning says why",
+            live.state
+        );
+        (Reason::ConnectorPaused, message)
     })
 }
 

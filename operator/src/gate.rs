@@ -556,8 +556,7 @@ impl Gate {
 /// What a system says that is another one than before is as if it gave no answer.
 fn hide<T>(observation: &mut Observation<T>, problem: Option<&Problem>) {
     if let (Observation::Known(_), Some(problem)) = (&observation, problem) {
-        let message = problem.message.clone();
-        *observation = Observation::Unreachable(Failure { class: FailureClass::Remote, message });
+        *observation = Observation::Unreachable(Failure::new(FailureClass::Remote, &problem.message));
     }
 }
 

@@ -59,7 +59,16 @@ fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
         return judgement(Ready, Status::False, Reason::Deleting, "the resource is being deleted");
     }
     let first = |status| required.iter().find(|judgement| judgement.status == status);
-    match first(Status::False).or_else(|| first(Status::Unknown)) {
+    let found = first(Status::False).or_else(|| first(Status::Unknown));
+    // Data goes on, and what the newest spec asks for beyond it does not hold: this is no resource that is as desired.
+    if let Some(todo) = situation.todo().filter(|_| situation.spec.suspend)
+        && found.is_none_or(|found| found.reason == Reason::InProgress)
+    {
+        let message =
+            format!("spec.suspend holds changes back: {todo}: set it to false to have them carried out");
+        return judgement(Ready, Status::False, Reason::Suspended, message);
+    }
+    match found {
         Some(found) => judgement(
             Ready,
             found.status,
@@ -78,16 +87,8 @@ fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
     if situation.spec.suspend {
         return judgement(Reconciling, Status::False, Reason::Suspended, "spec.suspend is set; data goes on");
     }
-    let waiting: Vec<String> = situation.plan.steps().iter().take(3).map(|step| step.what.clone()).collect();
-    if !waiting.is_empty() {
-        let more = situation.plan.steps().len() - waiting.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        return judgement(
-            Reconciling,
-            Status::True,
-            Reason::InProgress,
-            format!("to do: {}{more}", waiting.join(", ")),
-        );
+    if let Some(todo) = situation.todo() {
+        return judgement(Reconciling, Status::True, Reason::InProgress, format!("to do: {todo}"));
     }
     if tables.degraded.iter().any(|table| table.state == TroubleState::Reading.as_str()) {
         return judgement(Reconciling, Status::True, Reason::Reading, "tables are being read at the source");
@@ -426,11 +427,15 @@ fn sink(situation: &Situation<'_>) -> Judgement {
         return judgement(SinkAvailable, Status::False, Reason::InProgress, waits);
     }
     let wanted = situation.spec.sink.replicas;
+    let rollout = observation.known().map(|facts| facts.rollout.clone()).unwrap_or_default();
+    if wanted == 0 && rollout.replicas > 0 {
+        let message = "spec.sink.replicas is 0, and pods of the sink are ending";
+        return judgement(SinkAvailable, Status::False, Reason::InProgress, message);
+    }
     if wanted == 0 {
         let message = "spec.sink.replicas is 0: nothing is applied";
         return judgement(SinkAvailable, Status::True, Reason::NotConfigured, message);
     }
-    let rollout = observation.known().map(|facts| facts.rollout.clone()).unwrap_or_default();
     if rollout.is_complete(wanted) {
         return settled(situation, SinkAvailable);
     }

@@ -27,24 +27,37 @@ struct Column {
     r#type: String,
 }
 
-/// Asks each question; one that gets no answer stays open and is asked again at the next look. Panels are asked
-/// by `reader`, the account that Grafana will have.
-pub async fn ask(
-    client: &ClickHouse,
-    reader: Option<&ClickHouse>,
-    questions: &[Question],
-) -> BTreeMap<String, Probe> {
-    let client = client.with_deadline(DEADLINE);
+/// ClickHouse by the accounts that questions are asked by.
+#[derive(Debug)]
+pub struct Accounts {
+    /// The operator's.
+    pub own: ClickHouse,
+    /// The one that Grafana will have.
+    pub reader: Option<ClickHouse>,
+    /// The one that the user's views run as, where that is another one: to be asked for its columns is enough for a text to
+    /// read what the account may.
+    pub viewer: Option<ClickHouse>,
+}
+
+/// Asks each question by its account; one that gets no answer stays open and is asked again at the next look.
+pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String, Probe> {
+    let timed = |client: &ClickHouse| client.with_deadline(DEADLINE);
+    let runs_as =
+        |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
     let mut answers = BTreeMap::new();
     for question in questions {
-        let answer = match (&question.asked, reader) {
-            (Asked::Columns(sql), _) => columns(&client, sql).await,
-            (Asked::Panels(_, dashboard), Some(reader)) => {
-                let now_ms = jiff::Timestamp::now().as_millisecond();
-                Box::pin(panels(&reader.with_deadline(DEADLINE), dashboard, now_ms)).await.map(Probe::Panels)
+        let answer = match &question.asked {
+            Asked::Columns { sql, as_viewer } => {
+                let Some(client) = runs_as(*as_viewer) else { continue };
+                columns(&client, sql, *as_viewer).await
             }
-            (Asked::Panels(..), None) => continue,
-            (Asked::Replaced { view, select, dashboards }, _) => {
+            Asked::Panels(_, dashboard) => {
+                let Some(reader) = accounts.reader.as_ref().map(timed) else { continue };
+                let now_ms = jiff::Timestamp::now().as_millisecond();
+                Box::pin(panels(&reader, dashboard, now_ms)).await.map(Probe::Panels)
+            }
+            Asked::Replaced { view, select, dashboards, as_viewer } => {
+                let Some(client) = runs_as(*as_viewer) else { continue };
                 Box::pin(replaced(&client, view, select, dashboards)).await.map(Probe::Panels)
             }
         };
@@ -58,13 +71,25 @@ pub async fn ask(
     answers
 }
 
-async fn columns(client: &ClickHouse, sql: &str) -> Result<Probe, Error> {
-    match client.query::<Column>(sql).await {
-        Ok(columns) => {
-            Ok(Probe::Columns(columns.into_iter().map(|column| (column.name, column.r#type)).collect()))
+async fn columns(client: &ClickHouse, sql: &str, as_viewer: bool) -> Result<Probe, Error> {
+    // No settings go with it: under readonly = 1 each would be an error of its own.
+    match client.query_bytes(sql, "JSONEachRow").await {
+        Ok(answer) => {
+            let text = String::from_utf8_lossy(&answer);
+            let column = |line: &str| serde_json::from_str::<Column>(line);
+            let columns: Result<Vec<Column>, _> = text.lines().map(column).collect();
+            let wrong =
+                |_| Error::new(ErrorClass::Permanent, "the columns of a view are not of the expected shape");
+            let columns = columns.map_err(wrong)?.into_iter().map(|column| (column.name, column.r#type));
+            Ok(Probe::Columns(columns.collect()))
         }
         Err(error) if error.class == ErrorClass::Permanent || error.class == ErrorClass::Schema => {
             Ok(Probe::Refused(error.message))
+        }
+        Err(error)
+            if as_viewer && matches!(error.class, ErrorClass::Permission | ErrorClass::Authentication) =>
+        {
+            Ok(Probe::Denied(error.message))
         }
         Err(error) => Err(error),
     }

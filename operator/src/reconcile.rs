@@ -296,7 +296,7 @@ impl Memory {
         let good = new.iter().filter(|(_, answer)| match answer {
             Probe::Columns(_) => true,
             Probe::Panels(faults) => faults.is_empty(),
-            Probe::Refused(_) => false,
+            Probe::Refused(_) | Probe::Denied(_) => false,
         });
         self.of(pipeline, |known| {
             if known.answers.len() > MOST_ANSWERS {

@@ -6,8 +6,8 @@ use tidemark_crds::pg_quote;
 use tidemark_crds::quote::{ident, ident_list, literal, qualified};
 
 use crate::effect::{
-    ClickHouseEffect, ColumnDefinition, DatabaseDefinition, FreshTo, HistoryRow, Merge, PostgresEffect,
-    Publishes, RefreshDefinition, TableDefinition, TableName, ViewDefinition,
+    CarriedTable, ClickHouseEffect, ColumnDefinition, DatabaseDefinition, FreshTo, HistoryRow, Merge,
+    PostgresEffect, Publishes, RefreshDefinition, TableDefinition, TableName, ViewDefinition,
 };
 
 /// How a publication publishes: all there is, and partitions under the name of their root.
@@ -23,6 +23,7 @@ pub fn clickhouse(effect: &ClickHouseEffect) -> String {
             format!("CREATE DATABASE IF NOT EXISTS {} COMMENT {}", ident(name), literal(comment))
         }
         ClickHouseEffect::CreateTable(table) => create_table(table),
+        ClickHouseEffect::CarryOver(table) => carry_over(table).join(";\n"),
         ClickHouseEffect::AddColumn(table, column) => {
             format!("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {}", quoted(table), column_definition(column))
         }
@@ -75,6 +76,30 @@ fn create_table(table: &TableDefinition) -> String {
     )
 }
 
+/// The statements that make a table of an older one's rows. They are begun anew where they were broken off: it has its name
+/// only once it is whole. Parts of tables are shared, so that ninety days of rows take no longer than one.
+pub fn carry_over(table: &CarriedTable) -> Vec<String> {
+    let CarriedTable { name, comment, from, without, with } = table;
+    let made = qualified(&name.database, &format!("{}__copy", name.name));
+    let from = qualified(&name.database, from);
+    let mut all = vec![
+        format!("CREATE OR REPLACE TABLE {made} AS {from} COMMENT {}", literal(comment)),
+        format!("ALTER TABLE {made} ATTACH PARTITION tuple() FROM {from}"),
+    ];
+    let drops: Vec<String> = without.iter().map(|column| format!("DROP COLUMN {}", ident(column))).collect();
+    let adds = with.iter().map(|(column, before)| {
+        let place = before.as_ref().map_or("FIRST".to_owned(), |before| format!("AFTER {}", ident(before)));
+        format!("ADD COLUMN {} {place}", column_definition(column))
+    });
+    let adds: Vec<String> = adds.collect();
+    // One by one: a column may be dropped and another one of its name be added.
+    for changes in [drops, adds].iter().filter(|changes| !changes.is_empty()) {
+        all.push(format!("ALTER TABLE {made} {}", changes.join(", ")));
+    }
+    all.push(format!("RENAME TABLE {made} TO {}", quoted(name)));
+    all
+}
+
 fn list_of(names: &[String]) -> String {
     ident_list(names.iter().map(String::as_str))
 }
@@ -88,24 +113,39 @@ fn column_definition(column: &ColumnDefinition) -> String {
 /// A view whose readers need no right on what is below it.
 fn view_statement(verb: &str, view: &ViewDefinition) -> String {
     format!(
-        "{verb} VIEW {} SQL SECURITY DEFINER COMMENT {} AS {}",
+        "{verb} VIEW {}{} SQL SECURITY DEFINER COMMENT {} AS {}",
         qualified(&view.database, &view.name),
+        definer(view),
         literal(&view.comment),
         view.select
     )
 }
 
+fn definer(view: &ViewDefinition) -> String {
+    view.definer.as_ref().map_or_else(String::new, |definer| format!(" DEFINER = {}", ident(definer)))
+}
+
+/// What lets an account make views that run as another one, and lets that one run them.
+pub fn grants(database: &str, viewer: &str, maker: &str) -> String {
+    let (database, viewer, maker) = (ident(database), ident(viewer), ident(maker));
+    format!(
+        "GRANT SELECT ON {database}.* TO {viewer}; GRANT SET DEFINER ON {viewer} TO {maker}; and for views of type Refresh \
+         GRANT INSERT, CREATE TABLE, DROP TABLE ON {database}.* TO {viewer}"
+    )
+}
+
 fn create_refresh(refresh: &RefreshDefinition) -> String {
-    let ViewDefinition { database, name, comment, select } = &refresh.view;
+    let ViewDefinition { database, name, comment, select, .. } = &refresh.view;
     let after: Vec<String> = refresh.after.iter().map(|name| qualified(database, name)).collect();
     let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
     let append = if refresh.append { " APPEND" } else { "" };
     format!(
-        "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {} SQL SECURITY DEFINER \
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {}{} SQL SECURITY DEFINER \
          COMMENT {} AS {select}",
         qualified(database, name),
         refresh.every_s,
         qualified(database, &refresh.to),
+        definer(&refresh.view),
         literal(comment),
     )
 }
@@ -196,16 +236,21 @@ mod tests {
     use crate::facts::ClickHouseFacts;
     use crate::gate::{Gate, System};
 
+    fn view(name: &str) -> ViewDefinition {
+        ViewDefinition {
+            database: "db".into(),
+            name: name.into(),
+            comment: "tidemark u/ns/shop 1a2b".into(),
+            definer: None,
+            select: "SELECT 1 AS n".into(),
+        }
+    }
+
     /// One of each sort, with names that have to be quoted.
     fn effects() -> Vec<ClickHouseEffect> {
         let proof = Gate::open().proof(System::ClickHouse).expect("the gate is open");
         let table = || TableName::new("db", "odd`name");
-        let view = |name: &str| ViewDefinition {
-            database: "db".into(),
-            name: name.into(),
-            comment: "tidemark u/ns/shop 1a2b".into(),
-            select: "SELECT 1 AS n".into(),
-        };
+        let users = |name| ViewDefinition { definer: Some("view`er".into()), ..view(name) };
         let row = |fresh_to| {
             let record = ConnectorRecord {
                 state: "FAILED".into(),
@@ -240,6 +285,16 @@ mod tests {
                 &["at", "amount"],
             )),
             ClickHouseEffect::CreateTable(definition(Merge::All, &[])),
+            ClickHouseEffect::CarryOver(CarriedTable {
+                name: TableName::new("db", "v__0b"),
+                comment: "tidemark u/ns/shop 1a2b".into(),
+                from: "v__0a".into(),
+                without: vec!["gone".into(), "other".into()],
+                with: vec![
+                    (moment.clone(), None),
+                    (ColumnDefinition::new("new", "String"), Some("at".into())),
+                ],
+            }),
             ClickHouseEffect::AddColumn(table(), amount.clone()),
             ClickHouseEffect::WidenColumn(table(), moment.clone()),
             ClickHouseEffect::CreateView(view("v")),
@@ -250,6 +305,14 @@ mod tests {
                 after: vec!["w__refresh".into()],
                 append: true,
                 to: "v__0a".into(),
+            }),
+            ClickHouseEffect::CreateView(users("u")),
+            ClickHouseEffect::CreateRefresh(RefreshDefinition {
+                view: users("u__refresh"),
+                every_s: 30,
+                after: vec![],
+                append: false,
+                to: "u__0a".into(),
             }),
             row(FreshTo::Now),
             row(FreshTo::LastOr(7)),

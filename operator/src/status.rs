@@ -71,6 +71,17 @@ pub struct Situation<'a> {
     pub now_ms: i64,
 }
 
+impl Situation<'_> {
+    /// The first steps that are left to do, for people; absent: none.
+    pub fn todo(&self) -> Option<String> {
+        let steps = self.plan.steps();
+        let first: Vec<&str> = steps.iter().take(3).map(|step| step.what.as_str()).collect();
+        let more = steps.len() - first.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!first.is_empty()).then(|| format!("{}{more}", first.join(", ")))
+    }
+}
+
 /// Builds the status; what did not change is taken from `before`, with its times.
 pub fn status(
     situation: &Situation<'_>,
@@ -122,6 +133,8 @@ fn is_applied(situation: &Situation<'_>, judgements: &[Judgement]) -> bool {
         !ConditionType::REQUIRED.contains(&judgement.r#type)
             || judgement.status == Status::True
             || judgement.reason.is_of_data()
+            // Without a sink nothing is applied, as the spec asks.
+            || judgement.reason == Reason::NotConfigured
     };
     situation.plan.is_empty()
         && situation.invalid.is_none()

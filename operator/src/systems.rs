@@ -5,14 +5,16 @@ use std::sync::Arc;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, TlsMode};
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
+use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
 
-use crate::clients::connect::Connect;
+use crate::clients::connect::{self, Connect};
+use crate::clients::failure;
 use crate::clients::grafana::{Grafana, Login};
 use crate::clients::kafka_admin::KafkaAdmin;
 use crate::clients::kept::Kept;
 use crate::clients::postgres::PostgresTarget;
-use crate::credentials::{Account, Resolved};
+use crate::credentials::{Account, ConnectLogin, Missing, Resolved};
 use crate::desired::grafana::place::Place;
 use crate::effect::Site;
 use crate::facts::{Failure, FailureClass, Observation, Observed};
@@ -42,10 +44,9 @@ impl<T> Access<T> {
         match self {
             Self::Open(handle) => Ok(handle),
             Self::Broken(failure) => Err(failure.clone()),
-            Self::Missing | Self::Refused => Err(Failure {
-                class: FailureClass::Unreachable,
-                message: "its credentials are missing".into(),
-            }),
+            Self::Missing | Self::Refused => {
+                Err(failure(FailureClass::Unreachable, "its credentials are missing"))
+            }
         }
     }
 
@@ -72,6 +73,8 @@ pub struct Systems {
     pub clickhouse: Access<ClickHouse>,
     /// ClickHouse by the account that panels query with.
     pub reader: Access<ClickHouse>,
+    /// ClickHouse by the account that the user's views run as.
+    pub viewer: Access<ClickHouse>,
     /// Grafana's API.
     pub grafana: Access<Grafana>,
     /// The Grafana that the spec named before and that still has something of the pipeline; the ledger knows it.
@@ -83,16 +86,17 @@ pub struct Systems {
 /// Handles that outlive a reconcile: connections that stay open, logins that are known to be refused.
 #[derive(Debug, Default)]
 pub struct Handles {
-    kafka: Kept<Connection, KafkaAdmin>,
-    connect: Kept<(String, Option<Credentials>), Connect>,
+    kafka: Kept<(Connection, Hidden), KafkaAdmin>,
+    connect: Kept<connect::Options, Connect>,
     clickhouse: Kept<(String, Account), ClickHouse>,
     reader: Kept<(String, Account), ClickHouse>,
+    viewer: Kept<(String, Account), ClickHouse>,
     grafana: Kept<GrafanaKey, Grafana>,
     former_grafana: Kept<GrafanaKey, Grafana>,
 }
 
-/// Address, login and certificate authority of a Grafana.
-type GrafanaKey = (String, Login, Option<String>);
+/// Address, login and certificate authority of a Grafana, and the secrets that no text of it has that is shown.
+type GrafanaKey = (String, Login, Option<String>, Hidden);
 
 impl Handles {
     /// The handles of one pipeline; connects nothing.
@@ -112,18 +116,27 @@ impl Handles {
             tls: source.tls.mode,
             ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
         };
-        let kafka = |key: &Connection| self.kafka.get(pipeline, key.clone(), |key| Ok(KafkaAdmin::new(key)));
-        let connect = |credentials: &Option<Credentials>| {
-            let key = (spec.source.connect.url.clone(), credentials.clone());
-            self.connect.get(pipeline, key, |(url, credentials)| Connect::new(url, credentials.clone()))
+        let hidden = resolved.hidden();
+        let kafka = |key: &Connection| {
+            let key = (key.clone(), hidden.clone());
+            self.kafka.get(pipeline, key, |(connection, hidden)| Ok(KafkaAdmin::new(connection, hidden)))
+        };
+        let connect = |login: &ConnectLogin| {
+            let part = &spec.source.connect;
+            let check = part.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
+            let (url, login, hidden) = (part.url.clone(), login.clone(), hidden.clone());
+            self.connect.get(pipeline, connect::Options { url, login, check, hidden }, Connect::new)
         };
         let clickhouse = |kept: &Kept<(String, Account), ClickHouse>, account: Account| {
             let key = (spec.clickhouse.url.clone(), account);
             kept.get(pipeline, key, |(url, account)| clickhouse(url, account))
         };
-        let reader = |credentials: &Credentials, account: &Account| {
-            let account = Account { credentials: credentials.clone(), ca: account.ca.clone() };
-            Access::made(clickhouse(&self.reader, account))
+        let other = |kept, login: &Result<Option<Credentials>, Missing>| match (login, &resolved.clickhouse) {
+            (Ok(Some(credentials)), Ok(account)) => {
+                let account = Account { credentials: credentials.clone(), ca: account.ca.clone() };
+                Access::made(clickhouse(kept, account))
+            }
+            _ => Access::Missing,
         };
         let url = spec.grafana.as_ref().and_then(|part| part.url.clone());
         Systems {
@@ -132,13 +145,12 @@ impl Handles {
             connect: resolved.connect.as_ref().map_or(Access::Missing, |it| Access::made(connect(it))),
             clickhouse: (resolved.clickhouse.as_ref())
                 .map_or(Access::Missing, |it| Access::made(clickhouse(&self.clickhouse, it.clone()))),
-            reader: match (&resolved.reader, &resolved.clickhouse) {
-                (Ok(Some(credentials)), Ok(account)) => reader(credentials, account),
-                _ => Access::Missing,
-            },
+            reader: other(&self.reader, &resolved.reader),
+            viewer: other(&self.viewer, &resolved.viewer),
             grafana: match (&resolved.grafana, url) {
                 (Ok(Some((login, ca))), Some(url)) => {
-                    Access::made(grafana(&self.grafana, pipeline, (url, login.clone(), ca.clone())))
+                    let key = (url, login.clone(), ca.clone(), hidden.clone());
+                    Access::made(grafana(&self.grafana, pipeline, key))
                 }
                 _ => Access::Missing,
             },
@@ -163,6 +175,7 @@ impl Handles {
         }
         if failed(&observed.clickhouse) {
             self.clickhouse.forget(pipeline);
+            self.viewer.forget(pipeline);
         }
         if failed(&observed.reader) {
             self.reader.forget(pipeline);
@@ -181,6 +194,7 @@ impl Handles {
         self.connect.forget(pipeline);
         self.clickhouse.forget(pipeline);
         self.reader.forget(pipeline);
+        self.viewer.forget(pipeline);
         self.grafana.forget(pipeline);
         self.former_grafana.forget(pipeline);
     }
@@ -196,7 +210,9 @@ fn failed<T>(observation: &Observation<T>) -> bool {
 }
 
 fn grafana(kept: &Kept<GrafanaKey, Grafana>, pipeline: &str, key: GrafanaKey) -> Result<Grafana, Failure> {
-    kept.get(pipeline, key, |(url, login, ca)| Grafana::new(url, login.clone(), ca.as_deref()))
+    kept.get(pipeline, key, |(url, login, ca, hidden)| {
+        Grafana::new(url, login.clone(), ca.as_deref(), hidden.clone())
+    })
 }
 
 impl Systems {
@@ -218,14 +234,13 @@ fn clickhouse(url: &str, account: &Account) -> Result<ClickHouse, Failure> {
         credentials: Arc::new(CredentialSource::memory(account.credentials.clone())),
         authority: account.ca.clone().map_or(Authority::System, Authority::Pem),
     })
-    .map_err(|error| Failure {
-        class: FailureClass::Remote,
-        message: format!("spec.clickhouse: {error}").chars().take(256).collect(),
-    })
+    .map_err(|error| failure(FailureClass::Remote, format!("spec.clickhouse: {error}")))
 }
 
 #[cfg(test)]
 mod tests {
+    use tidemark_crds::pipeline::CertificateCheck;
+
     use super::*;
 
     #[test]
@@ -233,14 +248,19 @@ mod tests {
         let handles = Handles::default();
         let mut clients = 0;
         let mut look = |class: Option<FailureClass>| {
-            let key = ("http://connect:8083".to_owned(), None);
-            let make = |(url, _): &(String, Option<Credentials>)| {
-                clients += 1;
-                Connect::new(url, None)
+            let options = connect::Options {
+                url: "http://connect:8083".to_owned(),
+                login: ConnectLogin::default(),
+                check: CertificateCheck::VerifyFull,
+                hidden: Hidden::default(),
             };
-            handles.connect.get("shop/shop", key, make).unwrap();
-            let failure = |class| Observation::Unreachable(Failure { class, message: String::new() });
-            let connect = class.map_or(Observation::Absent, failure);
+            let make = |options: &connect::Options| {
+                clients += 1;
+                Connect::new(options)
+            };
+            handles.connect.get("shop/shop", options, make).unwrap();
+            let failed = |class| Observation::Unreachable(failure(class, ""));
+            let connect = class.map_or(Observation::Absent, failed);
             handles.forget_failed("shop/shop", &Observed { connect, ..Observed::default() });
             clients
         };

@@ -124,6 +124,11 @@ fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Troub
     let Some(facts) = situation.observed.clickhouse.known() else {
         return Some(trouble(TroubleState::Pending, Reason::NotObserved, "clickhouse gives no answer"));
     };
+    if situation.spec.sink.replicas == 0 {
+        // Whatever the last sink has said: it is gone, or about to go.
+        let message = format!("{name}: spec.sink.replicas is 0: nothing is applied");
+        return Some(trouble(TroubleState::Pending, Reason::NotConfigured, message));
+    }
     let states = facts.states.get(target);
     let loudest = states.into_iter().flatten().map(|(_, state)| state).max_by_key(|state| rank(state.state));
     if let Some(found) = loudest.and_then(|state| said(name, state)).filter(|found| {
@@ -136,12 +141,9 @@ fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Troub
         return Some(found);
     }
     if loudest.is_none() {
-        let (reason, message) = if situation.spec.sink.replicas == 0 {
-            (Reason::NotConfigured, "spec.sink.replicas is 0: nothing is applied")
-        } else {
-            (Reason::NotObserved, "no sink has said lately that it applies changes: look at the sink's pods")
-        };
-        return Some(trouble(TroubleState::Pending, reason, format!("{name}: {message}")));
+        let message =
+            format!("{name}: no sink has said lately that it applies changes: look at the sink's pods");
+        return Some(trouble(TroubleState::Pending, Reason::NotObserved, message));
     }
     (open_letters(facts, target) > 0).then(|| {
         let message = format!(

@@ -12,6 +12,7 @@ use crate::desired::views::Probe;
 use crate::facts::{Failure, Observed};
 use crate::former::Opener;
 use crate::metrics::Metrics;
+use crate::probe::Accounts;
 use crate::step::Step;
 use crate::systems::{Access, Systems};
 use crate::{apply, observe, probe};
@@ -80,7 +81,9 @@ impl World for Remote<'_> {
         // A user's view names its tables without their database.
         let database = Some(subject.spec.clickhouse.database.as_str());
         let reader = self.systems.reader.open().ok().map(|reader| reader.with_database(database));
-        Box::pin(probe::ask(&client.with_database(database), reader.as_ref(), questions)).await
+        let viewer = self.systems.viewer.open().ok().map(|viewer| viewer.with_database(database));
+        let accounts = Accounts { own: client.with_database(database), reader, viewer };
+        Box::pin(probe::ask(&accounts, questions)).await
     }
 
     async fn is_still(&self, subject: &Subject<'_>) -> Result<bool, Failure> {

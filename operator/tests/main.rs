@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod connect_tls;
 mod deletion;
 mod doctor;
 mod explore;

@@ -1,4 +1,5 @@
-//! Modules that open as pure use no client, no runtime, no clock and no environment.
+//! Modules that open as pure use no client, no runtime, no clock and no environment; and the words of other systems come
+//! through one type.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,4 +42,83 @@ fn pure_modules_have_no_edge() {
         }
     }
     assert!(pure >= 15, "only {pure} modules open as pure");
+}
+
+/// What reads words of another system, or makes an error that is shown, and the files that may.
+const EDGES: [(&str, &[&str]); 9] = [
+    // Words of PostgreSQL: those of its answers alone.
+    (".as_db_error()", &["runtime/src/postgres.rs"]),
+    (".into_source()", &[]),
+    // Bodies of HTTP: as much as the caller asks for.
+    (".bytes().await", &[]),
+    (".text().await", &[]),
+    (".json().await", &[]),
+    (".chunk().await", &["runtime/src/http.rs"]),
+    (".bytes_stream()", &[]),
+    // An error's text is one short line, whoever makes it.
+    (" Failure {", &["operator/src/facts.rs"]),
+    ("clickhouse_error::Error {", &[]),
+];
+
+/// Fields in which systems say what is wrong.
+const WORDS: [&str; 6] = ["message", "error", "exception", "trace", "reason", "detail"];
+
+/// Code without tests, by its path in the repository.
+fn code_of(crates: &[&str]) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+    let mut all = Vec::new();
+    for name in crates {
+        sources(&root.join(name).join("src"), &mut all);
+    }
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&root).unwrap().display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        (name, text.split("#[cfg(test)]").next().unwrap_or_default().to_owned())
+    };
+    all.into_iter().map(read).filter(|(name, _)| !name.ends_with("_tests.rs")).collect()
+}
+
+#[test]
+fn words_of_other_systems_come_through_one_type() {
+    let mut found = 0;
+    for (path, code) in code_of(&["operator", "runtime", "sink"]) {
+        // A call may be broken over lines.
+        let joined: String = code.lines().map(str::trim_start).fold(String::new(), |all, line| {
+            if line.starts_with('.') { all + line } else { all + "\n " + line }
+        });
+        let joined =
+            joined.replace("-> Failure {", "").replace("struct Failure {", "").replace("impl Failure {", "");
+        for (edge, allowed) in EDGES {
+            // The sink has failures of its own, which are no words of others.
+            let is_there = joined.contains(edge) && (edge != " Failure {" || path.starts_with("operator/"));
+            assert!(!is_there || allowed.contains(&path.as_str()), "{path} uses {edge:?}");
+            found += usize::from(is_there);
+        }
+    }
+    assert!(found >= 2, "nothing was found where it has to be");
+}
+
+#[test]
+fn what_systems_say_is_wrong_is_read_as_words_of_theirs() {
+    let mut found = 0;
+    for (path, code) in code_of(&["operator"]) {
+        if !["clients/", "observe/", "apply/"].iter().any(|folder| path.contains(&format!("src/{folder}"))) {
+            continue;
+        }
+        for declared in code.split("#[derive(").skip(1).filter(|declared| {
+            declared.split(")]").next().is_some_and(|derives| derives.contains("Deserialize"))
+        }) {
+            let fields = declared.split("\n}").next().unwrap_or_default();
+            for field in fields.lines().map(str::trim) {
+                let Some((name, kind)) = field.trim_start_matches("pub ").split_once(": ") else {
+                    continue;
+                };
+                if WORDS.contains(&name) {
+                    assert!(!kind.contains("String"), "{path}: {field}");
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found >= 8, "only {found} fields were found");
 }

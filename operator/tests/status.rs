@@ -7,6 +7,7 @@ use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::pipeline::Preset;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, Lack, Missing};
+use tidemark_operator::effect::{Effect, KafkaEffect};
 use tidemark_operator::facts::{
     ClickHouseFacts, Failure, FailureClass, GrafanaFacts, Observation, Observed, PartitionProgress,
     ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts,
@@ -17,6 +18,7 @@ use tidemark_operator::problem::{Left, Problem};
 use tidemark_operator::restart::Steadiness;
 use tidemark_operator::rollout::Rollout;
 use tidemark_operator::status::{Situation, same, status};
+use tidemark_operator::step::{Stage, Step, StepKind};
 
 use crate::fixture::{Fixture, fixture, unreachable};
 
@@ -25,6 +27,7 @@ const NOW: i64 = 1_800_000_000_000;
 struct Case {
     observed: Observed,
     problems: Vec<Problem>,
+    plan: Plan,
     missing: Vec<Missing>,
     invalid: Option<&'static str>,
     no_progress: bool,
@@ -38,6 +41,7 @@ fn case(fixture: &Fixture) -> Case {
     Case {
         observed: fixture.running(),
         problems: vec![],
+        plan: Plan::default(),
         missing: vec![],
         invalid: None,
         no_progress: false,
@@ -68,7 +72,7 @@ fn judged_after(
         missing: &case.missing,
         observed: &case.observed,
         problems: &case.problems,
-        plan: &Plan::default(),
+        plan: &case.plan,
         failures: &[],
         no_progress: case.no_progress,
         deleting: false,
@@ -251,6 +255,80 @@ fn a_generation_is_applied_when_everything_of_it_was_seen_to_be() {
     for (what, change) in data {
         assert_eq!(applied(change), Some(7), "{what}");
     }
+}
+
+#[test]
+fn what_waits_for_consent_is_late_from_the_first_moment() {
+    let fixture = fixture();
+    for (reason, object) in [(Reason::SlotLost, Some("source".to_owned())), (Reason::IdentityChanged, None)] {
+        let condition_of = ConditionType::SourceReady;
+        let problem = Problem { condition: condition_of, object, reason, message: "accept it".into() };
+        let status = judged(&fixture, &Case { problems: vec![problem], ..streaming(&fixture) });
+        let (is, told, message) = condition(&status, ConditionType::Fresh);
+        assert_eq!((is.as_str(), told.as_str()), ("False", reason.as_str().as_str()), "{message}");
+    }
+}
+
+/// A step that no condition but `Ready` and `Reconciling` speaks of.
+fn a_step() -> Step {
+    let keep = || KafkaEffect::CreateTopic {
+        name: "shop.message".into(),
+        partitions: 1,
+        replication_factor: -1,
+        config: std::collections::BTreeMap::new(),
+    };
+    Step {
+        stage: Stage::Topic,
+        kind: StepKind::Create,
+        what: "create topic shop.message".into(),
+        needs: vec![],
+        gives: None,
+        effect: Effect::Kafka(keep()),
+    }
+}
+
+#[test]
+fn a_suspended_pipeline_is_ready_as_long_as_nothing_is_held_back() {
+    let mut fixture = fixture();
+    let plan = || {
+        Plan::new(vec![a_step()], std::collections::BTreeSet::default(), std::collections::BTreeSet::new())
+    };
+    fixture.spec.suspend = true;
+    assert_eq!(condition(&judged(&fixture, &streaming(&fixture)), ConditionType::Ready).0, "True");
+    let held = judged(&fixture, &Case { plan: plan(), ..streaming(&fixture) });
+    let (is, reason, message) = condition(&held, ConditionType::Ready);
+    assert_eq!((is.as_str(), reason.as_str()), ("False", "Suspended"));
+    assert!(message.contains("create topic shop.message"), "{message}");
+    assert_eq!(held.applied_generation, None);
+    assert_eq!(condition(&held, ConditionType::Reconciling).1, "Suspended");
+    // What is worse is told first.
+    let mut silent = Case { plan: plan(), ..streaming(&fixture) };
+    silent.observed.postgres = unreachable();
+    assert_eq!(condition(&judged(&fixture, &silent), ConditionType::Ready).1, "Unreachable");
+}
+
+#[test]
+fn without_a_sink_a_generation_is_applied_once_its_pods_are_gone_whatever_they_said_last() {
+    let mut fixture = fixture();
+    fixture.spec.sink.replicas = 0;
+    let mut seen = Vec::new();
+    for (pods, said) in [(2, true), (0, true), (0, false)] {
+        let mut case = streaming(&fixture);
+        known(&mut case.observed.kubernetes).rollout = Rollout { replicas: pods, ..Rollout::default() };
+        if !said {
+            known(&mut case.observed.clickhouse).states.clear();
+        }
+        let status = judged(&fixture, &case);
+        let of = |kind| condition(&status, kind).1;
+        seen.push((
+            status.applied_generation,
+            of(ConditionType::SinkAvailable),
+            of(ConditionType::TablesInSync),
+        ));
+    }
+    let without = |applied, sink: &str| (applied, sink.to_owned(), "NotConfigured".to_owned());
+    let ended = without(Some(7), "NotConfigured");
+    assert_eq!(seen, [without(None, "InProgress"), ended.clone(), ended]);
 }
 
 #[test]
@@ -606,6 +684,24 @@ const CAUSES: &[(&str, ChangeAll, &str, &str)] = &[
     (
         "a look is no lag",
         |all| known(&mut all.postgres).read_to = Some(read_to(20_000)),
+        "True AsDesired",
+        "<1s",
+    ),
+    (
+        "somebody stopped the connector",
+        |all| known(&mut all.connect).connector.as_mut().unwrap().state = "STOPPED".into(),
+        "False ConnectorPaused",
+        "<1s",
+    ),
+    (
+        "somebody deleted the connector",
+        |all| known(&mut all.connect).connector = None,
+        "False ConnectorPaused",
+        "<1s",
+    ),
+    (
+        "workers begin to share their tasks anew",
+        |all| known(&mut all.connect).connector.as_mut().unwrap().state = "UNASSIGNED".into(),
         "True AsDesired",
         "<1s",
     ),

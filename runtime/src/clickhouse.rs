@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, Deserializer};
 
 pub use crate::clickhouse_error::{Error, ErrorClass};
 use crate::credentials::{CredentialSource, WatchedFile};
+use crate::foreign::{Hidden, Text};
 use crate::http;
 
 /// Deadline of a call unless the client is given another one.
@@ -141,9 +142,10 @@ impl ClickHouse {
     ) -> Result<Vec<T>, Error> {
         let body = self.query_text(sql, "JSONEachRow", settings).await?;
         let row = |line: &str| {
-            serde_json::from_str(line).map_err(|error| {
-                Error::new(ErrorClass::Permanent, format!("a row is not of the expected shape: {error}"))
-            })
+            // What the parser says repeats values.
+            let wrong =
+                "a row is not of the expected shape: is it ClickHouse's HTTP interface that listens there?";
+            serde_json::from_str(line).map_err(|_| Error::new(ErrorClass::Permanent, wrong))
         };
         body.lines().filter(|line| !line.is_empty()).map(row).collect()
     }
@@ -245,11 +247,14 @@ impl ClickHouse {
         let status = response.status();
         let code = text_header(&response, "x-clickhouse-exception-code").and_then(|code| code.parse().ok());
         let summary = text_header(&response, "x-clickhouse-summary").map(Summary::parse).unwrap_or_default();
-        let body = response.bytes().await.map_err(|error| of_transport(&error, self.deadline))?;
-        if status.is_success() && code.is_none() {
+        let answers = status.is_success() && code.is_none();
+        let most = if answers { usize::MAX } else { http::ERROR_LIMIT };
+        let body = http::body(response, most).await.map_err(|error| of_transport(&error, self.deadline))?;
+        if answers {
             return Ok((body, summary));
         }
-        Err(Error::of_response(status.as_u16(), code, &String::from_utf8_lossy(&body)))
+        let hidden = Hidden::of_login(&credentials);
+        Err(Error::of_response(status.as_u16(), code, &Text::of_bytes(&body), &hidden))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a failed ClickHouse call means for the caller. Pure.
 
-/// Longest message that an [`Error`] keeps, in bytes: enough to act on, too short for a query's text.
+use crate::foreign::{Hidden, Text, line};
+
+/// Longest message that an [`Error`] keeps, in characters: enough to act on, too short for a query's text.
 const MESSAGE_LIMIT: usize = 256;
 
 /// What a caller can do about an error.
@@ -72,19 +74,20 @@ pub struct Error {
     pub class: ErrorClass,
     /// ClickHouse's exception code, absent when no answer came.
     pub code: Option<i32>,
-    /// What happened, at most 256 bytes, without the statement's text.
+    /// What happened on one line of at most 256 characters, without the statement's text.
     pub message: String,
 }
 
 impl Error {
     /// Builds an error without an exception code.
     pub fn new(class: ErrorClass, message: impl AsRef<str>) -> Self {
-        Self { class, code: None, message: shorten(message.as_ref()) }
+        Self { class, code: None, message: line(message.as_ref(), MESSAGE_LIMIT) }
     }
 
-    /// Reads an HTTP answer that is not a success: its exception code header, status and body.
-    pub fn of_response(status: u16, code: Option<i32>, body: &str) -> Self {
-        let code = code.or_else(|| code_in(body));
+    /// Reads an HTTP answer that is not a success: its status, its exception code header, and its body. Only an exception
+    /// of ClickHouse is shown, which has its code in both: anything else is the page of another server, and nobody's to
+    /// read in a status.
+    pub fn of_response(status: u16, code: Option<i32>, body: &Text, hidden: &Hidden) -> Self {
         let class = match (code, status) {
             (Some(code), _) => ErrorClass::of_code(code),
             (None, 401) => ErrorClass::Authentication,
@@ -92,32 +95,33 @@ impl Error {
             (None, 408 | 429 | 500..=599) => ErrorClass::Transient,
             (None, _) => ErrorClass::Permanent,
         };
-        // The page of another server is nobody's to read in a status.
-        let is_exception = code_in(body).is_some() && body.contains("DB::Exception: ");
-        let text = if is_exception { without_statement(body) } else { "" };
-        let message = match (text, status) {
+        let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        let text = match exception(first) {
+            Some((in_body, text)) if Some(in_body) == code => Text::new(text).shown(hidden),
+            _ => String::new(),
+        };
+        let message = match (text.as_str(), status) {
             ("", 300..=399) => format!(
                 "it answers with a redirect (http status {status}), which is not followed: name the server itself"
             ),
             ("", _) if code.is_some_and(|code| code != 0) => format!("exception {}", code.unwrap_or(0)),
             ("", 401 | 403 | 408 | 429 | 500..=599) => format!("http status {status}"),
             ("", _) => format!("http status {status}: is it ClickHouse's HTTP interface that listens there?"),
-            (text, _) => shorten(text),
+            (text, _) => text.to_owned(),
         };
-        Self { class, code, message }
+        Self { code, ..Self::new(class, message) }
     }
 }
 
-/// Reads the code of `Code: 60. DB::Exception: ...`.
-fn code_in(body: &str) -> Option<i32> {
-    let rest = body.trim_start().strip_prefix("Code: ")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// Reads `Code: 60. DB::Exception: ...`: the code, and the text without what repeats the statement.
+fn exception(first: &str) -> Option<(i32, &str)> {
+    let rest = first.strip_prefix("Code: ")?;
+    let (code, text) = rest.split_once(". DB::Exception: ")?;
+    Some((code.parse().ok()?, without_statement(text)))
 }
 
 /// Cuts the parts of an exception's text that repeat the statement or the server's version.
-fn without_statement(body: &str) -> &str {
-    let text = body.lines().next().unwrap_or("").trim();
-    let text = text.split_once("DB::Exception: ").map_or(text, |(_, rest)| rest);
+fn without_statement(text: &str) -> &str {
     // Syntax errors and analyser errors repeat the statement behind these words.
     [
         "failed at position",
@@ -132,38 +136,48 @@ fn without_statement(body: &str) -> &str {
     .trim_end()
 }
 
-fn shorten(text: &str) -> String {
-    if text.len() <= MESSAGE_LIMIT {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(MESSAGE_LIMIT - '…'.len_utf8());
-    format!("{}…", &text[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(status: u16, code: Option<i32>, body: &str) -> Error {
+        Error::of_response(status, code, &Text::new(body), &Hidden::default().with("hunter2"))
+    }
 
     #[test]
     fn an_exception_gives_its_class_and_a_message_without_the_statement() {
         let body = "Code: 47. DB::Exception: Unknown expression identifier `x`: In scope SELECT x, 'secret'. \
                     (UNKNOWN_IDENTIFIER) (version 26.7.2.1)";
-        let error = Error::of_response(404, None, body);
+        let error = of(404, Some(47), body);
         assert_eq!((error.class, error.code), (ErrorClass::Schema, Some(47)));
         assert_eq!(error.message, "Unknown expression identifier `x`");
     }
 
     #[test]
-    fn a_proxy_that_answers_for_the_server_is_transient() {
-        assert_eq!(Error::of_response(502, None, "").class, ErrorClass::Transient);
-        let page = Error::of_response(404, None, "<h1>the wiki of the board</h1>");
-        assert!(!page.message.contains("board") && page.message.contains("404"), "{page}");
+    fn only_an_exception_of_clickhouse_is_shown() {
+        assert_eq!(of(502, None, "").class, ErrorClass::Transient);
+        let real = "Code: 516. DB::Exception: shop: no login with hunter2\u{1b}[2J";
+        assert_eq!(of(403, Some(516), real).message, "shop: no login with ***");
+        for (status, code, body) in [
+            (404, None, "<h1>the board's wiki</h1>"),
+            (200, Some(0), "the board's wiki"),
+            (500, None, "{\"message\":\"board\"}"),
+            // Whoever repeats what ClickHouse would say has no code beside it, or another one.
+            (500, None, "Code: 60. DB::Exception: board"),
+            (500, Some(60), "Code: 61. DB::Exception: board"),
+            (500, Some(60), "board Code: 60. DB::Exception: board"),
+            (500, Some(60), "Code: 60 board. DB::Exception: board"),
+            (302, None, "board"),
+        ] {
+            let error = of(status, code, body);
+            assert!(!error.message.contains("board"), "{error}");
+        }
     }
 
     #[test]
     fn messages_are_cut_at_a_character() {
         let error = Error::new(ErrorClass::Permanent, "ü".repeat(400));
-        assert!(error.message.len() <= MESSAGE_LIMIT && error.message.ends_with('…'));
+        assert!(error.message.chars().count() == MESSAGE_LIMIT && error.message.ends_with('…'));
     }
 
     #[test]

@@ -6,8 +6,9 @@
 pub mod clickhouse;
 pub mod clickhouse_error;
 pub mod credentials;
+pub mod foreign;
 pub mod http;
 pub mod kafka;
 pub mod postgres;
-mod postgres_tls;
 pub mod shell;
+pub mod tls;

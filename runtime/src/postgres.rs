@@ -7,16 +7,20 @@ use std::time::Duration;
 use tidemark_crds::pipeline::TlsMode;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::clickhouse::Authority;
 use crate::credentials::CredentialSource;
-use crate::postgres_tls;
+use crate::foreign::{Hidden, Text, line};
+use crate::tls;
 
 /// Deadline of connecting and logging in.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest message of an error, in characters.
+const LONGEST_MESSAGE: usize = 400;
 
 /// How a session prints its values, whatever the server, the database or the role has set: what is compared or
 /// stored must not depend on it. `client_encoding` is UTF8 by protocol.
@@ -85,7 +89,7 @@ pub struct Error {
     pub class: ErrorClass,
     /// SQLSTATE, five characters; absent when no answer came.
     pub code: Option<String>,
-    /// What was tried and what happened, without the statement's text.
+    /// What was tried and what happened on one line, without the statement's text.
     pub message: String,
 }
 
@@ -104,20 +108,44 @@ impl std::error::Error for Error {}
 impl Error {
     /// Builds an error that no answer of the server stands behind.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, code: None, message: message.into() }
+        Self { class, code: None, message: line(&message.into(), LONGEST_MESSAGE) }
     }
 
-    /// Classifies an error of the driver; `what` says what was tried.
+    /// Classifies an error of the driver; `what` says what was tried. Of an answer it has the SQLSTATE and the primary
+    /// message: detail, hint and context may have values of rows.
     pub fn of(what: &str, error: &tokio_postgres::Error) -> Self {
-        let Some(answer) = error.as_db_error() else {
-            return Self::new(ErrorClass::Unreachable, format!("{what}: {}", with_cause(error)));
-        };
-        let code = answer.code().code();
-        Self {
-            class: ErrorClass::of_code(code),
-            code: Some(code.to_owned()),
-            message: format!("{what}: {}", answer.message()),
+        match error.as_db_error() {
+            Some(answer) => Self::of_answer(what, answer, &Hidden::default()),
+            None => Self::new(ErrorClass::Unreachable, format!("{what}: {}", of_driver(error))),
         }
+    }
+
+    /// The same of a login, which the server may not have understood, or repeat.
+    fn of_login(what: &str, error: &tokio_postgres::Error, hidden: &Hidden) -> Self {
+        if let Some(answer) = error.as_db_error() {
+            return Self::of_answer(what, answer, hidden);
+        }
+        let text = match of_driver(error) {
+            kind if kind == "error performing TLS handshake" => {
+                "it takes no TLS, or is not PostgreSQL: set tls.mode to Disable, or name another address"
+                    .to_owned()
+            }
+            kind if kind == "connection closed" => {
+                "it closed the connection without a word: is it PostgreSQL that listens there?".to_owned()
+            }
+            kind if ANSWERS.contains(&kind.as_str()) => {
+                "what answers does not speak as PostgreSQL does: is it PostgreSQL that listens there?"
+                    .to_owned()
+            }
+            text => text,
+        };
+        Self::new(ErrorClass::Unreachable, format!("{what}: {text}"))
+    }
+
+    fn of_answer(what: &str, answer: &DbError, hidden: &Hidden) -> Self {
+        let code = line(answer.code().code(), 5);
+        let message = format!("{what}: {}", Text::new(answer.message()).shown(hidden));
+        Self { code: Some(code.clone()), ..Self::new(ErrorClass::of_code(&code), message) }
     }
 
     /// Whether the server gave up a statement because of `statement_timeout`, or somebody cancelled it.
@@ -247,7 +275,7 @@ impl Options {
                 ErrorClass::Unreachable,
                 format!("{at} did not answer within {} s", CONNECT_DEADLINE.as_secs()),
             )),
-            Ok(Err(error)) => Err(Error::of(&at, &error)),
+            Ok(Err(error)) => Err(Error::of_login(&at, &error, &Hidden::of_login(&credentials))),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Ok(Ok((client, driver)))) => Ok(Session { client, driver }),
         }
@@ -256,24 +284,43 @@ impl Options {
     fn tls(&self) -> Result<MakeRustlsConnect, Error> {
         let check_name = self.tls == TlsMode::VerifyFull;
         let config = match &*self.authority {
-            Authority::System => postgres_tls::client_config(None, check_name),
-            Authority::Pem(pem) => postgres_tls::client_config(Some(pem), check_name),
+            Authority::System => tls::client_config(None, check_name),
+            Authority::Pem(pem) => tls::client_config(Some(pem), check_name),
             Authority::File(file) => {
                 let pem =
                     file.read().map_err(|error| Error::new(ErrorClass::Unreachable, error.to_string()))?;
-                postgres_tls::client_config(Some(&pem), check_name)
+                tls::client_config(Some(&pem), check_name)
             }
         };
-        config.map(MakeRustlsConnect::new)
+        config.map(MakeRustlsConnect::new).map_err(|text| Error::new(ErrorClass::Remote, text))
     }
 }
 
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
+/// What is wrong where PostgreSQL said nothing: in words of the driver, of the system and of TLS. What another server than
+/// PostgreSQL sent is in none of them.
+fn of_driver(error: &tokio_postgres::Error) -> String {
+    if let Some(refusal) = tls::refusal(error) {
+        return format!("{error}: {refusal}");
+    }
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let known = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).find_map(|cause| {
+        let text = cause.to_string();
+        let is_known =
+            cause.raw_os_error().is_some() || text.starts_with("failed to lookup address information");
+        is_known.then_some(text)
+    });
+    match known {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
 }
+
+/// Errors of the driver about what a server sent.
+const ANSWERS: [&str; 3] = [
+    "unexpected message from server",
+    "error parsing response from server",
+    "error communicating with the server",
+];
 
 #[cfg(test)]
 mod tests {
@@ -331,5 +378,85 @@ mod tests {
         let error = options.connect(&settings(false)).await.unwrap_err();
         assert_eq!((error.class, error.code.as_deref()), (ErrorClass::Unreachable, None), "{error}");
         assert!(error.to_string().contains(&port.to_string()) && !error.to_string().contains("hunter2"));
+    }
+
+    const PASSWORD: &str = "c4nary'p455";
+
+    /// What a login at a server comes to that takes the first message and answers this.
+    async fn answered(answer: Vec<u8>) -> Error {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(&answer).await;
+        });
+        let options = Options {
+            host: "127.0.0.1".to_owned(),
+            port,
+            database: "shop".to_owned(),
+            credentials: Arc::new(CredentialSource::memory(Credentials::new("shop", PASSWORD))),
+            tls: TlsMode::Disable,
+            authority: Arc::new(Authority::System),
+        };
+        let error = options.connect(&settings(false)).await.unwrap_err();
+        server.await.unwrap();
+        assert!(error.message.contains(&port.to_string()), "{error}");
+        error
+    }
+
+    /// An `ErrorResponse` as PostgreSQL sends it.
+    fn refusal(code: &str, message: &str) -> Vec<u8> {
+        let mut body = Vec::new();
+        for (field, value) in
+            [('S', "FATAL"), ('V', "FATAL"), ('C', code), ('M', message), ('D', "row detail")]
+        {
+            body.push(u8::try_from(field).unwrap());
+            body.extend(value.as_bytes());
+            body.push(0);
+        }
+        body.push(0);
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [b"E".as_slice(), &length, &body].concat()
+    }
+
+    #[tokio::test]
+    async fn what_is_not_postgresql_is_said_to_be_that_and_its_words_are_shown_to_nobody() {
+        let page = format!("HTTP/1.1 400 Bad Request\r\n\r\n<h1>the board's wiki</h1>{PASSWORD}");
+        for answer in [
+            page.into_bytes(),
+            b"SSH-2.0-board_1.0\r\n".to_vec(),
+            b"-ERR board wrong number of arguments\r\n".to_vec(),
+            b"\x00\x00\x00\x00\x00board".to_vec(),
+            b"R\x00\x00\x00\x08\x00\x00\x00\x63board".to_vec(),
+            b"E\x00\x00\x00\x09board".to_vec(),
+            b"\x1b[31mboard".repeat(1 << 20),
+            Vec::new(),
+        ] {
+            let head = String::from_utf8_lossy(&answer[..answer.len().min(40)]).into_owned();
+            let error = answered(answer).await;
+            assert!(
+                error.message.contains("PostgreSQL") || error.message.contains("reset"),
+                "{head:?}: {error}"
+            );
+            assert!(
+                !error.message.contains("board") && !error.message.contains("c4nary"),
+                "{head:?}: {error}"
+            );
+            assert_eq!(error.code, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn postgresqls_own_words_are_one_line_without_the_password_and_without_rows() {
+        let error = answered(refusal("28P01", &format!("no\nlogin\x1b[2J with {PASSWORD}"))).await;
+        assert!(error.message.ends_with(": no login with ***"), "{error:?}");
+        assert_eq!((error.class, error.code.as_deref()), (ErrorClass::Authentication, Some("28P01")));
+        let error = answered(refusal("58000", &"long ".repeat(2 << 20))).await;
+        assert!(
+            error.message.chars().count() <= LONGEST_MESSAGE && !error.message.contains("detail"),
+            "{error}"
+        );
     }
 }

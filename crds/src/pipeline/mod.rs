@@ -25,8 +25,8 @@ pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, 
 pub use policy::{DeletionPolicy, Freshness, Policy};
 pub use sink::{Batch, DeadLetter, Pod, Sink};
 pub use source::{
-    Connect, ConnectorState, DatabaseCredentials, DatabaseCredentialsType, OnSlotLost, Postgres, PostgresTls,
-    Source, TlsMode,
+    CertificateCheck, Connect, ConnectTls, ConnectorState, DatabaseCredentials, DatabaseCredentialsType,
+    OnSlotLost, Postgres, PostgresTls, Source, TlsMode,
 };
 pub use table::{Column, Table};
 pub use views::{

@@ -98,6 +98,10 @@ pub enum TlsMode {
 
 /// The Kafka Connect cluster that runs Debezium.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')")
+        .message("connect.tls needs an https address"),
+)]
 #[serde(rename_all = "camelCase")]
 pub struct Connect {
     /// Address of its REST interface.
@@ -106,6 +110,9 @@ pub struct Connect {
     /// Basic authentication, where the interface asks for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Credentials>,
+    /// TLS for an https address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ConnectTls>,
     /// Whether the connector runs.
     #[serde(default)]
     pub state: ConnectorState,
@@ -144,6 +151,29 @@ pub struct Connect {
         ).message("connect.config may not hold a secret: use a placeholder such as ${secrets:NAMESPACE/NAME:KEY} that Connect resolves"),
     )]
     pub config: BTreeMap<String, String>,
+}
+
+/// TLS of the connection to Connect's REST interface.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectTls {
+    /// How far the certificate is checked.
+    #[serde(default)]
+    pub mode: CertificateCheck,
+    /// Certificate authority; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CertificateAuthority>,
+}
+
+/// How far the certificate of a server is checked that is called by TLS.
+#[derive(JsonSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(inline)]
+pub enum CertificateCheck {
+    /// Issuer and host name.
+    #[default]
+    VerifyFull,
+    /// The issuer alone: workers that advertise another name than their certificate has.
+    VerifyCa,
 }
 
 /// Wanted state of the connector.

@@ -26,7 +26,7 @@ pub async fn prepare(
     let pipeline = pipeline.to_string();
     for step in steps {
         let done = match step.effect {
-            Effect::ClickHouse(effect) => clickhouse::carry_out(client, &mark, &effect).await,
+            Effect::ClickHouse(effect) => clickhouse::carry_out(client, (&mark, "tidemark"), &effect).await,
             Effect::Ledger { kind, key, version, value } => {
                 ledger::row(client, database, &pipeline, kind, &key, version, &value).await
             }

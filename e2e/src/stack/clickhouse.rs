@@ -24,6 +24,8 @@ pub enum User {
     Default,
     /// The operator and the sinks.
     Tidemark,
+    /// Views of users run as it, in the database `boards_viewed`.
+    Viewer,
     /// Reads the views of [`ANALYTICS_DATABASE`], under any settings.
     Reader,
     /// Grafana: the same under limits, and the databases `boards_*` of the tests.
@@ -36,6 +38,7 @@ impl User {
         match self {
             Self::Default => "default",
             Self::Tidemark => "tidemark",
+            Self::Viewer => "viewer",
             Self::Reader => "reader",
             Self::Dashboards => "dashboards",
         }
@@ -46,6 +49,7 @@ impl User {
         match self {
             Self::Default => "",
             Self::Tidemark => "tidemark-pw",
+            Self::Viewer => "viewer-pw",
             Self::Reader => "reader-pw",
             Self::Dashboards => "dashboards-pw",
         }
@@ -76,6 +80,7 @@ impl ClickHouse {
             ("CLICKHOUSE_USERS_CONFIG", users.display().to_string()),
             ("CLICKHOUSE_DATABASE", ANALYTICS_DATABASE.to_owned()),
             ("CLICKHOUSE_TIDEMARK_PASSWORD_SHA256", sha256(User::Tidemark.password())),
+            ("CLICKHOUSE_VIEWER_PASSWORD_SHA256", sha256(User::Viewer.password())),
             ("CLICKHOUSE_READER_PASSWORD_SHA256", sha256(User::Reader.password())),
             ("CLICKHOUSE_DASHBOARDS_PASSWORD_SHA256", sha256(User::Dashboards.password())),
         ]);

@@ -3,6 +3,7 @@
 mod deployment;
 mod freshness;
 mod generator;
+mod history;
 mod oracle;
 
 use std::time::Duration;

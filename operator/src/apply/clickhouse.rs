@@ -22,8 +22,12 @@ struct There {
     comment: String,
 }
 
-/// Carries out one write of the pipeline of `mark`.
-pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffect) -> Result<(), Failure> {
+/// Carries out one write of the pipeline of `mark`; `maker` is the account that does it.
+pub async fn carry_out(
+    client: &ClickHouse,
+    (mark, maker): (&str, &str),
+    effect: &ClickHouseEffect,
+) -> Result<(), Failure> {
     match effect {
         ClickHouseEffect::ReplaceView(view) => {
             let is_right = |there: &There| there.engine == "View" && is_ours(&there.comment, mark);
@@ -31,6 +35,12 @@ pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffec
         }
         ClickHouseEffect::Drop(name) => {
             still(client, &name.database, &name.name, |there| there.comment == name.comment).await?;
+        }
+        ClickHouseEffect::CarryOver(table) => {
+            for statement in statement::carry_over(table) {
+                execute(client, &statement).await?;
+            }
+            return Ok(());
         }
         ClickHouseEffect::CreateDatabase(_)
         | ClickHouseEffect::CreateTable(_)
@@ -40,7 +50,25 @@ pub async fn carry_out(client: &ClickHouse, mark: &str, effect: &ClickHouseEffec
         | ClickHouseEffect::CreateRefresh(_)
         | ClickHouseEffect::Record(_) => {}
     }
-    execute(client, &statement::clickhouse(effect)).await
+    let done = execute(client, &statement::clickhouse(effect)).await;
+    done.map_err(|failure| match definer(effect) {
+        Some((database, viewer)) if failure.class == FailureClass::Permission => {
+            let grants = statement::grants(database, viewer, maker);
+            Failure::new(failure.class, format!("{}: run {grants}", failure.message))
+        }
+        _ => failure,
+    })
+}
+
+/// The database of a view that runs as another account, and that account.
+fn definer(effect: &ClickHouseEffect) -> Option<(&str, &str)> {
+    let view = match effect {
+        ClickHouseEffect::CreateView(view) => view,
+        ClickHouseEffect::ReplaceView(view) => view,
+        ClickHouseEffect::CreateRefresh(refresh) => &refresh.view,
+        _ => return None,
+    };
+    Some((&view.database, view.definer.as_deref()?))
 }
 
 /// Looks once more: another object may have come under the name since it was planned. One that is gone is nobody's.

@@ -41,9 +41,9 @@ pub async fn apply(
                 }
                 KubernetesEffect::Delete { kind, name, .. } => std::fs::remove_file(file(folder, kind, name)),
             };
-            written.map_err(|error| Failure {
-                class: FailureClass::Remote,
-                message: format!("the folder {} cannot be written: {error}", folder.display()),
+            written.map_err(|error| {
+                let text = format!("the folder {} cannot be written: {error}", folder.display());
+                Failure::new(FailureClass::Remote, text)
             })
         }
     }
@@ -65,7 +65,7 @@ async fn apply_cluster(
             // Made by another since it was planned.
             if let Some(live) = live.filter(|live| !is_owned(name, uid, live)) {
                 let message = conflict(&kind, &object_name, &live).message;
-                return Err(Failure { class: FailureClass::Remote, message });
+                return Err(Failure::new(FailureClass::Remote, message));
             }
             // Forced: fields of these objects have one owner, and drift is put right.
             let params = PatchParams::apply(FIELD_MANAGER).force();

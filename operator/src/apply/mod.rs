@@ -10,6 +10,7 @@ pub mod postgres;
 
 use std::time::Duration;
 
+use crate::clients::failure;
 use crate::desired::pipeline::Subject;
 use crate::effect::Effect;
 use crate::facts::{Failure, FailureClass};
@@ -23,10 +24,7 @@ pub const DEADLINE: Duration = Duration::from_secs(15);
 pub async fn apply(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
     let done = Box::pin(carry_out(systems, subject, step));
     tokio::time::timeout(DEADLINE, done).await.unwrap_or_else(|_| {
-        Err(Failure {
-            class: FailureClass::Unreachable,
-            message: format!("no answer within {} s", DEADLINE.as_secs()),
-        })
+        Err(failure(FailureClass::Unreachable, format!("no answer within {} s", DEADLINE.as_secs())))
     })
 }
 
@@ -37,7 +35,7 @@ async fn carry_out(systems: &Systems, subject: &Subject<'_>, step: &Step) -> Res
             // A user's view names its tables without their database, which has to exist first.
             let default = (step.stage > Stage::Database).then_some(database);
             let client = systems.clickhouse.open()?.with_database(default);
-            clickhouse::carry_out(&client, subject.mark, effect).await
+            clickhouse::carry_out(&client, (subject.mark, subject.maker()), effect).await
         }
         Effect::Ledger { kind, key, version, value } => {
             let pipeline = name.to_string();

@@ -116,7 +116,7 @@ async fn look(target: &Target) -> Result<ClickHouseFacts, Failure> {
         Observation::Known(facts) => Ok(facts),
         Observation::Unreachable(failure) => Err(failure),
         Observation::Absent | Observation::NotAsked => {
-            Err(Failure { class: FailureClass::Remote, message: "it has nothing of this pipeline".into() })
+            Err(Failure::new(FailureClass::Remote, "it has nothing of this pipeline"))
         }
     }
 }

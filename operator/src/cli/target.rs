@@ -78,7 +78,7 @@ impl std::fmt::Debug for Target {
 async fn client(context: Option<&str>) -> Result<kube::Client, Missed> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let unseen = |message: String| {
-        let failure = Failure { class: FailureClass::Unreachable, message };
+        let failure = Failure::new(FailureClass::Unreachable, message);
         Missed::Unseen(Blind::failed("kubernetes", "of the kubeconfig", &failure))
     };
     let config = match context {
@@ -117,7 +117,7 @@ impl Target {
             live: Some(live),
             annotations: None,
         };
-        Self::in_cluster(client, name, resource, References::default()).await
+        Box::pin(Self::in_cluster(client, name, resource, References::default())).await
     }
 
     /// A file as it would be carried out in the cluster; checked against the resource that is there.
@@ -139,7 +139,7 @@ impl Target {
         let annotations = pipeline.metadata.annotations.unwrap_or_default();
         let resource =
             Resource { spec: written, addresses: pipeline.spec, live, annotations: Some(annotations) };
-        Self::in_cluster(client, name, resource, references).await
+        Box::pin(Self::in_cluster(client, name, resource, references)).await
     }
 
     async fn in_cluster(

@@ -1,28 +1,40 @@
 //! Kafka Connect's REST interface. I/O.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tidemark_crds::pipeline::CertificateCheck;
 use tidemark_crds::secrets::is_secret;
 use tidemark_runtime::credentials::Credentials;
-use tidemark_runtime::http;
+use tidemark_runtime::foreign::{Hidden, Text};
+use tidemark_runtime::{http, tls};
 
 use super::failure;
+use crate::credentials::ConnectLogin;
 use crate::facts::{Failure, FailureClass};
 
 /// Deadline of one call: Connect answers only when its group is not rebalancing.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// A client of one Connect cluster; clones share connections.
+/// Most bytes of an answer: a worker lists some hundred plugins.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// A client of one Connect cluster; clones share connections, and whether it is Connect that answers.
 #[derive(Clone)]
 pub struct Connect {
     http: reqwest::Client,
     url: Url,
     credentials: Option<Credentials>,
+    hidden: Hidden,
+    /// Whether it has listed its plugins: only then its words are shown.
+    is_known: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Connect {
@@ -31,30 +43,75 @@ impl std::fmt::Debug for Connect {
     }
 }
 
-/// What Connect says of an error.
+/// A plugin of a worker.
+#[derive(Deserialize)]
+struct Plugin {
+    class: String,
+}
+
+/// What Connect says of an error: its code is that of the answer.
 #[derive(Deserialize)]
 struct ErrorBody {
-    #[serde(default)]
-    message: String,
+    error_code: u16,
+    message: Text,
+}
+
+/// How to reach a Connect cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Address of the REST interface.
+    pub url: String,
+    /// Account and certificate authority.
+    pub login: ConnectLogin,
+    /// How far the certificate of an https address is checked.
+    pub check: CertificateCheck,
+    /// Secrets that no text has that is shown.
+    pub hidden: Hidden,
 }
 
 impl Connect {
     /// Builds a client; nothing is connected before the first call.
-    pub fn new(url: &str, credentials: Option<Credentials>) -> Result<Self, Failure> {
+    pub fn new(options: &Options) -> Result<Self, Failure> {
+        let Options { url, login, check, hidden } = options;
         let bad =
             |text: String| failure(FailureClass::Remote, format!("spec.source.connect.url {url:?}: {text}"));
         let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is neither http nor https".to_owned()));
         }
-        let http = http::builder()
+        let mut builder = http::builder();
+        if url.scheme() == "https" {
+            let tls = tls::client_config(login.ca.as_deref(), *check == CertificateCheck::VerifyFull);
+            builder = builder.tls_backend_preconfigured(tls.map_err(|text| {
+                failure(FailureClass::Remote, format!("spec.source.connect.tls.ca: {text}"))
+            })?);
+        }
+        let http = builder
             .timeout(DEADLINE)
             .connect_timeout(Duration::from_secs(3))
             // Shorter than the server's, so that no call goes out on a connection that is being closed.
             .pool_idle_timeout(Duration::from_secs(20))
             .build()
             .map_err(|error| bad(error.to_string()))?;
-        Ok(Self { http, url, credentials })
+        let credentials = login.credentials.clone();
+        Ok(Self { http, url, credentials, hidden: hidden.clone(), is_known: Arc::default() })
+    }
+
+    /// The secrets that no text has that is shown.
+    pub fn hidden(&self) -> &Hidden {
+        &self.hidden
+    }
+
+    /// Whether a worker has a plugin. What answers otherwise than a worker does is none.
+    pub async fn has_plugin(&self, class: &str) -> Result<bool, Failure> {
+        let plugins: Option<Vec<Plugin>> = self.get(&["connector-plugins"]).await?;
+        let Some(plugins) = plugins else {
+            let text =
+                "kafka connect: /connector-plugins is not found: is it Kafka Connect that listens there?";
+            return Err(failure(FailureClass::Remote, text));
+        };
+        self.is_known.store(true, Ordering::Relaxed);
+        Ok(plugins.iter().any(|plugin| plugin.class == class))
     }
 
     /// Reads `path`; `None` where Connect answers 404.
@@ -62,7 +119,8 @@ impl Connect {
         match self.call(Method::GET, path, &[], None).await? {
             None => Ok(None),
             Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| {
-                failure(FailureClass::Remote, "kafka connect: the answer is not of the expected shape")
+                let text = "kafka connect: the answer is not of the expected shape: is it Kafka Connect that listens there?";
+                failure(FailureClass::Remote, text)
             }),
         }
     }
@@ -113,7 +171,7 @@ impl Connect {
         path: &[&str],
         query: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> Result<Option<Vec<u8>>, Failure> {
+    ) -> Result<Option<Bytes>, Failure> {
         let mut url = self.url.clone();
         match url.path_segments_mut() {
             Ok(mut segments) => {
@@ -135,15 +193,18 @@ impl Connect {
         }
         let response = request.send().await.map_err(|error| of_transport(&error))?;
         let status = response.status();
-        let bytes = response.bytes().await.map_err(|error| of_transport(&error))?;
+        let most = if status.is_success() { LONGEST_ANSWER } else { http::ERROR_LIMIT };
+        let bytes = http::body(response, most).await.map_err(|error| of_transport(&error))?;
         if status.is_success() {
-            return Ok(Some(bytes.to_vec()));
+            return Ok(Some(bytes));
         }
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let secrets: Vec<&str> = body.map(secret_values).unwrap_or_default();
-        Err(of_status(status, &bytes, &secrets))
+        let secrets = body.map(secret_values).unwrap_or_default();
+        let hidden = secrets.into_iter().fold(self.hidden.clone(), Hidden::with);
+        let words = self.is_known.load(Ordering::Relaxed).then_some(bytes);
+        Err(of_status(status, words.as_deref(), &hidden))
     }
 }
 
@@ -159,7 +220,12 @@ fn secret_values(body: &Value) -> Vec<&str> {
 }
 
 fn of_transport(error: &reqwest::Error) -> Failure {
-    let text = if error.is_timeout() {
+    let text = if let Some(refusal) = tls::refusal(error) {
+        format!(
+            "kafka connect: its certificate is refused ({refusal}): check spec.source.connect.tls, and the name in \
+             spec.source.connect.url"
+        )
+    } else if error.is_timeout() {
         format!("kafka connect did not answer within {} s", DEADLINE.as_secs())
     } else if error.is_connect() {
         "kafka connect cannot be reached".to_owned()
@@ -169,8 +235,9 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     failure(FailureClass::Unreachable, text)
 }
 
-/// Only the `message` of Connect's own JSON is shown: anything else could be another server's page.
-fn of_status(status: StatusCode, body: &[u8], secrets: &[&str]) -> Failure {
+/// Only the `message` of Connect's own JSON is shown, whose code is that of the answer, and only of what is known to be
+/// Connect: `words` are absent of anything else, which could be another server's.
+fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failure {
     let class = match status.as_u16() {
         401 => FailureClass::Authentication,
         403 => FailureClass::Permission,
@@ -178,36 +245,18 @@ fn of_status(status: StatusCode, body: &[u8], secrets: &[&str]) -> Failure {
         408 | 409 | 429 | 502..=504 => FailureClass::Unreachable,
         _ => FailureClass::Remote,
     };
-    let mut message = serde_json::from_slice::<ErrorBody>(body).map(|body| body.message).unwrap_or_default();
-    for secret in secrets {
-        message = message.replace(secret, "***");
-    }
-    let message = message.replace('\n', " ");
-    let text = if message.is_empty() { format!("http status {status}") } else { message };
+    let said = words.and_then(|words| serde_json::from_slice::<ErrorBody>(words).ok());
+    let said = said.filter(|said| said.error_code == status.as_u16());
+    let text = match said.map(|said| said.message.shown(hidden)) {
+        Some(message) if !message.is_empty() => message,
+        _ if words.is_none() && class == FailureClass::Remote => {
+            format!("http status {status}: is it Kafka Connect that listens there?")
+        }
+        _ => format!("http status {status}"),
+    };
     failure(class, format!("kafka connect: {text}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_error_shows_connects_message_without_the_password() {
-        let body = serde_json::json!({"database.password": "s3cret", "a": "b"});
-        let answer = br#"{"error_code":400,"message":"login with s3cret\nfailed"}"#;
-        let failure = of_status(StatusCode::BAD_REQUEST, answer, &secret_values(&body));
-        assert_eq!(failure.message, "kafka connect: login with *** failed");
-        assert_eq!(failure.class, FailureClass::Remote);
-    }
-
-    #[test]
-    fn the_page_of_another_server_is_not_shown() {
-        let failure = of_status(StatusCode::INTERNAL_SERVER_ERROR, b"<html>inner</html>", &[]);
-        assert_eq!(failure.message, "kafka connect: http status 500 Internal Server Error");
-    }
-
-    #[test]
-    fn an_address_that_is_no_url_is_refused() {
-        assert!(Connect::new("connect:8083", None).is_err());
-    }
-}
+#[path = "connect_tests.rs"]
+mod tests;

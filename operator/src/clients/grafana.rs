@@ -1,6 +1,7 @@
 //! Grafana's HTTP API. I/O.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::header::RETRY_AFTER;
@@ -8,7 +9,8 @@ use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 use tidemark_runtime::credentials::{Credentials, Secret};
-use tidemark_runtime::http;
+use tidemark_runtime::foreign::{Hidden, Text};
+use tidemark_runtime::{http, tls};
 
 use super::failure;
 use crate::facts::{Failure, FailureClass};
@@ -19,6 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause that grows by itself.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// Most bytes of an answer: a folder of large dashboards.
+const LONGEST_ANSWER: usize = 64 << 20;
 /// Longest pause that an answer can ask for.
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
@@ -41,6 +45,9 @@ pub struct Grafana {
     http: reqwest::Client,
     url: Url,
     login: Login,
+    hidden: Hidden,
+    /// Whether it has said how it is: only then its words are shown.
+    is_known: Arc<AtomicBool>,
     mood: Arc<tokio::sync::Mutex<Mood>>,
 }
 
@@ -72,12 +79,13 @@ impl std::fmt::Debug for Grafana {
 #[derive(Deserialize)]
 struct ErrorBody {
     #[serde(default)]
-    message: String,
+    message: Text,
 }
 
 impl Grafana {
-    /// Builds a client; nothing is connected before the first call. `ca` is PEM; absent: the system's.
-    pub fn new(url: &str, login: Login, ca: Option<&str>) -> Result<Self, Failure> {
+    /// Builds a client; nothing is connected before the first call. `ca` is PEM; absent: the system's. What is `hidden` is
+    /// in no text that is shown.
+    pub fn new(url: &str, login: Login, ca: Option<&str>, hidden: Hidden) -> Result<Self, Failure> {
         let bad = |text: String| failure(FailureClass::Remote, format!("spec.grafana.url {url:?}: {text}"));
         let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -90,7 +98,27 @@ impl Grafana {
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
-        Ok(Self { http, url, login, mood: Arc::default() })
+        Ok(Self { http, url, login, hidden, is_known: Arc::default(), mood: Arc::default() })
+    }
+
+    /// Its version, such as `12.4.0`; empty where it does not tell.
+    ///
+    /// # Errors
+    /// Those of the call, and that what answers is no Grafana.
+    pub async fn version(&self) -> Result<String, Failure> {
+        let health = self.get(&["api", "health"], &[]).await?.unwrap_or_default();
+        if !health["database"].is_string() {
+            let text =
+                "grafana: /api/health does not answer as Grafana's does: is it Grafana that listens there?";
+            return Err(failure(FailureClass::Remote, text));
+        }
+        self.is_known.store(true, Ordering::Relaxed);
+        Ok(health["version"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// What of a text of Grafana's can be shown.
+    pub fn shown(&self, text: &Value) -> String {
+        Text::new(text.as_str().unwrap_or_default()).shown(&self.hidden)
     }
 
     /// Reads a path; `None` where Grafana answers 404.
@@ -149,7 +177,8 @@ impl Grafana {
         let response = request.send().await.map_err(|error| of_transport(&error))?;
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes = response.bytes().await.map_err(|error| of_transport(&error))?;
+        let most = if status.is_success() { LONGEST_ANSWER } else { http::ERROR_LIMIT };
+        let bytes = http::body(response, most).await.map_err(|error| of_transport(&error))?;
         let pause = pause_after(status, asked, failures);
         if pause.is_none() {
             mood.pause = None;
@@ -160,7 +189,9 @@ impl Grafana {
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let failure = of_status(status, &bytes, secrets);
+        let hidden = secrets.iter().fold(self.hidden.clone(), |hidden, secret| hidden.with(secret));
+        let words = self.is_known.load(Ordering::Relaxed).then_some(bytes);
+        let failure = of_status(status, words.as_deref(), &hidden);
         if failure.class == FailureClass::Authentication {
             tracing::warn!(
                 url = self.url.as_str(),
@@ -191,7 +222,11 @@ fn pause_after(status: StatusCode, asked: Option<u64>, failures: u32) -> Option<
 }
 
 fn of_transport(error: &reqwest::Error) -> Failure {
-    let text = if error.is_timeout() {
+    let text = if let Some(refusal) = tls::refusal(error) {
+        format!(
+            "grafana: its certificate is refused ({refusal}): check spec.grafana.tls.ca, and the name in spec.grafana.url"
+        )
+    } else if error.is_timeout() {
         format!("grafana did not answer within {} s", DEADLINE.as_secs())
     } else if error.is_connect() {
         "grafana cannot be reached".to_owned()
@@ -201,21 +236,20 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     failure(FailureClass::Unreachable, text)
 }
 
-/// Only the `message` of Grafana's own JSON is shown: anything else could be another server's page.
-fn of_status(status: StatusCode, body: &[u8], secrets: &[&str]) -> Failure {
+/// Only the `message` of Grafana's own JSON is shown, and only of what is known to be Grafana: `words` are absent of
+/// anything else, which could be another server's.
+fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failure {
     let class = match status.as_u16() {
         401 => FailureClass::Authentication,
         403 => FailureClass::Permission,
         408 | 429 | 502..=504 => FailureClass::Unreachable,
         _ => FailureClass::Remote,
     };
-    let mut message = serde_json::from_slice::<ErrorBody>(body).map(|body| body.message).unwrap_or_default();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        message = message.replace(secret, "***");
-    }
-    let message = message.replace('\n', " ");
-    let text =
-        if message.is_empty() { format!("http status {status}") } else { format!("{message} ({status})") };
+    let said = words.and_then(|words| serde_json::from_slice::<ErrorBody>(words).ok());
+    let text = match said.map(|said| said.message.shown(hidden)) {
+        Some(message) if !message.is_empty() => format!("{message} ({status})"),
+        _ => format!("http status {status}"),
+    };
     failure(class, format!("grafana: {text}"))
 }
 
@@ -225,12 +259,15 @@ mod tests {
 
     #[test]
     fn an_error_shows_grafanas_message_without_the_password() {
-        let failure =
-            of_status(StatusCode::INTERNAL_SERVER_ERROR, br#"{"message":"no s3cret"}"#, &["s3cret"]);
+        let hidden = Hidden::default().with("s3cret");
+        let of = |status, words: &[u8]| of_status(status, Some(words), &hidden);
+        let failure = of(StatusCode::INTERNAL_SERVER_ERROR, br#"{"message":"no\ns3cret"}"#);
         assert_eq!(failure.message, "grafana: no *** (500 Internal Server Error)");
-        let failure = of_status(StatusCode::UNPROCESSABLE_ENTITY, br#"[{"fieldNames":["Type"]}]"#, &[]);
+        let failure = of(StatusCode::UNPROCESSABLE_ENTITY, br#"[{"fieldNames":["Type"]}]"#);
         assert_eq!(failure.message, "grafana: http status 422 Unprocessable Entity");
-        assert_eq!(of_status(StatusCode::TOO_MANY_REQUESTS, b"", &[]).class, FailureClass::Unreachable);
+        assert_eq!(of(StatusCode::TOO_MANY_REQUESTS, b"").class, FailureClass::Unreachable);
+        let another = of_status(StatusCode::INTERNAL_SERVER_ERROR, None, &hidden);
+        assert_eq!(another.message, "grafana: http status 500 Internal Server Error");
     }
 
     #[test]
@@ -247,6 +284,8 @@ mod tests {
 
     #[test]
     fn an_address_that_is_no_url_is_refused() {
-        assert!(Grafana::new("grafana:3000", Login::Token(Secret::new("t")), None).is_err());
+        assert!(
+            Grafana::new("grafana:3000", Login::Token(Secret::new("t")), None, Hidden::default()).is_err()
+        );
     }
 }

@@ -14,8 +14,10 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tidemark_runtime::foreign::{Hidden, Text};
 use tidemark_runtime::kafka::Connection;
 
 use super::failure;
@@ -33,6 +35,7 @@ pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 #[derive(Clone)]
 pub struct KafkaAdmin {
     connection: Connection,
+    hidden: Hidden,
     kept: Arc<Mutex<Option<KafkaLook>>>,
 }
 
@@ -45,7 +48,7 @@ impl std::fmt::Debug for KafkaAdmin {
 
 /// Remembers the last error of the client, which says more than the call that timed out.
 #[derive(Debug, Default)]
-struct LastError(Mutex<Option<(Code, String)>>);
+struct LastError(Mutex<Option<(Code, Text)>>);
 
 impl ClientContext for LastError {
     fn error(&self, error: KafkaError, reason: &str) {
@@ -53,7 +56,8 @@ impl ClientContext for LastError {
             let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             // "All brokers down" follows every cause and hides it.
             if code != Code::AllBrokersDown || last.is_none() {
-                *last = Some((code, reason.to_owned()));
+                // Brokers say why they refuse a login.
+                *last = Some((code, Text::new(reason)));
             }
         }
     }
@@ -64,14 +68,15 @@ impl ConsumerContext for LastError {}
 /// A connected look at the cluster; every call blocks.
 pub struct KafkaLook {
     group: Option<String>,
+    hidden: Hidden,
     consumer: Box<BaseConsumer<LastError>>,
     admin: AdminClient<DefaultClientContext>,
 }
 
 impl KafkaAdmin {
-    /// Keeps how to connect; nothing is connected before the first call.
-    pub fn new(connection: &Connection) -> Self {
-        Self { connection: connection.clone(), kept: Arc::default() }
+    /// Keeps how to connect; nothing is connected before the first call. What is `hidden` is in no text that is shown.
+    pub fn new(connection: &Connection, hidden: &Hidden) -> Self {
+        Self { connection: connection.clone(), hidden: hidden.clone(), kept: Arc::default() }
     }
 
     /// Looks at the cluster with a client that also sees the committed offsets of `group`; one whose look failed is
@@ -103,7 +108,12 @@ impl KafkaAdmin {
             .set("log.connection.close", "false");
         let consumer: BaseConsumer<LastError> =
             config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
-        Ok(KafkaLook { group: group.map(str::to_owned), consumer: Box::new(consumer), admin: self.admin()? })
+        Ok(KafkaLook {
+            group: group.map(str::to_owned),
+            hidden: self.hidden.clone(),
+            consumer: Box::new(consumer),
+            admin: self.admin()?,
+        })
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>, Failure> {
@@ -159,21 +169,27 @@ impl KafkaAdmin {
     }
 }
 
+/// Of each topic its partitions, and the replicas of the partition that has the fewest.
+pub type Shapes = BTreeMap<String, (i32, i32)>;
+
 impl KafkaLook {
     /// `cluster.id`, empty where the brokers have none.
     pub fn cluster_id(&self) -> String {
         self.consumer.client().fetch_cluster_id(DEADLINE).unwrap_or_default()
     }
 
-    /// Number of brokers, and the partitions of each topic.
-    pub fn topics(&self) -> Result<(usize, BTreeMap<String, i32>), Failure> {
+    /// Number of brokers; of each topic its partitions, and the replicas of the partition that has the fewest.
+    pub fn topics(&self) -> Result<(usize, Shapes), Failure> {
         let metadata =
             self.consumer.fetch_metadata(None, DEADLINE).map_err(|error| self.explain("metadata", &error))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
-        let partitions = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let topics =
-            topics.map(|topic| (topic.name().to_owned(), partitions(topic.partitions().len()))).collect();
-        Ok((metadata.brokers().len(), topics))
+        let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+        let shape = |topic: &MetadataTopic| {
+            let partitions = topic.partitions();
+            let replicas = partitions.iter().map(|partition| partition.replicas().len()).min();
+            (topic.name().to_owned(), (number(partitions.len()), number(replicas.unwrap_or(0))))
+        };
+        Ok((metadata.brokers().len(), topics.map(shape).collect()))
     }
 
     /// First ([`Offset::Beginning`]) or next ([`Offset::End`]) offset of each partition.
@@ -237,12 +253,15 @@ impl KafkaLook {
     /// The call's error, or the client's own where that says more (a refused login looks like a time-out).
     fn explain(&self, what: &str, error: &KafkaError) -> Failure {
         match self.take_error() {
-            Some((code, reason)) => failure(class_of(code), format!("kafka: {what}: {reason}")),
+            Some((code, reason)) => {
+                let reason = reason.shown(&self.hidden);
+                failure(class_of(code), format!("kafka: {what}: {reason}"))
+            }
             None => of_error(what, error),
         }
     }
 
-    fn take_error(&self) -> Option<(Code, String)> {
+    fn take_error(&self) -> Option<(Code, Text)> {
         // Polling delivers the client's errors to the context.
         while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
         self.consumer.context().0.lock().unwrap_or_else(PoisonError::into_inner).take()

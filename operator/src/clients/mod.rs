@@ -6,13 +6,14 @@ pub mod kafka_admin;
 pub mod kept;
 pub mod postgres;
 
+use tidemark_runtime::foreign::line;
+
 use crate::facts::{Failure, FailureClass};
 
 /// Longest text of a failure, in characters.
 const MESSAGE_LIMIT: usize = 256;
 
-/// Builds a failure with its text cut to what a condition may show.
+/// Builds a failure with its text cut to what a condition may show of one call.
 pub(crate) fn failure(class: FailureClass, message: impl AsRef<str>) -> Failure {
-    let first = message.as_ref().lines().next().unwrap_or_default();
-    Failure { class, message: first.chars().take(MESSAGE_LIMIT).collect() }
+    Failure::new(class, line(message.as_ref(), MESSAGE_LIMIT))
 }

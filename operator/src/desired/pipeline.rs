@@ -13,7 +13,7 @@ use super::chosen::{Chosen, Table as ChosenTable, chosen};
 use super::part::{Part, hash_in, is_ours};
 use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
-use super::views::{Probe, View, ViewsInput};
+use super::views::{Probe, View, Viewer, ViewsInput};
 use super::{
     SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables,
     topics, views,
@@ -67,6 +67,11 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    /// The account of ClickHouse that makes tables and views; empty where it is not known.
+    pub fn maker(&self) -> &str {
+        self.resolved.clickhouse.as_ref().map_or("", |account| &account.credentials.username)
+    }
+
     /// What may be done, by what was observed.
     pub fn gate(&self, observed: &Observed) -> Gate {
         gate(&Seen {
@@ -95,8 +100,13 @@ pub struct Question {
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Asked {
-    /// The columns of a view: the statement to ask with.
-    Columns(String),
+    /// The columns of a view.
+    Columns {
+        /// The statement to ask with.
+        sql: String,
+        /// Whether the account is asked that the user's views run as.
+        as_viewer: bool,
+    },
     /// Whether each panel of a dashboard answers: its name and model.
     Panels(String, Dashboard),
     /// Whether the panels of dashboards would still answer over another SELECT of a view.
@@ -107,6 +117,8 @@ pub enum Asked {
         select: String,
         /// The dashboards that read it.
         dashboards: Vec<(String, Dashboard)>,
+        /// Whether the account is asked that the user's views run as.
+        as_viewer: bool,
     },
 }
 
@@ -316,9 +328,11 @@ fn all_views(
     (answers, proof): (&BTreeMap<String, Probe>, Proof),
     desired: &mut Desired,
 ) {
-    let extra: BTreeMap<String, String> = (subject.resolved.views.iter())
-        .filter_map(|(name, sql)| Some((name.clone(), sql.as_ref().ok()?.clone())))
-        .collect();
+    // Without the account that they run as there are none of the user's: they would run as another one.
+    let readable = subject.resolved.views.iter().filter(|_| subject.resolved.viewer.is_ok());
+    let viewer = subject.resolved.viewer.as_ref().ok().and_then(Option::as_ref);
+    let extra: BTreeMap<String, String> =
+        readable.filter_map(|(name, sql)| Some((name.clone(), sql.as_ref().ok()?.clone()))).collect();
     let layouts: Vec<&TableLayout> = layouts.iter().collect();
     let input = ViewsInput {
         database: &subject.spec.clickhouse.database,
@@ -328,6 +342,7 @@ fn all_views(
         extra_sql: &extra,
         layouts: &layouts,
         has_query_log: facts.has_query_log,
+        viewer: viewer.map(|login| Viewer { account: &login.username, maker: subject.maker() }),
     };
     let (all, problems): (Vec<View>, _) = views::views(&input);
     for problem in problems {
@@ -343,7 +358,10 @@ fn all_views(
         .iter()
         .filter(|view| !answers.contains_key(&view.hash) && !in_place(view))
         .filter(|view| views::is_ready(&input, &all, view, facts))
-        .map(|view| Question { hash: view.hash.clone(), asked: Asked::Columns(view.probe.clone()) })
+        .map(|view| {
+            let asked = Asked::Columns { sql: view.probe.clone(), as_viewer: view.definer.is_some() };
+            Question { hash: view.hash.clone(), asked }
+        })
         .collect();
     desired.views = all.iter().map(|view| view.name.clone()).collect();
     let held = held_back(subject, &all, facts, answers, desired);
@@ -396,6 +414,7 @@ fn held_back(
                     view: view.name.clone(),
                     select: view.select.clone(),
                     dashboards: readers,
+                    as_viewer: view.definer.is_some(),
                 },
             }),
         }

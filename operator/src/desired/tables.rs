@@ -443,7 +443,7 @@ fn current_view(
         there => there.and(proof),
     };
     let comment = format!("{mark} {hash}");
-    let definition = ViewDefinition { database: database.to_owned(), name, comment, select };
+    let definition = ViewDefinition { database: database.to_owned(), name, comment, definer: None, select };
     let needs = vec![Fact::StateTable(layout.target.clone()), Fact::Fence(layout.target.clone())];
     let gives = Some(Fact::CurrentView(layout.target.clone()));
     part.view(Stage::CurrentView, needs, gives, definition, replaces);

@@ -192,8 +192,14 @@ fn set_up(kafka: &Kafka, name: String, wanted: &Wanted, facts: &KafkaFacts, proo
     part.step((Stage::Topic, StepKind::Change), what, vec![], None, effect);
 }
 
-/// What differs and is left: partitions, which are not added to a topic that is in use, and everything of topics that
-/// others made.
+/// Whether a topic has another number of replicas than the spec asks for; -1 leaves it to the brokers.
+fn replicas_differ(kafka: &Kafka, name: &str, facts: &KafkaFacts) -> Option<i32> {
+    let wanted = kafka.topics.replication_factor;
+    facts.replicas.get(name).copied().filter(|live| wanted > 0 && *live != wanted)
+}
+
+/// What differs and is left: partitions, which are not added to a topic that is in use, replicas, which brokers move only
+/// when their administrator says where to, and everything of topics that others made.
 pub fn left(
     kafka: &Kafka,
     tables: &[SourceTable],
@@ -201,7 +207,8 @@ pub fn left(
     facts: &KafkaFacts,
     ledger: &LedgerFacts,
 ) -> Vec<Left> {
-    let (mut few, mut others) = (Vec::new(), Vec::new());
+    let (mut few, mut others, mut copies) = (Vec::new(), Vec::new(), Vec::new());
+    let mut is_safe = true;
     for (name, wanted) in wanted(kafka, tables, dead_letter) {
         let Some(partitions) = facts.topics.get(&name) else {
             continue;
@@ -212,11 +219,18 @@ pub fn left(
             if differs && *partitions < wanted.partitions {
                 few.push(format!("{name} ({partitions})"));
             }
+            if let Some(replicas) = replicas_differ(kafka, &name, facts) {
+                is_safe &= replicas > kafka.topics.replication_factor;
+                copies.push(format!("{name} ({replicas})"));
+            }
             continue;
         }
         let mut found = Vec::new();
         if differs {
             found.push(format!("partitions {partitions} instead of {}", wanted.partitions));
+        }
+        if let Some(replicas) = replicas_differ(kafka, &name, facts) {
+            found.push(format!("replicas {replicas} instead of {}", kafka.topics.replication_factor));
         }
         let settings = facts.settings.get(&name).map(|live| differing(kafka, &wanted, live));
         found.extend(
@@ -240,6 +254,17 @@ pub fn left(
         ),
         is_open: true,
     });
+    let copies = (!copies.is_empty()).then(|| Left {
+        condition,
+        message: format!(
+            "spec.kafka.topics.replicationFactor is {}, and these topics have another number of replicas: {}: Tidemark moves \
+             none between brokers; run kafka-reassign-partitions.sh for them, or set the field to what they have, or to -1",
+            kafka.topics.replication_factor,
+            some(&copies)
+        ),
+        // More than were asked for are no worse.
+        is_open: !is_safe,
+    });
     let others = (!others.is_empty()).then(|| {
         let message = format!(
             "topics that this pipeline did not make differ from spec.kafka: {}: whoever made them can change them",
@@ -247,7 +272,7 @@ pub fn left(
         );
         Left::settled(condition, message)
     });
-    few.into_iter().chain(others).collect()
+    few.into_iter().chain(copies).chain(others).collect()
 }
 
 fn some(all: &[String]) -> String {
@@ -372,6 +397,44 @@ mod tests {
                     assert!(open == expected && message.contains(text), "{partitions}: {message}");
                 }
                 other => panic!("{partitions}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn replicas_that_are_not_as_many_as_the_spec_asks_for_are_named() {
+        let kafka = |factor: i32| -> Kafka {
+            let topics = serde_json::json!({"replicationFactor": factor, "partitions": 8});
+            let kafka =
+                serde_json::json!({"bootstrapServers": "k:9092", "topicPrefix": "shop", "topics": topics});
+            serde_json::from_value(kafka).unwrap()
+        };
+        let tables = ["public.orders".parse().unwrap()];
+        let topic = "shop.public.orders";
+        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        for (factor, live_replicas, ledger, expected) in [
+            (3, Some(3), &ours, None),
+            (3, Some(1), &ours, Some((true, "shop.public.orders (1)"))),
+            (1, Some(3), &ours, Some((false, "shop.public.orders (3)"))),
+            (3, Some(1), &LedgerFacts::default(), Some((false, "replicas 1 instead of 3"))),
+            // The brokers' default is whatever it was.
+            (-1, Some(1), &ours, None),
+            (3, None, &ours, None),
+        ] {
+            let kafka = kafka(factor);
+            let mut facts = live(&kafka, |_| {}, 8);
+            facts.replicas.extend(live_replicas.map(|replicas| (topic.to_owned(), replicas)));
+            let part = steps(&kafka, &tables, "shop.dead-letter", &facts, Some(ledger), proof());
+            assert!(!part.steps.iter().any(|step| step.what.contains(topic)), "{part:?}");
+            let found = left(&kafka, &tables, "shop.dead-letter", &facts, ledger);
+            let found: Vec<(bool, &str)> =
+                found.iter().map(|left| (left.is_open, left.message.as_str())).collect();
+            match (found.as_slice(), expected) {
+                ([], None) => {}
+                ([(open, message)], Some((expected, text))) => {
+                    assert!(*open == expected && message.contains(text), "{factor}: {message}");
+                }
+                other => panic!("{factor}: {other:?}"),
             }
         }
     }

@@ -20,11 +20,12 @@ use super::preset::{Computed, Filling, Object, Preset, SELF, ecommerce};
 use super::sql_lint;
 use super::tables::is_state_table;
 use crate::effect::{
-    ClickHouseEffect, ClickHouseName, ColumnDefinition, Effect, Keep, Merge, RefreshDefinition,
+    CarriedTable, ClickHouseEffect, ClickHouseName, ColumnDefinition, Effect, Keep, Merge, RefreshDefinition,
     TableDefinition, TableName, ViewDefinition,
 };
 use crate::facts::{ClickHouseFacts, ClickHouseObject};
 use crate::gate::Proof;
+use crate::statement;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// What the views are built from.
@@ -44,6 +45,17 @@ pub struct ViewsInput<'a> {
     pub layouts: &'a [&'a TableLayout],
     /// Whether ClickHouse keeps a log of queries.
     pub has_query_log: bool,
+    /// Whom the user's views run as; absent: the operator's account.
+    pub viewer: Option<Viewer<'a>>,
+}
+
+/// An account that views run as which another one makes.
+#[derive(Debug, Clone, Copy)]
+pub struct Viewer<'a> {
+    /// The account.
+    pub account: &'a str,
+    /// The one that makes the views.
+    pub maker: &'a str,
 }
 
 /// How a view is computed.
@@ -73,6 +85,8 @@ pub struct View {
     pub materialization: Materialization,
     /// Its SELECT.
     pub select: String,
+    /// The account that it runs as, and that is asked what it is; absent: the operator's.
+    pub definer: Option<String>,
     /// Objects of the target database that it reads.
     pub depends_on: Vec<String>,
     /// Hash of all that it is made of, the types of the columns that it reads included.
@@ -88,6 +102,8 @@ pub enum Probe {
     Columns(Vec<(String, String)>),
     /// Why it cannot be.
     Refused(String),
+    /// The account that it runs as may not read what it reads, or not log in.
+    Denied(String),
     /// What is wrong with a dashboard's panels, one line each; empty: all of them answered.
     Panels(Vec<String>),
 }
@@ -195,7 +211,7 @@ fn preset_view(input: &ViewsInput<'_>, object: &Object, select: String, made: &[
                 .collect(),
         },
     };
-    view(input, &object.name, materialization, select, made)
+    view(input, &object.name, materialization, (select, None), made)
 }
 
 fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View]) -> Result<View, Problem> {
@@ -217,7 +233,8 @@ fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View
             Materialization::Refresh { every_s, order_by: Vec::new(), after: Vec::new(), keep_days: None }
         }
     };
-    Ok(view(input, name, materialization, sql.trim().to_owned(), made))
+    let definer = input.viewer.map(|viewer| viewer.account.to_owned());
+    Ok(view(input, name, materialization, (sql.trim().to_owned(), definer), made))
 }
 
 fn seconds(text: &str) -> u64 {
@@ -229,12 +246,15 @@ fn view(
     input: &ViewsInput<'_>,
     name: &str,
     materialization: Materialization,
-    select: String,
+    (select, definer): (String, Option<String>),
     made: &[View],
 ) -> View {
     let words: BTreeSet<String> = sql_lint::words(&select).collect();
     let mut depends_on = Vec::new();
     let mut basis = format!("{materialization:?}\n{select}");
+    if let Some(definer) = &definer {
+        let _ = write!(basis, "\nas {definer}");
+    }
     for layout in input.layouts {
         let current = format!("{}_current", layout.target);
         for object in [&layout.target, &current].into_iter().filter(|object| words.contains(object.as_str()))
@@ -260,7 +280,7 @@ fn view(
     let itself = "(SELECT now64(6, 'UTC') AS at, '' AS query_id WHERE 0)";
     // The line break ends a comment at the end of a user's text.
     let probe = format!("DESCRIBE TABLE ({}\n)", select.replace(SELF, itself));
-    View { name: name.to_owned(), materialization, select, depends_on, hash, probe }
+    View { name: name.to_owned(), materialization, select, definer, depends_on, hash, probe }
 }
 
 /// Whether a probe of the view would be asked of what it will be made on: all that it reads is there, and of
@@ -323,6 +343,15 @@ pub fn steps(
                     format!("view {} is refused by clickhouse: {message}: correct its SQL", view.name);
                 part.problems.push(Problem::new(&view.name, Reason::InvalidView, message));
             }
+            Some(Probe::Denied(message)) => {
+                let (account, maker) = input.viewer.map_or(("", ""), |viewer| (viewer.account, viewer.maker));
+                let message = format!(
+                    "view {}: it runs as {account}, the account of spec.clickhouse.viewer: {message}: run {}",
+                    view.name,
+                    statement::grants(input.database, account, maker)
+                );
+                part.problems.push(Problem::new(&view.name, Reason::PermissionDenied, message));
+            }
             Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts, proof)),
         }
     }
@@ -355,8 +384,13 @@ fn make(
             format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
         }
     };
-    let definition =
-        ViewDefinition { database: input.database.to_owned(), name: view.name.clone(), comment, select };
+    let definition = ViewDefinition {
+        database: input.database.to_owned(),
+        name: view.name.clone(),
+        comment,
+        definer: view.definer.clone(),
+        select,
+    };
     let replaces = facts.objects.contains_key(&view.name).then_some(proof);
     part.view(Stage::View, needs, Some(Fact::View(view.name.clone())), definition, replaces);
     part
@@ -414,9 +448,15 @@ impl Refreshed<'_> {
             return false;
         }
         if !self.facts.objects.contains_key(&table) {
-            let effect = ClickHouseEffect::CreateTable(self.create_table(&table));
             let gives = Some(Fact::View(table.clone()));
-            let what = format!("create table {table} of view {}", self.view.name);
+            let mut what = format!("create table {table} of view {}", self.view.name);
+            let effect = match self.carried(&table) {
+                Some(carried) => {
+                    what = format!("{what} with the rows of {}", carried.from);
+                    ClickHouseEffect::CarryOver(carried)
+                }
+                None => ClickHouseEffect::CreateTable(self.create_table(&table)),
+            };
             part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, effect);
         }
         let live = self.facts.objects.get(&refresh);
@@ -438,6 +478,40 @@ impl Refreshed<'_> {
         }
         let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
         filled || !self.facts.objects.contains_key(&self.view.name)
+    }
+
+    /// Where rows stay when the view is refreshed, its table begins with those of the one that is shown now, or was: columns
+    /// of the same name and type. What a column of another type holds may be what somebody wanted to be rid of.
+    fn carried(&self, table: &str) -> Option<CarriedTable> {
+        self.rule.keep_days?;
+        let prefix = format!("{}__", self.view.name);
+        let shown = self.facts.objects.get(&self.view.name).map(|live| &live.columns);
+        let common = |object: &ClickHouseObject| {
+            object.columns.iter().filter(|column| self.columns.contains(column)).count()
+        };
+        let is_older = |(name, object): &(&String, &ClickHouseObject)| {
+            let is_key = |key: &String| {
+                let of = |columns: &[(String, String)]| columns.iter().find(|(name, _)| name == key).cloned();
+                of(&object.columns).is_some_and(|column| Some(column) == of(self.columns))
+            };
+            name.starts_with(&prefix)
+                && is_history(name, object)
+                && is_ours(&object.comment, self.input.mark)
+                && self.rule.order_by.iter().all(is_key)
+        };
+        let (from, older) = (self.facts.objects.iter())
+            .filter(is_older)
+            .max_by_key(|(_, object)| (Some(&object.columns) == shown, common(object)))?;
+        let without = older.columns.iter().filter(|column| !self.columns.contains(column));
+        let before = std::iter::once(None).chain(self.columns.iter().map(|(name, _)| Some(name.clone())));
+        let with = self.columns.iter().zip(before).filter(|(column, _)| !older.columns.contains(column));
+        Some(CarriedTable {
+            name: TableName::new(self.input.database, table),
+            comment: self.comment.to_owned(),
+            from: from.clone(),
+            without: without.map(|(name, _)| name.clone()).collect(),
+            with: with.map(|((name, kind), before)| (ColumnDefinition::new(name, kind), before)).collect(),
+        })
     }
 
     fn create_table(&self, table: &str) -> TableDefinition {
@@ -462,6 +536,7 @@ impl Refreshed<'_> {
                 database: database.to_owned(),
                 name: self.refresh(),
                 comment: self.comment.to_owned(),
+                definer: self.view.definer.clone(),
                 select: self.view.select.replace(SELF, &qualified(database, table)),
             },
             every_s: self.rule.every_s,

@@ -17,6 +17,7 @@ const MARK: &str = "tidemark u/ns/shop";
 
 struct Case {
     name: PipelineName,
+    viewer: Option<String>,
     views: Views,
     extra_sql: BTreeMap<String, String>,
     layouts: Vec<TableLayout>,
@@ -57,6 +58,7 @@ fn shop() -> Case {
     let columns = |target: &str| requires[target].iter().map(String::as_str).collect::<Vec<_>>();
     Case {
         name: PipelineName::new("ns", "shop"),
+        viewer: None,
         views: serde_json::from_value(json!({"preset": "Ecommerce"})).unwrap(),
         extra_sql: BTreeMap::new(),
         layouts: requires.keys().map(|target| layout(target, &columns(target))).collect(),
@@ -83,6 +85,7 @@ impl Case {
             extra_sql: &self.extra_sql,
             layouts: &layouts,
             has_query_log: true,
+            viewer: self.viewer.as_deref().map(|account| Viewer { account, maker: "tidemark" }),
         })
     }
 
@@ -160,6 +163,37 @@ fn a_refreshed_view_is_a_table_a_refresh_and_a_view() {
 }
 
 #[test]
+fn the_users_views_run_as_an_account_of_their_own_where_there_is_one() {
+    let mut case = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh");
+    case.views.preset = PresetChoice::Ecommerce;
+    let before = case.views().0;
+    case.viewer = Some("viewer".into());
+    let after = case.views().0;
+    for (before, after) in before.iter().zip(&after) {
+        let is_users = after.name == "mine";
+        assert_eq!(after.definer.is_some(), is_users, "{}", after.name);
+        assert_eq!(before.hash != after.hash, is_users, "{}: another account is another view", after.name);
+    }
+    let made = case.plan(&ClickHouseFacts::default(), columns());
+    let definers: BTreeMap<String, Option<String>> = (made.steps.into_iter())
+        .filter_map(|step| match step.effect {
+            Effect::ClickHouse(ClickHouseEffect::CreateView(view)) => Some((view.name, view.definer)),
+            Effect::ClickHouse(ClickHouseEffect::CreateRefresh(it)) => Some((it.view.name, it.view.definer)),
+            _ => None,
+        })
+        .collect();
+    for (name, definer) in definers {
+        assert_eq!(definer.is_some(), name.starts_with("mine"), "{name}");
+    }
+    let denied = case.plan(&ClickHouseFacts::default(), Probe::Denied("Not enough privileges".into()));
+    let problem = denied.problems.iter().find(|problem| problem.object == "mine").unwrap();
+    assert_eq!(problem.reason, Reason::PermissionDenied);
+    for grant in ["GRANT SELECT ON `db`.* TO `viewer`", "GRANT SET DEFINER ON `viewer` TO `tidemark`"] {
+        assert!(problem.message.contains(grant), "{}", problem.message);
+    }
+}
+
+#[test]
 fn a_refused_view_is_named_and_the_others_go_on() {
     let case = extra("SELECT nope FROM orders_current", "View");
     let part = case.plan(&ClickHouseFacts::default(), Probe::Refused("unknown identifier nope".into()));
@@ -227,6 +261,67 @@ fn the_table_that_a_view_shows_stays_and_that_of_its_former_columns_goes() {
     facts.objects.insert("mine".into(), with("View", &hash, "Decimal(38, 2)"));
     let left = ["drop view mine__refresh", "drop table mine__0a1b2c3d", "drop table mine__2b5e83f5"];
     assert_eq!(what(&plain, &facts), left);
+}
+
+#[test]
+fn the_history_of_a_view_goes_along_when_its_columns_change() {
+    let case = shop();
+    let (all, _) = case.views();
+    let view = all.iter().find(|view| view.name == "query_events").unwrap();
+    let column = |name: &str, kind: &str| (name.to_owned(), kind.to_owned());
+    let (at, id) = (column("at", "DateTime64(6)"), column("query_id", "String"));
+    let now = vec![column("source", "String"), at.clone(), id.clone(), column("viewer", "String")];
+    let before =
+        vec![at.clone(), id.clone(), column("viewer", "LowCardinality(String)"), column("gone", "UInt8")];
+    let table = |columns: &[(String, String)]| ClickHouseObject {
+        columns: columns.to_vec(),
+        ..object("MergeTree", format!("{MARK} 00000000"))
+    };
+    let mut facts = ClickHouseFacts::default();
+    for name in &view.depends_on {
+        facts.objects.insert(name.clone(), object("View", MARK.into()));
+    }
+    let carried = |facts: &ClickHouseFacts, columns: &[(String, String)]| {
+        let answers = [(view.hash.clone(), Probe::Columns(columns.to_vec()))].into();
+        let held = BTreeSet::new();
+        let part =
+            case.with(|input| steps(input, std::slice::from_ref(view), facts, &answers, &held, proof()));
+        assert!(
+            part.steps.iter().all(|step| !step.what.starts_with("drop table query_events__")),
+            "{part:?}"
+        );
+        let step =
+            part.steps.into_iter().find(|step| step.what.starts_with("create table query_events__")).unwrap();
+        match step.effect {
+            Effect::ClickHouse(ClickHouseEffect::CarryOver(table)) => {
+                assert!(step.what.ends_with(&format!(" with the rows of {}", table.from)), "{}", step.what);
+                Some((table.from, table.without, table.with))
+            }
+            Effect::ClickHouse(ClickHouseEffect::CreateTable(_)) => None,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(carried(&facts, &now), None, "there is none");
+    let others = ClickHouseObject { comment: "tidemark u/ns/other 1".into(), ..table(&before) };
+    facts.objects.insert("query_events__00000000".into(), others);
+    assert_eq!(carried(&facts, &now), None, "it is another pipeline's");
+    facts.objects.insert("query_events__0a1b2c3d".into(), table(&before));
+    facts.objects.insert("query_events__ffffffff".into(), table(&[at.clone(), id.clone()]));
+    let shown = ClickHouseObject { columns: before.clone(), ..object("View", format!("{MARK} 00000000")) };
+    facts.objects.insert("query_events".into(), shown);
+    let (from, without, with) = carried(&facts, &now).unwrap();
+    assert_eq!(
+        (from.as_str(), without),
+        ("query_events__0a1b2c3d", vec!["viewer".to_owned(), "gone".to_owned()])
+    );
+    let with: Vec<(&str, Option<&str>)> =
+        with.iter().map(|(column, before)| (column.name.as_str(), before.as_deref())).collect();
+    assert_eq!(
+        with,
+        [("source", None), ("viewer", Some("query_id"))],
+        "a type that changed is another column"
+    );
+    assert_eq!(carried(&facts, &[at, column("query_id", "UInt64")]), None, "rows are sorted by another key");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use tidemark_crds::ledger::{
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
+use tidemark_runtime::foreign::{Hidden, Text, line};
 
 use super::ledger::{LedgerRow, facts_of};
 use crate::apply::clickhouse::of_error;
@@ -66,15 +67,15 @@ struct State {
     name: String,
     replica: String,
     state: String,
-    reason: String,
-    error_class: String,
-    message: String,
+    reason: Text,
+    error_class: Text,
+    message: Text,
     #[serde(deserialize_with = "number::deserialize")]
     layout: u64,
     wants_epoch: u16,
     #[serde(deserialize_with = "number::deserialize")]
     wants_lsn: u64,
-    doubt: String,
+    doubt: Text,
     doubt_epoch: u16,
     #[serde(deserialize_with = "number::deserialize")]
     doubt_lsn: u64,
@@ -95,7 +96,7 @@ struct Read {
     rows: u64,
     #[serde(deserialize_with = "number::deserialize")]
     estimated_rows: u64,
-    error: String,
+    error: Text,
     #[serde(deserialize_with = "number::deserialize")]
     age_ms: i64,
 }
@@ -121,7 +122,7 @@ struct Progress {
 struct Refresh {
     name: String,
     status: String,
-    exception: String,
+    exception: Text,
     #[serde(deserialize_with = "number::deserialize")]
     last_success_ms: i64,
     #[serde(deserialize_with = "number::deserialize")]
@@ -281,15 +282,16 @@ impl Look<'_> {
         );
         let mut all: BTreeMap<String, BTreeMap<String, SinkState>> = BTreeMap::new();
         for row in self.rows::<State>(&sql).await? {
+            let shown = |text: Text| text.shown(&Hidden::default());
             let state = SinkState {
                 // A word of a later sink than this operator: something is the matter, and the message says what.
                 state: serde_json::from_value(Value::String(row.state)).unwrap_or(TableState::Stopped),
-                reason: row.reason,
-                error_class: row.error_class,
-                message: row.message,
+                reason: shown(row.reason),
+                error_class: shown(row.error_class),
+                message: shown(row.message),
                 layout: row.layout,
                 wants: (row.wants_epoch, row.wants_lsn),
-                doubt: row.doubt,
+                doubt: shown(row.doubt),
                 doubt_at: (row.doubt_epoch, row.doubt_lsn),
             };
             all.entry(row.name).or_default().insert(row.replica, state);
@@ -308,6 +310,7 @@ impl Look<'_> {
         let read = |row: Read| {
             let Read { name, request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms } =
                 row;
+            let error = error.shown(&Hidden::default());
             (name, ReadFacts { request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms })
         };
         Ok(self.rows::<Read>(&sql).await?.into_iter().map(read).collect())
@@ -359,8 +362,7 @@ impl Look<'_> {
             quote::literal(self.database)
         );
         let refresh = |row: Refresh| {
-            let exception =
-                row.exception.lines().next().unwrap_or_default().chars().take(EXCEPTION_LIMIT).collect();
+            let exception = line(&row.exception.shown(&Hidden::default()), EXCEPTION_LIMIT);
             let Refresh { name, status, last_success_ms, duration_ms, .. } = row;
             (name, RefreshFacts { status, exception, last_success_ms, duration_ms })
         };

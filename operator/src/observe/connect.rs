@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use tidemark_crds::secrets::{is_placeholder, is_secret};
+use tidemark_runtime::foreign::{Hidden, Text};
 
 use crate::clients::connect::Connect;
 use crate::clients::failure;
@@ -17,13 +18,10 @@ use crate::status::cut;
 
 /// Deadline of the whole look.
 const DEADLINE: Duration = Duration::from_secs(9);
+/// What a connector or a task can be.
+const STATES: [&str; 7] = ["RUNNING", "PAUSED", "STOPPED", "FAILED", "UNASSIGNED", "RESTARTING", "DESTROYED"];
 /// Longest error of a task, in characters.
 const ERROR_LIMIT: usize = 512;
-
-#[derive(Deserialize)]
-struct Plugin {
-    class: String,
-}
 
 #[derive(Deserialize)]
 struct Status {
@@ -34,17 +32,17 @@ struct Status {
 
 #[derive(Deserialize)]
 struct State {
-    state: String,
+    state: Text,
     #[serde(default)]
-    trace: Option<String>,
+    trace: Option<Text>,
 }
 
 #[derive(Deserialize)]
 struct Task {
     id: i32,
-    state: String,
+    state: Text,
     #[serde(default)]
-    trace: Option<String>,
+    trace: Option<Text>,
 }
 
 #[derive(Deserialize, Default)]
@@ -71,12 +69,7 @@ pub async fn observe(connect: &Connect, name: &str) -> Observation<ConnectFacts>
 }
 
 async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
-    let plugins: Option<Vec<Plugin>> = connect.get(&["connector-plugins"]).await?;
-    let plugins = plugins.ok_or_else(|| {
-        let text = "kafka connect: /connector-plugins is not found: is it Kafka Connect that listens there?";
-        failure(FailureClass::Remote, text)
-    })?;
-    let plugin_installed = plugins.iter().any(|plugin| plugin.class == CONNECTOR_CLASS);
+    let plugin_installed = connect.has_plugin(CONNECTOR_CLASS).await?;
     let config: Option<BTreeMap<String, Option<String>>> =
         connect.get(&["connectors", name, "config"]).await?;
     let Some(config) = config else {
@@ -87,53 +80,63 @@ async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     // Right after a connector was made its status is not there yet.
     let status: Option<Status> = connect.get(&["connectors", name, "status"]).await?;
     let offsets: StoredOffsets = connect.get(&["connectors", name, "offsets"]).await?.unwrap_or_default();
-    let secrets: Vec<String> = config
-        .iter()
-        .filter(|(key, value)| is_secret(key) && !is_placeholder(value) && !value.is_empty())
-        .map(|(_, value)| value.clone())
-        .collect();
+    let secrets = config.iter().filter(|(key, value)| is_secret(key) && !is_placeholder(value));
+    let hidden = secrets.fold(connect.hidden().clone(), |hidden, (_, value)| hidden.with(value));
     let (state, tasks) = match status {
         None => ("UNASSIGNED".to_owned(), Vec::new()),
-        Some(status) => states(status, &secrets),
+        Some(status) => states(status, &hidden),
     };
     let offset =
         offsets.offsets.into_iter().find_map(|stored| stored.offset).map(|offset| of_offset(&offset));
     Ok(ConnectFacts { connector: Some(ConnectorFacts { config, state, tasks, offset }), plugin_installed })
 }
 
-fn states(status: Status, secrets: &[String]) -> (String, Vec<TaskFacts>) {
+fn states(status: Status, hidden: &Hidden) -> (String, Vec<TaskFacts>) {
+    let state =
+        |state: &Text| STATES.into_iter().find(|known| state.is(known)).unwrap_or("UNKNOWN").to_owned();
     let task = |task: Task| TaskFacts {
         id: task.id,
-        state: task.state,
-        error: task.trace.map(|trace| short_trace(&trace, secrets)),
+        state: state(&task.state),
+        error: task.trace.map(|trace| short_trace(&trace, hidden)),
     };
     let mut tasks: Vec<TaskFacts> = status.tasks.into_iter().map(task).collect();
     if let (Some(trace), true) = (status.connector.trace, tasks.is_empty()) {
         // The connector itself failed, before it had a task.
-        let error = Some(short_trace(&trace, secrets));
-        tasks.push(TaskFacts { id: -1, state: status.connector.state.clone(), error });
+        let error = Some(short_trace(&trace, hidden));
+        tasks.push(TaskFacts { id: -1, state: state(&status.connector.state), error });
     }
-    (status.connector.state, tasks)
+    (state(&status.connector.state), tasks)
 }
 
-/// First line of a Java trace and of its root cause, without class names, packages and secrets.
-fn short_trace(trace: &str, secrets: &[String]) -> String {
-    let text_of = |line: &str| {
-        let line = line.trim().trim_start_matches("Caused by: ");
-        match line.split_once(": ") {
-            Some((class, text)) if !class.contains(' ') => text.to_owned(),
-            _ => line.to_owned(),
-        }
+/// The exceptions of a Java trace: class and message of the first one and of the root cause. What is no trace is not shown.
+fn short_trace(trace: &Text, hidden: &Hidden) -> String {
+    let mut lines = trace.lines();
+    let first = lines.find(|line| !line.trim().is_empty()).and_then(|line| exception(line, hidden));
+    let root = lines.filter_map(|line| exception(line.strip_prefix("Caused by: ")?, hidden)).next_back();
+    let Some((class, message)) = first else {
+        return "the trace has no exception of Java: look at the task in Connect".to_owned();
     };
-    let mut text = trace.lines().next().map(text_of).unwrap_or_default();
-    let root = trace.lines().rfind(|line| line.starts_with("Caused by: ")).map(text_of);
-    if let Some(root) = root.filter(|root| !root.is_empty() && !text.contains(root.as_str())) {
-        text = format!("{text}: {root}");
-    }
-    for secret in secrets {
-        text = text.replace(secret.as_str(), "***");
+    let mut text = if message.is_empty() { class } else { format!("{class}: {message}") };
+    if let Some((class, message)) = root {
+        // Wrappers repeat what they wrap.
+        let known = !message.is_empty() && text.contains(&message);
+        match (known, message.is_empty()) {
+            (true, _) => {}
+            (false, true) => text = format!("{text}: {class}"),
+            (false, false) => text = format!("{text}: {class}: {message}"),
+        }
     }
     cut(&text, ERROR_LIMIT)
+}
+
+/// Class, without its package, and message of `org.example.SomeException: message`.
+fn exception(line: &str, hidden: &Hidden) -> Option<(String, String)> {
+    let (class, message) = line.trim().split_once(": ").unwrap_or((line.trim(), ""));
+    let is_part = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+    };
+    let (_, name) = class.rsplit_once('.').filter(|_| class.len() <= 256 && class.split('.').all(is_part))?;
+    Some((name.to_owned(), Text::new(message).shown(hidden)))
 }
 
 fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
@@ -145,20 +148,55 @@ fn of_offset(offset: &BTreeMap<String, Value>) -> OffsetFacts {
 mod tests {
     use super::*;
 
+    fn short(trace: &str) -> String {
+        short_trace(&Text::new(trace), &Hidden::default().with("hunter2"))
+    }
+
     #[test]
-    fn a_trace_becomes_its_message_and_root_cause_without_the_password() {
+    fn a_trace_becomes_its_exceptions_without_the_password() {
         let trace = "org.apache.kafka.connect.errors.ConnectException: Error configuring an instance\n\tat x.Y\n\
+                     Caused by: java.io.IOException: in between\n\tat y\n\
                      Caused by: org.postgresql.util.PSQLException: FATAL: login of hunter2 failed\n\tat z\n";
-        let text = short_trace(trace, &["hunter2".to_owned()]);
-        assert_eq!(text, "Error configuring an instance: FATAL: login of *** failed");
+        assert_eq!(
+            short(trace),
+            "ConnectException: Error configuring an instance: PSQLException: FATAL: login of *** failed"
+        );
+        assert_eq!(short("a.B: x: c.D: gone\n\tat y\nCaused by: c.D: gone\n"), "B: x: c.D: gone");
+        let null = "java.lang.NullPointerException\n\tat x.Y\nCaused by: a.Outer$Inner\n";
+        assert_eq!(short(null), "NullPointerException: Outer$Inner");
+    }
+
+    #[test]
+    fn what_is_no_trace_is_not_shown() {
+        for trace in [
+            "",
+            "the board's wiki",
+            "<html>board.x: y</html>",
+            "board: x",
+            "\u{1b}[31mboard.x: y",
+            "not a.class: board",
+            "a..b: board",
+        ] {
+            let text = short(trace);
+            assert!(text.starts_with("the trace has no exception"), "{trace:?}: {text}");
+        }
+        let text = short(&format!("a.B: {}\u{1b}[2J hunter2", "x\u{0}".repeat(5 << 20)));
+        assert!(text.chars().count() <= ERROR_LIMIT && !text.contains("hunter2"), "{text}");
     }
 
     #[test]
     fn the_cause_at_the_end_of_a_long_trace_stays() {
         let trace = format!("a.B: {}\n\tat x.Y\nCaused by: c.D: the slot is gone\n", "long ".repeat(200));
-        let text = short_trace(&trace, &[]);
-        assert!(text.starts_with("long") && text.ends_with("the slot is gone"), "{text}");
+        let text = short(&trace);
+        assert!(text.starts_with("B: long") && text.ends_with("the slot is gone"), "{text}");
         assert!(text.chars().count() <= ERROR_LIMIT);
+    }
+
+    #[test]
+    fn a_state_is_one_of_those_that_there_are() {
+        let status = r#"{"connector":{"state":"RUNNING"},"tasks":[{"id":0,"state":"<b>board</b>"}]}"#;
+        let (state, tasks) = states(serde_json::from_str(status).unwrap(), &Hidden::default());
+        assert_eq!((state.as_str(), tasks[0].state.as_str()), ("RUNNING", "UNKNOWN"));
     }
 
     #[test]

@@ -30,8 +30,7 @@ pub async fn observe(client: &Grafana, question: &GrafanaQuestion) -> Observatio
 }
 
 async fn facts(client: &Grafana, question: &GrafanaQuestion) -> Result<GrafanaFacts, Failure> {
-    let health = client.get(&["api", "health"], &[]).await?;
-    let version = text(health.as_ref().map_or(&Value::Null, |health| &health["version"]));
+    let version = client.version().await?;
     let folder = client.get(&["api", "folders", &question.folder_uid], &[]).await?;
     let folder = folder.map(|folder| FolderFacts {
         id: folder["id"].as_i64().unwrap_or(0),
@@ -69,7 +68,7 @@ async fn source_health(client: &Grafana, uid: &str) -> Result<SourceHealth, Fail
     match client.get(&["api", "datasources", "uid", uid, "health"], &[]).await {
         Ok(None) => Ok(SourceHealth::NotOffered),
         Ok(Some(answer)) if answer["status"] == "OK" => Ok(SourceHealth::Good),
-        Ok(Some(answer)) => Ok(SourceHealth::Bad(text(&answer["message"]))),
+        Ok(Some(answer)) => Ok(SourceHealth::Bad(client.shown(&answer["message"]))),
         Err(problem) if problem.class == FailureClass::Remote => Ok(SourceHealth::Bad(problem.message)),
         Err(problem) => Err(problem),
     }

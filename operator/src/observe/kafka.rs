@@ -50,7 +50,10 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         topic.strip_prefix(&question.prefix).is_some_and(|rest| rest.starts_with('.'))
             || question.topics.contains(topic)
     };
-    let topics: BTreeMap<String, i32> = all.into_iter().filter(|(topic, _)| ours(topic)).collect();
+    let shapes: BTreeMap<String, (i32, i32)> = all.into_iter().filter(|(topic, _)| ours(topic)).collect();
+    let topics: BTreeMap<String, i32> =
+        shapes.iter().map(|(topic, (partitions, _))| (topic.clone(), *partitions)).collect();
+    let asked_for = shapes.iter().filter(|(topic, _)| question.topics.contains(*topic));
     let tables: BTreeMap<String, i32> =
         question.table_topics.iter().filter_map(|topic| Some((topic.clone(), *topics.get(topic)?))).collect();
     let asked: Vec<&str> =
@@ -64,6 +67,7 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         groups: look.groups(&question.group_prefix)?,
         topic_ids: BTreeMap::new(),
         settings: look.settings(&asked),
+        replicas: asked_for.map(|(topic, (_, replicas))| (topic.clone(), *replicas)).collect(),
         topics,
     })
 }

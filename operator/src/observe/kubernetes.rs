@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_runtime::credentials::Secret;
 
+use crate::clients;
 use crate::desired::sidecar;
 use crate::desired::sink_objects::KINDS;
 use crate::facts::{Failure, FailureClass, KubernetesFacts, Observation};
@@ -123,17 +124,15 @@ pub fn failure(error: &kube::Error) -> Failure {
         kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message),
         other => format!("the API server gave no answer: {other}"),
     };
-    Failure { class, message: message.chars().take(256).collect() }
+    clients::failure(class, message)
 }
 
 /// The failure of a call that ran into its deadline.
 pub fn timed_out() -> Failure {
-    Failure {
-        class: FailureClass::Unreachable,
-        message: format!("the API server gave no answer within {} s", DEADLINE.as_secs()),
-    }
+    let text = format!("the API server gave no answer within {} s", DEADLINE.as_secs());
+    clients::failure(FailureClass::Unreachable, text)
 }
 
 fn remote(message: String) -> Failure {
-    Failure { class: FailureClass::Remote, message }
+    clients::failure(FailureClass::Remote, message)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidemark_crds::quote;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
+use tidemark_runtime::foreign::{Hidden, Text};
 
 use crate::apply::clickhouse::of_error;
 use crate::doctor::SlowQuery;
@@ -30,7 +31,7 @@ struct Row {
     p95_ms: u64,
     #[serde(deserialize_with = "number::deserialize")]
     read_rows: u64,
-    error: String,
+    error: Text,
 }
 
 /// Looks at the queries of the last hour that `reader` asked of `database`, those that failed and the slowest first.
@@ -64,6 +65,7 @@ async fn slowest(client: &ClickHouse, database: &str, reader: &str) -> Result<Ve
             (dashboard, "") => format!("dashboard {dashboard}"),
             (dashboard, panel) => format!("dashboard {dashboard}, panel {panel}"),
         };
+        let error = error.shown(&Hidden::default());
         SlowQuery { panel, query, queries, failures, p95_ms, read_rows, error }
     };
     Ok(client.query::<Row>(&sql).await?.into_iter().map(row).collect())

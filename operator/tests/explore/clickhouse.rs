@@ -102,6 +102,17 @@ impl Server {
                 self.database(&table.name.database)?.create_table(table, ids);
                 Ok(())
             }
+            ClickHouseEffect::CarryOver(table) => {
+                let database = self.database(&table.name.database)?;
+                let older = database.object(&table.from)?.clone();
+                let mut columns = older.columns;
+                columns.retain(|(name, _)| !table.without.contains(name));
+                columns
+                    .extend(table.with.iter().map(|(column, _)| (column.name.clone(), column.kind.clone())));
+                let made = ClickHouseObject { columns, ..object(&older.engine, &table.comment, ids) };
+                database.objects.entry(table.name.name.clone()).or_insert(made);
+                Ok(())
+            }
             ClickHouseEffect::AddColumn(table, column) => {
                 let columns = &mut self.database(&table.database)?.object(&table.name)?.columns;
                 if !columns.iter().any(|(name, _)| *name == column.name) {

@@ -81,8 +81,7 @@ pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
         broken.push(format!("I10: the deletion does not end: {:?}", status.deletion));
     }
     let applied = status.applied_generation == Some(resource.generation);
-    // One that is suspended is as ready as what goes on.
-    if is_true(ConditionType::Ready) && !applied && !spec.suspend {
+    if is_true(ConditionType::Ready) && !applied {
         broken.push("I8: ready, and the newest spec is not applied".to_owned());
     }
     // I4: rows are the source's where the status says so, and everything has been sent.

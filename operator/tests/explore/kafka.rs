@@ -23,6 +23,7 @@ pub(super) struct Brokers {
 pub(super) struct Topic {
     pub(super) id: String,
     pub(super) partitions: i32,
+    pub(super) replicas: i32,
     /// What was set for it.
     pub(super) config: BTreeMap<String, String>,
     /// All in the first partition.
@@ -65,6 +66,9 @@ impl Brokers {
             topics: (self.topics.iter().filter(|(name, _)| seen(name)))
                 .map(|(name, topic)| (name.clone(), topic.partitions))
                 .collect(),
+            replicas: (self.topics.iter().filter(|(name, _)| names.contains(*name)))
+                .map(|(name, topic)| (name.clone(), topic.replicas))
+                .collect(),
             settings: (self.topics.iter().filter(|(name, _)| names.contains(*name)))
                 .map(|(name, topic)| (name.clone(), topic.settings()))
                 .collect(),
@@ -80,11 +84,12 @@ impl Brokers {
 
     pub(super) fn act(&mut self, effect: &KafkaEffect, ids: &mut Ids) -> Result<(), Failure> {
         match effect {
-            KafkaEffect::CreateTopic { name, partitions, config, .. } => {
+            KafkaEffect::CreateTopic { name, partitions, replication_factor, config } => {
                 // As the client takes it: one that is there is as it should be.
                 self.topics.entry(name.clone()).or_insert_with(|| Topic {
                     id: ids.name("topic"),
                     partitions: *partitions,
+                    replicas: (*replication_factor).max(1),
                     config: config.clone(),
                     records: Vec::new(),
                 });

@@ -671,7 +671,13 @@ fn foreign() -> Vec<Plan> {
         life("topics", |estate| {
             for name in ["shop.public.orders", "shop.dead-letter", "shop.public.other"] {
                 let config = [("retention.ms".to_owned(), "77".to_owned())].into();
-                let made = Topic { id: format!("theirs {name}"), partitions: 3, config, records: Vec::new() };
+                let made = Topic {
+                    id: format!("theirs {name}"),
+                    partitions: 3,
+                    replicas: 1,
+                    config,
+                    records: Vec::new(),
+                };
                 estate.brokers().topics.insert(name.into(), made);
             }
         }),

@@ -259,7 +259,7 @@ impl World for Model {
             return BTreeMap::new();
         }
         let answer = |question: &Question| match question.asked {
-            Asked::Columns(_) => {
+            Asked::Columns { .. } => {
                 Probe::Columns(vec![("day".into(), "Date".into()), ("n".into(), "UInt64".into())])
             }
             Asked::Panels(..) | Asked::Replaced { .. } => Probe::Panels(Vec::new()),

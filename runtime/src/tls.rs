@@ -1,5 +1,5 @@
-//! TLS for PostgreSQL: who signs the server's certificate, and whether its name counts. I/O: reads the
-//! system's certificates.
+//! TLS: who signs a server's certificate, whether its name counts, and why it was refused. I/O: reads the system's
+//! certificates.
 
 use std::sync::Arc;
 
@@ -9,16 +9,17 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use crate::postgres::{Error as PostgresError, ErrorClass};
+use crate::foreign::{Hidden, Text};
 
 /// Builds the TLS configuration; `pem` absent: the system's authorities. Without `check_name` any name that
 /// the authority vouches for will do.
-pub(crate) fn client_config(pem: Option<&str>, check_name: bool) -> Result<ClientConfig, PostgresError> {
+///
+/// # Errors
+/// What is wrong with the authority, in words.
+pub fn client_config(pem: Option<&str>, check_name: bool) -> Result<ClientConfig, String> {
     // A second call finds the provider installed, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let bad = |text: String| {
-        PostgresError::new(ErrorClass::Remote, format!("the certificate authority is not valid: {text}"))
-    };
+    let bad = |text: String| format!("the certificate authority is not valid: {text}");
     let mut roots = RootCertStore::empty();
     if let Some(pem) = pem {
         for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -40,6 +41,17 @@ pub(crate) fn client_config(pem: Option<&str>, check_name: bool) -> Result<Clien
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyName(inner)))
         .with_no_client_auth())
+}
+
+/// Why TLS refused a server, where an error comes of that; names of its certificate are its own words.
+pub fn refusal(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(refused) = error.downcast_ref::<Error>() {
+        return Some(Text::new(refused.to_string()).shown(&Hidden::default()));
+    }
+    // The source of an error of the system is that of what it wraps, which may be the one looked for.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let wrapped = wrapped.and_then(|inner| refusal(inner));
+    wrapped.or_else(|| error.source().and_then(refusal))
 }
 
 /// Checks everything but the host name: PostgreSQL's `verify-ca`.
