@@ -9,7 +9,8 @@ const DATABASE: &str = "carried_history";
 
 async fn told(clickhouse: &ClickHouse, sql: &str, expected: &str) -> anyhow::Result<()> {
     let answer = clickhouse.query(sql).await?;
-    ensure!(answer.trim() == expected, "{sql}\nsays {:?} and not {expected:?}", answer.trim());
+    let answer = answer.trim_end_matches('\n');
+    ensure!(answer == expected, "{sql}\nsays {answer:?} and not {expected:?}");
     Ok(())
 }
 
