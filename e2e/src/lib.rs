@@ -6,5 +6,6 @@ pub mod chain;
 pub mod cluster;
 pub mod grafana;
 pub mod oracle;
+pub mod resources;
 pub mod shop;
 pub mod stack;

@@ -35,7 +35,7 @@ pub struct OperatorConfig {
     /// Address of probes and metrics.
     #[arg(long, env = "TIDEMARK_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Reconciles at the same time.
+    /// Reconciles at the same time; pipelines whose systems are slow or silent have two more for themselves.
     #[arg(long, env = "TIDEMARK_CONCURRENCY", default_value_t = 8)]
     pub concurrency: u16,
 }

@@ -9,11 +9,13 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use tidemark_crds::names::PipelineName;
 
 use crate::backoff::Backoff;
+use crate::concerns::Concerns;
 use crate::controller::Guarded;
 use crate::credentials::References;
 use crate::engine::Engine;
 use crate::events::Events;
 use crate::leader::Term;
+use crate::pools::Pools;
 
 /// Shared by all reconciles of a process.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub struct Context {
     pub cluster: String,
     /// Whether this replica may write.
     pub term: Term,
+    /// Who may reconcile now.
+    pub pools: Pools,
+    /// Which pipelines name which Secrets and ConfigMaps.
+    pub concerns: Concerns,
     stores: Mutex<Vec<Store<Guarded>>>,
     seen: Mutex<BTreeMap<String, References>>,
     revisions: Mutex<BTreeMap<String, i64>>,
@@ -55,7 +61,7 @@ impl Context {
         events: Events,
         sink_image: String,
         cluster: String,
-        term: Term,
+        (term, workers): (Term, u16),
     ) -> Self {
         Self {
             client: ClientHandle(client),
@@ -65,6 +71,8 @@ impl Context {
             sink_image,
             cluster,
             term,
+            pools: Pools::new(workers),
+            concerns: Concerns::default(),
             stores: Mutex::default(),
             seen: Mutex::default(),
             revisions: Mutex::default(),
@@ -99,6 +107,11 @@ impl Context {
         now
     }
 
+    /// The references of a pipeline as they were seen last.
+    pub fn seen(&self, pipeline: &str) -> References {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(pipeline).cloned().unwrap_or_default()
+    }
+
     /// Generation whose spec was last kept as a revision by this process.
     pub fn kept_revision(&self, pipeline: &str) -> Option<i64> {
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).get(pipeline).copied()
@@ -110,10 +123,13 @@ impl Context {
     }
 
     /// Forgets a pipeline that is gone.
-    pub fn forget(&self, pipeline: &str) {
+    pub fn forget(&self, name: &PipelineName) {
+        self.concerns.forget(name);
+        let pipeline = &name.to_string();
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.backoff.succeeded(pipeline);
+        self.pools.note(pipeline, false);
         self.engine.forget(pipeline);
     }
 }

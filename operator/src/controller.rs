@@ -4,8 +4,9 @@ mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{DeserializeGuard, ObjectMeta};
@@ -20,13 +21,14 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 use crate::context::Context;
 use crate::desired::neighbours::Neighbour;
 use crate::desired::sink_config::Paths;
-use crate::engine::{Input, Report};
+use crate::engine::{Input, REQUEST_PREFIX, Report};
 use crate::error::Error;
 use crate::events::{Note, changes, table_changes};
 use crate::finalize::LeftBehind;
 use crate::leader::Term;
 use crate::objects::{DEADLINE, ObjectStore, api};
 use crate::reconcile::{Mode, pause};
+use crate::rest::{Asked, Due, Glance, all_answered};
 use crate::step::{Step, StepKind};
 use crate::validate::validate;
 use crate::{credentials, references, revisions, status};
@@ -38,20 +40,52 @@ pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
 const FOLLOW: Duration = Duration::from_secs(2);
 /// Pause while something is under way.
 const FAST: Duration = Duration::from_millis(1500);
-/// Pause in steady state: a change of the catalogue, and a sink that waits for one, are found within it.
+/// Pause where nothing is under way that a look brings on; of many pipelines those at rest are looked at less often.
 const SLOW: Duration = Duration::from_secs(10);
 
 /// Reconciles one resource.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let meta = object.meta();
+    let name = PipelineName::new(meta.namespace.clone().unwrap_or_default(), object.name_any());
+    let key = name.to_string();
     if !context.term.holds() {
+        // Another one acts meanwhile.
+        context.engine.rests.wake(&key);
         return Ok(Action::requeue(FOLLOW));
     }
-    let begin = std::time::Instant::now();
+    let due = match &object.0 {
+        Ok(pipeline) => due(pipeline, &key, &context),
+        Err(_) => Due::Look,
+    };
+    if let Due::Nothing(pause) = due {
+        return Ok(Action::requeue(pause));
+    }
+    let work = Box::pin(work(&object, &name, due, &context));
+    context.pools.work(&key, work).await
+}
+
+/// Glances or looks, whichever is due.
+async fn work(
+    object: &Guarded,
+    name: &PipelineName,
+    due: Due,
+    context: &Arc<Context>,
+) -> Result<Action, Error> {
+    let key = name.to_string();
+    if let (Due::Glance(before), Ok(pipeline)) = (due, &object.0) {
+        let (references, objects) = (context.seen(&key), ObjectStore::Cluster(context.client.0.clone()));
+        if Box::pin(context.engine.glance(name, &pipeline.spec, (&references, objects), &before)).await {
+            context.engine.rests.glanced(&key, Instant::now());
+            return Ok(Action::requeue(pause_of(&self::due(pipeline, &key, context))));
+        }
+    }
+    context.engine.rests.begin(&key);
+    let begin = Instant::now();
     let metrics = context.engine.metrics.clone();
     metrics.active().inc();
     let result = match &object.0 {
-        Ok(pipeline) => Box::pin(reconcile_pipeline(pipeline, &context)).await,
-        Err(invalid) => Box::pin(unreadable::reconcile(invalid, &context)).await,
+        Ok(pipeline) => Box::pin(reconcile_pipeline(pipeline, name, context)).await,
+        Err(invalid) => Box::pin(unreadable::reconcile(invalid, context)).await,
     };
     metrics.active().dec();
     let outcome = match &result {
@@ -59,8 +93,31 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         Ok((_, false)) => "unchanged",
         Err(_) => "error",
     };
+    if result.is_err() {
+        context.engine.rests.wake(&key);
+    }
     metrics.reconciled(outcome, begin.elapsed().as_secs_f64());
     result.map(|(action, _)| action)
+}
+
+/// What is due for a pipeline.
+fn due(pipeline: &AnalyticsPipeline, key: &str, context: &Context) -> Due {
+    if pipeline.metadata.deletion_timestamp.is_some() {
+        return Due::Look;
+    }
+    context.engine.rests.due(key, &asked(pipeline), Instant::now())
+}
+
+/// What a look at a resource is for.
+fn asked(pipeline: &AnalyticsPipeline) -> Asked {
+    let asks = |(key, _): &(&String, &String)| key.starts_with(REQUEST_PREFIX);
+    Asked {
+        uid: pipeline.uid().unwrap_or_default(),
+        generation: pipeline.metadata.generation.unwrap_or(0),
+        annotations: (pipeline.annotations().iter().filter(asks))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    }
 }
 
 /// What follows a failed reconcile: a growing pause of this object alone.
@@ -81,15 +138,15 @@ async fn within<T>(
 
 async fn reconcile_pipeline(
     pipeline: &AnalyticsPipeline,
+    name: &PipelineName,
     context: &Arc<Context>,
 ) -> Result<(Action, bool), Error> {
     let client = &context.client.0;
-    let name = PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any());
-    let api = objects_of(context, &name);
+    let api = objects_of(context, name);
     let deleting = pipeline.metadata.deletion_timestamp.is_some();
     let finalizer = pipeline.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if deleting && !finalizer {
-        context.forget(&name.to_string());
+        context.forget(name);
         return Ok((Action::await_change(), false));
     }
     if !finalizer {
@@ -102,18 +159,20 @@ async fn reconcile_pipeline(
         within("adding the finalizer", api.patch(&name.name, &PatchParams::default(), &Patch::Merge(patch)))
             .await?;
     }
-    let (spec, invalid, runs) = runnable_spec(pipeline, &name, context).await?;
-    let seen = references::read(client, &name.namespace, credentials::wanted(&spec)).await;
+    let (spec, invalid, runs) = runnable_spec(pipeline, name, context).await?;
+    let wanted = credentials::wanted(&spec);
+    context.concerns.note(name, wanted.clone());
+    let seen = references::read(client, &name.namespace, wanted).await;
     let known = context.remember(&name.to_string(), seen.clone());
     // The namespace may be half gone: what was seen last still cleans up.
     let references = if deleting { known } else { seen };
     let before = pipeline.status.clone().unwrap_or_default();
     let annotations = pipeline.annotations().clone();
-    let term = of_reconcile(pipeline, &name, context);
+    let term = of_reconcile(pipeline, name, context);
     let all = context.pipelines();
     let neighbours: Vec<Neighbour<'_>> = all.iter().filter_map(|object| neighbour(object)).collect();
     let input = Input {
-        name: &name,
+        name,
         uid: pipeline.metadata.uid.as_deref(),
         generation: pipeline.metadata.generation.unwrap_or(0),
         spec: &spec,
@@ -132,21 +191,14 @@ async fn reconcile_pipeline(
         mode: mode(deleting, runs),
     };
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
+    context.pools.note(&name.to_string(), report.slow);
     if !context.term.leads() {
         // What was seen is another's to say now.
         return Ok((Action::requeue(FOLLOW), false));
     }
     let reference = pipeline.object_ref(&());
-    let tables = |status: &AnalyticsPipelineStatus| status.tables.clone().unwrap_or_default();
-    let notes = changes(&before.conditions, &report.status.conditions);
-    for note in notes.into_iter().chain(table_changes(&tables(&before), &tables(&report.status))) {
-        context.events.publish(&reference, &note).await;
-    }
-    for done in report.outcome.done.iter().filter(|done| done.kind == StepKind::Revert) {
-        let note = Note { warning: false, reason: "Reverted".into(), text: done.what.clone() };
-        context.events.publish(&reference, &note).await;
-    }
-    if deleting && finish_deletion(pipeline, &name, &api, context, &report, &reference).await? {
+    tell_what_changed(context, &before, &report, &reference).await;
+    if deleting && finish_deletion(pipeline, name, &api, context, &report, &reference).await? {
         return Ok((Action::await_change(), true));
     }
     let status_changed = !status::same(&before, &report.status);
@@ -158,9 +210,64 @@ async fn reconcile_pipeline(
         return Err(Error::Steps(report.outcome.failures.len()));
     }
     context.backoff.succeeded(&name.to_string());
-    let pending = report.outcome.is_pending() || deleting;
+    let pending = report.outcome.is_pending(&spec) || deleting;
     let pause = pause(pending, report.outcome.same_plans, (FAST, SLOW));
+    // A spec that is not valid is not the one that a glance would be made by.
+    let pause = if deleting || invalid.is_some() {
+        context.engine.rests.wake(&name.to_string());
+        pause
+    } else {
+        next(pipeline, name, context, &report, (pause, changed, all.len()))
+    };
     Ok((Action::requeue(pause), changed))
+}
+
+/// Events of what a reconcile found and did.
+async fn tell_what_changed(
+    context: &Context,
+    before: &AnalyticsPipelineStatus,
+    report: &Report,
+    reference: &ObjectReference,
+) {
+    let tables = |status: &AnalyticsPipelineStatus| status.tables.clone().unwrap_or_default();
+    let notes = changes(&before.conditions, &report.status.conditions);
+    for note in notes.into_iter().chain(table_changes(&tables(before), &tables(&report.status))) {
+        context.events.publish(reference, &note).await;
+    }
+    for done in report.outcome.done.iter().filter(|done| done.kind == StepKind::Revert) {
+        let note = Note { warning: false, reason: "Reverted".into(), text: done.what.clone() };
+        context.events.publish(reference, &note).await;
+    }
+}
+
+/// Notes whether a pipeline, one of so many, is at rest; the pause until it is asked about again.
+fn next(
+    pipeline: &AnalyticsPipeline,
+    name: &PipelineName,
+    context: &Context,
+    report: &Report,
+    (pause, changed, pipelines): (Duration, bool, usize),
+) -> Duration {
+    let (key, rests) = (name.to_string(), &context.engine.rests);
+    let observed = &report.outcome.observed;
+    if pause < SLOW || !report.outcome.plan.is_empty() || !all_answered(observed) {
+        rests.wake(&key);
+        return pause;
+    }
+    let now = Timestamp::now().as_millisecond();
+    let seen = (Glance::of_look(observed, now), changed);
+    rests.looked(&key, asked(pipeline), seen, (Instant::now(), pipelines, rand::random()));
+    context.engine.handles.rest(&key);
+    pause_of(&due(pipeline, &key, context))
+}
+
+/// The pause until something is due.
+fn pause_of(due: &Due) -> Duration {
+    match due {
+        Due::Nothing(pause) => *pause,
+        // Something happened meanwhile.
+        Due::Glance(_) | Due::Look => FAST,
+    }
 }
 
 /// The term of one reconcile: as long as the cache has the spec, and the wish to delete it, that the reconcile began with.
@@ -295,7 +402,7 @@ async fn release(
         Err(Error::Kubernetes(kube::Error::Api(status))) if status.code == 409 => return Ok(false),
         other => drop(other?),
     }
-    context.forget(&name.to_string());
+    context.forget(name);
     Ok(true)
 }
 

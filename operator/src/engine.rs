@@ -1,15 +1,17 @@
 //! One reconcile of one pipeline from its inputs to its status, the same with and without a cluster.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidemark_crds::conditions::{ConditionType, Reason};
-use tidemark_crds::duration::duration;
+use tidemark_crds::duration::{duration, milliseconds};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
+use crate::breaker::Breakers;
 use crate::credentials::{self, References};
 use crate::desired::grafana::place;
 use crate::desired::neighbours::{Neighbour, claimed};
@@ -22,8 +24,11 @@ use crate::gate::{ACCEPT, Gate};
 use crate::leader::Term;
 use crate::metrics::Metrics;
 use crate::objects::ObjectStore;
+use crate::observe;
 use crate::plan::Plan;
+use crate::pools::SLOW_LOOK;
 use crate::reconcile::{Memory, Mode, Outcome, Progress, reconcile};
+use crate::rest::{Glance, Rests, all_answered};
 use crate::restart::Restarts;
 use crate::status::{self, Situation};
 use crate::step::StepKind;
@@ -31,7 +36,7 @@ use crate::systems::Handles;
 use crate::world::{Remote, World};
 
 /// Prefix of the annotations that ask for an action.
-const REQUEST_PREFIX: &str = "tidemark.dev/";
+pub const REQUEST_PREFIX: &str = "tidemark.dev/";
 /// Actions that can be asked for.
 const REQUESTS: [&str; 2] = ["resnapshot", "restart-connector"];
 
@@ -46,6 +51,10 @@ pub struct Engine {
     pub restarts: Restarts,
     /// Handles that outlive a reconcile.
     pub handles: Handles,
+    /// Systems that give no answer.
+    pub breakers: Breakers,
+    /// Pipelines that nothing is to be done for.
+    pub rests: Rests,
 }
 
 /// One pipeline at one moment.
@@ -138,6 +147,8 @@ pub struct Report {
     pub time_is_up: bool,
     /// What a deletion would leave behind if it ended now.
     pub left_behind: Vec<LeftBehind>,
+    /// Whether a system kept the reconcile waiting, or gave no answer.
+    pub slow: bool,
 }
 
 impl Engine {
@@ -146,6 +157,7 @@ impl Engine {
         self.memory.forget(pipeline);
         self.handles.forget(pipeline);
         self.metrics.forget(pipeline);
+        self.rests.wake(pipeline);
     }
 
     /// Reconciles once; once more where the ledger has it that the objects carry another mark.
@@ -157,10 +169,36 @@ impl Engine {
             systems: self.handles.systems(&key, input.addresses, &resolved, input.objects.clone()),
             opener: Opener { references: input.references, handles: &self.handles, places: &places },
             metrics: self.metrics.clone(),
+            breakers: &self.breakers,
+            slowest: Duration::ZERO,
         };
-        let report = Box::pin(self.run_in(&mut world, input, progress)).await;
+        let mut report = Box::pin(self.run_in(&mut world, input, progress)).await;
+        report.slow = world.slowest > SLOW_LOOK || !all_answered(&report.outcome.observed);
         self.handles.forget_failed(&key, &report.outcome.observed);
         report
+    }
+
+    /// Glances at a pipeline at rest. True: all is as it was at the last look, which is `before`.
+    pub async fn glance(
+        &self,
+        name: &PipelineName,
+        spec: &AnalyticsPipelineSpec,
+        (references, objects): (&References, ObjectStore),
+        before: &Glance,
+    ) -> bool {
+        let (key, begin) = (name.to_string(), Instant::now());
+        let systems = self.handles.systems(&key, spec, &credentials::resolve(spec, references), objects);
+        let glance = observe::glance::glance(&systems, spec, name, Timestamp::now().as_millisecond()).await;
+        self.metrics.looked("glance", begin.elapsed().as_secs_f64());
+        let objective = milliseconds(&spec.freshness.rows).ok().and_then(|ms| i64::try_from(ms).ok());
+        let differs = match &glance {
+            Some(glance) => glance.differs(before, objective.unwrap_or(i64::MAX)),
+            None => Some("no answer"),
+        };
+        if let Some(what) = differs {
+            tracing::debug!(pipeline = key, what, "a glance calls for a look");
+        }
+        differs.is_none()
     }
 
     /// So, in another world than that of the handles.
@@ -248,7 +286,7 @@ impl Engine {
         let ending = Ending::of(&subject, &gate, &believed, &outcome.plan, &waiting, now);
         drop(believed);
         let Ending { clean, time_is_up, left_behind } = ending.unwrap_or_default();
-        Report { outcome, status, clean, time_is_up, left_behind }
+        Report { outcome, status, clean, time_is_up, left_behind, slow: false }
     }
 }
 

@@ -90,10 +90,11 @@ pub fn freshness(
     let (Some(age), None) = (oldest.max(behind), unreported) else {
         return Some(Freshness { bucket: "Unknown", missed });
     };
-    Some(Freshness { bucket: bucket(age, before), missed })
+    Some(Freshness { bucket: age_bucket(age, before), missed })
 }
 
-fn bucket(age: i64, before: Option<&str>) -> &'static str {
+/// The bucket of an age, milliseconds; `before` is the one that is shown now.
+pub fn age_bucket(age: i64, before: Option<&str>) -> &'static str {
     // A value near a bound would flip the status at each look: the old bucket holds while it is nearly right.
     if let Some(index) = BUCKETS.iter().position(|(name, _)| Some(*name) == before) {
         let above = age < BUCKETS[index].1.saturating_mul(2);

@@ -10,8 +10,7 @@ use crate::facts::PostgresFacts;
 /// Pairs that are kept; beyond them every second one of the older half goes.
 const MOST_PAIRS: usize = 512;
 
-/// Least lag that is told from none, milliseconds. Looks are up to ten seconds apart, so a lag below this is that of
-/// looking.
+/// Least lag that is told from none, milliseconds.
 const SEEN_MS: i64 = 30_000;
 
 /// How far behind the connector is, as bounds that it has passed.
@@ -20,7 +19,17 @@ const LAGS: [(i64, &str); 3] = [(600_000, ">10m"), (60_000, ">1m"), (SEEN_MS, ">
 /// Times of the source and positions of its log, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Positions {
-    pairs: VecDeque<(i64, u64)>,
+    pairs: VecDeque<Pair>,
+}
+
+/// Where the end of the log was from one look to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pair {
+    /// The first look that found it there, milliseconds since 1970.
+    since_ms: i64,
+    /// The last one.
+    at_ms: i64,
+    lsn: u64,
 }
 
 /// How far the connector has read, at one look.
@@ -31,7 +40,8 @@ pub struct ReadTo {
     pub at_ms: Option<i64>,
     /// The first look that is known, milliseconds since 1970.
     pub first_ms: i64,
-    /// Milliseconds between that instant, or the first look that is known, and the last look.
+    /// Milliseconds since the first look that found something in the log which the connector has not read, up to the last
+    /// look: at least so late it is, however far apart looks are.
     pub lag_ms: i64,
 }
 
@@ -59,18 +69,18 @@ pub fn least_ms(lag: &str) -> i64 {
 impl Positions {
     /// Notes a look: the source's clock, and the end of its log read after the clock.
     pub fn note(&mut self, now_ms: i64, lsn: u64) {
-        if self.pairs.back().is_some_and(|(_, last)| lsn < *last) {
+        if self.pairs.back().is_some_and(|last| lsn < last.lsn) {
             // Another server, or one that lost the end of its log.
             self.pairs.clear();
         }
-        if self.pairs.back().is_some_and(|(at, _)| now_ms < *at) {
+        if self.pairs.back().is_some_and(|last| now_ms < last.at_ms) {
             // The clock was set back: what it said before would be the future.
-            self.pairs.retain(|(at, _)| *at <= now_ms);
+            self.pairs.retain(|pair| pair.at_ms <= now_ms);
         }
         match self.pairs.back_mut() {
             // Nothing was written since: who has read up to there has everything up to now.
-            Some((at, last)) if *last == lsn => *at = now_ms,
-            _ => self.pairs.push_back((now_ms, lsn)),
+            Some(last) if last.lsn == lsn => last.at_ms = now_ms,
+            _ => self.pairs.push_back(Pair { since_ms: now_ms, at_ms: now_ms, lsn }),
         }
         if self.pairs.len() > MOST_PAIRS {
             let mut place = 0;
@@ -83,11 +93,11 @@ impl Positions {
 
     /// How far a connector has read that has everything before `lsn`; `None` before the first look.
     pub fn read_to(&self, lsn: u64) -> Option<ReadTo> {
-        let (now_ms, _) = self.pairs.back()?;
-        let passed = self.pairs.partition_point(|(_, position)| *position <= lsn);
-        let at_ms = passed.checked_sub(1).map(|last| self.pairs[last].0);
-        let (first_ms, _) = *self.pairs.front()?;
-        Some(ReadTo { at_ms, first_ms, lag_ms: now_ms - at_ms.unwrap_or(first_ms) })
+        let now_ms = self.pairs.back()?.at_ms;
+        let passed = self.pairs.partition_point(|pair| pair.lsn <= lsn);
+        let at_ms = passed.checked_sub(1).map(|last| self.pairs[last].at_ms);
+        let lag_ms = self.pairs.get(passed).map_or(0, |unread| now_ms - unread.since_ms);
+        Some(ReadTo { at_ms, first_ms: self.pairs.front()?.at_ms, lag_ms })
     }
 
     /// Notes what a look found, and says how far the connector has read.
@@ -136,13 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_is_that_of_the_newest_position_that_was_read() {
+    fn the_lag_is_that_of_the_oldest_position_that_was_not_read() {
         let positions = seen(&[(0, 100), (10_000, 200), (20_000, 300), (95_000, 400)]);
         let read = |lsn| positions.read_to(lsn).map(|read| (read.at_ms, read.lag_ms, read.lag()));
         assert_eq!(read(400), Some((Some(95_000), 0, "")));
-        assert_eq!(read(399), Some((Some(20_000), 75_000, ">1m")));
-        assert_eq!(read(300), Some((Some(20_000), 75_000, ">1m")));
-        assert_eq!(read(150), Some((Some(0), 95_000, ">1m")));
+        assert_eq!(read(399), Some((Some(20_000), 0, "")), "it may have been written just now");
+        assert_eq!(read(300), Some((Some(20_000), 0, "")));
+        assert_eq!(read(250), Some((Some(10_000), 75_000, ">1m")));
+        assert_eq!(read(150), Some((Some(0), 85_000, ">1m")));
         assert_eq!(read(99), Some((None, 95_000, ">1m")), "older than all that was seen");
         assert_eq!(Positions::default().read_to(5), None);
     }
@@ -152,6 +163,15 @@ mod tests {
         let mut idle = seen(&[(0, 100)]);
         (1..100).for_each(|look| idle.note(look * 10_000, 100));
         assert_eq!(idle.read_to(100), Some(ReadTo { at_ms: Some(990_000), first_ms: 990_000, lag_ms: 0 }));
+        // Nothing more is written, and what was is not read.
+        idle.note(1_000_000, 150);
+        (1..10).for_each(|look| idle.note(1_000_000 + look * 10_000, 150));
+        assert_eq!(idle.read_to(100).map(|read| (read.at_ms, read.lag())), Some((Some(990_000), ">1m")));
+        // Looks that are a minute apart make nobody late.
+        let mut rare = seen(&[(0, 100)]);
+        (1..10).for_each(|look: i64| rare.note(look * 60_000, 100 + look.unsigned_abs()));
+        assert_eq!(rare.read_to(108).map(|read| (read.at_ms, read.lag())), Some((Some(480_000), "")));
+        assert_eq!(rare.read_to(107).unwrap().lag(), ">30s");
         let mut busy = seen(&[(0, 100)]);
         (1..100).for_each(|look: i64| busy.note(look * 10_000, 100 + look.unsigned_abs()));
         assert_eq!(busy.read_to(100).unwrap().lag(), ">10m");
@@ -176,11 +196,11 @@ mod tests {
         };
         let mut positions = Positions::default();
         positions.look(&facts(1, 100, true, 100));
-        let late = positions.look(&facts(100_001, 900, true, 0)).unwrap();
-        assert_eq!(late.lag(), ">1m");
-        assert_eq!(positions.look(&facts(100_002, 900, true, 900)).unwrap().lag(), "");
+        assert_eq!(positions.look(&facts(100_001, 900, true, 0)).unwrap().lag(), "");
+        assert_eq!(positions.look(&facts(200_001, 900, true, 0)).unwrap().lag(), ">1m");
+        assert_eq!(positions.look(&facts(200_002, 900, true, 900)).unwrap().lag(), "");
         assert_eq!(
-            positions.look(&facts(100_003, 900, false, 900)).unwrap().lag(),
+            positions.look(&facts(200_003, 900, false, 900)).unwrap().lag(),
             ">1m",
             "nobody is connected"
         );

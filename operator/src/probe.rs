@@ -8,11 +8,13 @@ use futures::StreamExt as _;
 use serde::Deserialize;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
+use crate::apply::clickhouse::of_error;
 use crate::dashboards::Dashboard;
 use crate::dashboards::classic::VariableQuery;
 use crate::dashboards::expand::{TimeRange, Values, expand};
 use crate::desired::pipeline::{Asked, Question};
 use crate::desired::views::Probe;
+use crate::facts::{FailureClass, Observation};
 
 /// Deadline of one question.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -39,6 +41,7 @@ pub struct Accounts {
     pub viewer: Option<ClickHouse>,
 }
 
+<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
 /// Asks each question by its account; one that gets no answer stays open and is asked again at the next look.
 pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String, Probe> {
     let timed = |client: &ClickHouse| client.with_deadline(DEADLINE);
@@ -46,6 +49,20 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String
         |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
     let mut answers = BTreeMap::new();
     for question in questions {
+=======
+/// Asks each question by its account; one that gets no answer stays open and is asked again at the next look. Returns, too,
+/// what was heard by the account that the user's views run as: one that heard nothing is asked nothing more.
+pub async fn ask(accounts: &Accounts, questions: &[Question]) -> (BTreeMap<String, Probe>, Observation<()>) {
+    let timed = |client: &ClickHouse| client.with_deadline(DEADLINE);
+    let runs_as =
+        |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
+    let (mut answers, mut heard) = (BTreeMap::new(), Observation::NotAsked);
+    for question in questions {
+        let as_viewer = question.asked.as_viewer();
+        if as_viewer && is_silent(&heard) {
+            continue;
+        }
+>>>>>>> pace
         let answer = match &question.asked {
             Asked::Columns { sql, as_viewer } => {
                 let Some(client) = runs_as(*as_viewer) else { continue };
@@ -61,6 +78,12 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String
                 Box::pin(replaced(&client, view, select, dashboards)).await.map(Probe::Panels)
             }
         };
+        if as_viewer {
+            heard = match &answer {
+                Ok(_) => Observation::Known(()),
+                Err(error) => Observation::Unreachable(of_error(error)),
+            };
+        }
         match answer {
             Ok(answer) => {
                 answers.insert(question.hash.clone(), answer);
@@ -68,9 +91,16 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String
             Err(error) => tracing::debug!(%error, "a view or dashboard was not judged"),
         }
     }
-    answers
+    (answers, heard)
 }
 
+<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
+=======
+fn is_silent(heard: &Observation<()>) -> bool {
+    matches!(heard, Observation::Unreachable(failure) if failure.class == FailureClass::Unreachable)
+}
+
+>>>>>>> pace
 async fn columns(client: &ClickHouse, sql: &str, as_viewer: bool) -> Result<Probe, Error> {
     // No settings go with it: under readonly = 1 each would be an error of its own.
     match client.query_bytes(sql, "JSONEachRow").await {

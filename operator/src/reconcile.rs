@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::SinkState;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState};
 
 use crate::desired::grafana::place::{self, Place};
 use crate::desired::pipeline::{Desired, Subject, desire};
@@ -28,6 +29,9 @@ use crate::world::World;
 const MOST_WAVES: u32 = 20;
 /// Reconciles in a row that end with the same plan until nothing is expected of the next one.
 const SAME_PLANS: u32 = 30;
+
+/// Time after which a reconcile begins no other wave: the next one goes on.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Rounds of questions of one look.
 const MOST_ROUNDS: u32 = 3;
@@ -114,6 +118,7 @@ pub async fn reconcile<W: World>(
     let mut former: Option<Place> = None;
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
+    let begin = world.now();
     loop {
         outcome.observed = Box::pin(world.look(subject, incarnation.as_deref(), former.as_ref())).await;
         outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
@@ -157,7 +162,8 @@ pub async fn reconcile<W: World>(
         let wave: Vec<Step> = outcome.plan.first_wave().into_iter().cloned().collect();
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
-        if mode == Mode::PlanOnly || wave.is_empty() || again || outcome.waves >= MOST_WAVES {
+        let over = outcome.waves >= MOST_WAVES || world.now().duration_since(begin).unsigned_abs() > LONGEST;
+        if mode == Mode::PlanOnly || wave.is_empty() || again || over {
             (outcome.same_plans, outcome.no_progress) =
                 memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
@@ -340,13 +346,13 @@ pub fn pause(pending: bool, same_plans: u32, (fast, slow): (Duration, Duration))
 
 impl Outcome {
     /// Whether something is under way that the next look may find done: worth looking again soon.
-    pub fn is_pending(&self) -> bool {
-        !self.plan.is_empty() || self.read_under_way() || self.rollout_under_way()
+    pub fn is_pending(&self, spec: &AnalyticsPipelineSpec) -> bool {
+        !self.plan.is_empty() || self.read_under_way(spec) || self.rollout_under_way()
     }
 
-    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend is not
-    /// looked at more often for it.
-    fn read_under_way(&self) -> bool {
+    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend, or whose
+    /// connector the spec keeps from running, is not looked at more often for it.
+    fn read_under_way(&self, spec: &AnalyticsPipelineSpec) -> bool {
         let Some(facts) = self.observed.clickhouse.known() else {
             return false;
         };
@@ -359,7 +365,13 @@ impl Outcome {
             let history = facts.ledger.history(target);
             let changed =
                 |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for(target);
-            (!history.is_empty() && !is_read(facts, target))
+            let comes = spec.source.connect.state == ConnectorState::Running
+                || facts
+                    .ledger
+                    .reads
+                    .get(target)
+                    .is_some_and(|(_, read)| facts.ledger.epoch == Some(read.epoch));
+            (!history.is_empty() && comes && !is_read(facts, target))
                 || history.iter().any(changed)
                 || facts.states.get(target).is_some_and(|states| states.values().any(waits))
         })

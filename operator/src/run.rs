@@ -6,15 +6,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ListParams};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use prometheus_client::registry::Registry;
-use tidemark_crds::names::FIELD_MANAGER;
+use tidemark_crds::names::{FIELD_MANAGER, PipelineName};
 use tidemark_crds::pipeline::AnalyticsPipeline;
 use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 use tokio::sync::watch;
@@ -22,7 +24,7 @@ use tokio::sync::watch;
 use crate::config::OperatorConfig;
 use crate::context::Context;
 use crate::controller::{Guarded, error_policy, reconcile};
-use crate::credentials::{Holder, wanted};
+use crate::credentials::Holder;
 use crate::desired::sidecar::COMPONENT;
 use crate::engine::Engine;
 use crate::events::Events;
@@ -75,14 +77,14 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
         let events = Events::new(client.clone(), &identity);
         let term = Term::new(is_leader.clone(), shutdown.clone());
         let image = config.sink_image.clone();
-        let context = Arc::new(Context::new(client.clone(), engine, events, image, cluster, term));
+        let limits = (term, config.concurrency);
+        let context = Arc::new(Context::new(client.clone(), engine, events, image, cluster, limits));
         let namespaces = config.namespaces();
         let scopes: Vec<Option<&str>> =
             if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
         let gauge = follow_leadership(context.clone(), is_leader, shutdown.clone());
-        let controllers = scopes
-            .into_iter()
-            .map(|scope| control(&client, scope, config.concurrency, Arc::clone(&context), shutdown.clone()));
+        let controllers =
+            scopes.into_iter().map(|scope| control(&client, scope, Arc::clone(&context), shutdown.clone()));
         tokio::join!(futures::future::join_all(controllers), gauge);
     }
     // Not before the last reconcile has ended: they write under this Lease.
@@ -149,30 +151,52 @@ where
 }
 
 /// Runs the controller of one namespace, or of all.
-async fn control(
-    client: &Client,
-    namespace: Option<&str>,
-    concurrency: u16,
-    context: Arc<Context>,
-    shutdown: Shutdown,
-) {
+async fn control(client: &Client, namespace: Option<&str>, context: Arc<Context>, shutdown: Shutdown) {
     let all = watcher::Config::default().timeout(WATCH_TIMEOUT);
     let ours = all.clone().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
     let pipelines: Api<Guarded> = scoped(client, namespace);
     let controller = Controller::new(pipelines, all.clone());
-    let (secrets, maps, all_read) = (controller.store(), controller.store(), controller.store());
+    let all_read = controller.store();
     context.watch(controller.store());
     let metrics = context.engine.metrics.clone();
     let scope = namespace.unwrap_or_default().to_owned();
+    let concerned = |holder: Holder| {
+        let context = Arc::clone(&context);
+        move |meta: &ObjectMeta| wake(&context, concerned(&context, holder, meta))
+    };
+    let (secret, map) = (concerned(Holder::Secret), concerned(Holder::ConfigMap));
+    let owners = || {
+        let context = Arc::clone(&context);
+        move |meta: &ObjectMeta| wake(&context, owners(meta))
+    };
+    // What has a kind of its own here is each kind of the sink's objects but ConfigMap, all of which are watched.
+    let (deployment, service, account, budget, policy) = (owners(), owners(), owners(), owners(), owners());
     controller
-        .owns(scoped::<Deployment>(client, namespace), ours)
-        .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |secret| {
-            concerned(&secrets, Holder::Secret, &secret.metadata)
+        .watches(scoped::<PartialObjectMeta<Deployment>>(client, namespace), ours.clone(), move |live| {
+            deployment(&live.metadata)
         })
-        .watches(scoped::<PartialObjectMeta<ConfigMap>>(client, namespace), all, move |map| {
-            concerned(&maps, Holder::ConfigMap, &map.metadata)
+        .watches(scoped::<PartialObjectMeta<Service>>(client, namespace), ours.clone(), move |live| {
+            service(&live.metadata)
         })
-        .with_config(kube::runtime::controller::Config::default().concurrency(concurrency))
+        .watches(scoped::<PartialObjectMeta<ServiceAccount>>(client, namespace), ours.clone(), move |live| {
+            account(&live.metadata)
+        })
+        .watches(
+            scoped::<PartialObjectMeta<PodDisruptionBudget>>(client, namespace),
+            ours.clone(),
+            move |live| budget(&live.metadata),
+        )
+        .watches(scoped::<PartialObjectMeta<NetworkPolicy>>(client, namespace), ours, move |live| {
+            policy(&live.metadata)
+        })
+        .watches(scoped::<PartialObjectMeta<Secret>>(client, namespace), all.clone(), move |live| {
+            secret(&live.metadata)
+        })
+        .watches(scoped::<PartialObjectMeta<ConfigMap>>(client, namespace), all, move |live| {
+            map(&live.metadata)
+        })
+        // Who works when is for the pools to say: what waits for a slow worker must not keep the others from theirs.
+        .with_config(kube::runtime::controller::Config::default().concurrency(0))
         .graceful_shutdown_on(async move { shutdown.requested().await })
         .run(reconcile, error_policy, context)
         .for_each(|result| {
@@ -188,21 +212,32 @@ async fn control(
         .await;
 }
 
-/// The pipelines that name a Secret or ConfigMap, and the one whose dashboards it is for.
-fn concerned(store: &Store<Guarded>, holder: Holder, meta: &ObjectMeta) -> Vec<ObjectRef<Guarded>> {
+/// Sees to it that pipelines are looked at, and not only glanced at.
+fn wake(context: &Context, pipelines: Vec<ObjectRef<Guarded>>) -> Vec<ObjectRef<Guarded>> {
+    for pipeline in &pipelines {
+        let namespace = pipeline.namespace.clone().unwrap_or_default();
+        context.engine.rests.wake(&PipelineName::new(namespace, pipeline.name.clone()).to_string());
+    }
+    pipelines
+}
+
+/// The pipelines that own an object.
+fn owners(meta: &ObjectMeta) -> Vec<ObjectRef<Guarded>> {
+    let owners = meta.owner_references.iter().flatten();
+    let pipelines = owners.filter(|owner| owner.kind == AnalyticsPipeline::kind(&()));
+    let of = |owner: &OwnerReference| {
+        ObjectRef::new(&owner.name).within(meta.namespace.as_deref().unwrap_or_default())
+    };
+    pipelines.map(of).collect()
+}
+
+/// The pipelines that name a Secret or ConfigMap or own it, and the one whose dashboards it is for.
+fn concerned(context: &Context, holder: Holder, meta: &ObjectMeta) -> Vec<ObjectRef<Guarded>> {
+    let (namespace, name) =
+        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     let label = |key: &str| meta.labels.as_ref().and_then(|labels| labels.get(key));
     let made_for = label("app.kubernetes.io/instance")
         .filter(|_| label("app.kubernetes.io/component").is_some_and(|component| component == COMPONENT));
-    let name = meta.name.clone().unwrap_or_default();
-    store
-        .state()
-        .iter()
-        .filter(|object| object.meta().namespace == meta.namespace)
-        .filter(|object| {
-            let Ok(pipeline) = &object.0 else { return false };
-            made_for.is_some_and(|owner| *owner == pipeline.name_any())
-                || wanted(&pipeline.spec).contains(&(holder, name.clone()))
-        })
-        .map(|object| ObjectRef::from_obj(object.as_ref()))
-        .collect()
+    let names = context.concerns.of(namespace, holder, name).into_iter().chain(made_for.cloned());
+    names.map(|name| ObjectRef::new(&name).within(namespace)).chain(owners(meta)).collect()
 }

@@ -1,5 +1,7 @@
 //! Handles of the remote systems of a pipeline, made from its spec and credentials and kept. Connects nothing.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, TlsMode};
@@ -8,6 +10,10 @@ use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
 
+<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
+=======
+use crate::breaker::Endpoint;
+>>>>>>> pace
 use crate::clients::connect::{self, Connect};
 use crate::clients::failure;
 use crate::clients::grafana::{Grafana, Login};
@@ -81,6 +87,8 @@ pub struct Systems {
     pub former_grafana: Option<(Place, Access<Grafana>)>,
     /// Kubernetes, or the folder in its place.
     pub objects: ObjectStore,
+    /// What each of them is told by, where it has a handle.
+    pub endpoints: BTreeMap<&'static str, Endpoint>,
 }
 
 /// Handles that outlive a reconcile: connections that stay open, logins that are known to be refused.
@@ -156,7 +164,14 @@ impl Handles {
             },
             former_grafana: None,
             objects,
+            endpoints: endpoints(spec, resolved),
         }
+    }
+
+    /// Closes what stays open for a pipeline from look to look though no look is near: a client of Kafka has threads of its
+    /// own, and keeps what it knows of all topics.
+    pub fn rest(&self, pipeline: &str) {
+        self.kafka.forget(pipeline);
     }
 
     /// The Grafana that the spec named before.
@@ -171,20 +186,25 @@ impl Handles {
             self.kafka.forget(pipeline);
         }
         if failed(&observed.connect) {
-            self.connect.forget(pipeline);
+            self.connect.give_up(pipeline);
         }
         if failed(&observed.clickhouse) {
+<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
             self.clickhouse.forget(pipeline);
             self.viewer.forget(pipeline);
+=======
+            self.clickhouse.give_up(pipeline);
+            self.viewer.give_up(pipeline);
+>>>>>>> pace
         }
         if failed(&observed.reader) {
-            self.reader.forget(pipeline);
+            self.reader.give_up(pipeline);
         }
         if failed(&observed.grafana) {
-            self.grafana.forget(pipeline);
+            self.grafana.give_up(pipeline);
         }
         if failed(&observed.former_grafana) {
-            self.former_grafana.forget(pipeline);
+            self.former_grafana.give_up(pipeline);
         }
     }
 
@@ -198,6 +218,45 @@ impl Handles {
         self.grafana.forget(pipeline);
         self.former_grafana.forget(pipeline);
     }
+}
+
+/// What tells the systems of a pipeline from others: address and account.
+fn endpoints(spec: &AnalyticsPipelineSpec, resolved: &Resolved) -> BTreeMap<&'static str, Endpoint> {
+    fn endpoint(system: &'static str, address: &str, account: &impl Hash) -> (&'static str, Endpoint) {
+        let mut hasher = DefaultHasher::new();
+        account.hash(&mut hasher);
+        (system, Endpoint { system, address: address.to_owned(), account: hasher.finish() })
+    }
+    let source = &spec.source.postgres;
+    let postgres = format!("{}:{}/{}", source.host, source.port, source.database);
+    let url = spec.grafana.as_ref().and_then(|part| part.url.as_deref());
+    let check = spec.source.connect.tls.as_ref().map(|tls| tls.mode).unwrap_or_default();
+    let clickhouse = &spec.clickhouse.url;
+    // They have their login alone of their own.
+    let other = |system, login: &Result<Option<Credentials>, Missing>| match (login, &resolved.clickhouse) {
+        (Ok(Some(credentials)), Ok(account)) => {
+            Some(endpoint(system, clickhouse, &(credentials, &account.ca)))
+        }
+        _ => None,
+    };
+    let all = [
+        resolved
+            .postgres
+            .as_ref()
+            .ok()
+            .map(|account| endpoint("postgres", &postgres, &(account, format!("{:?}", source.tls.mode)))),
+        resolved.kafka.as_ref().ok().map(|account| endpoint("kafka", &spec.kafka.bootstrap_servers, account)),
+        resolved
+            .connect
+            .as_ref()
+            .ok()
+            .map(|login| endpoint("connect", &spec.source.connect.url, &(login, format!("{check:?}")))),
+        resolved.clickhouse.as_ref().ok().map(|account| endpoint("clickhouse", clickhouse, account)),
+        other("reader", &resolved.reader),
+        other("viewer", &resolved.viewer),
+        url.zip(resolved.grafana.as_ref().ok()).map(|(url, account)| endpoint("grafana", url, account)),
+    ];
+    all.into_iter().flatten().collect()
 }
 
 fn failed<T>(observation: &Observation<T>) -> bool {

@@ -44,6 +44,30 @@ fn pure_modules_have_no_edge() {
     assert!(pure >= 15, "only {pure} modules open as pure");
 }
 
+<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
+=======
+/// What a glance saw says that a look is due and nothing else: no plan, no proof, no status is made of it.
+#[test]
+fn nothing_is_decided_by_what_a_glance_saw() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for path in ["rest.rs", "observe/glance.rs"] {
+        let text = fs::read_to_string(root.join(path)).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for word in ["Step", "Plan", "Effect", "Proof", "Gate", "desire", "status::", "apply"] {
+            assert!(!code.contains(word), "{path} has {word}: what is old must lead to a look alone");
+        }
+    }
+    // The cache of old facts has one reader, and it gives back whether they still hold.
+    let engine = fs::read_to_string(root.join("engine.rs")).unwrap();
+    let glance =
+        engine.split("pub async fn glance").nth(1).and_then(|text| text.split("\n    }\n").next()).unwrap();
+    assert!(glance.contains(") -> bool {"), "a glance gives back one bit");
+    for word in ["run_in", "reconcile(", "Outcome", "act("] {
+        assert!(!glance.contains(word), "a glance uses {word}");
+    }
+}
+
+>>>>>>> pace
 /// What reads words of another system, or makes an error that is shown, and the files that may.
 const EDGES: [(&str, &[&str]); 9] = [
     // Words of PostgreSQL: those of its answers alone.

@@ -9,7 +9,7 @@ use tidemark_crds::sink_config::KafkaConfig;
 use crate::credentials::{Credentials, Secret};
 
 /// How to reach a Kafka cluster, with the secrets themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Connection {
     /// `host:port[,host:port]`.
     pub bootstrap_servers: String,
@@ -20,7 +20,7 @@ pub struct Connection {
 }
 
 /// TLS material of a Kafka connection, PEM texts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tls {
     /// Certificate authority; absent: the system's.
     pub ca: Option<String>,
@@ -31,7 +31,7 @@ pub struct Tls {
 }
 
 /// SASL of a Kafka connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sasl {
     /// librdkafka's name of the mechanism, such as `SCRAM-SHA-512`.
     pub mechanism: String,

@@ -28,14 +28,24 @@ pub fn is_zombie(process: u32) -> anyhow::Result<bool> {
 
 /// Returns the highest resident memory since the start or the last [`reset_peak_memory`], in bytes.
 pub fn peak_memory(process: u32) -> anyhow::Result<u64> {
+    of_status(process, "VmHWM:")
+}
+
+/// Returns the resident memory, in bytes.
+pub fn memory(process: u32) -> anyhow::Result<u64> {
+    of_status(process, "VmRSS:")
+}
+
+/// Returns an amount of `/proc/PID/status` in bytes.
+fn of_status(process: u32, name: &str) -> anyhow::Result<u64> {
     let path = format!("/proc/{process}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let kibibytes = text
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .and_then(|number| number.trim().parse::<u64>().ok());
-    Ok(kibibytes.with_context(|| format!("{path} has no VmHWM"))? * 1024)
+    Ok(kibibytes.with_context(|| format!("{path} has no {name}"))? * 1024)
 }
 
 /// Lets the peak of the resident memory begin anew at what the process holds now.
@@ -76,6 +86,7 @@ mod tests {
             }
         }
         assert!(peak_memory(own).unwrap() > 64 << 20);
+        assert!(memory(own).unwrap() > 64 << 20);
         assert!(!is_zombie(own).unwrap());
     }
 }

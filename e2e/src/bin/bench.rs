@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use tidemark_e2e::bench::events::{Shape, Workload};
 use tidemark_e2e::bench::kafka_engine::Extraction;
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
-use tidemark_e2e::bench::{first_row, freshness, panels, report};
+use tidemark_e2e::bench::{first_row, freshness, operator, panels, report};
 use tidemark_e2e::stack::{Part, Stack};
 
 /// Measures Tidemark on real components of its own.
@@ -51,6 +51,24 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         runs: u32,
     },
+    /// Measures an operator with many pipelines: at rest, among objects of others, beside pipelines that hang.
+    Operator {
+        /// Pipelines whose systems answer.
+        #[arg(long, default_value_t = 500)]
+        pipelines: u32,
+        /// Pipelines whose systems take a connection and never answer.
+        #[arg(long, default_value_t = 1)]
+        hanging: u32,
+        /// Secrets that no pipeline names; a sixth as many ConfigMaps.
+        #[arg(long, default_value_t = 60_000)]
+        foreign: u32,
+        /// Seconds of each measurement.
+        #[arg(long, default_value_t = 180)]
+        seconds: u64,
+        /// Another operator than the one that was built with this program, to set one against the other.
+        #[arg(long)]
+        operator: Option<std::path::PathBuf>,
+    },
     /// Measures the time from `tidemark apply` to the first visible row, on components that run.
     ApplyToFirstRow,
 }
@@ -80,6 +98,12 @@ async fn main() -> anyhow::Result<()> {
             let report = panels::measure(&stack, plan, |text| println!("{text}")).await?;
             println!("{}", panels::table(&report));
             println!("written to {}", report::write("panels.json", &report)?.display());
+        }
+        Command::Operator { pipelines, hanging, foreign, seconds, operator } => {
+            let plan = operator::Plan { pipelines, hanging, foreign, seconds, operator };
+            let report = operator::measure(&plan, |text| println!("{text}")).await?;
+            println!("{}", operator::table(&report));
+            println!("written to {}", report::write("operator.json", &report)?.display());
         }
         Command::ApplyToFirstRow => {
             let stack = Stack::start(Part::CHAIN).await?;

@@ -212,7 +212,7 @@ pub async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
             print::result(&report.status, did_anything, begin.elapsed());
             anyhow::bail!("the pipeline {} did not get there: see the conditions above", local.bundle.name);
         }
-        let pause = pause(report.outcome.is_pending(), report.outcome.same_plans, (FAST, SLOW));
+        let pause = pause(report.outcome.is_pending(local.spec()), report.outcome.same_plans, (FAST, SLOW));
         if tokio::time::timeout(pause, shutdown.requested()).await.is_ok() {
             return Ok(());
         }

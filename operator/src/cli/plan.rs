@@ -184,7 +184,7 @@ mod tests {
             ..Outcome::default()
         };
         let status = AnalyticsPipelineStatus::default();
-        Report { outcome, status, clean: false, time_is_up: false, left_behind: Vec::new() }
+        Report { outcome, status, clean: false, time_is_up: false, left_behind: Vec::new(), slow: false }
     }
 
     fn connector() -> Step {

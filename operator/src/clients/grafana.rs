@@ -27,7 +27,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Login {
     /// A service account's token: it belongs to one organization.
     Token(Secret),

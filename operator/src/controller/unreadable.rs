@@ -55,7 +55,8 @@ async fn end(
     let last = revisions::last_valid(&context.client.0, &metadata);
     if let Some(spec) = within("reading the last valid spec", last).await? {
         let status = serde_json::from_value(raw["status"].clone()).ok();
-        return Box::pin(reconcile_pipeline(&AnalyticsPipeline { metadata, spec, status }, context)).await;
+        let pipeline = AnalyticsPipeline { metadata, spec, status };
+        return Box::pin(reconcile_pipeline(&pipeline, name, context)).await;
     }
     let pipeline = metadata.into_response_partial::<AnalyticsPipeline>();
     if let Some(pause) = unreadable::wait(raw, Timestamp::now()) {

@@ -122,6 +122,16 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// Whether the account is asked that the user's views run as.
+    pub fn as_viewer(&self) -> bool {
+        match self {
+            Self::Columns { as_viewer, .. } | Self::Replaced { as_viewer, .. } => *as_viewer,
+            Self::Panels(..) => false,
+        }
+    }
+}
+
 /// What should happen to one pipeline.
 #[derive(Debug, Default)]
 pub struct Desired {

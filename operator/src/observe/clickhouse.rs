@@ -148,6 +148,31 @@ pub async fn observe(
     }
 }
 
+/// How the sinks of a pipeline are: a part of what [`observe`] asks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Pulse {
+    /// What each living sink says of each target.
+    pub states: BTreeMap<String, BTreeMap<String, SinkState>>,
+    /// How far the read of each target has come.
+    pub reads: BTreeMap<String, ReadFacts>,
+    /// How far each target is.
+    pub progress: BTreeMap<String, ProgressFacts>,
+}
+
+/// Asks how the sinks of a pipeline are, of a database that has the bookkeeping.
+pub async fn pulse(client: &ClickHouse, database: &str, pipeline: &str) -> Observation<Pulse> {
+    let client = client.with_deadline(QUERY_DEADLINE).with_database(None);
+    let look = Look { client: &client, database, pipeline };
+    let asked = async {
+        let (states, reads, progress) = tokio::try_join!(look.states(), look.reads(), look.progress())?;
+        Ok::<_, Error>(Pulse { states, reads, progress })
+    };
+    match asked.await {
+        Ok(pulse) => Observation::Known(pulse),
+        Err(error) => Observation::Unreachable(of_error(&error)),
+    }
+}
+
 /// Empty where there is none.
 fn of_uuid(uuid: String) -> String {
     if uuid == NO_UUID { String::new() } else { uuid }

@@ -68,6 +68,24 @@ pub async fn observe(connect: &Connect, name: &str) -> Observation<ConnectFacts>
     }
 }
 
+/// Asks for the state of the connector `name` and of its tasks alone.
+pub async fn pulse(connect: &Connect, name: &str) -> Observation<ConnectorFacts> {
+    let path = ["connectors", name, "status"];
+    let asked = connect.get::<Status>(&path);
+    match tokio::time::timeout(DEADLINE, asked).await {
+        Ok(Ok(Some(status))) => {
+            // No text of it is used.
+            let (state, tasks) = states(status, &Hidden::default());
+            Observation::Known(ConnectorFacts { state, tasks, ..ConnectorFacts::default() })
+        }
+        Ok(Ok(None)) => Observation::Absent,
+        Ok(Err(failure)) => Observation::Unreachable(failure),
+        Err(_) => {
+            Observation::Unreachable(failure(FailureClass::Unreachable, "kafka connect did not answer"))
+        }
+    }
+}
+
 async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     let plugin_installed = connect.has_plugin(CONNECTOR_CLASS).await?;
     let config: Option<BTreeMap<String, Option<String>>> =

@@ -2,6 +2,7 @@
 
 pub mod clickhouse;
 pub mod connect;
+pub mod glance;
 pub mod grafana;
 pub mod kafka;
 pub mod kubernetes;
@@ -19,6 +20,7 @@ use tidemark_crds::pipeline::Table;
 
 use self::kafka::KafkaQuestion;
 use self::postgres::SourceQuestion;
+use crate::breaker::{Advice, Breakers};
 use crate::desired::grafana::{Names, leaving, question};
 use crate::desired::pipeline::Subject;
 use crate::desired::topics;
@@ -39,7 +41,7 @@ fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTabl
 
 /// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
 pub async fn observe(
-    metrics: &Metrics,
+    (metrics, breakers): (&Metrics, &Breakers),
     systems: &Systems,
     subject: &Subject<'_>,
     incarnation: Option<&str>,
@@ -106,18 +108,53 @@ pub async fn observe(
             closed => closed.closed(),
         }
     };
+    let guard = Guard { breakers, systems, pipeline: &pipeline };
     let (postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes) = tokio::join!(
-        Box::pin(timed(metrics, "postgres", postgres)),
-        Box::pin(timed(metrics, "kafka", kafka)),
-        Box::pin(timed(metrics, "connect", connect)),
-        Box::pin(timed(metrics, "clickhouse", clickhouse)),
-        Box::pin(timed(metrics, "grafana", grafana)),
+        Box::pin(timed(metrics, "postgres", guard.unless_silent("postgres", postgres))),
+        Box::pin(timed(metrics, "kafka", guard.unless_silent("kafka", kafka))),
+        Box::pin(timed(metrics, "connect", guard.unless_silent("connect", connect))),
+        Box::pin(timed(metrics, "clickhouse", guard.unless_silent("clickhouse", clickhouse))),
+        Box::pin(timed(metrics, "grafana", guard.unless_silent("grafana", grafana))),
         Box::pin(timed(metrics, "former-grafana", former_grafana)),
-        Box::pin(timed(metrics, "reader", reader)),
+        Box::pin(timed(metrics, "reader", guard.unless_silent("reader", reader))),
         timed(metrics, "kubernetes", kubernetes::observe(&systems.objects, name)),
     );
     let seen = std::collections::BTreeMap::new();
     Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes, seen }
+}
+
+/// Keeps a look from waiting for what others found silent.
+struct Guard<'a> {
+    breakers: &'a Breakers,
+    systems: &'a Systems,
+    pipeline: &'a str,
+}
+
+impl Guard<'_> {
+    /// Asks a system, or says what others heard of it just now.
+    async fn unless_silent<T>(
+        &self,
+        system: &'static str,
+        look: impl Future<Output = Observation<T>>,
+    ) -> Observation<T> {
+        let Some(endpoint) = self.systems.endpoints.get(system) else {
+            return look.await;
+        };
+        if let Advice::Known(failure, age) = self.breakers.advice(endpoint, Instant::now()) {
+            let (pipeline, age_s) = (self.pipeline, age.as_secs());
+            tracing::debug!(
+                pipeline,
+                system,
+                age_s,
+                error = failure.message,
+                "not asked: others heard nothing of it"
+            );
+            return Observation::Unreachable(failure);
+        }
+        let heard = look.await;
+        self.breakers.heard(endpoint, self.pipeline, &heard, Instant::now());
+        heard
+    }
 }
 
 /// Counts how long a look takes: the slowest one is the length of the reconcile.

@@ -106,7 +106,7 @@ impl Operator {
             }
             say(model, &resource, report.status);
         }
-        Round { changed: acted || other, pending: report.outcome.is_pending() || resource.deleting }
+        Round { changed: acted || other, pending: report.outcome.is_pending(&spec) || resource.deleting }
     }
 
     fn report(
