@@ -9,27 +9,36 @@ use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipeline;
 use tidemark_e2e::chain::{Chain, pipeline};
-use tidemark_e2e::stack::{PATIENCE, Part, Role, Stack, shared, wait_until};
+use tidemark_e2e::stack::{Component as _, PATIENCE, Part, Postgres, Role, Stack, shared, wait_until};
 
 use crate::chain::objects;
 use crate::operator::{Operator, prepare, put};
 
 const TABLE: &str = "CREATE TABLE payments (id bigint PRIMARY KEY, amount bigint NOT NULL)";
 
-async fn pay(stack: &Stack, database: &str, from: u32, to: u32) -> anyhow::Result<()> {
+async fn pay(postgres: &Postgres, database: &str, from: u32, to: u32) -> anyhow::Result<()> {
     let sql = format!("INSERT INTO payments SELECT i, {from} FROM generate_series({from}, {to}) i");
-    stack.postgres().execute(Role::Shop, database, &sql).await
+    postgres.execute(Role::Shop, database, &sql).await
 }
 
-/// Waits until a state table in one ClickHouse shows the rows that a PostgreSQL has.
-async fn equal(source: &Stack, from: &str, target: &Stack, to: &str) -> anyhow::Result<()> {
+/// What a database says of its payments: number, sum and greatest.
+async fn paid(postgres: &Postgres, database: &str) -> anyhow::Result<String> {
     let rows = "SELECT count(*) || ' ' || coalesce(sum(id * amount), 0) || ' ' || coalesce(max(id), 0) FROM payments";
+    Ok(postgres.query(Role::Shop, database, rows).await?[0][0].clone().unwrap_or_default())
+}
+
+/// The same of the state table in ClickHouse.
+async fn shown(stack: &Stack, database: &str) -> anyhow::Result<String> {
     let shown = format!(
-        "SELECT concat(toString(count()), ' ', toString(sum(id * amount)), ' ', toString(max(id))) FROM {to}.payments_current"
+        "SELECT concat(toString(count()), ' ', toString(sum(id * amount)), ' ', toString(max(id))) FROM {database}.payments_current"
     );
+    Ok(stack.clickhouse().query(&shown).await?.trim().to_owned())
+}
+
+/// Waits until a state table in a stack's ClickHouse shows the rows that a PostgreSQL has.
+async fn equal(source: &Postgres, target: &Stack, database: &str) -> anyhow::Result<()> {
     wait_until(PATIENCE, "the rows to be equal", || async {
-        let wanted = source.postgres().query(Role::Shop, from, rows).await?[0][0].clone().unwrap_or_default();
-        let found = target.clickhouse().query(&shown).await?.trim().to_owned();
+        let (wanted, found) = (paid(source, database).await?, shown(target, database).await?);
         ensure!(found == wanted, "PostgreSQL has {wanted}, ClickHouse {found}");
         Ok(Some(()))
     })
@@ -59,6 +68,152 @@ async fn sink_follows(chain: &Chain<'_>, place: &str) -> anyhow::Result<()> {
     chain.sink().spawn()
 }
 
+/// A manifest with a request beside what is accepted.
+fn asking(manifest: &Value, words: &str, resnapshot: &str) -> Vec<Value> {
+    let mut manifest = manifest.clone();
+    manifest["metadata"]["annotations"] =
+        json!({"tidemark.dev/accept": words, "tidemark.dev/resnapshot": resnapshot});
+    objects(manifest)
+}
+
+fn path_of(name: &str, of: &str) -> String {
+    format!("/connectors/{}/{of}", PipelineName::new("local", &name.replace('_', "-")).connector())
+}
+
+/// Gives the connector other settings, as somebody would by Connect's interface.
+async fn by_hand(stack: &Stack, name: &str, settings: &[(&str, &str)]) -> anyhow::Result<()> {
+    let path = path_of(name, "config");
+    let mut config = stack.connect().request(reqwest::Method::GET, &path, None).await?;
+    for (key, value) in settings {
+        config[*key] = json!(value);
+    }
+    stack.connect().request(reqwest::Method::PUT, &path, Some(&config)).await?;
+    Ok(())
+}
+
+/// Waits until a setting of the connector is something else than what somebody gave it.
+async fn put_back(stack: &Stack, name: &str, (key, given): (&str, &str)) -> anyhow::Result<()> {
+    wait_until(PATIENCE, "the connector to be put back", || async {
+        let config = stack.connect().request(reqwest::Method::GET, &path_of(name, "config"), None).await?;
+        Ok((config[key] != given).then_some(()))
+    })
+    .await
+}
+
+/// Waits until the connector has passed what is written in the log of a source by now.
+async fn passed(postgres: &Postgres, name: &str) -> anyhow::Result<()> {
+    let now = postgres.query(Role::Superuser, name, "SELECT pg_current_wal_lsn()").await?;
+    let now = now[0][0].clone().unwrap_or_default();
+    let slot = PipelineName::new("local", &name.replace('_', "-")).replication_slot();
+    let sql = format!(
+        "SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND confirmed_flush_lsn >= '{now}'::pg_lsn"
+    );
+    wait_until(PATIENCE, "the connector to pass what is written", || async {
+        Ok((!postgres.query(Role::Superuser, name, &sql).await?.is_empty()).then_some(()))
+    })
+    .await
+}
+
+/// Somebody changes the connector by hand: what it leaves out meanwhile comes all the same, whether the operator sees it
+/// at once or later.
+async fn a_connector_that_is_changed_by_hand(chain: &Chain<'_>, name: &str) -> anyhow::Result<()> {
+    let (stack, postgres) = (chain.stack, chain.stack.postgres());
+    chain.operator().stop().await?;
+    by_hand(stack, name, &[("table.include.list", "public.nothing")]).await?;
+    pay(postgres, name, 200, 210).await?;
+    passed(postgres, name).await?;
+    let wanted = paid(postgres, name).await?;
+    ensure!(shown(stack, name).await? != wanted, "the list leaves nothing out");
+    chain.start_operator()?;
+    put_back(stack, name, ("table.include.list", "public.nothing")).await?;
+    equal(postgres, stack, name).await?;
+
+    // Under load, and looked at all the while.
+    let change = "UPDATE payments SET amount = amount + 1 WHERE id % 7 = 0";
+    by_hand(stack, name, &[("skipped.operations", "u,d")]).await?;
+    let writer = async {
+        loop {
+            if let Err(error) = postgres.execute(Role::Shop, name, change).await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::select! {
+        back = put_back(stack, name, ("skipped.operations", "u,d")) => back?,
+        error = writer => return Err(error.context("changing rows")),
+    }
+    postgres.execute(Role::Shop, name, "DELETE FROM payments WHERE id = 200").await?;
+    chain.wait_ready(PATIENCE).await?;
+    equal(postgres, stack, name).await?;
+    ensure!(chain.status()?["epoch"] == 1, "the log was followed all the time: {}", chain.status()?);
+    Ok(())
+}
+
+/// ClickHouse comes back as it was a while ago, rows and ledger, while operator and sink go on.
+async fn a_clickhouse_from_a_backup(chain: &Chain<'_>, name: &str) -> anyhow::Result<()> {
+    let (stack, postgres) = (chain.stack, chain.stack.postgres());
+    let clickhouse = stack.clickhouse();
+    clickhouse.stop().await?;
+    clickhouse.back_up()?;
+    clickhouse.start().await?;
+    pay(postgres, name, 220, 240).await?;
+    postgres.execute(Role::Shop, name, "UPDATE payments SET amount = 7 WHERE id % 5 = 0").await?;
+    postgres.execute(Role::Shop, name, "DELETE FROM payments WHERE id % 11 = 0").await?;
+    equal(postgres, stack, name).await?;
+    // All of it is committed in Kafka, and the sink knows it as applied.
+    chain.wait_ready(PATIENCE).await?;
+    clickhouse.stop().await?;
+    clickhouse.restore()?;
+    clickhouse.start().await?;
+    ensure!(shown(stack, name).await? != paid(postgres, name).await?, "the backup has what came later");
+    equal(postgres, stack, name).await?;
+    chain.wait_ready(PATIENCE).await?;
+    ensure!(chain.status()?["epoch"] == 1, "the log still has it: {}", chain.status()?);
+    Ok(())
+}
+
+/// The standby takes over: its timeline is named, then that it has no slot, and a word for each is enough.
+async fn a_promoted_standby(
+    chain: &Chain<'_>,
+    standby: &Postgres,
+    manifest: &mut Value,
+) -> anyhow::Result<()> {
+    let (stack, name) = (chain.stack, chain.name.as_str());
+    let primary = stack.postgres();
+    standby.start().await?;
+    pay(primary, name, 250, 260).await?;
+    let wanted = paid(primary, name).await?;
+    wait_until(PATIENCE, "the standby to have the rows", || async {
+        Ok((paid(standby, name).await? == wanted).then_some(()))
+    })
+    .await?;
+    primary.stop().await?;
+    standby.execute(Role::Superuser, "postgres", "SELECT pg_promote()").await?;
+    pay(standby, name, 261, 270).await?;
+    manifest["spec"]["source"]["postgres"]["port"] = json!(standby.port());
+    chain.apply(&objects(manifest.clone()), PATIENCE).await?;
+    let message = chain.wait_condition("SourceReady", "False", "SlotLost", PATIENCE).await?;
+    ensure!(message.contains("timeline 2 of its log instead of 1"), "{message}");
+    ensure!(shown(stack, name).await? == wanted, "nothing is read before somebody says so");
+    chain.write(&accepting(manifest, "timeline=2"))?;
+    wait_until(PATIENCE, "the slot to be named", || async {
+        let (_, reason, message) = chain.condition("SourceReady")?;
+        let named = reason == "SlotLost"
+            && message.contains("replication slot")
+            && message.contains("does not exist");
+        ensure!(named, "{reason}: {message}");
+        Ok(Some(()))
+    })
+    .await?;
+    chain.write(&asking(manifest, "timeline=2", "promoted"))?;
+    sink_follows(chain, &standby.port().to_string()).await?;
+    chain.wait_ready(PATIENCE).await?;
+    equal(standby, stack, name).await?;
+    ensure!(chain.status()?["epoch"] == 2, "{}", chain.status()?);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_anew_when_it_is_accepted()
 -> anyhow::Result<()> {
@@ -67,12 +222,9 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
         Stack::start(Part::CHAIN),
         Stack::start_with_postgres(&[Part::Postgres, Part::Connect], 18)
     )?;
-    for stack in [&stack, &other] {
-        stack.postgres().create_database(NAME).await?;
-        stack.postgres().execute(Role::Shop, NAME, TABLE).await?;
-    }
-    pay(&stack, NAME, 1, 100).await?;
-    pay(&other, NAME, 500, 900).await?;
+    stack.postgres().create_database(NAME).await?;
+    stack.postgres().execute(Role::Shop, NAME, TABLE).await?;
+    pay(stack.postgres(), NAME, 1, 100).await?;
     let mut manifest = pipeline(&stack, NAME, &["public.payments"]);
     let chain = Chain::prepare(&stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
@@ -84,8 +236,8 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
     manifest["spec"]["source"]["postgres"]["host"] = json!("localhost");
     chain.apply(&objects(manifest.clone()), PATIENCE).await?;
     chain.wait_ready(PATIENCE).await?;
-    pay(&stack, NAME, 101, 120).await?;
-    equal(&stack, NAME, &stack, NAME).await?;
+    pay(stack.postgres(), NAME, 101, 120).await?;
+    equal(stack.postgres(), &stack, NAME).await?;
     ensure!(chain.status()?["epoch"] == 1, "a server at another address is the same");
 
     // A database that was mistyped: nothing is made there, and what runs goes on.
@@ -93,25 +245,34 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
     wrong["spec"]["clickhouse"]["database"] = json!("moves_mistyped");
     chain.apply(&objects(wrong), PATIENCE).await?;
     chain.wait_condition("TablesInSync", "False", "IdentityChanged", PATIENCE).await?;
-    pay(&stack, NAME, 121, 140).await?;
-    equal(&stack, NAME, &stack, NAME).await?;
+    pay(stack.postgres(), NAME, 121, 140).await?;
+    equal(stack.postgres(), &stack, NAME).await?;
     let made = "SELECT count() FROM system.databases WHERE name = 'moves_mistyped'";
     ensure!(stack.clickhouse().query(made).await?.trim() == "0", "something was made in the wrong place");
     chain.apply(&objects(manifest.clone()), PATIENCE).await?;
     chain.wait_ready(PATIENCE).await?;
     ensure!(chain.status()?["epoch"] == 1, "nothing was lost");
 
-    // A new server of another version, with other rows: named, and followed anew once it is accepted.
+    a_connector_that_is_changed_by_hand(&chain, NAME).await?;
+    a_clickhouse_from_a_backup(&chain, NAME).await?;
+    let standby = stack.postgres().standby(&stack)?;
+    a_promoted_standby(&chain, &standby, &mut manifest).await?;
+
+    // A newer version, with what was restored from a dump, and what was written there since: named, and followed anew
+    // once it is accepted.
+    other.postgres().create_database(NAME).await?;
+    standby.restore_into(other.postgres(), NAME)?;
+    pay(other.postgres(), NAME, 500, 900).await?;
     manifest["spec"]["source"]["postgres"]["port"] = json!(other.postgres().port());
     chain.apply(&objects(manifest.clone()), PATIENCE).await?;
     let message = chain.wait_condition("SourceReady", "False", "IdentityChanged", PATIENCE).await?;
-    pay(&stack, NAME, 141, 160).await?;
-    equal(&stack, NAME, &stack, NAME).await?;
+    pay(&standby, NAME, 271, 280).await?;
+    equal(&standby, &stack, NAME).await?;
     chain.write(&accepting(&manifest, &word(&message)?))?;
     sink_follows(&chain, &other.postgres().port().to_string()).await?;
     chain.wait_ready(PATIENCE).await?;
-    equal(&other, NAME, &stack, NAME).await?;
-    ensure!(chain.status()?["epoch"] == 2, "{}", chain.status()?);
+    equal(other.postgres(), &stack, NAME).await?;
+    ensure!(chain.status()?["epoch"] == 3, "{}", chain.status()?);
 
     // Kafka and Kafka Connect moved.
     manifest["spec"]["kafka"]["bootstrapServers"] = json!(other.kafka().bootstrap_servers());
@@ -126,26 +287,24 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
     })
     .await?;
     // As the message says: the one at the former place is stopped first.
-    let path = format!("/connectors/{}/stop", PipelineName::new("local", NAME).connector());
-    stack.connect().request(reqwest::Method::PUT, &path, None).await?;
+    stack.connect().request(reqwest::Method::PUT, &path_of(NAME, "stop"), None).await?;
     chain.write(&accepting(&manifest, &words.join(" ")))?;
     sink_follows(&chain, &other.kafka().bootstrap_servers()).await?;
     chain.wait_ready(PATIENCE).await?;
-    pay(&other, NAME, 901, 920).await?;
-    equal(&other, NAME, &stack, NAME).await?;
-    ensure!(chain.status()?["epoch"] == 3, "{}", chain.status()?);
+    pay(other.postgres(), NAME, 901, 920).await?;
+    equal(other.postgres(), &stack, NAME).await?;
+    ensure!(chain.status()?["epoch"] == 4, "{}", chain.status()?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pipeline_that_is_applied_from_a_second_cluster_by_mistake_does_nothing_and_is_deleted_without_harm()
--> anyhow::Result<()> {
+async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_accepted() -> anyhow::Result<()> {
     const NAME: &str = "twice_applied";
     let stack = shared().await?;
     stack.postgres().create_database(NAME).await?;
     stack.postgres().execute(Role::Shop, NAME, TABLE).await?;
-    pay(stack, NAME, 1, 50).await?;
-    let manifest = pipeline(stack, NAME, &["public.payments"]);
+    pay(stack.postgres(), NAME, 1, 50).await?;
+    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
     let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
@@ -154,7 +313,7 @@ async fn a_pipeline_that_is_applied_from_a_second_cluster_by_mistake_does_nothin
     prepare(&client, "local").await?;
     let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), "local");
     let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    put(&pipelines, manifest).await?;
+    put(&pipelines, manifest.clone()).await?;
     let operator = Operator::start(&client, "local")?;
     let message = wait_until(PATIENCE, "the conflict to be named", || async {
         let conditions = pipelines.get(&name).await?.status.unwrap_or_default().conditions;
@@ -166,8 +325,8 @@ async fn a_pipeline_that_is_applied_from_a_second_cluster_by_mistake_does_nothin
         message.contains("another cluster (local;") && word(&message)?.starts_with("cluster="),
         "{message}"
     );
-    pay(stack, NAME, 51, 60).await?;
-    equal(stack, NAME, stack, NAME).await?;
+    pay(stack.postgres(), NAME, 51, 60).await?;
+    equal(stack.postgres(), stack, NAME).await?;
 
     let begin = Instant::now();
     pipelines.delete(&name, &DeleteParams::default()).await?;
@@ -180,10 +339,53 @@ async fn a_pipeline_that_is_applied_from_a_second_cluster_by_mistake_does_nothin
         "it waited for what is not its own: {:?}",
         begin.elapsed()
     );
-    operator.stop().await?;
-    pay(stack, NAME, 61, 70).await?;
-    equal(stack, NAME, stack, NAME).await?;
+    pay(stack.postgres(), NAME, 61, 70).await?;
+    equal(stack.postgres(), stack, NAME).await?;
     chain.wait_ready(PATIENCE).await?;
     ensure!(chain.status()?["epoch"] == 1, "{}", chain.status()?);
+
+    // For good: nothing is read again, and what the first cluster's resource says or does is of no account any more.
+    manifest["metadata"]["annotations"] = json!({"tidemark.dev/accept": word(&message)?});
+    put(&pipelines, manifest).await?;
+    let judged = |kind: &'static str| {
+        let (pipelines, name) = (pipelines.clone(), name.clone());
+        async move {
+            let conditions = pipelines.get(&name).await?.status.unwrap_or_default().conditions;
+            let found = conditions.into_iter().find(|condition| condition.type_ == kind);
+            let found = found.with_context(|| format!("no condition {kind}"))?;
+            ensure!(found.status == "True", "{kind}: {}: {}", found.reason, found.message);
+            anyhow::Ok(Some(()))
+        }
+    };
+    // Without a node there are no pods: the sink of the first cluster goes on, as one of the same group.
+    for kind in ["SourceReady", "TablesInSync", "ConnectorRunning"] {
+        wait_until(PATIENCE, kind, || judged(kind)).await?;
+    }
+    let lost = chain.wait_condition("TablesInSync", "False", "Conflict", PATIENCE).await?;
+    ensure!(word(&lost)?.starts_with("cluster="), "{lost}");
+    chain.operator().stop().await?;
+    chain.delete().await?;
+    pay(stack.postgres(), NAME, 71, 80).await?;
+    equal(stack.postgres(), stack, NAME).await?;
+    for kind in ["SourceReady", "TablesInSync", "ConnectorRunning"] {
+        wait_until(PATIENCE, kind, || judged(kind)).await?;
+    }
+    let status = pipelines.get(&name).await?.status.unwrap_or_default();
+    ensure!(status.epoch == Some(1), "it was read again: {:?}", status.epoch);
+
+    // And it is that cluster's to remove.
+    chain.sink().stop().await?;
+    pipelines.delete(&name, &DeleteParams::default()).await?;
+    wait_until(PATIENCE, "the resource to be gone", || async {
+        Ok(pipelines.get_opt(&name).await?.is_none().then_some(()))
+    })
+    .await?;
+    let connectors = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
+    let own = PipelineName::new("local", &name).connector();
+    ensure!(
+        !connectors.as_array().context("a list")?.iter().any(|one| *one == own),
+        "{own} is left: {connectors}"
+    );
+    operator.stop().await?;
     Ok(())
 }

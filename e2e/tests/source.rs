@@ -204,6 +204,7 @@ async fn look(postgres: &Postgres, database: &str, pipeline: &PipelineName) -> a
         credentials: Credentials::new(Role::Tidemark.name(), Role::Tidemark.password()),
         tls: tidemark_crds::pipeline::TlsMode::Disable,
         ca: None,
+        deadline: tidemark_runtime::postgres::CONNECT_DEADLINE,
     };
     let tables: Vec<SourceTable> = EXPECTED.iter().map(|(table, _)| name(table)).collect();
     let question = SourceQuestion {

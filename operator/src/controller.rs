@@ -180,7 +180,7 @@ async fn reconcile_pipeline(
         invalid: invalid.as_deref(),
         annotations: &annotations,
         references: &references,
-        objects: ObjectStore::Cluster(client.clone()),
+        objects: ObjectStore::cluster(client.clone()),
         cluster: &context.cluster,
         paths: &Paths::in_container(),
         image: &context.sink_image,

@@ -78,13 +78,24 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
-    /// What to do next.
+    /// What to do next about a system that the spec names.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Unreachable => "check its address in the spec and that it is up; it is tried again",
             Self::Authentication => "check user and password in its Secret",
             Self::Permission => "grant the account the right",
             Self::Remote => "it is tried again",
+        }
+    }
+
+    /// What to do next about the cluster that the operator runs in, by its own account.
+    pub fn advice_in_cluster(self) -> &'static str {
+        match self {
+            Self::Unreachable | Self::Remote => "it is tried again",
+            Self::Authentication => {
+                "see that the operator's service account is there and its token is mounted"
+            }
+            Self::Permission => "grant the operator's service account the right",
         }
     }
 }

@@ -30,7 +30,7 @@ impl Opener<'_> {
             return Access::Refused;
         }
         let mut seen = References::default();
-        if let ObjectStore::Cluster(client) = objects {
+        if let ObjectStore::Cluster(client, _) = objects {
             let wanted = wanted_by_record(&place.record);
             seen = references::read(client, &name.namespace, wanted).await;
         }

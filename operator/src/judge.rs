@@ -182,7 +182,7 @@ fn trouble<T>(
         return Some(judgement(r#type, Status::False, first.reason, messages.join("; ")));
     }
     match observation {
-        Observation::Unreachable(failure) => return Some(failed(r#type, system, failure)),
+        Observation::Unreachable(failure) => return Some(failed(r#type, system, lane, failure)),
         Observation::NotAsked => {
             let message = format!("{system} was not asked yet: it waits for other conditions");
             return Some(judgement(r#type, Status::Unknown, Reason::Waiting, message));
@@ -194,18 +194,21 @@ fn trouble<T>(
     let mut failures = situation.failures.iter();
     let (step, failure) =
         failures.find(|(step, _)| step.lane == lane && stages(step.stage) && planned(step))?;
-    Some(failed(r#type, &format!("{system}: {}", step.what), failure))
+    Some(failed(r#type, &format!("{system}: {}", step.what), lane, failure))
 }
 
 /// The judgement of a failure: nobody knows what an unreachable system is like.
-fn failed(r#type: ConditionType, system: &str, failure: &Failure) -> Judgement {
+fn failed(r#type: ConditionType, system: &str, lane: Lane, failure: &Failure) -> Judgement {
     let (status, reason) = match failure.class {
         FailureClass::Unreachable => (Status::Unknown, Reason::Unreachable),
         FailureClass::Authentication => (Status::False, Reason::AuthenticationFailed),
         FailureClass::Permission => (Status::False, Reason::PermissionDenied),
         FailureClass::Remote => (Status::False, Reason::RemoteError),
     };
-    let advice = failure.class.advice();
+    let advice = match lane {
+        Lane::Kubernetes => failure.class.advice_in_cluster(),
+        _ => failure.class.advice(),
+    };
     judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 
@@ -496,12 +499,13 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
     // Before Grafana's own check of the data source, which fails for the same reason and knows less of it.
     if let Observation::Unreachable(failure) = &situation.observed.reader {
         let system = format!("spec.grafana.reader at clickhouse {}", situation.spec.clickhouse.url);
-        return failed(DashboardsInSync, &system, failure);
+        return failed(DashboardsInSync, &system, Lane::ClickHouse, failure);
     }
     // What is wanted, and whether panels answer, is known by it alone: without it there is no plan, and nothing is as
     // desired.
     if let Observation::Unreachable(failure) = &situation.observed.clickhouse {
-        return failed(DashboardsInSync, &format!("clickhouse {}", situation.spec.clickhouse.url), failure);
+        let system = format!("clickhouse {}", situation.spec.clickhouse.url);
+        return failed(DashboardsInSync, &system, Lane::ClickHouse, failure);
     }
     if let Some(found) = blocked(situation) {
         return found;
@@ -533,7 +537,8 @@ fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
     }
     let mut failures = situation.failures.iter();
     if let Some((step, failure)) = failures.find(|(step, _)| step.lane == Lane::FormerGrafana) {
-        return Some(failed(DashboardsInSync, &format!("the former grafana: {}", step.what), failure));
+        let system = format!("the former grafana: {}", step.what);
+        return Some(failed(DashboardsInSync, &system, Lane::FormerGrafana, failure));
     }
     let step = situation.plan.steps().iter().find(|step| step.lane() == Lane::FormerGrafana)?;
     Some(judgement(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))

@@ -12,8 +12,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Where the sink's objects are kept.
 #[derive(Clone)]
 pub enum ObjectStore {
-    /// A Kubernetes cluster.
-    Cluster(kube::Client),
+    /// A Kubernetes cluster, and the deadline of one call.
+    Cluster(kube::Client, Duration),
     /// A folder with one manifest an object.
     Folder(PathBuf),
 }
@@ -21,10 +21,24 @@ pub enum ObjectStore {
 impl std::fmt::Debug for ObjectStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Cluster(_) => f.write_str("Cluster"),
+            Self::Cluster(..) => f.write_str("Cluster"),
             Self::Folder(path) => write!(f, "Folder({})", path.display()),
         }
     }
+}
+
+impl ObjectStore {
+    /// A Kubernetes cluster, with the usual deadline.
+    pub fn cluster(client: kube::Client) -> Self {
+        Self::Cluster(client, DEADLINE)
+    }
+}
+
+/// A client that makes each call once: what is tried again, and when, is decided by whoever calls, and what the API
+/// server said does not get lost in a wait for a better answer.
+pub fn client(mut config: kube::Config) -> Result<kube::Client, kube::Error> {
+    config.default_retry = false;
+    kube::Client::try_from(config)
 }
 
 /// Interface of one kind in one namespace; `api_version` as in a manifest.

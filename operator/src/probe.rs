@@ -44,7 +44,7 @@ pub struct Accounts {
 <<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
 /// Asks each question by its account; one that gets no answer stays open and is asked again at the next look.
 pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String, Probe> {
-    let timed = |client: &ClickHouse| client.with_deadline(DEADLINE);
+    let timed = |client: &ClickHouse| client.within(DEADLINE);
     let runs_as =
         |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
     let mut answers = BTreeMap::new();

@@ -31,7 +31,9 @@ pub async fn read(client: &kube::Client, namespace: &str, wanted: BTreeSet<(Hold
             };
             let answer: Result<Result<Option<BTreeMap<String, String>>, kube::Error>, _> =
                 tokio::time::timeout(DEADLINE, data).await;
-            let data = answer.map_err(|_| timed_out()).and_then(|data| data.map_err(|error| failure(&error)));
+            let data = answer
+                .map_err(|_| timed_out(DEADLINE))
+                .and_then(|data| data.map_err(|error| failure(&error)));
             (holder, name, data)
         }
     });

@@ -37,8 +37,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Runs the operator until it is told to end.
 pub async fn run(config: &OperatorConfig) -> anyhow::Result<()> {
-    let client =
-        Client::try_default().await.context("no cluster: is this running in a pod, or is KUBECONFIG set?")?;
+    let configured = kube::Config::infer().await;
+    let configured = configured.context("no cluster: is this running in a pod, or is KUBECONFIG set?")?;
+    let client = crate::objects::client(configured)?;
     let shutdown = Shutdown::on_signals()?;
     run_with(config, client, shutdown).await
 }

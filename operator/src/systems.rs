@@ -9,6 +9,7 @@ use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
+use tidemark_runtime::postgres::CONNECT_DEADLINE;
 
 <<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
 =======
@@ -123,6 +124,7 @@ impl Handles {
             credentials: account.credentials.clone(),
             tls: source.tls.mode,
             ca: account.ca.clone().filter(|_| source.tls.mode != TlsMode::Disable),
+            deadline: CONNECT_DEADLINE,
         };
         let hidden = resolved.hidden();
         let kafka = |key: &Connection| {

@@ -104,9 +104,11 @@ fn workers((certificate, key): (&str, &str)) -> (String, Arc<std::sync::Mutex<Ve
                 }
             }
             let request = String::from_utf8_lossy(&request).into_owned();
-            let body = r#"[{"class":"io.debezium.connector.postgresql.PostgresConnector"}]"#;
-            let status =
-                if request.starts_with("GET /connector-plugins ") { "200 OK" } else { "404 Not Found" };
+            let (status, body) = if request.starts_with("GET /connector-plugins ") {
+                ("200 OK", r#"[{"class":"io.debezium.connector.postgresql.PostgresConnector"}]"#)
+            } else {
+                ("404 Not Found", r#"{"error_code":404,"message":"Connector tidemark-shop-shop not found"}"#)
+            };
             seen.lock().unwrap().push(request);
             let length = body.len();
             let answer =

@@ -1,4 +1,5 @@
-//! The pure core of the operator: plan, status, deletion and objects from values alone; no I/O.
+//! The pure core of the operator, plan, status, deletion and objects from values alone; and in `wire` its edge, against a
+//! server of its own.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -12,3 +13,4 @@ mod places;
 mod purity;
 mod status;
 mod tables;
+mod wire;

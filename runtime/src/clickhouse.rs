@@ -13,10 +13,14 @@ use serde::de::{DeserializeOwned, Deserializer};
 pub use crate::clickhouse_error::{Error, ErrorClass};
 use crate::credentials::{CredentialSource, WatchedFile};
 use crate::foreign::{Hidden, Text};
-use crate::http;
+use crate::http::{self, Unread};
+use crate::in_words;
 
 /// Deadline of a call unless the client is given another one.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What to look at where an answer is not ClickHouse's.
+const WHO_LISTENS: &str = "is it ClickHouse's HTTP interface that listens there?";
 
 /// Where the certificate authority of the server comes from.
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub struct ClickHouse {
     shared: Arc<Shared>,
     database: Option<Arc<str>>,
     deadline: Duration,
+    limit: usize,
     agent: Option<HeaderValue>,
 }
 
@@ -87,6 +92,7 @@ impl ClickHouse {
             }),
             database: options.database.map(Arc::from),
             deadline: DEFAULT_DEADLINE,
+            limit: http::ANSWER_LIMIT,
             agent: None,
         })
     }
@@ -104,6 +110,18 @@ impl ClickHouse {
     #[must_use]
     pub fn with_deadline(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
+    }
+
+    /// Returns a client on the same connections whose calls end within `deadline`, or sooner where they already do.
+    #[must_use]
+    pub fn within(&self, deadline: Duration) -> Self {
+        self.with_deadline(deadline.min(self.deadline))
+    }
+
+    /// Returns a client on the same connections that reads longer, or only shorter, answers: bytes.
+    #[must_use]
+    pub fn with_limit(&self, limit: usize) -> Self {
+        Self { limit, ..self.clone() }
     }
 
     /// Returns a client on the same connections with another default database.
@@ -141,12 +159,8 @@ impl ClickHouse {
         settings: &[(&str, &str)],
     ) -> Result<Vec<T>, Error> {
         let body = self.query_text(sql, "JSONEachRow", settings).await?;
-        let row = |line: &str| {
-            // What the parser says repeats values.
-            let wrong =
-                "a row is not of the expected shape: is it ClickHouse's HTTP interface that listens there?";
-            serde_json::from_str(line).map_err(|_| Error::new(ErrorClass::Permanent, wrong))
-        };
+        // What the parser says may repeat what stands there.
+        let row = |line: &str| serde_json::from_str(line).map_err(|_| shapeless());
         body.lines().filter(|line| !line.is_empty()).map(row).collect()
     }
 
@@ -165,8 +179,7 @@ impl ClickHouse {
         ];
         all.extend_from_slice(settings);
         let (body, _) = self.call(None, Bytes::copy_from_slice(sql.as_bytes()), &all).await?;
-        String::from_utf8(body.into())
-            .map_err(|_| Error::new(ErrorClass::Permanent, "the answer is not valid utf-8"))
+        String::from_utf8(body.into()).map_err(|_| shapeless())
     }
 
     /// Runs a SELECT and returns its answer in the named format, as bytes.
@@ -247,10 +260,20 @@ impl ClickHouse {
         let status = response.status();
         let code = text_header(&response, "x-clickhouse-exception-code").and_then(|code| code.parse().ok());
         let summary = text_header(&response, "x-clickhouse-summary").map(Summary::parse).unwrap_or_default();
-        let answers = status.is_success() && code.is_none();
-        let most = if answers { usize::MAX } else { http::ERROR_LIMIT };
-        let body = http::body(response, most).await.map_err(|error| of_transport(&error, self.deadline))?;
-        if answers {
+        // Every answer of ClickHouse has some of them. A statement that another server says yes to was not carried out.
+        let is_clickhouse = response.headers().keys().any(|name| name.as_str().starts_with("x-clickhouse-"));
+        let body = http::body(response, self.limit).await.map_err(|unread| match unread {
+            Unread::Broken(error) => of_transport(&error, self.deadline),
+            Unread::TooLong => {
+                let text = format!("the answer is longer than {} MiB: {WHO_LISTENS}", self.limit >> 20);
+                Error::new(ErrorClass::Permanent, text)
+            }
+        })?;
+        if status.is_success() && !is_clickhouse {
+            let text = format!("it says yes, and not as ClickHouse does: {WHO_LISTENS}");
+            return Err(Error::new(ErrorClass::InDoubt, text));
+        }
+        if status.is_success() && code.is_none() {
             return Ok((body, summary));
         }
         let hidden = Hidden::of_login(&credentials);
@@ -302,6 +325,11 @@ impl Shared {
     }
 }
 
+/// An answer that cannot be read.
+fn shapeless() -> Error {
+    Error::new(ErrorClass::Permanent, format!("the answer is not of the expected shape: {WHO_LISTENS}"))
+}
+
 fn header(text: &str) -> Result<HeaderValue, Error> {
     let mut value = HeaderValue::from_str(text).map_err(|_| {
         Error::new(ErrorClass::Authentication, "the user name or password has characters that http refuses")
@@ -319,7 +347,7 @@ fn of_transport(error: &reqwest::Error, deadline: Duration) -> Error {
         return Error::new(ErrorClass::Transient, format!("cannot connect: {}", chain(error)));
     }
     if error.is_timeout() {
-        return Error::new(ErrorClass::InDoubt, format!("no answer within {} ms", deadline.as_millis()));
+        return Error::new(ErrorClass::InDoubt, format!("no answer within {}", in_words(deadline)));
     }
     Error::new(ErrorClass::InDoubt, format!("the connection broke: {}", chain(error)))
 }

@@ -1,6 +1,7 @@
 //! What a failed ClickHouse call means for the caller. Pure.
 
 use crate::foreign::{Hidden, Text, line};
+use crate::http;
 
 /// Longest message that an [`Error`] keeps, in characters: enough to act on, too short for a query's text.
 const MESSAGE_LIMIT: usize = 256;
@@ -93,7 +94,8 @@ impl Error {
             (None, 401) => ErrorClass::Authentication,
             (None, 403) => ErrorClass::Permission,
             (None, 408 | 429 | 500..=599) => ErrorClass::Transient,
-            (None, _) => ErrorClass::Permanent,
+            // ClickHouse has said nothing: neither the statement nor its rows are wrong for it.
+            (None, _) => ErrorClass::InDoubt,
         };
         let first = body.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         let text = match exception(first) {
@@ -101,9 +103,7 @@ impl Error {
             _ => String::new(),
         };
         let message = match (text.as_str(), status) {
-            ("", 300..=399) => format!(
-                "it answers with a redirect (http status {status}), which is not followed: name the server itself"
-            ),
+            ("", 300..=399) => format!("http status {status}: {}", http::REDIRECT),
             ("", _) if code.is_some_and(|code| code != 0) => format!("exception {}", code.unwrap_or(0)),
             ("", 401 | 403 | 408 | 429 | 500..=599) => format!("http status {status}"),
             ("", _) => format!("http status {status}: is it ClickHouse's HTTP interface that listens there?"),

@@ -12,3 +12,11 @@ pub mod kafka;
 pub mod postgres;
 pub mod shell;
 pub mod tls;
+
+/// A deadline for people.
+pub fn in_words(deadline: std::time::Duration) -> String {
+    match deadline.subsec_millis() {
+        0 => format!("{} s", deadline.as_secs()),
+        _ => format!("{} ms", deadline.as_millis()),
+    }
+}

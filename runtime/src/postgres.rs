@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::clickhouse::Authority;
 use crate::credentials::CredentialSource;
 use crate::foreign::{Hidden, Text, line};
-use crate::tls;
+use crate::{in_words, tls};
 
 /// Deadline of connecting and logging in.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -111,12 +111,12 @@ impl Error {
         Self { class, code: None, message: line(&message.into(), LONGEST_MESSAGE) }
     }
 
-    /// Classifies an error of the driver; `what` says what was tried. Of an answer it has the SQLSTATE and the primary
-    /// message: detail, hint and context may have values of rows.
+    /// Classifies an error of the driver in a session; `what` says what was tried. Of an answer it has the SQLSTATE and the
+    /// primary message: detail, hint and context may have values of rows.
     pub fn of(what: &str, error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(answer) => Self::of_answer(what, answer, &Hidden::default()),
-            None => Self::new(ErrorClass::Unreachable, format!("{what}: {}", of_driver(error))),
+            None => Self::new(ErrorClass::Unreachable, format!("{what}: {}", with_cause(error))),
         }
     }
 
@@ -125,21 +125,8 @@ impl Error {
         if let Some(answer) = error.as_db_error() {
             return Self::of_answer(what, answer, hidden);
         }
-        let text = match of_driver(error) {
-            kind if kind == "error performing TLS handshake" => {
-                "it takes no TLS, or is not PostgreSQL: set tls.mode to Disable, or name another address"
-                    .to_owned()
-            }
-            kind if kind == "connection closed" => {
-                "it closed the connection without a word: is it PostgreSQL that listens there?".to_owned()
-            }
-            kind if ANSWERS.contains(&kind.as_str()) => {
-                "what answers does not speak as PostgreSQL does: is it PostgreSQL that listens there?"
-                    .to_owned()
-            }
-            text => text,
-        };
-        Self::new(ErrorClass::Unreachable, format!("{what}: {text}"))
+        let (class, text) = unheard(error);
+        Self::new(class, format!("{what}: {text}"))
     }
 
     fn of_answer(what: &str, answer: &DbError, hidden: &Hidden) -> Self {
@@ -209,6 +196,8 @@ pub struct Options {
     pub tls: TlsMode,
     /// Who may sign the server's certificate.
     pub authority: Arc<Authority>,
+    /// Deadline of connecting and logging in; [`CONNECT_DEADLINE`] is right.
+    pub deadline: Duration,
 }
 
 /// An open connection; it closes when dropped.
@@ -233,7 +222,7 @@ impl std::ops::Deref for Session {
 }
 
 impl Options {
-    /// Connects and logs in within [`CONNECT_DEADLINE`].
+    /// Connects and logs in.
     pub async fn connect(&self, settings: &SessionSettings) -> Result<Session, Error> {
         let credentials = self
             .credentials
@@ -247,7 +236,7 @@ impl Options {
             .user(&credentials.username)
             .password(credentials.password.expose())
             .application_name(&settings.application_name)
-            .connect_timeout(CONNECT_DEADLINE)
+            .connect_timeout(self.deadline)
             // A server that is gone without a word must not hold a read for hours.
             .keepalives_idle(Duration::from_secs(15))
             .keepalives_interval(Duration::from_secs(5))
@@ -270,10 +259,10 @@ impl Options {
             }
         });
         let at = format!("postgresql at {}:{}", self.host, self.port);
-        match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
+        match tokio::time::timeout(self.deadline, connecting).await {
             Err(_) => Err(Error::new(
                 ErrorClass::Unreachable,
-                format!("{at} did not answer within {} s", CONNECT_DEADLINE.as_secs()),
+                format!("{at} did not answer within {}", in_words(self.deadline)),
             )),
             Ok(Err(error)) => Err(Error::of_login(&at, &error, &Hidden::of_login(&credentials))),
             Ok(Ok(Err(error))) => Err(error),
@@ -296,31 +285,60 @@ impl Options {
     }
 }
 
-/// What is wrong where PostgreSQL said nothing: in words of the driver, of the system and of TLS. What another server than
-/// PostgreSQL sent is in none of them.
-fn of_driver(error: &tokio_postgres::Error) -> String {
+/// The driver's kind of what goes wrong while a connection is encrypted.
+const TLS: &str = "error performing TLS handshake";
+
+/// What a login came to at a server that said nothing in PostgreSQL's words. Kinds of the driver's errors are told by their
+/// texts alone.
+fn unheard(error: &tokio_postgres::Error) -> (ErrorClass, String) {
     if let Some(refusal) = tls::refusal(error) {
-        return format!("{error}: {refusal}");
+        return (ErrorClass::Remote, format!("its certificate or its TLS is refused: {refusal}"));
     }
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let known = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).find_map(|cause| {
-        let text = cause.to_string();
-        let is_known =
-            cause.raw_os_error().is_some() || text.starts_with("failed to lookup address information");
-        is_known.then_some(text)
-    });
-    match known {
+    if of_system(error).is_some() {
+        return (ErrorClass::Unreachable, with_cause(error));
+    }
+    let (class, text) = match error.to_string().as_str() {
+        TLS => (
+            ErrorClass::Remote,
+            "it takes no TLS, or is not PostgreSQL: turn ssl on there, set spec.source.postgres.tls.mode to Disable, or name \
+             another address",
+        ),
+        "connection closed" => (
+            ErrorClass::Unreachable,
+            "it closed the connection without a word: it ended, or what listens there is not PostgreSQL, or a proxy \
+             without one behind it",
+        ),
+        "unexpected message from server"
+        | "error parsing response from server"
+        | "error communicating with the server" => (
+            ErrorClass::Remote,
+            "what answers does not speak as PostgreSQL does: is it PostgreSQL that listens there?",
+        ),
+        "authentication error" => (ErrorClass::Authentication, "authentication error"),
+        kind => return (ErrorClass::Unreachable, kind.to_owned()),
+    };
+    (class, text.to_owned())
+}
+
+/// An error of the driver, with the cause where that is in words of the system or of TLS. What another server than PostgreSQL
+/// sent is in none of them.
+fn with_cause(error: &tokio_postgres::Error) -> String {
+    match tls::refusal(error).or_else(|| of_system(error)) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
 }
 
-/// Errors of the driver about what a server sent.
-const ANSWERS: [&str; 3] = [
-    "unexpected message from server",
-    "error parsing response from server",
-    "error communicating with the server",
-];
+/// What the operating system says is wrong.
+fn of_system(error: &tokio_postgres::Error) -> Option<String> {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>()).find_map(|cause| {
+        let text = cause.to_string();
+        let is_known =
+            cause.raw_os_error().is_some() || text.starts_with("failed to lookup address information");
+        is_known.then_some(text)
+    })
+}
 
 #[cfg(test)]
 mod tests {
@@ -374,6 +392,7 @@ mod tests {
             credentials: Arc::new(CredentialSource::memory(Credentials::new("shop", "hunter2"))),
             tls: TlsMode::Disable,
             authority: Arc::new(Authority::System),
+            deadline: CONNECT_DEADLINE,
         };
         let error = options.connect(&settings(false)).await.unwrap_err();
         assert_eq!((error.class, error.code.as_deref()), (ErrorClass::Unreachable, None), "{error}");
@@ -399,6 +418,7 @@ mod tests {
             credentials: Arc::new(CredentialSource::memory(Credentials::new("shop", PASSWORD))),
             tls: TlsMode::Disable,
             authority: Arc::new(Authority::System),
+            deadline: CONNECT_DEADLINE,
         };
         let error = options.connect(&settings(false)).await.unwrap_err();
         server.await.unwrap();

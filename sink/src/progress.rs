@@ -1,5 +1,6 @@
 //! Rows of the progress table: how far each partition has come. I/O.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -89,13 +90,70 @@ impl Beats {
     }
 }
 
-/// The progress table of one pipeline.
+/// Looks in a row that find less than was written, until it counts: a server's replica may be late.
+const LOOKS: u32 = 5;
+
+/// What came of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wrote {
+    /// It is there.
+    Done,
+    /// Less is there than was written before: nothing was written over it, and the next write looks again.
+    Behind,
+    /// So it stays: the tables were set back, as by a backup, and what this process takes for applied is not. Says where.
+    SetBack(String),
+}
+
+/// What was written last, to be found again before it is written over.
+#[derive(Debug, Default)]
+struct Written {
+    /// Table and partition → offset up to which everything is applied, exclusive.
+    next: BTreeMap<(String, i32), i64>,
+    /// Looks in a row that found less.
+    looks: u32,
+}
+
+impl Written {
+    /// Compares with what is there: where it is less, and whether that counts.
+    fn missed(&mut self, there: &[There]) -> Option<Wrote> {
+        let found = |place: &(String, i32)| {
+            let row = there.iter().find(|row| (&row.table, row.partition) == (&place.0, place.1));
+            row.map_or(0, |row| row.next_offset)
+        };
+        let Some((place, next)) = self.next.iter().find(|&(place, next)| found(place) < *next) else {
+            self.looks = 0;
+            return None;
+        };
+        self.looks += 1;
+        if self.looks < LOOKS {
+            return Some(Wrote::Behind);
+        }
+        Some(Wrote::SetBack(format!(
+            "{} partition {}: everything before offset {next} was applied, and its table is at {}",
+            place.0,
+            place.1,
+            found(place)
+        )))
+    }
+}
+
+/// How far a partition is by its row.
+#[derive(Debug, Deserialize)]
+struct There {
+    table: String,
+    partition: i32,
+    #[serde(deserialize_with = "number::deserialize")]
+    next_offset: i64,
+}
+
+/// The progress table of one pipeline, as one session writes it.
 #[derive(Debug, Clone)]
 pub struct Progress {
     clickhouse: ClickHouse,
     pipeline: String,
     replica: String,
     beats: Arc<Mutex<Beats>>,
+    written: Arc<Mutex<Written>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -114,6 +172,7 @@ impl Progress {
             pipeline: pipeline.into(),
             replica: replica.into(),
             beats: Arc::new(Mutex::new(Beats { last: 0, clock: None })),
+            written: Arc::default(),
         }
     }
 
@@ -135,14 +194,44 @@ impl Progress {
         self.clickhouse.query(&sql).await
     }
 
-    /// Writes one row a partition.
-    pub async fn write(&self, rows: &[(String, i32, Applied)]) -> Result<(), Error> {
+    /// Writes one row a partition, for all that are this replica's. What it wrote last has to be there still: else it
+    /// would say of tables that came back from a backup that they have what was applied since.
+    pub async fn write(&self, rows: &[(String, i32, Applied)]) -> Result<Wrote, Error> {
+        let is_ours = |(table, partition): &(String, i32)| {
+            rows.iter().any(|(ours, number, _)| (ours, number) == (table, partition))
+        };
+        let knows = {
+            let mut written = self.written();
+            written.next.retain(|place, _| is_ours(place));
+            !written.next.is_empty()
+        };
         if rows.is_empty() {
-            return Ok(());
+            return Ok(Wrote::Done);
+        }
+        if knows {
+            let sql = format!(
+                "SELECT table, partition, next_offset FROM {} FINAL WHERE pipeline = {}",
+                quote::ident(PROGRESS_TABLE),
+                quote::literal(&self.pipeline)
+            );
+            let settings = [("select_sequential_consistency", "1")];
+            let there: Vec<There> = self.clickhouse.query_with_settings(&sql, &settings).await?;
+            if let Some(missed) = self.written().missed(&there) {
+                return Ok(missed);
+            }
         }
         let beat = self.beats().next(Instant::now());
         let sql = insert(&self.pipeline, &self.replica, beat, rows);
-        self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await
+        self.clickhouse.execute_with_settings(&sql, &[("async_insert", "0")]).await?;
+        let next = |(table, partition, applied): &(String, i32, Applied)| {
+            ((table.clone(), *partition), applied.next.unwrap_or(0))
+        };
+        self.written().next.extend(rows.iter().map(next));
+        Ok(Wrote::Done)
+    }
+
+    fn written(&self) -> std::sync::MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn beats(&self) -> std::sync::MutexGuard<'_, Beats> {
@@ -198,6 +287,25 @@ mod tests {
         assert_eq!(other.next(start + Duration::from_secs(1)), 1_002_002);
         // And on until it has caught up.
         assert_eq!(other.next(start + Duration::from_secs(900)), 1_300_000);
+    }
+
+    #[test]
+    fn a_table_that_was_set_back_is_told_from_a_replica_that_is_late() {
+        let there = |next_offset| vec![There { table: "orders".into(), partition: 1, next_offset }];
+        let place = ("orders".to_owned(), 1);
+        let mut written = Written { next: [(place.clone(), 70)].into(), looks: 0 };
+        assert_eq!(written.missed(&there(70)), None);
+        // Late, and then there.
+        for _ in 1..LOOKS {
+            assert_eq!(written.missed(&there(40)), Some(Wrote::Behind));
+        }
+        assert_eq!(written.missed(&there(71)), None);
+        // Not there, and so it stays; a row that is gone is at 0.
+        for _ in 1..LOOKS {
+            assert_eq!(written.missed(&[]), Some(Wrote::Behind));
+        }
+        let said = "orders partition 1: everything before offset 70 was applied, and its table is at 40";
+        assert_eq!(written.missed(&there(40)), Some(Wrote::SetBack(said.to_owned())));
     }
 
     #[test]

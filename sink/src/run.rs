@@ -83,6 +83,7 @@ pub async fn run(config_file: PathBuf, options: RunOptions, shutdown: Shutdown) 
         loop {
             match sink.session(&config) {
                 Ok(End::Shutdown) => break,
+                Ok(End::SetBack) => {}
                 Ok(End::Reconfigured) => {
                     tracing::info!("the configuration or kafka's secrets changed: beginning again with them");
                 }

@@ -15,6 +15,8 @@ use crate::plan::TablePlan;
 const KEY_BYTES: usize = 96 << 10;
 /// Keys of one statement at most.
 const KEYS: usize = 1000;
+/// Longest answer, bytes: rows are as large as their values.
+const ANSWER_LIMIT: usize = 1 << 30;
 
 /// Reads the newest row of each key: its version, and the columns at these places.
 pub async fn read(
@@ -27,6 +29,7 @@ pub async fn read(
         |Corrupt| Error::new(ErrorClass::Permanent, "a row in RowBinary is not of the form asked for");
     // A row that another replica of the server took must be seen.
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
+    let clickhouse = clickhouse.with_limit(ANSWER_LIMIT);
     let mut stored = HashMap::new();
     for keys in statements(plan, keys).map_err(corrupt)? {
         let sql = statement(plan, &keys, columns);

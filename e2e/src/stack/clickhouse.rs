@@ -62,6 +62,7 @@ pub struct ClickHouse {
     process: Process,
     http: Port,
     native: Port,
+    data: PathBuf,
     /// Folder of the server's own logs.
     logs: PathBuf,
 }
@@ -106,7 +107,7 @@ impl ClickHouse {
             end: Signal::Kill,
         };
         let logs = data.join("data/system");
-        Ok(Self { process: Process::new(stack, program), http, native, logs })
+        Ok(Self { process: Process::new(stack, program), http, native, data, logs })
     }
 
     /// Returns the URL of the HTTP interface, without a slash at its end.
@@ -117,6 +118,17 @@ impl ClickHouse {
     /// Returns the address of the native protocol, `HOST:PORT`.
     pub fn native_address(&self) -> String {
         format!("127.0.0.1:{}", self.native.number())
+    }
+
+    /// Copies all data aside, as a backup of the disk would; the server must not run.
+    pub fn back_up(&self) -> anyhow::Result<()> {
+        copy(&self.data, &self.data.with_extension("backup"))
+    }
+
+    /// Puts the data of [`back_up`](Self::back_up) in the place of today's; the server must not run.
+    pub fn restore(&self) -> anyhow::Result<()> {
+        fs::remove_dir_all(&self.data)?;
+        copy(&self.data.with_extension("backup"), &self.data)
     }
 
     /// Runs one statement as `tidemark` and returns the answer's text, tab-separated unless it names a format.
@@ -173,6 +185,13 @@ impl Component for ClickHouse {
     fn advice(&self) -> &'static str {
         "it needs the part `clickhouse` of this machine's architecture (x86-64) and about 1 GB of memory"
     }
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let copied =
+        std::process::Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status()?;
+    ensure!(copied.success(), "copying {} to {} failed: {copied}", from.display(), to.display());
+    Ok(())
 }
 
 fn sha256(text: &str) -> String {

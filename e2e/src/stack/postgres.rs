@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::cache;
 use super::component::Component;
 use super::ports::Port;
 use super::process::{Process, Program, Signal};
 use super::template::{Values, render_file};
+use super::{Stack, cache};
 
 /// The database that every stack has.
 pub const SHOP_DATABASE: &str = "shop";
@@ -54,6 +54,7 @@ impl Role {
 pub struct Postgres {
     process: Process,
     port: Port,
+    programs: PathBuf,
 }
 
 /// The cluster's folders and programs.
@@ -76,13 +77,58 @@ impl Postgres {
         let layout = Layout { data: home.join("data"), home, programs };
         let port = Port::reserve()?;
         layout.make_cluster(&port)?;
+        Self::over(stack, "postgres", &layout, port)
+    }
+
+    fn over(stack: &Path, name: &'static str, layout: &Layout, port: Port) -> anyhow::Result<Self> {
         let mut command = unprivileged()?;
-        command.extend([layout.programs.join("postgres").into(), "-D".into(), layout.data.into()]);
+        command.extend([layout.programs.join("postgres").into(), "-D".into(), layout.data.clone().into()]);
         let process = Process::new(
             stack,
-            Program { name: "postgres", command, environment: vec![], stop: Signal::Int, end: Signal::Quit },
+            Program { name, command, environment: vec![], stop: Signal::Int, end: Signal::Quit },
         );
-        Ok(Self { process, port })
+        Ok(Self { process, port, programs: layout.programs.clone() })
+    }
+
+    /// Makes a standby of this server, which must run: its data and what is written from then on. Starts nothing;
+    /// dropping the stack ends it.
+    pub fn standby(&self, stack: &Stack) -> anyhow::Result<Self> {
+        let home = stack.folder().join("standby");
+        let layout = Layout { data: home.join("data"), home, programs: self.programs.clone() };
+        fs::create_dir(&layout.home)?;
+        if let Some(owner) = postgres_user()? {
+            std::os::unix::fs::chown(&layout.home, Some(owner.user), Some(owner.group))?;
+        }
+        let mut command = unprivileged()?;
+        command.extend([layout.programs.join("pg_basebackup").into(), "--pgdata".into()]);
+        command.extend([layout.data.clone().into(), "--port".into(), self.port().to_string().into()]);
+        let words = ["--host=127.0.0.1", "--username=postgres", "--checkpoint=fast", "--no-sync"];
+        command.extend(words.map(OsString::from));
+        command.extend(["--write-recovery-conf", "--wal-method=stream"].map(OsString::from));
+        run(&command, &layout.home, &[("PGPASSWORD", Role::Superuser.password())])?;
+        let port = Port::reserve()?;
+        // The last line of a setting is the one that holds.
+        let own =
+            format!("\nport = {}\nunix_socket_directories = '{}'\n", port.number(), layout.home.display());
+        let file = layout.data.join("postgresql.conf");
+        fs::write(&file, fs::read_to_string(&file)? + &own)?;
+        Self::over(stack.folder(), "standby", &layout, port)
+    }
+
+    /// Copies a database with all that is in it into one of the same name that is there and empty, as by a dump.
+    pub fn restore_into(&self, other: &Self, database: &str) -> anyhow::Result<()> {
+        let at = |server: &Self| {
+            ["-h", "127.0.0.1", "-U", Role::Superuser.name(), "-p", &server.port().to_string()].join(" ")
+        };
+        let programs = self.programs.display();
+        let script = format!(
+            "set -e; {programs}/pg_dump {} {database} >dump.sql; {programs}/psql -q -v ON_ERROR_STOP=1 -f dump.sql {} {database}",
+            at(self),
+            at(other)
+        );
+        let folder = tempfile::tempdir()?;
+        let command = ["sh", "-c", &script].map(OsString::from);
+        run(&command, folder.path(), &[("PGPASSWORD", Role::Superuser.password())])
     }
 
     /// Returns the server's address, `HOST:PORT`.
@@ -283,6 +329,17 @@ fn unprivileged() -> anyhow::Result<Vec<OsString>> {
         return Ok(Vec::new());
     }
     Ok(["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups"].map(OsString::from).to_vec())
+}
+
+/// Runs a program to its end.
+fn run(command: &[OsString], folder: &Path, environment: &[(&str, &str)]) -> anyhow::Result<()> {
+    let mut program = Command::new(&command[0]);
+    program.args(&command[1..]).current_dir(folder).envs(environment.iter().copied());
+    let output = program.output()?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 /// Returns the first characters of a statement, for a message.

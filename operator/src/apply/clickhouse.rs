@@ -83,8 +83,7 @@ async fn still(
         quote::literal(database),
         quote::literal(name)
     );
-    let found: Vec<There> =
-        client.with_deadline(DEADLINE).query(&sql).await.map_err(|error| of_error(&error))?;
+    let found: Vec<There> = client.within(DEADLINE).query(&sql).await.map_err(|error| of_error(&error))?;
     if found.iter().all(is_right) {
         return Ok(());
     }
@@ -94,7 +93,7 @@ async fn still(
 
 /// Runs a statement that returns no rows.
 pub async fn execute(client: &ClickHouse, sql: &str) -> Result<(), Failure> {
-    let client = client.with_deadline(DEADLINE);
+    let client = client.within(DEADLINE);
     client.execute(sql).await.map_err(|error| of_error(&error))
 }
 

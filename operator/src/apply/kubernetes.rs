@@ -15,8 +15,8 @@ use tidemark_runtime::credentials::Secret;
 use crate::desired::owned::{conflict, is_owned};
 use crate::effect::KubernetesEffect;
 use crate::facts::{Failure, FailureClass};
-use crate::objects::{DEADLINE, ObjectStore, api, file};
-use crate::observe::kubernetes::{failure, timed_out};
+use crate::objects::{ObjectStore, api, file};
+use crate::observe::kubernetes::{failure, shapeless, timed_out};
 
 /// Carries out `effect` for the pipeline `name`, whose resource has `uid`.
 pub async fn apply(
@@ -26,10 +26,10 @@ pub async fn apply(
     effect: &KubernetesEffect,
 ) -> Result<(), Failure> {
     match store {
-        ObjectStore::Cluster(client) => {
-            tokio::time::timeout(DEADLINE, apply_cluster(client, name, uid, effect))
+        ObjectStore::Cluster(client, deadline) => {
+            tokio::time::timeout(*deadline, apply_cluster(client, name, uid, effect))
                 .await
-                .map_err(|_| timed_out())?
+                .map_err(|_| timed_out(*deadline))?
         }
         ObjectStore::Folder(folder) => {
             let written = match effect {
@@ -70,7 +70,10 @@ async fn apply_cluster(
             // Forced: fields of these objects have one owner, and drift is put right.
             let params = PatchParams::apply(FIELD_MANAGER).force();
             let applied = api.patch(&object_name, &params, &Patch::Apply(with_data(object, data))).await;
-            applied.map_err(|error| explained(failure(&error), &kind))?;
+            let applied = applied.map_err(|error| explained(failure(&error), &kind))?;
+            if applied.metadata.name.as_deref() != Some(object_name.as_str()) {
+                return Err(shapeless());
+            }
             Ok(())
         }
         KubernetesEffect::Delete { api_version, kind, name: object_name, uid } => {

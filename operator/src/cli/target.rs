@@ -89,7 +89,7 @@ async fn client(context: Option<&str>) -> Result<kube::Client, Missed> {
             kube::Config::from_kubeconfig(&options).await.map_err(|error| unseen(error.to_string()))?
         }
     };
-    kube::Client::try_from(config).map_err(|error| unseen(error.to_string()))
+    crate::objects::client(config).map_err(|error| unseen(error.to_string()))
 }
 
 fn unanswered(what: &str, error: &kube::Error) -> Missed {
@@ -165,7 +165,7 @@ impl Target {
             addresses,
             annotations: annotations.or(metadata.annotations).unwrap_or_default(),
             references,
-            objects: ObjectStore::Cluster(client),
+            objects: ObjectStore::cluster(client),
             cluster,
             paths: Paths::in_container(),
             image,

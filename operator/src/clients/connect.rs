@@ -8,13 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tidemark_crds::pipeline::CertificateCheck;
 use tidemark_crds::secrets::is_secret;
 use tidemark_runtime::credentials::Credentials;
 use tidemark_runtime::foreign::{Hidden, Text};
-use tidemark_runtime::{http, tls};
+use tidemark_runtime::http::{self, Unread};
+use tidemark_runtime::{in_words, tls};
 
 use super::failure;
 use crate::credentials::ConnectLogin;
@@ -23,7 +24,7 @@ use crate::facts::{Failure, FailureClass};
 /// Deadline of one call: Connect answers only when its group is not rebalancing.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// Most bytes of an answer: a worker lists some hundred plugins.
+/// Longest answer, bytes: a worker lists some hundred plugins.
 const LONGEST_ANSWER: usize = 16 << 20;
 
 /// A client of one Connect cluster; clones share connections, and whether it is Connect that answers.
@@ -32,6 +33,7 @@ pub struct Connect {
     http: reqwest::Client,
     url: Url,
     credentials: Option<Credentials>,
+    deadline: Duration,
     hidden: Hidden,
     /// Whether it has listed its plugins: only then its words are shown.
     is_known: Arc<AtomicBool>,
@@ -69,6 +71,9 @@ pub struct Options {
     pub hidden: Hidden,
 }
 
+/// What to look at where an answer is not Connect's.
+const WHO_LISTENS: &str = "is it Kafka Connect that listens there?";
+
 impl Connect {
     /// Builds a client; nothing is connected before the first call.
     pub fn new(options: &Options) -> Result<Self, Failure> {
@@ -87,14 +92,19 @@ impl Connect {
             })?);
         }
         let http = builder
-            .timeout(DEADLINE)
             .connect_timeout(Duration::from_secs(3))
             // Shorter than the server's, so that no call goes out on a connection that is being closed.
             .pool_idle_timeout(Duration::from_secs(20))
             .build()
             .map_err(|error| bad(error.to_string()))?;
-        let credentials = login.credentials.clone();
-        Ok(Self { http, url, credentials, hidden: hidden.clone(), is_known: Arc::default() })
+        let (credentials, hidden) = (login.credentials.clone(), hidden.clone());
+        Ok(Self { http, url, credentials, hidden, deadline: DEADLINE, is_known: Arc::default() })
+    }
+
+    /// The same client with another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// The secrets that no text has that is shown.
@@ -106,8 +116,7 @@ impl Connect {
     pub async fn has_plugin(&self, class: &str) -> Result<bool, Failure> {
         let plugins: Option<Vec<Plugin>> = self.get(&["connector-plugins"]).await?;
         let Some(plugins) = plugins else {
-            let text =
-                "kafka connect: /connector-plugins is not found: is it Kafka Connect that listens there?";
+            let text = format!("kafka connect: /connector-plugins is not found: {WHO_LISTENS}");
             return Err(failure(FailureClass::Remote, text));
         };
         self.is_known.store(true, Ordering::Relaxed);
@@ -118,23 +127,21 @@ impl Connect {
     pub async fn get<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, Failure> {
         match self.call(Method::GET, path, &[], None).await? {
             None => Ok(None),
-            Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| {
-                let text = "kafka connect: the answer is not of the expected shape: is it Kafka Connect that listens there?";
-                failure(FailureClass::Remote, text)
-            }),
+            Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| shapeless()),
+            Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| shapeless()),
         }
     }
 
     /// Makes a connector that does not run yet.
     pub async fn create_stopped(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), Failure> {
         let body = serde_json::json!({"name": name, "config": config, "initial_state": "STOPPED"});
-        self.call(Method::POST, &["connectors"], &[], Some(&body)).await.map(drop)
+        Self::written(name, self.call(Method::POST, &["connectors"], &[], Some(&body)).await?)
     }
 
     /// Writes a connector's whole configuration.
     pub async fn put_config(&self, name: &str, config: &BTreeMap<String, String>) -> Result<(), Failure> {
         let body = serde_json::json!(config);
-        self.call(Method::PUT, &["connectors", name, "config"], &[], Some(&body)).await.map(drop)
+        Self::written(name, self.call(Method::PUT, &["connectors", name, "config"], &[], Some(&body)).await?)
     }
 
     /// Asks for `pause`, `resume` or `stop`.
@@ -156,6 +163,12 @@ impl Connect {
     /// Removes a connector; one that is gone is as it should be.
     pub async fn delete(&self, name: &str) -> Result<(), Failure> {
         self.call(Method::DELETE, &["connectors", name], &[], None).await.map(drop)
+    }
+
+    /// Connect answers with the connector that it wrote.
+    fn written(name: &str, answer: Option<Bytes>) -> Result<(), Failure> {
+        let answer: Option<Value> = answer.and_then(|body| serde_json::from_slice(&body).ok());
+        if answer.is_some_and(|answer| answer["name"] == name) { Ok(()) } else { Err(shapeless()) }
     }
 
     async fn found(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> Result<(), Failure> {
@@ -184,21 +197,31 @@ impl Connect {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).timeout(self.deadline);
         if let Some(credentials) = &self.credentials {
             request = request.basic_auth(&credentials.username, Some(credentials.password.expose()));
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|error| of_transport(&error))?;
+        let broken = |error: &reqwest::Error| of_transport(error, self.deadline);
+        let response = request.send().await.map_err(|error| broken(&error))?;
         let status = response.status();
-        let most = if status.is_success() { LONGEST_ANSWER } else { http::ERROR_LIMIT };
-        let bytes = http::body(response, most).await.map_err(|error| of_transport(&error))?;
+        let bytes = http::body(response, LONGEST_ANSWER).await.map_err(|unread| match unread {
+            Unread::Broken(error) => broken(&error),
+            Unread::TooLong => {
+                let most = LONGEST_ANSWER >> 20;
+                let text = format!("kafka connect: the answer is longer than {most} MiB: {WHO_LISTENS}");
+                failure(FailureClass::Remote, text)
+            }
+        })?;
         if status.is_success() {
-            return Ok(Some(bytes));
+            // What another server says yes to was not carried out.
+            let is_connects = bytes.is_empty() || serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
+            return if is_connects { Ok(Some(bytes)) } else { Err(shapeless()) };
         }
-        if status == StatusCode::NOT_FOUND {
+        // That a connector is not there is for Connect alone to say.
+        if status == StatusCode::NOT_FOUND && said(status, &bytes).is_some() {
             return Ok(None);
         }
         let secrets = body.map(secret_values).unwrap_or_default();
@@ -206,6 +229,12 @@ impl Connect {
         let words = self.is_known.load(Ordering::Relaxed).then_some(bytes);
         Err(of_status(status, words.as_deref(), &hidden))
     }
+}
+
+/// An answer that cannot be read.
+fn shapeless() -> Failure {
+    let text = format!("kafka connect: the answer is not of the expected shape: {WHO_LISTENS}");
+    failure(FailureClass::Remote, text)
 }
 
 /// Values of a configuration that must not come back in an error's text.
@@ -219,14 +248,14 @@ fn secret_values(body: &Value) -> Vec<&str> {
         .collect()
 }
 
-fn of_transport(error: &reqwest::Error) -> Failure {
+fn of_transport(error: &reqwest::Error, deadline: Duration) -> Failure {
     let text = if let Some(refusal) = tls::refusal(error) {
         format!(
             "kafka connect: its certificate is refused ({refusal}): check spec.source.connect.tls, and the name in \
              spec.source.connect.url"
         )
     } else if error.is_timeout() {
-        format!("kafka connect did not answer within {} s", DEADLINE.as_secs())
+        format!("kafka connect did not answer within {}", in_words(deadline))
     } else if error.is_connect() {
         "kafka connect cannot be reached".to_owned()
     } else {
@@ -235,8 +264,14 @@ fn of_transport(error: &reqwest::Error) -> Failure {
     failure(FailureClass::Unreachable, text)
 }
 
-/// Only the `message` of Connect's own JSON is shown, whose code is that of the answer, and only of what is known to be
-/// Connect: `words` are absent of anything else, which could be another server's.
+/// The message of Connect's own JSON, which has the code of the answer.
+fn said(status: StatusCode, bytes: &[u8]) -> Option<Text> {
+    let body: ErrorBody = serde_json::from_slice(bytes).ok()?;
+    (body.error_code == status.as_u16()).then_some(body.message)
+}
+
+/// Only Connect's own message is shown, and only of what is known to be Connect: `words` are absent of anything else, which
+/// could be another server's.
 fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failure {
     let class = match status.as_u16() {
         401 => FailureClass::Authentication,
@@ -245,14 +280,15 @@ fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failu
         408 | 409 | 429 | 502..=504 => FailureClass::Unreachable,
         _ => FailureClass::Remote,
     };
-    let said = words.and_then(|words| serde_json::from_slice::<ErrorBody>(words).ok());
-    let said = said.filter(|said| said.error_code == status.as_u16());
-    let text = match said.map(|said| said.message.shown(hidden)) {
+    let message = words.and_then(|words| said(status, words)).map(|message| message.shown(hidden));
+    let text = match message {
         Some(message) if !message.is_empty() => message,
-        _ if words.is_none() && class == FailureClass::Remote => {
-            format!("http status {status}: is it Kafka Connect that listens there?")
+        _ if status.is_redirection() => format!("http status {status}: {}", http::REDIRECT),
+        // What stands before a Connect that is known gives these too.
+        _ if class != FailureClass::Remote || (words.is_some() && status.is_server_error()) => {
+            format!("http status {status}")
         }
-        _ => format!("http status {status}"),
+        _ => format!("http status {status}: {WHO_LISTENS}"),
     };
     failure(class, format!("kafka connect: {text}"))
 }

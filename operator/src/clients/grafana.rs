@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::foreign::{Hidden, Text};
-use tidemark_runtime::{http, tls};
+use tidemark_runtime::http::{self, Unread};
+use tidemark_runtime::{in_words, tls};
 
 use super::failure;
 use crate::facts::{Failure, FailureClass};
@@ -21,10 +22,12 @@ const DEADLINE: Duration = Duration::from_secs(8);
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause that grows by itself.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
-/// Most bytes of an answer: a folder of large dashboards.
+/// Longest answer, bytes: a folder of large dashboards.
 const LONGEST_ANSWER: usize = 64 << 20;
 /// Longest pause that an answer can ask for.
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
+/// What to look at where an answer is not Grafana's.
+const WHO_LISTENS: &str = "is it Grafana that listens there?";
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,6 +48,7 @@ pub struct Grafana {
     http: reqwest::Client,
     url: Url,
     login: Login,
+    deadline: Duration,
     hidden: Hidden,
     /// Whether it has said how it is: only then its words are shown.
     is_known: Arc<AtomicBool>,
@@ -91,14 +95,21 @@ impl Grafana {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("is neither http nor https".to_owned()));
         }
-        let mut builder = http::builder().timeout(DEADLINE).connect_timeout(Duration::from_secs(3));
+        let mut builder = http::builder().connect_timeout(Duration::from_secs(3));
         if let Some(pem) = ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
                 .map_err(|_| bad("the certificate authority is not valid PEM".to_owned()))?;
             builder = builder.tls_certs_only(certificates);
         }
         let http = builder.build().map_err(|error| bad(error.to_string()))?;
-        Ok(Self { http, url, login, hidden, is_known: Arc::default(), mood: Arc::default() })
+        let (is_known, mood) = (Arc::default(), Arc::default());
+        Ok(Self { http, url, login, hidden, deadline: DEADLINE, is_known, mood })
+    }
+
+    /// The same client with another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Its version, such as `12.4.0`; empty where it does not tell.
@@ -108,8 +119,7 @@ impl Grafana {
     pub async fn version(&self) -> Result<String, Failure> {
         let health = self.get(&["api", "health"], &[]).await?.unwrap_or_default();
         if !health["database"].is_string() {
-            let text =
-                "grafana: /api/health does not answer as Grafana's does: is it Grafana that listens there?";
+            let text = format!("grafana: /api/health does not answer as Grafana's does: {WHO_LISTENS}");
             return Err(failure(FailureClass::Remote, text));
         }
         self.is_known.store(true, Ordering::Relaxed);
@@ -121,9 +131,19 @@ impl Grafana {
         Text::new(text.as_str().unwrap_or_default()).shown(&self.hidden)
     }
 
-    /// Reads a path; `None` where Grafana answers 404.
+    /// Reads an object; `None` where Grafana answers 404.
     pub async fn get(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Option<Value>, Failure> {
-        self.call(Method::GET, path, query, None, &[]).await
+        let found = self.call(Method::GET, path, query, None, &[]).await?;
+        found.map(|value| if value.is_object() { Ok(value) } else { Err(shapeless()) }).transpose()
+    }
+
+    /// Reads a list; `None` where Grafana answers 404.
+    pub async fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Option<Vec<Value>>, Failure> {
+        match self.call(Method::GET, path, query, None, &[]).await? {
+            None => Ok(None),
+            Some(Value::Array(items)) => Ok(Some(items)),
+            Some(_) => Err(shapeless()),
+        }
     }
 
     /// Writes; `None` where Grafana answers 404. What is in `secrets` never comes back in an error's text.
@@ -134,7 +154,15 @@ impl Grafana {
         body: Option<&Value>,
         secrets: &[&str],
     ) -> Result<Option<Value>, Failure> {
-        self.call(method, path, &[], body, secrets).await
+        let answer = self.call(method, path, &[], body, secrets).await?;
+        // Whatever was written, Grafana says one of them, or nothing at all.
+        let is_grafanas = |value: &Value| {
+            value.is_null() || ["uid", "message", "status"].iter().any(|key| value[*key].is_string())
+        };
+        if answer.as_ref().is_some_and(|value| !is_grafanas(value)) {
+            return Err(shapeless());
+        }
+        Ok(answer)
     }
 
     async fn call(
@@ -155,7 +183,7 @@ impl Grafana {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).timeout(self.deadline);
         request = match &self.login {
             Login::Token(token) => request.bearer_auth(token.expose()),
             // The header holds for this call alone; the parameter of the same name would move the user for good.
@@ -174,19 +202,28 @@ impl Grafana {
         if let Some(pause) = mood.pause.as_ref().filter(|pause| Instant::now() < pause.until) {
             return Err(pause.failure.clone());
         }
-        let response = request.send().await.map_err(|error| of_transport(&error))?;
+        let broken = |error: &reqwest::Error| of_transport(error, self.deadline);
+        let response = request.send().await.map_err(|error| broken(&error))?;
         let status = response.status();
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let most = if status.is_success() { LONGEST_ANSWER } else { http::ERROR_LIMIT };
-        let bytes = http::body(response, most).await.map_err(|error| of_transport(&error))?;
+        let bytes = http::body(response, LONGEST_ANSWER).await.map_err(|unread| match unread {
+            Unread::Broken(error) => broken(&error),
+            Unread::TooLong => {
+                let most = LONGEST_ANSWER >> 20;
+                let text = format!("grafana: the answer is longer than {most} MiB: {WHO_LISTENS}");
+                failure(FailureClass::Remote, text)
+            }
+        })?;
         let pause = pause_after(status, asked, failures);
         if pause.is_none() {
             mood.pause = None;
         }
+        // What another server says yes to was not carried out, and what it does not have says nothing of Grafana.
+        let value = if bytes.is_empty() { Some(Value::Null) } else { serde_json::from_slice(&bytes).ok() };
         if status.is_success() {
-            return Ok(Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null)));
+            return value.map(Some).ok_or_else(shapeless);
         }
-        if status == StatusCode::NOT_FOUND {
+        if status == StatusCode::NOT_FOUND && value.is_some() {
             return Ok(None);
         }
         let hidden = secrets.iter().fold(self.hidden.clone(), |hidden, secret| hidden.with(secret));
@@ -221,13 +258,19 @@ fn pause_after(status: StatusCode, asked: Option<u64>, failures: u32) -> Option<
     Some(asked.map_or(growing, |seconds| Duration::from_secs(seconds).min(LONGEST_ASKED)))
 }
 
-fn of_transport(error: &reqwest::Error) -> Failure {
+/// An answer that cannot be read.
+fn shapeless() -> Failure {
+    let text = format!("grafana: the answer is not of the expected shape: {WHO_LISTENS}");
+    failure(FailureClass::Remote, text)
+}
+
+fn of_transport(error: &reqwest::Error, deadline: Duration) -> Failure {
     let text = if let Some(refusal) = tls::refusal(error) {
         format!(
             "grafana: its certificate is refused ({refusal}): check spec.grafana.tls.ca, and the name in spec.grafana.url"
         )
     } else if error.is_timeout() {
-        format!("grafana did not answer within {} s", DEADLINE.as_secs())
+        format!("grafana did not answer within {}", in_words(deadline))
     } else if error.is_connect() {
         "grafana cannot be reached".to_owned()
     } else {
@@ -248,6 +291,8 @@ fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failu
     let said = words.and_then(|words| serde_json::from_slice::<ErrorBody>(words).ok());
     let text = match said.map(|said| said.message.shown(hidden)) {
         Some(message) if !message.is_empty() => format!("{message} ({status})"),
+        _ if status.is_redirection() => format!("http status {status}: {}", http::REDIRECT),
+        _ if status == StatusCode::NOT_FOUND => format!("http status {status}: {WHO_LISTENS}"),
         _ => format!("http status {status}"),
     };
     failure(class, format!("grafana: {text}"))

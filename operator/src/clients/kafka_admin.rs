@@ -35,6 +35,7 @@ pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 #[derive(Clone)]
 pub struct KafkaAdmin {
     connection: Connection,
+    deadline: Duration,
     hidden: Hidden,
     kept: Arc<Mutex<Option<KafkaLook>>>,
 }
@@ -67,6 +68,7 @@ impl ConsumerContext for LastError {}
 
 /// A connected look at the cluster; every call blocks.
 pub struct KafkaLook {
+    deadline: Duration,
     group: Option<String>,
     hidden: Hidden,
     consumer: Box<BaseConsumer<LastError>>,
@@ -76,7 +78,18 @@ pub struct KafkaLook {
 impl KafkaAdmin {
     /// Keeps how to connect; nothing is connected before the first call. What is `hidden` is in no text that is shown.
     pub fn new(connection: &Connection, hidden: &Hidden) -> Self {
-        Self { connection: connection.clone(), hidden: hidden.clone(), kept: Arc::default() }
+        let (connection, hidden) = (connection.clone(), hidden.clone());
+        Self { connection, hidden, deadline: DEADLINE, kept: Arc::default() }
+    }
+
+    /// The same cluster with another deadline for each call.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    fn options(&self) -> AdminOptions {
+        AdminOptions::new().request_timeout(Some(self.deadline)).operation_timeout(Some(self.deadline))
     }
 
     /// Looks at the cluster with a client that also sees the committed offsets of `group`; one whose look failed is
@@ -109,6 +122,7 @@ impl KafkaAdmin {
         let consumer: BaseConsumer<LastError> =
             config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
         Ok(KafkaLook {
+            deadline: self.deadline,
             group: group.map(str::to_owned),
             hidden: self.hidden.clone(),
             consumer: Box::new(consumer),
@@ -136,7 +150,7 @@ impl KafkaAdmin {
         for (key, value) in config {
             topic = topic.set(key, value);
         }
-        let made = admin.create_topics([&topic], &options()).await;
+        let made = admin.create_topics([&topic], &self.options()).await;
         accept("create topic", made, Code::TopicAlreadyExists)
     }
 
@@ -147,7 +161,7 @@ impl KafkaAdmin {
         for (key, value) in config {
             wanted = wanted.set(key, value);
         }
-        let altered = admin.alter_configs([&wanted], &options()).await;
+        let altered = admin.alter_configs([&wanted], &self.options()).await;
         for answer in altered.map_err(|error| of_error("alter topic", &error))? {
             answer
                 .map_err(|(_, code)| failure(class_of(code), format!("kafka: alter topic {name}: {code}")))?;
@@ -159,13 +173,17 @@ impl KafkaAdmin {
     pub async fn delete_topics(&self, names: &[String]) -> Result<(), Failure> {
         let admin = self.admin()?;
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        accept("delete topic", admin.delete_topics(&names, &options()).await, Code::UnknownTopicOrPartition)
+        accept(
+            "delete topic",
+            admin.delete_topics(&names, &self.options()).await,
+            Code::UnknownTopicOrPartition,
+        )
     }
 
     /// Removes a consumer group; one that is gone is as it should be.
     pub async fn delete_group(&self, id: &str) -> Result<(), Failure> {
         let admin = self.admin()?;
-        accept("delete group", admin.delete_groups(&[id], &options()).await, Code::GroupIdNotFound)
+        accept("delete group", admin.delete_groups(&[id], &self.options()).await, Code::GroupIdNotFound)
     }
 }
 
@@ -175,13 +193,15 @@ pub type Shapes = BTreeMap<String, (i32, i32)>;
 impl KafkaLook {
     /// `cluster.id`, empty where the brokers have none.
     pub fn cluster_id(&self) -> String {
-        self.consumer.client().fetch_cluster_id(DEADLINE).unwrap_or_default()
+        self.consumer.client().fetch_cluster_id(self.deadline).unwrap_or_default()
     }
 
     /// Number of brokers; of each topic its partitions, and the replicas of the partition that has the fewest.
     pub fn topics(&self) -> Result<(usize, Shapes), Failure> {
-        let metadata =
-            self.consumer.fetch_metadata(None, DEADLINE).map_err(|error| self.explain("metadata", &error))?;
+        let metadata = self
+            .consumer
+            .fetch_metadata(None, self.deadline)
+            .map_err(|error| self.explain("metadata", &error))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         let shape = |topic: &MetadataTopic| {
@@ -204,7 +224,7 @@ impl KafkaLook {
                 added.map_err(|error| of_error("offsets", &error))?;
             }
         }
-        let answer = self.consumer.offsets_for_times(wanted, DEADLINE);
+        let answer = self.consumer.offsets_for_times(wanted, self.deadline);
         Ok(offsets(&answer.map_err(|error| self.explain("offsets", &error))?))
     }
 
@@ -216,7 +236,7 @@ impl KafkaLook {
         }
         let asked: Vec<ResourceSpecifier<'_>> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
-        let options = AdminOptions::new().request_timeout(Some(SETTINGS_DEADLINE));
+        let options = AdminOptions::new().request_timeout(Some(SETTINGS_DEADLINE.min(self.deadline)));
         match futures::executor::block_on(self.admin.describe_configs(&asked, &options)) {
             Ok(answers) => answers.into_iter().flatten().filter_map(settings_of).collect(),
             Err(error) => {
@@ -237,13 +257,13 @@ impl KafkaLook {
                 wanted.add_partition(topic, partition);
             }
         }
-        let answer = self.consumer.committed_offsets(wanted, DEADLINE);
+        let answer = self.consumer.committed_offsets(wanted, self.deadline);
         Ok(offsets(&answer.map_err(|error| self.explain("committed offsets", &error))?))
     }
 
     /// Consumer groups whose id starts with `prefix`, and their numbers of members.
     pub fn groups(&self, prefix: &str) -> Result<BTreeMap<String, usize>, Failure> {
-        let list = self.consumer.client().fetch_group_list(None, DEADLINE);
+        let list = self.consumer.client().fetch_group_list(None, self.deadline);
         let list = list.map_err(|error| self.explain("groups", &error))?;
         let ours =
             list.groups().iter().filter(|group| group.name().starts_with(prefix) && group.state() != "Dead");
@@ -290,10 +310,6 @@ fn offsets(list: &TopicPartitionList) -> Offsets {
         }
     }
     found
-}
-
-fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(DEADLINE)).operation_timeout(Some(DEADLINE))
 }
 
 /// What an admin call says of each object: its name, or its name and why not.

@@ -27,10 +27,12 @@ pub struct PostgresTarget {
     pub tls: TlsMode,
     /// PEM of the certificate authority; absent: the system's.
     pub ca: Option<String>,
+    /// Deadline of connecting and logging in.
+    pub deadline: Duration,
 }
 
 impl PostgresTarget {
-    /// Connects and logs in within five seconds.
+    /// Connects and logs in.
     pub async fn connect(&self) -> Result<PostgresSession, Failure> {
         let options = Options {
             host: self.host.clone(),
@@ -39,6 +41,7 @@ impl PostgresTarget {
             credentials: Arc::new(CredentialSource::memory(self.credentials.clone())),
             tls: self.tls,
             authority: Arc::new(self.ca.clone().map_or(Authority::System, Authority::Pem)),
+            deadline: self.deadline,
         };
         let settings = SessionSettings {
             application_name: "tidemark".to_owned(),

@@ -136,7 +136,7 @@ pub async fn observe(
     pipeline: &str,
     targets: &[String],
 ) -> Observation<ClickHouseFacts> {
-    let client = client.with_deadline(QUERY_DEADLINE).with_database(None);
+    let client = client.within(QUERY_DEADLINE).with_database(None);
     let look = Look { client: &client, database, pipeline };
     match tokio::time::timeout(DEADLINE, Box::pin(look.facts(targets))).await {
         Ok(Ok(facts)) => Observation::Known(facts),

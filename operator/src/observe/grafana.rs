@@ -39,8 +39,9 @@ async fn facts(client: &Grafana, question: &GrafanaQuestion) -> Result<GrafanaFa
     });
     let mut facts = GrafanaFacts { version, ..GrafanaFacts::default() };
     if folder.is_none() {
-        let all = client.get(&["api", "folders"], &[("limit", "1000")]).await?.unwrap_or_default();
-        facts.folder_title_taken = items(&all)
+        let all = client.list(&["api", "folders"], &[("limit", "1000")]).await?.unwrap_or_default();
+        facts.folder_title_taken = all
+            .iter()
             .find(|other| text(&other["title"]).eq_ignore_ascii_case(&question.folder_title))
             .map(|other| text(&other["uid"]));
     }
@@ -104,11 +105,11 @@ async fn search(
 ) -> Result<(), Failure> {
     let mut tagged = vec![("type", "dash-db"), ("limit", SEARCH_LIMIT)];
     tagged.extend(question.tags.iter().map(|tag| ("tag", tag.as_str())));
-    let ours = client.get(&["api", "search"], &tagged).await?.unwrap_or_default();
+    let ours = client.list(&["api", "search"], &tagged).await?.unwrap_or_default();
     // A parameter that a Grafana does not know is ignored without a word: the prefix decides.
     let prefix = format!("{}-", question.uid_prefix);
     facts.ours =
-        items(&ours).map(|found| text(&found["uid"])).filter(|uid| uid.starts_with(&prefix)).collect();
+        ours.iter().map(|found| text(&found["uid"])).filter(|uid| uid.starts_with(&prefix)).collect();
     let Some(folder) = folder else {
         return Ok(());
     };
@@ -119,12 +120,13 @@ async fn search(
         ("folderIds", &id),
         ("folderUIDs", &question.folder_uid),
     ];
-    let inside = client.get(&["api", "search"], &inside).await?.unwrap_or_default();
+    let inside = client.list(&["api", "search"], &inside).await?.unwrap_or_default();
     let in_folder = |found: &&Value| {
         found["folderUid"].as_str().is_none_or(|uid| uid == question.folder_uid)
             && found["folderId"].as_i64().is_none_or(|id| id == folder.id)
     };
-    facts.titles = items(&inside)
+    facts.titles = inside
+        .iter()
         .filter(in_folder)
         .map(|found| (slug(&text(&found["title"])), text(&found["uid"])))
         .collect();
@@ -135,25 +137,21 @@ async fn search(
 /// and gives all folders, ours among them.
 async fn has_subfolders(client: &Grafana, uid: &str) -> Result<bool, Failure> {
     let query = [("parentUid", uid), ("limit", "1000")];
-    let inside = client.get(&["api", "folders"], &query).await?.unwrap_or_default();
-    let ignored = items(&inside).any(|folder| text(&folder["uid"]) == uid);
-    Ok(!ignored && items(&inside).next().is_some())
+    let inside = client.list(&["api", "folders"], &query).await?.unwrap_or_default();
+    let ignored = inside.iter().any(|folder| text(&folder["uid"]) == uid);
+    Ok(!ignored && !inside.is_empty())
 }
 
 async fn rules(
     client: &Grafana,
     question: &GrafanaQuestion,
 ) -> Result<Option<BTreeMap<String, Value>>, Failure> {
-    let all = client.get(&["api", "v1", "provisioning", "alert-rules"], &[]).await?;
+    let all = client.list(&["api", "v1", "provisioning", "alert-rules"], &[]).await?;
     let prefix = format!("{}-", question.uid_prefix);
     Ok(all.map(|all| {
-        let ours = items(&all).filter(|rule| text(&rule["uid"]).starts_with(&prefix));
+        let ours = all.iter().filter(|rule| text(&rule["uid"]).starts_with(&prefix));
         ours.map(|rule| (text(&rule["uid"]), rule.clone())).collect()
     }))
-}
-
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
 }
 
 fn text(value: &Value) -> String {

@@ -1,7 +1,9 @@
 //! Looks at the sink's objects. I/O, read only.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::path::Path;
+use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::DeploymentStatus;
@@ -9,18 +11,19 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_runtime::credentials::Secret;
+use tidemark_runtime::in_words;
 
 use crate::clients;
 use crate::desired::sidecar;
 use crate::desired::sink_objects::KINDS;
 use crate::facts::{Failure, FailureClass, KubernetesFacts, Observation};
-use crate::objects::{DEADLINE, ObjectStore, api};
+use crate::objects::{ObjectStore, api};
 use crate::rollout::Rollout;
 
 /// Reads every object of the sink; an answer of the API server that is not there yields no entry.
 pub async fn observe(store: &ObjectStore, name: &PipelineName) -> Observation<KubernetesFacts> {
     let looked = match store {
-        ObjectStore::Cluster(client) => observe_cluster(client, name).await,
+        ObjectStore::Cluster(client, deadline) => observe_cluster(client, *deadline, name).await,
         ObjectStore::Folder(folder) => observe_folder(folder),
     };
     match looked {
@@ -29,13 +32,17 @@ pub async fn observe(store: &ObjectStore, name: &PipelineName) -> Observation<Ku
     }
 }
 
-async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<KubernetesFacts, Failure> {
+async fn observe_cluster(
+    client: &kube::Client,
+    deadline: Duration,
+    name: &PipelineName,
+) -> Result<KubernetesFacts, Failure> {
     let looks = KINDS.map(|(api_version, kind)| {
         let api = api(client, &name.namespace, api_version, kind);
         async move {
-            let object = tokio::time::timeout(DEADLINE, api.get_opt(&name.sink()))
+            let object = tokio::time::timeout(deadline, api.get_opt(&name.sink()))
                 .await
-                .map_err(|_| timed_out())?
+                .map_err(|_| timed_out(deadline))?
                 .map_err(|error| failure(&error))?;
             Ok::<_, Failure>((kind, object))
         }
@@ -43,6 +50,9 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
     let mut facts = KubernetesFacts::default();
     for (kind, object) in futures::future::try_join_all(looks).await? {
         let Some(object) = object else { continue };
+        if object.metadata.name.as_deref() != Some(name.sink().as_str()) {
+            return Err(shapeless());
+        }
         let value = serde_json::to_value(&object).unwrap_or_default();
         if kind == "Deployment" {
             let status: DeploymentStatus =
@@ -57,7 +67,8 @@ async fn observe_cluster(client: &kube::Client, name: &PipelineName) -> Result<K
     let looks = sidecar::KINDS.map(|kind| {
         let (api, params) = (api(client, &name.namespace, "v1", kind), params.clone());
         async move {
-            let listed = tokio::time::timeout(DEADLINE, api.list(&params)).await.map_err(|_| timed_out())?;
+            let listed = tokio::time::timeout(deadline, api.list(&params)).await;
+            let listed = listed.map_err(|_| timed_out(deadline))?;
             Ok::<_, Failure>((kind, listed.map_err(|error| failure(&error))?))
         }
     });
@@ -111,25 +122,47 @@ fn observe_folder(folder: &Path) -> Result<KubernetesFacts, Failure> {
 
 /// Class and short text of an error of the Kubernetes API.
 pub fn failure(error: &kube::Error) -> Failure {
-    let class = match error {
-        kube::Error::Api(status) => match status.code {
-            401 => FailureClass::Authentication,
-            403 => FailureClass::Permission,
-            429 | 500..=599 => FailureClass::Unreachable,
-            _ => FailureClass::Remote,
-        },
-        _ => FailureClass::Unreachable,
-    };
-    let message = match error {
-        kube::Error::Api(status) => format!("the API server answered {}: {}", status.code, status.message),
-        other => format!("the API server gave no answer: {other}"),
-    };
-    clients::failure(class, message)
+    match error {
+        kube::Error::Api(status) => {
+            let class = match status.code {
+                401 => FailureClass::Authentication,
+                403 => FailureClass::Permission,
+                408 | 429 | 500..=599 => FailureClass::Unreachable,
+                _ => FailureClass::Remote,
+            };
+            // What is no Status of Kubernetes is another server's page.
+            let text = match status.reason.as_str() {
+                UNPARSED => "and not as an API server does".to_owned(),
+                _ => status.message.clone(),
+            };
+            clients::failure(class, format!("the API server answered {}: {text}", status.code))
+        }
+        kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => shapeless(),
+        other => {
+            // The innermost says what happened; those around it say in which layer.
+            let mut cause = other.source();
+            while let Some(inner) = cause.and_then(std::error::Error::source) {
+                cause = Some(inner);
+            }
+            let text = cause.map_or_else(|| other.to_string(), ToString::to_string);
+            clients::failure(FailureClass::Unreachable, format!("the API server gave no answer: {text}"))
+        }
+    }
 }
 
+/// An answer that cannot be read, or is of something else than what was asked for.
+pub fn shapeless() -> Failure {
+    let text =
+        "the API server's answer is not of the expected shape: is it an API server that listens there?";
+    clients::failure(FailureClass::Remote, text)
+}
+
+/// The reason that the client gives where an error is none of Kubernetes'.
+const UNPARSED: &str = "Failed to parse error data";
+
 /// The failure of a call that ran into its deadline.
-pub fn timed_out() -> Failure {
-    let text = format!("the API server gave no answer within {} s", DEADLINE.as_secs());
+pub fn timed_out(deadline: Duration) -> Failure {
+    let text = format!("the API server gave no answer within {}", in_words(deadline));
     clients::failure(FailureClass::Unreachable, text)
 }
 

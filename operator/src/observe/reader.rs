@@ -14,7 +14,7 @@ const LIMITS: [&str; 3] = ["max_execution_time", "max_memory_usage", "max_result
 
 /// Looks at the reader's account.
 pub async fn observe(client: &ClickHouse) -> Observation<ReaderFacts> {
-    match facts(&client.with_deadline(DEADLINE).with_database(None)).await {
+    match facts(&client.within(DEADLINE).with_database(None)).await {
         Ok(facts) => Observation::Known(facts),
         Err(error) => Observation::Unreachable(of_error(&error)),
     }

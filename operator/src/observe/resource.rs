@@ -6,19 +6,20 @@ use tidemark_crds::pipeline::AnalyticsPipeline;
 use super::kubernetes::{failure, timed_out};
 use crate::desired::pipeline::Subject;
 use crate::facts::Failure;
-use crate::objects::{DEADLINE, ObjectStore};
+use crate::objects::ObjectStore;
 
 /// Whether the resource is still the one that the subject was made of: the same life, the same spec, and being deleted
 /// or not as it was then. Without a cluster there is nothing that could have changed.
 pub async fn is_still(store: &ObjectStore, subject: &Subject<'_>) -> Result<bool, Failure> {
-    let ObjectStore::Cluster(client) = store else {
+    let ObjectStore::Cluster(client, deadline) = store else {
         return Ok(true);
     };
     let name = subject.name;
     let api: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), &name.namespace);
     // Without a resourceVersion: read from the store itself.
-    let read =
-        tokio::time::timeout(DEADLINE, api.get_metadata_opt(&name.name)).await.map_err(|_| timed_out())?;
+    let read = tokio::time::timeout(*deadline, api.get_metadata_opt(&name.name))
+        .await
+        .map_err(|_| timed_out(*deadline))?;
     let live = read.map_err(|error| failure(&error))?;
     Ok(live.is_some_and(|live| {
         let metadata = live.metadata;

@@ -36,7 +36,7 @@ struct Row {
 
 /// Looks at the queries of the last hour that `reader` asked of `database`, those that failed and the slowest first.
 pub async fn observe(client: &ClickHouse, database: &str, reader: &str) -> Observation<Vec<SlowQuery>> {
-    match slowest(&client.with_deadline(DEADLINE).with_database(None), database, reader).await {
+    match slowest(&client.within(DEADLINE).with_database(None), database, reader).await {
         Ok(found) => Observation::Known(found),
         Err(error) => Observation::Unreachable(of_error(&error)),
     }

@@ -7,7 +7,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::sink_config::PostgresConfig;
 use tidemark_runtime::clickhouse::Authority;
 use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
-use tidemark_runtime::postgres::{Error, Options, Session, SessionSettings};
+use tidemark_runtime::postgres::{CONNECT_DEADLINE, Error, Options, Session, SessionSettings};
 
 use super::ReadError;
 
@@ -49,6 +49,7 @@ impl Source {
                 credentials: Arc::new(CredentialSource::files(&config.username_file, &config.password_file)),
                 tls: config.tls,
                 authority: Arc::new(authority),
+                deadline: CONNECT_DEADLINE,
             },
             pipeline: Arc::from(pipeline),
         }

@@ -57,6 +57,8 @@ pub enum End {
     Shutdown,
     /// The configuration file or the connection's secrets changed: begin again with what they are now.
     Reconfigured,
+    /// The tables were set back, as by a backup: begin again where they are.
+    SetBack,
 }
 
 /// Everything that a session needs and does not own.
@@ -141,6 +143,8 @@ pub struct Session {
     report_task: Option<tokio::task::AbortHandle>,
     clock: Clock,
     stalled: Option<Instant>,
+    /// Where the tables have less than this session has applied.
+    set_back: Option<String>,
     /// Whether it is time to look at sizes.
     full: bool,
 }
@@ -199,6 +203,7 @@ impl Session {
             report_task: None,
             clock: Clock { now, idle: now, refilled: now, committed: now, reported: now, checked: now },
             stalled: None,
+            set_back: None,
             full: false,
             around,
         };
@@ -251,6 +256,11 @@ impl Session {
                 }
                 while let Ok(event) = self.events.try_recv() {
                     self.on_event(event);
+                }
+                if let Some(at) = self.set_back.take() {
+                    // Neither what is in memory nor what was committed says where these tables are.
+                    tracing::error!(at, "the tables were set back: reading begins again where they are");
+                    return End::SetBack;
                 }
                 if self.house_keeping(Instant::now()) {
                     return self.drain(End::Reconfigured);

@@ -6,8 +6,10 @@ use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 use tidemark_crds::ledger::{SinkState, TableState};
 
+use crate::consume::Event;
 use crate::group::lock;
 use crate::offsets::Applied;
+use crate::progress::Wrote;
 use crate::session::{Lane, Session};
 
 impl Lane {
@@ -106,9 +108,12 @@ impl Session {
         }
         let (progress, states, rows) =
             (self.around.progress.clone(), self.around.states.clone(), self.progress_rows());
-        let runtime = self.around.runtime.clone();
+        let (runtime, events) = (self.around.runtime.clone(), self.sender.clone());
         let task = async move {
             let (progress, states) = tokio::join!(progress.write(&rows), states.write(false));
+            if let Ok(Wrote::SetBack(at)) = &progress {
+                let _ = events.send(Event::SetBack(at.clone()));
+            }
             for error in [progress.err(), states.err()].into_iter().flatten() {
                 tracing::debug!(%error, "progress or states cannot be written yet");
             }
@@ -119,9 +124,12 @@ impl Session {
     /// Writes the last progress rows, so that nobody waits for those of the partitions' next owners.
     pub(super) fn last_report(&self) {
         let rows = self.progress_rows();
-        let written = self.around.runtime.block_on(self.around.progress.write(&rows));
-        if let Err(error) = written {
-            tracing::warn!(%error, "the last progress cannot be written");
+        match self.around.runtime.block_on(self.around.progress.write(&rows)) {
+            Ok(Wrote::Done) => {}
+            Ok(Wrote::Behind | Wrote::SetBack(_)) => {
+                tracing::warn!("the tables have less than was applied: the last progress is not written");
+            }
+            Err(error) => tracing::warn!(%error, "the last progress cannot be written"),
         }
     }
 }
