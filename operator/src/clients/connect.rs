@@ -128,7 +128,6 @@ impl Connect {
         match self.call(Method::GET, path, &[], None).await? {
             None => Ok(None),
             Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| shapeless()),
-            Some(body) => serde_json::from_slice(&body).map(Some).map_err(|_| shapeless()),
         }
     }
 

@@ -222,7 +222,7 @@ impl Client {
                 look(observe::clickhouse::observe(client, "shop", "shop/shop", &["orders".to_owned()]).await)
             }
             (Self::ClickHouse(client), Call::Write, Effect::ClickHouse(effect)) => {
-                apply::clickhouse::carry_out(client, MARK, effect).await
+                apply::clickhouse::carry_out(client, (MARK, "tidemark"), effect).await
             }
             (Self::Connect(client), Call::Read, _) => look(observe::connect::observe(client, "shop").await),
             (Self::Connect(client), Call::Write, Effect::Connect(effect)) => {
