@@ -245,11 +245,7 @@ pub struct Account {
 }
 
 /// An account of Connect's REST interface and the certificate authority of its workers.
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-=======
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
->>>>>>> pace
 pub struct ConnectLogin {
     /// User and password; absent where the interface asks for none.
     pub credentials: Option<Credentials>,

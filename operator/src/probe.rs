@@ -41,19 +41,10 @@ pub struct Accounts {
     pub viewer: Option<ClickHouse>,
 }
 
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-/// Asks each question by its account; one that gets no answer stays open and is asked again at the next look.
-pub async fn ask(accounts: &Accounts, questions: &[Question]) -> BTreeMap<String, Probe> {
-    let timed = |client: &ClickHouse| client.within(DEADLINE);
-    let runs_as =
-        |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
-    let mut answers = BTreeMap::new();
-    for question in questions {
-=======
 /// Asks each question by its account; one that gets no answer stays open and is asked again at the next look. Returns, too,
 /// what was heard by the account that the user's views run as: one that heard nothing is asked nothing more.
 pub async fn ask(accounts: &Accounts, questions: &[Question]) -> (BTreeMap<String, Probe>, Observation<()>) {
-    let timed = |client: &ClickHouse| client.with_deadline(DEADLINE);
+    let timed = |client: &ClickHouse| client.within(DEADLINE);
     let runs_as =
         |viewer: bool| if viewer { accounts.viewer.as_ref() } else { Some(&accounts.own) }.map(timed);
     let (mut answers, mut heard) = (BTreeMap::new(), Observation::NotAsked);
@@ -62,7 +53,6 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> (BTreeMap<Strin
         if as_viewer && is_silent(&heard) {
             continue;
         }
->>>>>>> pace
         let answer = match &question.asked {
             Asked::Columns { sql, as_viewer } => {
                 let Some(client) = runs_as(*as_viewer) else { continue };
@@ -94,13 +84,10 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> (BTreeMap<Strin
     (answers, heard)
 }
 
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-=======
 fn is_silent(heard: &Observation<()>) -> bool {
     matches!(heard, Observation::Unreachable(failure) if failure.class == FailureClass::Unreachable)
 }
 
->>>>>>> pace
 async fn columns(client: &ClickHouse, sql: &str, as_viewer: bool) -> Result<Probe, Error> {
     // No settings go with it: under readonly = 1 each would be an error of its own.
     match client.query_bytes(sql, "JSONEachRow").await {

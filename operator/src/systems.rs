@@ -11,10 +11,7 @@ use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
 use tidemark_runtime::postgres::CONNECT_DEADLINE;
 
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-=======
 use crate::breaker::Endpoint;
->>>>>>> pace
 use crate::clients::connect::{self, Connect};
 use crate::clients::failure;
 use crate::clients::grafana::{Grafana, Login};
@@ -191,13 +188,8 @@ impl Handles {
             self.connect.give_up(pipeline);
         }
         if failed(&observed.clickhouse) {
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-            self.clickhouse.forget(pipeline);
-            self.viewer.forget(pipeline);
-=======
             self.clickhouse.give_up(pipeline);
             self.viewer.give_up(pipeline);
->>>>>>> pace
         }
         if failed(&observed.reader) {
             self.reader.give_up(pipeline);

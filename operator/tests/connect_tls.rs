@@ -16,7 +16,6 @@ use tidemark_operator::observe::connect::observe;
 use tidemark_runtime::credentials::Credentials;
 use tidemark_runtime::foreign::Hidden;
 
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
 /// Certificates of one day, made anew for each run.
 struct Certificates(tempfile::TempDir);
 
@@ -70,17 +69,6 @@ impl Certificates {
 
 /// Workers with the plugin and without the connector, until the test ends. Their address, and what was asked.
 fn workers(certificate: &str, key: &str) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
-=======
-const AUTHORITY: &str = include_str!("tls/authority.pem");
-const ANOTHER: &str = include_str!("tls/another.pem");
-/// For 127.0.0.1.
-const SERVER: (&str, &str) = (include_str!("tls/server.pem"), include_str!("tls/server.key"));
-/// For connect.example.
-const ELSEWHERE: (&str, &str) = (include_str!("tls/elsewhere.pem"), include_str!("tls/elsewhere.key"));
-
-/// Workers with the plugin and without the connector, until the test ends. Their address, and what was asked.
-fn workers((certificate, key): (&str, &str)) -> (String, Arc<std::sync::Mutex<Vec<String>>>) {
->>>>>>> pace
     let _ = rustls::crypto::ring::default_provider().install_default();
     let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
@@ -131,7 +119,6 @@ async fn look(url: &str, ca: &str, check: CertificateCheck) -> Observation<Conne
 #[tokio::test]
 async fn workers_that_the_authority_vouches_for_are_asked_and_others_are_told_nothing() {
     use CertificateCheck::{VerifyCa, VerifyFull};
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
     let certificates = Certificates::new();
     for (what, server, ca, check, refused) in [
         ("as it should be", "server", "authority", VerifyFull, None),
@@ -143,17 +130,6 @@ async fn workers_that_the_authority_vouches_for_are_asked_and_others_are_told_no
         let read = |name: &str, kind: &str| certificates.read(&format!("{name}.{kind}"));
         let (url, asked) = workers(&read(server, "pem"), &read(server, "key"));
         let seen = look(&url, &read(ca, "pem"), check).await;
-=======
-    for (what, server, ca, check, refused) in [
-        ("as it should be", SERVER, AUTHORITY, VerifyFull, None),
-        ("another name, which does not count", ELSEWHERE, AUTHORITY, VerifyCa, None),
-        ("another name", ELSEWHERE, AUTHORITY, VerifyFull, Some("connect.example")),
-        ("another authority", SERVER, ANOTHER, VerifyFull, Some("UnknownIssuer")),
-        ("another authority, and no name", SERVER, ANOTHER, VerifyCa, Some("UnknownIssuer")),
-    ] {
-        let (url, asked) = workers(server);
-        let seen = look(&url, ca, check).await;
->>>>>>> pace
         match (&seen, refused) {
             (Observation::Known(facts), None) => assert!(facts.plugin_installed, "{what}"),
             (Observation::Unreachable(failure), Some(why)) => {

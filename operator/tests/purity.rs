@@ -44,8 +44,6 @@ fn pure_modules_have_no_edge() {
     assert!(pure >= 15, "only {pure} modules open as pure");
 }
 
-<<<<<<< 9724e03d33771cdf874ed75772fe18b8784860aa
-=======
 /// What a glance saw says that a look is due and nothing else: no plan, no proof, no status is made of it.
 #[test]
 fn nothing_is_decided_by_what_a_glance_saw() {
@@ -67,7 +65,6 @@ fn nothing_is_decided_by_what_a_glance_saw() {
     }
 }
 
->>>>>>> pace
 /// What reads words of another system, or makes an error that is shown, and the files that may.
 const EDGES: [(&str, &[&str]); 9] = [
     // Words of PostgreSQL: those of its answers alone.
