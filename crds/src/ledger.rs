@@ -169,6 +169,22 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All.
+    pub const ALL: [Self; 12] = [
+        Self::Incarnation,
+        Self::Epoch,
+        Self::Layout,
+        Self::Storage,
+        Self::Confirmed,
+        Self::Read,
+        Self::Identity,
+        Self::Intent,
+        Self::Publication,
+        Self::Topic,
+        Self::Request,
+        Self::Grafana,
+    ];
+
     /// Text stored in the `kind` column.
     pub fn as_str(self) -> &'static str {
         match self {

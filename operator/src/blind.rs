@@ -1,6 +1,6 @@
 //! The systems that gave no answer, each with why and what to do next. Pure.
 //!
-//! What is not seen is not judged: a plan without it is no whole plan, and nothing is wrong or right with it.
+//! What is not seen is not judged: a plan without it is none, and nothing is wrong or right with it.
 
 use serde::Serialize;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode};

@@ -20,6 +20,15 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// The two together.
+    #[must_use]
+    pub fn plus(mut self, other: Self) -> Self {
+        let sum = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+        self.tables.extend(other.tables);
+        (self.rows, self.bytes) = (sum(self.rows, other.rows), sum(self.bytes, other.bytes));
+        self
+    }
+
     /// One line for people.
     pub fn text(&self) -> String {
         let amount = match (self.rows, self.bytes) {
@@ -33,12 +42,17 @@ impl Cost {
     }
 }
 
+/// Whether a step has a table read, by itself.
+pub fn is_read(effect: &Effect) -> bool {
+    matches!(effect, Effect::Ledger { kind: Kind::Read, value, .. } if !value.is_null())
+}
+
 /// What a step has read; `None`: nothing that is known. A dropped slot has every table read again, since what was changed
 /// meanwhile is in no log.
 pub fn cost(step: &Step, observed: &Observed, tables: &[(SourceTable, String)]) -> Option<Cost> {
     let postgres = observed.postgres.known()?;
     let read: Vec<&SourceTable> = match &step.effect {
-        Effect::Ledger { kind: Kind::Read, key, value, .. } if !value.is_null() => {
+        Effect::Ledger { key, .. } if is_read(&step.effect) => {
             tables.iter().filter(|(_, target)| target == key).map(|(source, _)| source).collect()
         }
         Effect::Postgres(PostgresEffect::DropSlot(_)) if step.stage == Stage::Read => {

@@ -261,6 +261,8 @@ pub struct ViewDefinition {
     pub definer: Option<String>,
     /// What it selects.
     pub select: String,
+    /// Columns that it shows, name and type text, by what was known when it was planned.
+    pub columns: Vec<(String, String)>,
 }
 
 /// What is dropped in ClickHouse.

@@ -19,6 +19,7 @@ use crate::desired::pipeline::Subject;
 use crate::desired::sink_config::Paths;
 use crate::facts::Observed;
 use crate::finalize::{self, LeftBehind};
+use crate::foresee::{Foreseen, foresee};
 use crate::former::Opener;
 use crate::gate::{ACCEPT, Gate};
 use crate::leader::Term;
@@ -139,6 +140,8 @@ impl Input<'_> {
 pub struct Report {
     /// Observation, plan, failures.
     pub outcome: Outcome,
+    /// Every step that would be taken, where that was asked for.
+    pub foreseen: Option<Foreseen>,
     /// The status that follows.
     pub status: AnalyticsPipelineStatus,
     /// Whether nothing is left that the deletion has to remove.
@@ -234,7 +237,7 @@ impl Engine {
             identities: &input.before.identities,
             accepted: input.annotations.get(&format!("{REQUEST_PREFIX}{ACCEPT}")).map(String::as_str),
             claimed: claimed.as_ref(),
-            deleting: input.mode == Mode::Delete,
+            deleting: input.mode.deletes(),
             generation: input.generation,
             restart_due: self.restarts.is_due(&key, was_failing(input.before), world.now()),
         };
@@ -245,7 +248,8 @@ impl Engine {
         if was_failing(input.before) && outcome.done.iter().any(|step| step.kind == StepKind::Restart) {
             self.restarts.restarted(&key, now);
         }
-        let deleting = input.mode == Mode::Delete;
+        let deleting = input.mode.deletes();
+        let foreseen = input.mode.foresees().then(|| foresee(&subject, &outcome.observed, &outcome.answers));
         let gate = subject.gate(&outcome.observed);
         let believed = gate.believed(&outcome.observed, deleting);
         let waiting = if deleting {
@@ -286,7 +290,7 @@ impl Engine {
         let ending = Ending::of(&subject, &gate, &believed, &outcome.plan, &waiting, now);
         drop(believed);
         let Ending { clean, time_is_up, left_behind } = ending.unwrap_or_default();
-        Report { outcome, status, clean, time_is_up, left_behind, slow: false }
+        Report { outcome, foreseen, status, clean, time_is_up, left_behind, slow: false }
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod apply;
+pub mod assume;
 pub mod backoff;
 pub mod blind;
 pub mod breaker;
@@ -24,6 +25,7 @@ pub mod error;
 pub mod events;
 pub mod facts;
 pub mod finalize;
+pub mod foresee;
 pub mod former;
 pub mod freshness;
 pub mod gate;

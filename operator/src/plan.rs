@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 
 use tidemark_crds::secrets::{is_placeholder, is_secret};
 
-use crate::effect::{ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
+use crate::assume::is_given;
+use crate::desired::connector::HASH_KEY;
+use crate::effect::{ClickHouseEffect, ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
 use crate::statement;
-use crate::step::{Fact, Lane, Step, StepKind};
+use crate::step::{Fact, Lane, Step};
 
 /// All steps that are left, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -98,49 +100,6 @@ impl Plan {
         }
         tidemark_crds::names::short_hash(&text)
     }
-
-    /// The plan for people: one line a step, its statement below, what waits at the end of the line.
-    pub fn render(&self, colours: bool) -> String {
-        if self.steps.is_empty() {
-            return "nothing to do\n".to_owned();
-        }
-        let mut text = String::new();
-        for step in &self.steps {
-            let (sign, colour) = match step.kind {
-                StepKind::Create => ('+', "32"),
-                StepKind::Change | StepKind::Revert | StepKind::Restart => ('~', "33"),
-                StepKind::Replace => ('±', "35"),
-                StepKind::Drop => ('-', "31"),
-            };
-            let line = format!("{sign} {:<10} {}", step.lane().as_str(), step.what);
-            if colours {
-                let _ = write!(text, "\x1b[{colour}m{line}\x1b[0m");
-            } else {
-                text.push_str(&line);
-            }
-            match self.blocker(step) {
-                Some(Blocker::Fact(fact)) => {
-                    let _ = write!(text, "   (known after apply: waits for {})", fact.text());
-                }
-                Some(Blocker::Lane) => text.push_str("   (waits until the system answers)"),
-                None => {}
-            }
-            text.push('\n');
-            for detail in details(&step.effect) {
-                let _ = writeln!(text, "      {detail}");
-            }
-        }
-        let count = |kinds: &[StepKind]| self.steps.iter().filter(|step| kinds.contains(&step.kind)).count();
-        let _ = writeln!(
-            text,
-            "{} to create, {} to change, {} to replace, {} to drop",
-            count(&[StepKind::Create]),
-            count(&[StepKind::Change, StepKind::Revert, StepKind::Restart]),
-            count(&[StepKind::Replace]),
-            count(&[StepKind::Drop])
-        );
-        text
-    }
 }
 
 /// A connector's configuration with its secrets.
@@ -148,16 +107,25 @@ fn whole(config: &BTreeMap<String, String>) -> impl Iterator<Item = String> {
     config.iter().map(|(key, value)| format!("{key}={value}\n"))
 }
 
-/// A connector's configuration without its secrets.
+/// A connector's configuration without its secrets, and without a hash over what is not known yet.
 fn shown(config: &BTreeMap<String, String>) -> Vec<String> {
+    let has_given = config.values().any(|value| is_given(value));
     let open = config.iter().filter(|(key, value)| !is_secret(key) || is_placeholder(value));
-    open.map(|(key, value)| format!("{key}={value}")).collect()
+    open.filter(|(key, _)| !has_given || *key != HASH_KEY)
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
 }
 
 /// What a step sends, as far as people want to see it; secrets are never part of it.
 pub fn details(effect: &Effect) -> Vec<String> {
     let lines = |text: &str| text.lines().map(str::to_owned).collect();
     match effect {
+        Effect::ClickHouse(ClickHouseEffect::CreateTable(table)) if table.columns.is_empty() => {
+            vec![
+                "its columns are those that ClickHouse gives the view, once what it reads is there"
+                    .to_owned(),
+            ]
+        }
         Effect::ClickHouse(effect) => lines(&statement::clickhouse(effect)),
         Effect::Postgres(effect) => lines(&statement::postgres(effect)),
         Effect::Ledger { kind, key, version, .. } => {
@@ -212,7 +180,7 @@ impl Fact {
 mod tests {
     use super::*;
     use crate::effect::{ClickHouseEffect, DatabaseDefinition};
-    use crate::step::Stage;
+    use crate::step::{Stage, StepKind};
 
     fn step(stage: Stage, needs: &[Fact], gives: Option<Fact>) -> Step {
         let what = format!("{stage:?}");
@@ -240,10 +208,10 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_lane_runs_nothing_but_is_still_printed() {
+    fn a_closed_lane_runs_nothing_and_its_steps_are_still_there() {
         let plan = plan(&[Fact::Database, Fact::Bookkeeping], &[Lane::ClickHouse]);
         assert!(plan.first_wave().is_empty());
-        assert!(plan.render(false).contains("waits until the system answers"));
+        assert!(plan.deferred().iter().all(|it| it.waits_for == Blocker::Lane) && plan.steps().len() == 3);
     }
 
     #[test]
@@ -256,19 +224,24 @@ mod tests {
         };
         assert_ne!(plan("one").fingerprint(), plan("other").fingerprint());
         assert_eq!(plan("one").fingerprint(), plan("one").fingerprint());
-        assert!(!plan("s3cret").render(false).contains("s3cret"));
+        assert!(!format!("{:?}", details(&plan("s3cret").steps()[0].effect)).contains("s3cret"));
     }
 
     #[test]
     fn the_order_is_that_of_the_static_table() {
-        insta::assert_snapshot!(plan(&[], &[]).render(false), @r"
-        + clickhouse Database
-              CREATE DATABASE IF NOT EXISTS `Database` COMMENT ''
-        + clickhouse Bookkeeping   (known after apply: waits for the database)
-              CREATE DATABASE IF NOT EXISTS `Bookkeeping` COMMENT ''
-        + clickhouse StateTable   (known after apply: waits for the ledger)
-              CREATE DATABASE IF NOT EXISTS `StateTable` COMMENT ''
-        3 to create, 0 to change, 0 to replace, 0 to drop
-        ");
+        let whats: Vec<String> = plan(&[], &[]).steps().iter().map(|step| step.what.clone()).collect();
+        assert_eq!(whats, ["Database", "Bookkeeping", "StateTable"]);
+    }
+
+    #[test]
+    fn a_hash_over_what_nobody_knows_yet_is_not_shown() {
+        let lines = |identity: &str| {
+            let config = [("tidemark.clickhouse", identity), (HASH_KEY, "1a2b")];
+            let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            details(&Effect::Connect(ConnectEffect::Create { name: "shop".into(), config }))
+        };
+        assert_eq!(lines("an-id"), ["tidemark.clickhouse=an-id", "tidemark.hash=1a2b"]);
+        let given = format!("{}database shop", crate::assume::GIVEN);
+        assert_eq!(lines(&given), ["tidemark.clickhouse=given when it is made: database shop"]);
     }
 }

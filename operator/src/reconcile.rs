@@ -73,8 +73,29 @@ pub enum Mode {
     Run,
     /// Looks and plans, and writes nothing.
     PlanOnly,
+    /// Looks and foresees, and writes nothing.
+    Foresee,
     /// Carries out the deletion.
     Delete,
+    /// Looks and foresees the deletion, and writes nothing.
+    ForeseeDeletion,
+}
+
+impl Mode {
+    /// Whether it is about the deletion.
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::ForeseeDeletion)
+    }
+
+    /// Whether all steps are foreseen, and not only the next.
+    pub fn foresees(self) -> bool {
+        matches!(self, Self::Foresee | Self::ForeseeDeletion)
+    }
+
+    /// Whether steps are carried out.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Run | Self::Delete)
+    }
 }
 
 /// How a reconcile ended.
@@ -84,6 +105,8 @@ pub struct Outcome {
     pub observed: Observed,
     /// What the pure core made of it.
     pub desired: Desired,
+    /// What ClickHouse said of views and panels, by the hash of the question.
+    pub answers: BTreeMap<String, Probe>,
     /// What is left to do.
     pub plan: Plan,
     /// Steps that failed.
@@ -148,12 +171,12 @@ pub async fn reconcile<W: World>(
             former = place;
             continue;
         }
-        outcome.desired = match mode {
-            Mode::Delete => finalize::desire(subject, &outcome.observed),
-            Mode::Run | Mode::PlanOnly => {
-                Box::pin(desire_with_answers(memory, subject, world, &outcome.observed)).await
-            }
-        };
+        if mode.deletes() {
+            outcome.desired = finalize::desire(subject, &outcome.observed);
+        } else {
+            let answered = Box::pin(desire_with_answers(memory, subject, world, &outcome.observed)).await;
+            (outcome.desired, outcome.answers) = answered;
+        }
         memory.of(&pipeline, |known| known.seen.extend(outcome.desired.seen.clone()));
         let mut lanes = unreachable_lanes(&outcome.observed);
         lanes.extend(&closed);
@@ -163,7 +186,7 @@ pub async fn reconcile<W: World>(
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         let over = outcome.waves >= MOST_WAVES || world.now().duration_since(begin).unsigned_abs() > LONGEST;
-        if mode == Mode::PlanOnly || wave.is_empty() || again || over {
+        if !mode.writes() || wave.is_empty() || again || over {
             (outcome.same_plans, outcome.no_progress) =
                 memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
@@ -195,7 +218,7 @@ async fn is_still_wanted<W: World>(subject: &Subject<'_>, world: &W, wave: &[Ste
 
 /// Whether nothing was tried: a plan that is not to be carried out is no sign that carrying it out is in vain.
 fn is_idle(mode: Mode, wave: &[Step]) -> bool {
-    mode == Mode::PlanOnly || wave.is_empty()
+    !mode.writes() || wave.is_empty()
 }
 
 /// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
@@ -248,7 +271,7 @@ async fn desire_with_answers<W: World>(
     subject: &Subject<'_>,
     world: &W,
     observed: &Observed,
-) -> Desired {
+) -> (Desired, BTreeMap<String, Probe>) {
     let pipeline = subject.name.to_string();
     let mut answers = memory.of(&pipeline, |known| known.answers.clone());
     let mut desired = desire(subject, observed, &answers);
@@ -265,10 +288,11 @@ async fn desire_with_answers<W: World>(
         answers.extend(new);
         desired = desire(subject, observed, &answers);
     }
-    desired
+    (desired, answers)
 }
 
-fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
+/// Lanes whose system gave no answer.
+pub fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
     fn silent<T>(observation: &Observation<T>) -> bool {
         matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
     }
@@ -302,7 +326,7 @@ impl Memory {
         let good = new.iter().filter(|(_, answer)| match answer {
             Probe::Columns(_) => true,
             Probe::Panels(faults) => faults.is_empty(),
-            Probe::Refused(_) | Probe::Denied(_) => false,
+            Probe::Refused(_) | Probe::Denied(_) | Probe::Unknown => false,
         });
         self.of(pipeline, |known| {
             if known.answers.len() > MOST_ANSWERS {

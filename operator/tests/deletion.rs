@@ -1,5 +1,7 @@
 //! The deletion: order, what waits, what is left behind.
 
+use std::collections::BTreeMap;
+
 use tidemark_crds::pipeline::Policy;
 use tidemark_crds::status::DeletionWait;
 use tidemark_operator::facts::{
@@ -7,6 +9,7 @@ use tidemark_operator::facts::{
     PostgresFacts,
 };
 use tidemark_operator::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
+use tidemark_operator::foresee::{End, foresee};
 use tidemark_operator::gate::Gate;
 use tidemark_operator::plan::Plan;
 use tidemark_operator::step::Lane;
@@ -22,13 +25,27 @@ fn plan(fixture: &Fixture, observed: &Observed) -> Plan {
     Plan::new(desired.steps, desired.held, std::collections::BTreeSet::new())
 }
 
+/// What a plan does, a line a step.
+fn whats(plan: &Plan) -> String {
+    plan.steps().iter().map(|step| step.what.as_str()).collect::<Vec<_>>().join("\n")
+}
+
 #[test]
 fn the_connector_stops_before_anything_else_goes() {
     let fixture = fixture();
     let plan = plan(&fixture, &fixture.running());
     let first: Vec<&str> = plan.first_wave().iter().map(|step| step.what.as_str()).collect();
     assert_eq!(first, [format!("stop connector {}", fixture.name.connector())]);
-    insta::assert_snapshot!(plan.render(false));
+    let fixture = Fixture { deleting: true, ..fixture };
+    let foreseen = foresee(&fixture.subject(), &fixture.running(), &BTreeMap::new());
+    let waves = foreseen.waves.iter().zip(1..).map(|(wave, number)| {
+        let steps =
+            wave.steps.iter().map(|(step, _)| format!("{number} {:<10} {}", step.lane().as_str(), step.what));
+        let then = wave.then.iter().map(|coming| format!("{number} then waits for {coming}"));
+        steps.chain(then).collect::<Vec<_>>().join("\n")
+    });
+    insta::assert_snapshot!(waves.collect::<Vec<_>>().join("\n"));
+    assert_eq!((foreseen.end, foreseen.left), (End::Rest, vec![]));
 }
 
 #[test]
@@ -89,7 +106,7 @@ fn what_is_not_the_pipelines_stays_whatever_its_name() {
     if let Observation::Known(facts) = &mut observed.clickhouse {
         facts.ledger.topics.insert("shop.public.orders".to_owned());
     }
-    let text = plan(&fixture, &observed).render(false);
+    let text = whats(&plan(&fixture, &observed));
     assert!(
         text.contains("delete 1 topics") && !text.contains("eu.public") && !text.contains("another"),
         "{text}"
@@ -115,7 +132,7 @@ fn what_is_not_the_pipelines_stays_whatever_its_name() {
         facts.ledger.identities.insert("kafka".into(), "this one".into());
     }
     let plan = plan(&fixture, &observed);
-    assert!(plan.is_empty(), "{}", plan.render(false));
+    assert!(plan.is_empty(), "{}", whats(&plan));
     // It waits for the Kafka that has the topics.
     let gate = gate(&fixture, &observed);
     let believed = gate.believed(&observed, true);
@@ -179,7 +196,7 @@ fn retained_parts_give_no_step() {
     let mut fixture = fixture();
     fixture.spec.deletion_policy.connector = Policy::Retain;
     fixture.spec.deletion_policy.replication_slot = Policy::Retain;
-    let text = plan(&fixture, &fixture.running()).render(false);
+    let text = whats(&plan(&fixture, &fixture.running()));
     assert!(!text.contains("delete connector") && !text.contains("replication slot"), "{text}");
 }
 

@@ -8,6 +8,7 @@ mod deletion;
 mod doctor;
 mod explore;
 mod fixture;
+mod foresee;
 mod objects;
 mod places;
 mod purity;

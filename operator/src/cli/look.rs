@@ -15,6 +15,7 @@ use crate::doctor::{self, Checkup, Diagnosis, SlowQuery};
 use crate::engine::Report;
 use crate::facts::{ClickHouseFacts, Failure, FailureClass, Observation};
 use crate::observe;
+use crate::reconcile::Mode;
 
 /// Pause between two looks that a rate is taken from, and that `--watch` draws.
 const RATE: Duration = Duration::from_secs(2);
@@ -22,28 +23,30 @@ const RATE: Duration = Duration::from_secs(2);
 /// `tidemark plan`: what would be done.
 pub async fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
     let file = args.file.file.display().to_string();
-    let (view, steps) = match Box::pin(planned(args)).await {
-        Ok((view, report)) => (view, report.outcome.plan.render(print::colours())),
-        Err(Missed::Invalid(Faults(faults))) => (PlanView::invalid(file, Faults(faults)), String::new()),
-        Err(Missed::Unseen(blind)) => (PlanView::unseen(file, vec![blind]), String::new()),
+    let view = match Box::pin(planned(args)).await {
+        Ok(view) => view,
+        Err(Missed::Invalid(Faults(faults))) => PlanView::invalid(file, Faults(faults)),
+        Err(Missed::Unseen(blind)) => PlanView::unseen(file, vec![blind]),
         Err(missed @ Missed::Absent(_)) => return Err(missed.into()),
     };
     match args.output {
-        Output::Text => print::text(&view.render(&steps)),
+        Output::Text => print::text(&view.render(print::colours())),
         Output::Json => print::json(&view, false)?,
     }
     Ok(ExitCode::from(view.exit()))
 }
 
-async fn planned(args: &PlanArgs) -> Result<(PlanView, Report), Missed> {
+async fn planned(args: &PlanArgs) -> Result<PlanView, Missed> {
     let bundle = bundle::read_as_applied(&args.file)?;
     let target = match &args.out {
         Some(out) => Target::in_folder(bundle, out)?,
         None => Box::pin(Target::of_file(bundle, args.context.as_deref())).await?,
     };
-    let report = Box::pin(target.report()).await;
+    let deletes = args.deletion || target.deleting;
+    let mode = if deletes { Mode::ForeseeDeletion } else { Mode::Foresee };
+    let report = Box::pin(target.report(mode)).await;
     let view = PlanView::new(target.name.to_string(), &report, target.blind(&report));
-    Ok((view, report))
+    Ok(PlanView { suspended: target.spec.suspend && !deletes, ..view })
 }
 
 /// `tidemark status`: what is said of the pipeline, and each table's numbers where ClickHouse can be asked.
@@ -131,7 +134,7 @@ pub async fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(if unseen { doctor::UNSEEN } else { doctor::WRONG }));
         }
     };
-    let report = Box::pin(target.report()).await;
+    let report = Box::pin(target.report(Mode::PlanOnly)).await;
     let slow = slow(&target, &report).await;
     let diagnosis = diagnosis(&target, &report, &slow);
     match args.output {

@@ -55,15 +55,20 @@ pub enum Command {
 }
 
 const PLAN_HELP: &str = "\
+Every step is foreseen until the operator would rest, in waves, with what is waited for between them.
+
 Exit codes:
   0  nothing to do
   1  something would be done, or a problem stands in its way
-  2  a system could not be seen: it is no whole plan
+  2  a system could not be seen: it is no plan
   3  the file is invalid: the API server would refuse it, or it cannot be read
 
 Examples:
   # What would a change of the spec do?
   tidemark plan -f shop.yaml
+
+  # What would deleting it remove?
+  tidemark plan -f shop.yaml --deletion
 
   # In a pipeline of continuous integration, from outside of the cluster's network
   tidemark plan -f shop.yaml --endpoint clickhouse=http://127.0.0.1:8123 -o json | jq '.steps[].what'
@@ -133,6 +138,9 @@ pub struct PlanArgs {
     /// Context of the kubeconfig.
     #[arg(long, conflicts_with = "out")]
     pub context: Option<String>,
+    /// Plans the deletion of the pipeline.
+    #[arg(long)]
+    pub deletion: bool,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,

@@ -1,14 +1,17 @@
-//! What `tidemark plan` says: the steps, what they cost, what stands in the way, and what could not be seen. Pure.
+//! What `tidemark plan` says: the steps that are foreseen, what they wait for and cost, what stands in the way, and what
+//! could not be seen. Pure.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
 use super::bundle::{Fault, Faults};
+use crate::assume::coming::Coming;
 use crate::blind::Blind;
-use crate::cost::{Cost, cost};
+use crate::cost::Cost;
 use crate::engine::Report;
-use crate::plan::{Blocker, details};
+use crate::foresee::{End, Foreseen};
+use crate::plan::details;
 use crate::problem::Problem;
 use crate::step::Step;
 
@@ -22,15 +25,23 @@ pub const UNSEEN: u8 = 2;
 pub const INVALID: u8 = 3;
 
 /// A plan as it is printed; the names of its fields are stable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanView {
     /// Namespace and name.
     pub pipeline: String,
     /// Whether every system was seen.
     pub complete: bool,
-    /// The steps in their order.
+    /// Whether the spec says that nothing of it is carried out now.
+    pub suspended: bool,
+    /// The steps in their order: those that are foreseen, then those that are left.
     pub steps: Vec<StepView>,
+    /// What is assumed to come by itself between them.
+    pub waits: Vec<WaitView>,
+    /// What all reads of tables together have read at the source.
+    pub reads: Option<Cost>,
+    /// Whether steps would follow that are not foreseen.
+    pub goes_on: bool,
     /// What stands in the way.
     pub problems: Vec<ProblemView>,
     /// Systems that could not be seen.
@@ -43,13 +54,15 @@ pub struct PlanView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
+    /// Wave in which it is taken, from 1; absent: it is left.
+    pub wave: Option<usize>,
     /// The system.
     pub lane: &'static str,
-    /// `create`, `change`, `replace` or `drop`.
+    /// `create`, `change`, `revert`, `restart`, `replace` or `drop`.
     pub kind: &'static str,
     /// What is done.
     pub what: String,
-    /// What it waits for; absent: it is done at once.
+    /// What a step that is left waits for, and nobody is assumed to bring.
     pub waits_for: Option<String>,
     /// What is sent, without secrets.
     pub details: Vec<String>,
@@ -57,10 +70,22 @@ pub struct StepView {
     pub cost: Option<Cost>,
 }
 
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitView {
+    /// Wave behind which it is waited for; 0: before the first.
+    pub after: usize,
+    /// What it is.
+    pub waits_for: String,
+}
+
 /// One thing that stands in the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
+    /// Whether it is not there now, and would be at the end.
+    pub foreseen: bool,
     /// Condition that it makes false.
     pub condition: &'static str,
     /// Table or view; absent: the whole.
@@ -71,29 +96,81 @@ pub struct ProblemView {
     pub message: String,
 }
 
-impl PlanView {
-    /// The plan of a report.
-    pub fn new(pipeline: impl Into<String>, report: &Report, blind: Vec<Blind>) -> Self {
-        let (plan, desired) = (&report.outcome.plan, &report.outcome.desired);
-        let step = |step: &Step| StepView {
+impl StepView {
+    fn new(step: &Step) -> Self {
+        Self {
+            wave: None,
             lane: step.lane().as_str(),
             kind: step.kind.as_str(),
             what: step.what.clone(),
-            waits_for: plan.blocker(step).map(Blocker::text),
+            waits_for: None,
             details: details(&step.effect),
-            cost: cost(step, &report.outcome.observed, &desired.tables),
+            cost: None,
+        }
+    }
+
+    /// One line for people, with what is sent below it.
+    fn render(&self, colours: bool, text: &mut String) {
+        let (sign, colour) = match self.kind {
+            "create" => ('+', "32"),
+            "replace" => ('±', "35"),
+            "drop" => ('-', "31"),
+            _ => ('~', "33"),
         };
-        let problem = |problem: &Problem| ProblemView {
+        let line = format!("{sign} {:<10} {}", self.lane, self.what);
+        let _ = if colours { write!(text, "\x1b[{colour}m{line}\x1b[0m") } else { write!(text, "{line}") };
+        if let Some(waits_for) = &self.waits_for {
+            let _ = write!(text, "   (is left: waits for {waits_for})");
+        }
+        text.push('\n');
+        for detail in &self.details {
+            let _ = writeln!(text, "      {detail}");
+        }
+    }
+}
+
+/// What is assumed to come behind each wave; 0: before the first.
+fn waits(foreseen: &Foreseen) -> Vec<WaitView> {
+    let behind = foreseen.waves.iter().map(|wave| &wave.then);
+    let all = std::iter::once(&foreseen.first).chain(behind).enumerate();
+    let view = |after: usize, coming: &Coming| WaitView { after, waits_for: coming.to_string() };
+    all.flat_map(|(after, then)| then.iter().map(move |coming| view(after, coming))).collect()
+}
+
+impl PlanView {
+    /// The plan of a report that foresees.
+    pub fn new(pipeline: impl Into<String>, report: &Report, blind: Vec<Blind>) -> Self {
+        let nothing = Foreseen::default();
+        let foreseen = report.foreseen.as_ref().unwrap_or(&nothing);
+        let waves = foreseen.waves.iter().zip(1..).flat_map(|(wave, number)| {
+            let view = move |(step, cost): &(Step, Option<Cost>)| StepView {
+                wave: Some(number),
+                cost: cost.clone(),
+                ..StepView::new(step)
+            };
+            wave.steps.iter().map(view)
+        });
+        let left = foreseen
+            .left
+            .iter()
+            .map(|(step, waits_for)| StepView { waits_for: Some(waits_for.clone()), ..StepView::new(step) });
+        let problem = |foreseen: bool, problem: &Problem| ProblemView {
+            foreseen,
             condition: problem.condition.as_str(),
             object: problem.object.clone(),
             reason: problem.reason.as_str(),
             message: problem.message.clone(),
         };
+        let now = report.outcome.desired.problems.iter().map(|it| problem(false, it));
         Self {
             pipeline: pipeline.into(),
             complete: blind.is_empty(),
-            steps: plan.steps().iter().map(step).collect(),
-            problems: desired.problems.iter().map(problem).collect(),
+            suspended: false,
+            steps: waves.chain(left).collect(),
+            waits: waits(foreseen),
+            reads: foreseen.reads(),
+            goes_on: foreseen.end == End::Bound,
+            problems: now.chain(foreseen.problems.iter().map(|it| problem(true, it))).collect(),
             blind,
             invalid: Vec::new(),
         }
@@ -101,14 +178,7 @@ impl PlanView {
 
     /// No plan at all, since what it begins with could not be seen.
     pub fn unseen(pipeline: impl Into<String>, blind: Vec<Blind>) -> Self {
-        Self {
-            pipeline: pipeline.into(),
-            complete: false,
-            steps: Vec::new(),
-            problems: Vec::new(),
-            blind,
-            invalid: Vec::new(),
-        }
+        Self { pipeline: pipeline.into(), blind, ..Self::default() }
     }
 
     /// No plan at all, since the file is wrong.
@@ -129,8 +199,8 @@ impl PlanView {
         }
     }
 
-    /// For people; `steps` is the text of the steps.
-    pub fn render(&self, steps: &str) -> String {
+    /// For people.
+    pub fn render(&self, colours: bool) -> String {
         let mut text = String::new();
         for fault in &self.invalid {
             let _ = writeln!(text, "invalid: {fault}");
@@ -139,21 +209,24 @@ impl PlanView {
             let _ = writeln!(text, "there is no plan before the file is mended");
             return text;
         }
-        if !self.steps.is_empty() {
-            text.push_str(steps);
-        }
-        for (what, cost) in self.steps.iter().filter_map(|step| Some((&step.what, step.cost.as_ref()?))) {
-            let _ = writeln!(text, "cost: {what}: {}", cost.text());
-        }
+        self.render_steps(colours, &mut text);
+        self.render_costs(&mut text);
         for problem in &self.problems {
-            let _ = writeln!(text, "problem: {}: {}", problem.reason, problem.message);
+            let when = if problem.foreseen { "problem then" } else { "problem" };
+            let _ = writeln!(text, "{when}: {}: {}", problem.reason, problem.message);
         }
         for blind in &self.blind {
             let _ = writeln!(text, "not seen: {}", blind.line());
         }
+        if self.goes_on {
+            text.push_str("more would follow that is not foreseen\n");
+        }
+        if self.suspended && !self.steps.is_empty() {
+            text.push_str("spec.suspend is true: nothing of it is carried out before it is false\n");
+        }
         text.push_str(match self.exit() {
             UNSEEN => {
-                "this is no whole plan: what is to be done in a system that was not seen is not known\n"
+                "this is no plan: what is to be done in a system that was not seen, and after it, is not known\n"
             }
             NOTHING_TO_DO => "nothing to do\n",
             _ if self.steps.is_empty() => "nothing can be done before the problems are mended\n",
@@ -161,30 +234,79 @@ impl PlanView {
         });
         text
     }
+
+    /// The waves, what is waited for between them, and what is left.
+    fn render_steps(&self, colours: bool, text: &mut String) {
+        let last = self.steps.iter().filter_map(|step| step.wave).max().unwrap_or(0);
+        for number in 0..=last {
+            if number > 0 {
+                let _ = writeln!(text, "wave {number}");
+            }
+            let steps = self.steps.iter().filter(|step| number > 0 && step.wave == Some(number));
+            steps.for_each(|step| step.render(colours, text));
+            for wait in self.waits.iter().filter(|wait| wait.after == number) {
+                let then = if number == 0 { "" } else { "then " };
+                let _ = writeln!(text, "{then}waits for {}", wait.waits_for);
+            }
+        }
+        self.steps.iter().filter(|step| step.wave.is_none()).for_each(|step| step.render(colours, text));
+        if self.steps.is_empty() {
+            return;
+        }
+        let of = |kinds: &[&str]| self.steps.iter().filter(|step| kinds.contains(&step.kind)).count();
+        let _ = writeln!(
+            text,
+            "{} to create, {} to change, {} to replace, {} to drop",
+            of(&["create"]),
+            of(&["change", "revert", "restart"]),
+            of(&["replace"]),
+            of(&["drop"])
+        );
+    }
+
+    fn render_costs(&self, text: &mut String) {
+        let costs: Vec<(&String, &Cost)> =
+            self.steps.iter().filter_map(|step| Some((&step.what, step.cost.as_ref()?))).collect();
+        for (what, cost) in &costs {
+            let _ = writeln!(text, "cost: {what}: {}", cost.text());
+        }
+        if let Some(reads) = self.reads.as_ref().filter(|_| costs.len() > 1) {
+            let _ = writeln!(text, "cost of all reads: {}", reads.text());
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use tidemark_crds::conditions::{ConditionType, Reason};
     use tidemark_crds::status::AnalyticsPipelineStatus;
 
     use super::*;
     use crate::desired::pipeline::Desired;
     use crate::effect::{ConnectEffect, Effect};
-    use crate::plan::Plan;
+    use crate::foresee::Wave;
     use crate::reconcile::Outcome;
     use crate::step::{Fact, Stage, StepKind};
 
     fn report(steps: Vec<Step>, problems: Vec<Problem>) -> Report {
-        let outcome = Outcome {
-            plan: Plan::new(steps, BTreeSet::from([Fact::Database]), BTreeSet::new()),
-            desired: Desired { problems, ..Desired::default() },
-            ..Outcome::default()
-        };
-        let status = AnalyticsPipelineStatus::default();
-        Report { outcome, status, clean: false, time_is_up: false, left_behind: Vec::new(), slow: false }
+        let desired = Desired { problems, ..Desired::default() };
+        let (mut waves, mut first) = (Vec::new(), Vec::new());
+        if !steps.is_empty() {
+            let read = Cost { tables: vec!["public.orders".into()], rows: Some(1_000), bytes: Some(8_192) };
+            let steps = steps.into_iter().map(|step| (step, Some(read.clone()))).collect();
+            waves.push(Wave { steps, then: vec![Coming::Streaming, Coming::Read("orders".into())] });
+            first.push(Coming::Sinks);
+        }
+        let foreseen = Foreseen { first, waves, ..Foreseen::default() };
+        Report {
+            outcome: Outcome { desired, ..Outcome::default() },
+            foreseen: Some(foreseen),
+            status: AnalyticsPipelineStatus::default(),
+            clean: false,
+            time_is_up: false,
+            left_behind: Vec::new(),
+            slow: false,
+        }
     }
 
     fn connector() -> Step {
@@ -210,8 +332,8 @@ mod tests {
         }]
     }
 
-    fn text(view: &PlanView, report: &Report) -> String {
-        format!("{}exit {}", view.render(&report.outcome.plan.render(false)), view.exit())
+    fn text(view: &PlanView) -> String {
+        format!("{}exit {}", view.render(false), view.exit())
     }
 
     #[test]
@@ -224,31 +346,52 @@ mod tests {
         );
         let whole = report(vec![connector()], vec![]);
         let view = PlanView::new("shop/shop", &whole, vec![]);
-        insta::assert_snapshot!(text(&view, &whole), @r"
-        + connect    create the connector shop   (known after apply: waits for topic shop.public.orders)
+        insta::assert_snapshot!(text(&view), @r"
+        waits for the sink's pods to be rolled out
+        wave 1
+        + connect    create the connector shop
               connector.class=C
+        then waits for the connector to read from its slot
+        then waits for orders to be read
         1 to create, 0 to change, 0 to replace, 0 to drop
+        cost: create the connector shop: reads public.orders at the source: about 1,000 rows, 8.0 KiB, as PostgreSQL estimates
         exit 1
         ");
+        let left = Foreseen {
+            left: vec![(connector(), "the system to answer".into())],
+            end: End::Bound,
+            ..Foreseen::default()
+        };
+        let view = PlanView::new("shop/shop", &Report { foreseen: Some(left), ..whole }, blind());
+        insta::assert_snapshot!(text(&PlanView { suspended: true, ..view }), @r"
+        + connect    create the connector shop   (is left: waits for the system to answer)
+              connector.class=C
+        1 to create, 0 to change, 0 to replace, 0 to drop
+        not seen: kafka kafka:9092: no answer within 9 s: check that it is up
+        more would follow that is not foreseen
+        spec.suspend is true: nothing of it is carried out before it is false
+        this is no plan: what is to be done in a system that was not seen, and after it, is not known
+        exit 2
+        ");
         let idle = report(vec![], vec![]);
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, vec![]), &idle), @r"
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, vec![])), @r"
         nothing to do
         exit 0
         ");
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, blind()), &idle), @r"
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, blind())), @r"
         not seen: kafka kafka:9092: no answer within 9 s: check that it is up
-        this is no whole plan: what is to be done in a system that was not seen is not known
+        this is no plan: what is to be done in a system that was not seen, and after it, is not known
         exit 2
         ");
         let refused = report(vec![], vec![problem]);
-        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &refused, vec![]), &refused), @r"
+        insta::assert_snapshot!(text(&PlanView::new("shop/shop", &refused, vec![])), @r"
         problem: NoPrimaryKey: public.orders has no key: add one
         nothing can be done before the problems are mended
         exit 1
         ");
         let faults =
             Faults::one("AnalyticsPipeline shop", "spec.sink.replicas", "Invalid value: 65: at most 64");
-        insta::assert_snapshot!(text(&PlanView::invalid("shop.yaml", faults), &idle), @r"
+        insta::assert_snapshot!(text(&PlanView::invalid("shop.yaml", faults)), @r"
         invalid: AnalyticsPipeline shop: spec.sink.replicas: Invalid value: 65: at most 64
         there is no plan before the file is mended
         exit 3
@@ -264,18 +407,42 @@ mod tests {
         {
           "pipeline": "shop/shop",
           "complete": false,
+          "suspended": false,
           "steps": [
             {
+              "wave": 1,
               "lane": "connect",
               "kind": "create",
               "what": "create the connector shop",
-              "waitsFor": "topic shop.public.orders",
+              "waitsFor": null,
               "details": [
                 "connector.class=C"
               ],
-              "cost": null
+              "cost": {
+                "tables": [
+                  "public.orders"
+                ],
+                "rows": 1000,
+                "bytes": 8192
+              }
             }
           ],
+          "waits": [
+            {
+              "after": 0,
+              "waitsFor": "the sink's pods to be rolled out"
+            },
+            {
+              "after": 1,
+              "waitsFor": "the connector to read from its slot"
+            },
+            {
+              "after": 1,
+              "waitsFor": "orders to be read"
+            }
+          ],
+          "reads": null,
+          "goesOn": false,
           "problems": [],
           "blind": [
             {

@@ -56,6 +56,8 @@ pub struct Target {
     pub said: Option<AnalyticsPipelineStatus>,
     /// Whether the sink runs in a cluster.
     pub in_cluster: bool,
+    /// Whether the resource is being deleted.
+    pub deleting: bool,
     home: Home,
     uid: Option<String>,
     addresses: AnalyticsPipelineSpec,
@@ -161,6 +163,7 @@ impl Target {
             spec,
             said: live.and_then(|live| live.status),
             in_cluster: true,
+            deleting: metadata.deletion_timestamp.is_some(),
             uid: metadata.uid,
             addresses,
             annotations: annotations.or(metadata.annotations).unwrap_or_default(),
@@ -186,6 +189,7 @@ impl Target {
             spec,
             said: status_in(&out),
             in_cluster: false,
+            deleting: false,
             uid: None,
             annotations: bundle.pipeline.metadata.annotations.unwrap_or_default(),
             references: bundle.references,
@@ -210,8 +214,8 @@ impl Target {
         }
     }
 
-    /// Looks at every system, and writes nothing.
-    pub async fn report(&self) -> Report {
+    /// Looks at every system, and writes nothing: the mode is one that does not.
+    pub async fn report(&self, mode: Mode) -> Report {
         let before = self.said.clone().unwrap_or_default();
         let input = Input {
             name: &self.name,
@@ -230,7 +234,7 @@ impl Target {
             neighbours: &[],
             before: &before,
             term: &Term::without_end(),
-            mode: Mode::PlanOnly,
+            mode,
         };
         Box::pin(self.engine.run(&input, &|_, _| {})).await
     }

@@ -30,7 +30,7 @@ pub const POSTGRES_KEY: &str = "tidemark.postgres";
 const IDENTITIES: [(&str, System); 2] =
     [(CLICKHOUSE_KEY, System::ClickHouse), (POSTGRES_KEY, System::Postgres)];
 /// Key of the hash over the configuration as it was written: another one was written by hand.
-const HASH_KEY: &str = "tidemark.hash";
+pub const HASH_KEY: &str = "tidemark.hash";
 /// Settings of ours that decide how fast changes come, and not which.
 const PACE: [&str; 9] = [
     "heartbeat.interval.ms",

@@ -28,7 +28,7 @@ use crate::retention;
 use crate::step::{Fact, Stage, Step, StepKind};
 
 /// One pipeline as the pure core sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
     /// Namespace and name.
     pub name: &'a PipelineName,
@@ -396,7 +396,8 @@ fn held_back(
             is_ours(&object.comment, subject.mark) && hash_in(&object.comment, subject.mark) != view.hash
         });
         let users = subject.spec.views.extra.iter().any(|extra| extra.name == view.name);
-        if !changed || !users || !matches!(answers.get(&view.hash), Some(Probe::Columns(_))) {
+        if !changed || !users || !matches!(answers.get(&view.hash), Some(Probe::Columns(_) | Probe::Unknown))
+        {
             continue;
         }
         let reads = |board: &Dashboard| board.queries().iter().any(|query| reads(&query.sql, &view.name));

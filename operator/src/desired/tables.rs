@@ -443,7 +443,10 @@ fn current_view(
         there => there.and(proof),
     };
     let comment = format!("{mark} {hash}");
-    let definition = ViewDefinition { database: database.to_owned(), name, comment, definer: None, select };
+    let columns = layout.columns.iter().map(|column| (column.target.clone(), column.r#type.to_string()));
+    let columns = columns.collect();
+    let database = database.to_owned();
+    let definition = ViewDefinition { database, name, comment, definer: None, select, columns };
     let needs = vec![Fact::StateTable(layout.target.clone()), Fact::Fence(layout.target.clone())];
     let gives = Some(Fact::CurrentView(layout.target.clone()));
     part.view(Stage::CurrentView, needs, gives, definition, replaces);

@@ -100,6 +100,9 @@ pub struct View {
 pub enum Probe {
     /// Its columns: name and type text.
     Columns(Vec<(String, String)>),
+    /// It was not asked, for what the view reads is not there yet: it is taken to be right, as
+    /// [`foresee`](crate::foresee::foresee) does.
+    Unknown,
     /// Why it cannot be.
     Refused(String),
     /// The account that it runs as may not read what it reads, or not log in.
@@ -352,7 +355,8 @@ pub fn steps(
                 );
                 part.problems.push(Problem::new(&view.name, Reason::PermissionDenied, message));
             }
-            Some(Probe::Columns(columns)) => part.extend(make(input, view, columns, facts, proof)),
+            Some(Probe::Columns(columns)) => part.extend(make(input, view, Some(columns), facts, proof)),
+            Some(Probe::Unknown) => part.extend(make(input, view, None, facts, proof)),
         }
     }
     part.steps.extend(orphans(input, all, facts, proof));
@@ -362,7 +366,7 @@ pub fn steps(
 fn make(
     input: &ViewsInput<'_>,
     view: &View,
-    columns: &[(String, String)],
+    columns: Option<&[(String, String)]>,
     facts: &ClickHouseFacts,
     proof: Proof,
 ) -> Part {
@@ -380,7 +384,10 @@ fn make(
             } else {
                 return part;
             }
-            let names = ident_list(columns.iter().map(|(name, _)| name.as_str()));
+            let names = columns.map_or_else(
+                || "*".to_owned(),
+                |columns| ident_list(columns.iter().map(|(name, _)| name.as_str())),
+            );
             format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
         }
     };
@@ -390,6 +397,7 @@ fn make(
         comment,
         definer: view.definer.clone(),
         select,
+        columns: columns.unwrap_or_default().to_vec(),
     };
     let replaces = facts.objects.contains_key(&view.name).then_some(proof);
     part.view(Stage::View, needs, Some(Fact::View(view.name.clone())), definition, replaces);
@@ -409,7 +417,8 @@ struct Refreshed<'a> {
     input: &'a ViewsInput<'a>,
     view: &'a View,
     rule: Rule<'a>,
-    columns: &'a [(String, String)],
+    /// Absent: not known yet.
+    columns: Option<&'a [(String, String)]>,
     comment: &'a str,
     facts: &'a ClickHouseFacts,
 }
@@ -417,7 +426,10 @@ struct Refreshed<'a> {
 impl Refreshed<'_> {
     /// Table, named by its columns, since those of a table that is being read cannot be altered.
     fn table(&self) -> String {
-        let shape: Vec<String> = self.columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+        let Some(columns) = self.columns else {
+            return format!("{}__*", self.view.name);
+        };
+        let shape: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
         format!("{}__{}", self.view.name, short_hash(&shape.join("\n")))
     }
 
@@ -520,7 +532,9 @@ impl Refreshed<'_> {
         TableDefinition {
             name: TableName::new(self.input.database, table),
             comment: self.comment.to_owned(),
-            columns: self.columns.iter().map(|(name, kind)| ColumnDefinition::new(name, kind)).collect(),
+            columns: (self.columns.into_iter().flatten())
+                .map(|(name, kind)| ColumnDefinition::new(name, kind))
+                .collect(),
             indexed: Vec::new(),
             merge: Merge::All,
             partition_by: None,
@@ -538,6 +552,7 @@ impl Refreshed<'_> {
                 comment: self.comment.to_owned(),
                 definer: self.view.definer.clone(),
                 select: self.view.select.replace(SELF, &qualified(database, table)),
+                columns: self.columns.unwrap_or_default().to_vec(),
             },
             every_s: self.rule.every_s,
             after: self.rule.after.iter().map(|name| refresh_of(name)).collect(),

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::Kind;
+use tidemark_crds::ledger::{Kind, layout_key};
 use tidemark_runtime::clickhouse::number;
 
 use crate::facts::LedgerFacts;
@@ -26,19 +26,48 @@ pub struct LedgerRow {
 pub fn facts_of(rows: Vec<LedgerRow>) -> LedgerFacts {
     let mut facts = LedgerFacts::default();
     for row in rows {
-        facts.versions.insert((row.kind.clone(), row.key.clone()), row.version);
-        let read = serde_json::from_str::<Value>(&row.value);
-        if read.as_ref().is_ok_and(Value::is_null) {
-            continue;
-        }
-        if read.and_then(|value| ledger_row(&row, value, &mut facts)).is_err() {
-            facts.unreadable.insert((row.kind, row.key));
-        }
-    }
-    for history in facts.layouts.values_mut() {
-        history.sort_by_key(|layout| layout.version);
+        note(row, &mut facts);
     }
     facts
+}
+
+/// Reads one row, in the place of the one of its kind and key that was read before.
+pub fn note(row: LedgerRow, facts: &mut LedgerFacts) {
+    if facts.versions.insert((row.kind.clone(), row.key.clone()), row.version).is_some() {
+        forget(&row, facts);
+    }
+    let read = serde_json::from_str::<Value>(&row.value);
+    if read.as_ref().is_ok_and(Value::is_null) {
+        return;
+    }
+    if read.and_then(|value| ledger_row(&row, value, facts)).is_err() {
+        facts.unreadable.insert((row.kind, row.key));
+    }
+}
+
+/// Takes out what the row of this kind and key said.
+fn forget(row: &LedgerRow, facts: &mut LedgerFacts) {
+    facts.unreadable.remove(&(row.kind.clone(), row.key.clone()));
+    match Kind::ALL.into_iter().find(|kind| kind.as_str() == row.kind) {
+        Some(Kind::Incarnation) => facts.incarnation = None,
+        Some(Kind::Epoch) => facts.epoch = None,
+        Some(Kind::Layout) => {
+            for (target, history) in &mut facts.layouts {
+                history.retain(|layout| layout_key(target, layout.version) != row.key);
+            }
+            facts.layouts.retain(|_, history| !history.is_empty());
+        }
+        Some(Kind::Storage) => drop(facts.storages.remove(&row.key)),
+        Some(Kind::Confirmed) => drop(facts.confirmed.remove(&row.key)),
+        Some(Kind::Read) => drop(facts.reads.remove(&row.key)),
+        Some(Kind::Identity) => drop(facts.identities.remove(&row.key)),
+        Some(Kind::Intent) => drop(facts.intents.remove(&row.key)),
+        Some(Kind::Publication) => facts.publication = None,
+        Some(Kind::Topic) => drop(facts.topics.remove(&row.key)),
+        Some(Kind::Request) => drop(facts.requests.remove(&row.key)),
+        Some(Kind::Grafana) => drop(facts.grafanas.remove(&row.key)),
+        None => {}
+    }
 }
 
 fn ledger_row(row: &LedgerRow, value: Value, facts: &mut LedgerFacts) -> serde_json::Result<()> {
@@ -51,7 +80,9 @@ fn ledger_row(row: &LedgerRow, value: Value, facts: &mut LedgerFacts) -> serde_j
         facts.epoch = Some(serde_json::from_value(value)?);
     } else if is(Kind::Layout) {
         let layout: TableLayout = serde_json::from_value(value)?;
-        facts.layouts.entry(layout.target.clone()).or_default().push(layout);
+        let history = facts.layouts.entry(layout.target.clone()).or_default();
+        history.push(layout);
+        history.sort_by_key(|layout| layout.version);
     } else if is(Kind::Storage) {
         facts.storages.insert(key, serde_json::from_value(value)?);
     } else if is(Kind::Confirmed) {

@@ -1,8 +1,10 @@
 //! Carries out a plan, and everything that can go wrong on its way.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::estate::Estate;
+use super::foreseen::{of_fork, of_run, taken_away};
 use super::invariants::{at_rest, of_act};
 use super::kubernetes::Resource;
 use super::normal::{difference, normal};
@@ -44,6 +46,8 @@ impl Found {
 struct Stretch {
     /// The estate before each write, what the write was, and how many of the resources that are kept are older.
     before: Vec<(Estate, String, usize)>,
+    /// What the plan from the state before takes away.
+    foreseen: BTreeSet<String>,
     /// The estate at rest.
     end: Vec<String>,
 }
@@ -53,6 +57,8 @@ struct Stretch {
 pub(super) struct Choice {
     pub(super) seed: u64,
     pub(super) every: u64,
+    /// Whether what is done has to be what was foreseen.
+    pub(super) foresees: bool,
 }
 
 impl Choice {
@@ -78,6 +84,8 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
     for (what, change) in &plan.moves {
         let name = format!("{}, {what}", plan.name);
         change(&mut model.inner().estate);
+        let foreseen =
+            choice.foresees.then(|| Operator::foresee(&model.inner().estate)).flatten().unwrap_or_default();
         if operator.rest(model).is_none() {
             let acts: Vec<String> =
                 model.inner().acts.iter().rev().take(6).map(|act| act.id.what.clone()).collect();
@@ -89,6 +97,11 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
         found.broken.extend(acts.iter().filter_map(of_act).map(|text| format!("{name}: {text}")));
         found.broken.extend(at_rest(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
         found.broken.extend(plan.foreign(&inner.estate).into_iter().map(|text| format!("{name}: {text}")));
+        if choice.foresees {
+            let wrong = of_run(&foreseen, &acts, &inner.estate);
+            found.broken.extend(wrong.into_iter().map(|text| format!("{name}: {text}")));
+        }
+        let foreseen = taken_away(&foreseen);
         let mut before = Vec::new();
         for act in acts {
             let Some(estate) = act.before else { continue };
@@ -98,7 +111,7 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
                 resources.extend(live);
             }
         }
-        stretches.push((name.clone(), Stretch { before, end: normal(&inner.estate) }));
+        stretches.push((name.clone(), Stretch { before, foreseen, end: normal(&inner.estate) }));
         drop(inner);
         found.broken.extend(after_a_restart(model, &name));
     }
@@ -205,6 +218,7 @@ fn fork(
         broken.push(format!("I6: never at rest; last {acts:?}"));
     }
     broken.extend(inner.acts.iter().filter_map(of_act));
+    broken.extend(of_fork(&stretch.foreseen, &inner.acts));
     broken.extend(at_rest(&inner.estate));
     broken.extend(plan.foreign(&inner.estate));
     broken.extend(inner.leaks.iter().cloned());

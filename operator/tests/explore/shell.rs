@@ -8,6 +8,7 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::credentials::{Holder, References};
 use tidemark_operator::desired::sink_config::Paths;
 use tidemark_operator::engine::{Engine, Input, Report};
+use tidemark_operator::foresee::Foreseen;
 use tidemark_operator::leader::Term;
 use tidemark_operator::objects::ObjectStore;
 use tidemark_operator::reconcile::Mode;
@@ -15,7 +16,7 @@ use tidemark_operator::status;
 use tidemark_operator::step::Step;
 use tidemark_operator::validate::validate;
 
-use super::estate::CLUSTER;
+use super::estate::{CLUSTER, Estate};
 use super::kubernetes::Resource;
 use super::world::{CANARY, Model};
 
@@ -74,22 +75,17 @@ impl Operator {
                 return Round { changed, ..nothing };
             }
         }
-        let read: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
-        let (spec, invalid, runs) = match validate(&read) {
-            Ok(()) => {
-                if !resource.deleting && resource.last_valid.as_ref() != Some(&resource.spec) {
-                    resource.last_valid = Some(resource.spec.clone());
-                    keep(model, &resource);
-                }
-                (read, None, true)
-            }
-            Err(invalid) => {
-                let last = resource.last_valid.clone().map(|spec| serde_json::from_value(spec).unwrap());
-                let runs = last.is_some();
-                (last.unwrap_or(read), Some(invalid.to_string()), runs)
-            }
+        let (spec, invalid, runs) = what_runs(&resource);
+        if invalid.is_none() && !resource.deleting && resource.last_valid.as_ref() != Some(&resource.spec) {
+            resource.last_valid = Some(resource.spec.clone());
+            keep(model, &resource);
+        }
+        let mode = match (resource.deleting, runs) {
+            (true, _) => Mode::Delete,
+            (false, true) => Mode::Run,
+            (false, false) => Mode::PlanOnly,
         };
-        let report = self.report(model, &resource, (&spec, invalid.as_deref(), runs));
+        let report = self.report(model, &resource, (&spec, invalid.as_deref(), mode));
         if model.inner().killed {
             return Round { changed: true, pending: true };
         }
@@ -113,13 +109,8 @@ impl Operator {
         &self,
         model: &mut Model,
         resource: &Resource,
-        (spec, invalid, runs): (&AnalyticsPipelineSpec, Option<&str>, bool),
+        (spec, invalid, mode): (&AnalyticsPipelineSpec, Option<&str>, Mode),
     ) -> Report {
-        let mode = match (resource.deleting, runs) {
-            (true, _) => Mode::Delete,
-            (false, true) => Mode::Run,
-            (false, false) => Mode::PlanOnly,
-        };
         let input = Input {
             name: &self.name,
             uid: Some(&resource.uid),
@@ -142,6 +133,20 @@ impl Operator {
         block_on(self.engine.run_in(model, &input, &|_, _: &[&Step]| {}))
     }
 
+    /// What a process that knows nothing foresees, at the first look after the estate became so; `None`: the resource is
+    /// not there, or is not carried out.
+    pub(super) fn foresee(estate: &Estate) -> Option<Foreseen> {
+        let mut estate = estate.clone();
+        estate.tick();
+        let resource = estate.namespace.resource.clone().filter(|it| it.finalizer || !it.deleting)?;
+        let (spec, invalid, runs) = what_runs(&resource);
+        let is_carried_out = resource.deleting || (runs && !spec.suspend);
+        let mode = if resource.deleting { Mode::ForeseeDeletion } else { Mode::Foresee };
+        let report =
+            Self::new().report(&mut Model::new(estate), &resource, (&spec, invalid.as_deref(), mode));
+        report.foreseen.filter(|_| is_carried_out)
+    }
+
     /// Rounds until nothing happens any more; the number of rounds, or `None`: it never ends.
     pub(super) fn rest(&self, model: &mut Model) -> Option<u32> {
         let mut quiet = 0;
@@ -159,6 +164,17 @@ impl Operator {
         }
         None
     }
+}
+
+/// The spec that runs, why the one that was applied does not, and whether anything is carried out.
+fn what_runs(resource: &Resource) -> (AnalyticsPipelineSpec, Option<String>, bool) {
+    let read: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
+    let Err(invalid) = validate(&read) else {
+        return (read, None, true);
+    };
+    let last = resource.last_valid.clone().map(|spec| serde_json::from_value(spec).unwrap());
+    let runs = last.is_some();
+    (last.unwrap_or(read), Some(invalid.to_string()), runs)
 }
 
 /// A user's view.

@@ -62,6 +62,8 @@ pub(super) struct Act {
     pub(super) id: StepId,
     /// Whether it takes something away.
     pub(super) takes_away: bool,
+    /// Whether it was refused.
+    pub(super) failed: bool,
     /// The estate before it, where it is kept.
     pub(super) before: Option<Box<Estate>>,
 }
@@ -300,8 +302,9 @@ impl World for Model {
         inner.leaks.extend(wrong);
         let before = inner.keeps.then(|| Box::new(inner.estate.clone()));
         let takes_away = step.effect.takes_away() || matches!(step.kind, StepKind::Drop | StepKind::Replace);
-        inner.acts.push(Act { id: step.id(), takes_away, before });
-        match inner.fault.take() {
+        inner.acts.push(Act { id: step.id(), takes_away, failed: false, before });
+        let place = inner.acts.len() - 1;
+        let done = match inner.fault.take() {
             None | Some(Fault::Stale | Fault::Silent(_)) => inner.carry_out(subject, step),
             Some(Fault::Refused) => Err(unanswered()),
             Some(Fault::Lost) => {
@@ -317,7 +320,9 @@ impl World for Model {
                 inner.killed = true;
                 Err(unanswered())
             }
-        }
+        };
+        inner.acts[place].failed = done.is_err();
+        done
     }
 
     fn now(&self) -> Timestamp {
