@@ -125,8 +125,10 @@ fn published(facts: &mut PostgresFacts, tables: &[SourceTable], how: &str) {
 
 fn kafka(effect: &KafkaEffect, facts: &mut KafkaFacts) {
     match effect {
-        KafkaEffect::CreateTopic { name, partitions, config, .. } => {
+        KafkaEffect::CreateTopic { name, partitions, replication_factor, config } => {
             facts.topics.insert(name.clone(), *partitions);
+            // What the brokers give where nothing is asked for is right whatever it is.
+            facts.replicas.insert(name.clone(), (*replication_factor).max(1));
             let own = config.keys().cloned().collect();
             facts.settings.insert(name.clone(), TopicSettings { all: config.clone(), own });
             facts.topic_ids.insert(name.clone(), format!("{GIVEN}{name}"));
@@ -139,6 +141,7 @@ fn kafka(effect: &KafkaEffect, facts: &mut KafkaFacts) {
         KafkaEffect::DeleteTopics(names) => {
             for name in names.iter() {
                 facts.topics.remove(name);
+                facts.replicas.remove(name);
                 facts.settings.remove(name);
                 facts.topic_ids.remove(name);
             }

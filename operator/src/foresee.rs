@@ -154,7 +154,7 @@ fn wish(subject: &Subject<'_>, world: &Observed, answers: &mut BTreeMap<String, 
         }
         answers.extend(desired.questions.into_iter().map(|question| {
             let assumed = match question.asked {
-                Asked::Columns(_) => Probe::Unknown,
+                Asked::Columns { .. } => Probe::Unknown,
                 Asked::Panels(..) | Asked::Replaced { .. } => Probe::Panels(Vec::new()),
             };
             (question.hash, assumed)

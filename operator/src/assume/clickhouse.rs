@@ -6,7 +6,7 @@ use tidemark_crds::ledger::{
 };
 
 use super::GIVEN;
-use crate::effect::{ClickHouseEffect, Merge, TableDefinition, ViewDefinition};
+use crate::effect::{CarriedTable, ClickHouseEffect, Merge, TableDefinition, ViewDefinition};
 use crate::facts::{ClickHouseFacts, ClickHouseObject, LedgerFacts, RefreshFacts};
 use crate::observe::ledger::{LedgerRow, note};
 
@@ -17,6 +17,7 @@ pub(super) fn statement(effect: &ClickHouseEffect, facts: &mut ClickHouseFacts) 
             facts.database_uuid = format!("{GIVEN}database {}", database.name);
         }
         ClickHouseEffect::CreateTable(table) => create_table(table, facts),
+        ClickHouseEffect::CarryOver(table) => carry_over(table, facts),
         ClickHouseEffect::AddColumn(table, column) => {
             if let Some(live) = facts.objects.get_mut(&table.name) {
                 live.columns.push((column.name.clone(), column.kind.clone()));
@@ -47,6 +48,23 @@ fn create_table(table: &TableDefinition, facts: &mut ClickHouseFacts) {
         engine: engine.to_owned(),
         comment: table.comment.clone(),
         columns: table.columns.iter().map(|column| (column.name.clone(), column.kind.clone())).collect(),
+        uuid: format!("{GIVEN}table {}", table.name.name),
+    };
+    facts.objects.insert(table.name.name.clone(), made);
+}
+
+fn carry_over(table: &CarriedTable, facts: &mut ClickHouseFacts) {
+    let Some(older) = facts.objects.get(&table.from) else { return };
+    let mut columns = older.columns.clone();
+    columns.retain(|(name, _)| !table.without.contains(name));
+    for (column, before) in &table.with {
+        let place = before.as_ref().and_then(|before| columns.iter().position(|(name, _)| name == before));
+        columns.insert(place.map_or(0, |place| place + 1), (column.name.clone(), column.kind.clone()));
+    }
+    let made = ClickHouseObject {
+        engine: older.engine.clone(),
+        comment: table.comment.clone(),
+        columns,
         uuid: format!("{GIVEN}table {}", table.name.name),
     };
     facts.objects.insert(table.name.name.clone(), made);

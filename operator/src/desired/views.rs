@@ -496,15 +496,16 @@ impl Refreshed<'_> {
     /// of the same name and type. What a column of another type holds may be what somebody wanted to be rid of.
     fn carried(&self, table: &str) -> Option<CarriedTable> {
         self.rule.keep_days?;
+        let columns = self.columns?;
         let prefix = format!("{}__", self.view.name);
         let shown = self.facts.objects.get(&self.view.name).map(|live| &live.columns);
         let common = |object: &ClickHouseObject| {
-            object.columns.iter().filter(|column| self.columns.contains(column)).count()
+            object.columns.iter().filter(|column| columns.contains(column)).count()
         };
         let is_older = |(name, object): &(&String, &ClickHouseObject)| {
             let is_key = |key: &String| {
                 let of = |columns: &[(String, String)]| columns.iter().find(|(name, _)| name == key).cloned();
-                of(&object.columns).is_some_and(|column| Some(column) == of(self.columns))
+                of(&object.columns).is_some_and(|column| Some(column) == of(columns))
             };
             name.starts_with(&prefix)
                 && is_history(name, object)
@@ -514,9 +515,9 @@ impl Refreshed<'_> {
         let (from, older) = (self.facts.objects.iter())
             .filter(is_older)
             .max_by_key(|(_, object)| (Some(&object.columns) == shown, common(object)))?;
-        let without = older.columns.iter().filter(|column| !self.columns.contains(column));
-        let before = std::iter::once(None).chain(self.columns.iter().map(|(name, _)| Some(name.clone())));
-        let with = self.columns.iter().zip(before).filter(|(column, _)| !older.columns.contains(column));
+        let without = older.columns.iter().filter(|column| !columns.contains(column));
+        let before = std::iter::once(None).chain(columns.iter().map(|(name, _)| Some(name.clone())));
+        let with = columns.iter().zip(before).filter(|(column, _)| !older.columns.contains(column));
         Some(CarriedTable {
             name: TableName::new(self.input.database, table),
             comment: self.comment.to_owned(),

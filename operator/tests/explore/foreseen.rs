@@ -40,7 +40,15 @@ fn lane<'a>(ids: impl Iterator<Item = &'a StepId>, of: Lane) -> Vec<String> {
     all
 }
 
-const LANES: [Lane; 5] = [Lane::ClickHouse, Lane::Postgres, Lane::Kafka, Lane::Connect, Lane::Kubernetes];
+const LANES: [Lane; 7] = [
+    Lane::ClickHouse,
+    Lane::Postgres,
+    Lane::Kafka,
+    Lane::Connect,
+    Lane::Kubernetes,
+    Lane::Grafana,
+    Lane::FormerGrafana,
+];
 
 /// What is broken of an undisturbed run, `estate` being that at its end.
 pub(super) fn of_run(foreseen: &Foreseen, acts: &[Act], estate: &Estate) -> Vec<String> {
