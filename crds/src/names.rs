@@ -68,6 +68,11 @@ impl PipelineName {
         format!("{}-sink", self.name)
     }
 
+    /// The `ConfigMap` with the plan that was asked for last.
+    pub fn plan(&self) -> String {
+        format!("{}-plan", self.name)
+    }
+
     /// Mark in the COMMENT of each ClickHouse object and in the connector's configuration.
     pub fn mark(&self, cluster_uid: &str) -> String {
         format!("tidemark {cluster_uid}/{self}")

@@ -2,18 +2,20 @@
 //!
 //! What is not seen is not judged: a plan without it is none, and nothing is wrong or right with it.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode};
 
 use crate::credentials::{Lack, Missing, Resolved};
 use crate::facts::{Failure, FailureClass, Observation, Observed};
 
 /// A system that could not be seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blind {
     /// `postgres`, `kafka`, `connect`, `clickhouse`, `viewer`, `kubernetes`, `grafana`, `former-grafana` or
     /// `reader`.
-    pub system: &'static str,
+    pub system: Cow<'static, str>,
     /// Its address.
     pub address: String,
     /// Why.
@@ -41,7 +43,7 @@ impl Blind {
             (_, class) => class.advice().to_owned(),
         };
         let only_from_here = failure.class == FailureClass::Unreachable || system == "kubernetes";
-        Self { system, address: address.into(), why: failure.message.clone(), next, only_from_here }
+        Self { system: system.into(), address: address.into(), why: failure.message.clone(), next, only_from_here }
     }
 
     /// One line for people.
@@ -64,7 +66,7 @@ pub fn blind(spec: &AnalyticsPipelineSpec, observed: &Observed, resolved: &Resol
                 (missing.to_string(), "create the Secret, or put it into the file".to_owned())
             }
         };
-        Blind { system, address: address.to_owned(), why, next, only_from_here: unread }
+        Blind { system: Cow::Borrowed(system), address: address.to_owned(), why, next, only_from_here: unread }
     };
     let source = &spec.source.postgres;
     let grafana = spec.grafana.as_ref().filter(|grafana| grafana.mode == GrafanaMode::Api);

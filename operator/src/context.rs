@@ -41,6 +41,7 @@ pub struct Context {
     stores: Mutex<Vec<Store<Guarded>>>,
     seen: Mutex<BTreeMap<String, References>>,
     revisions: Mutex<BTreeMap<String, i64>>,
+    answered: Mutex<BTreeMap<String, String>>,
 }
 
 /// A Kubernetes client; prints nothing of itself.
@@ -76,6 +77,7 @@ impl Context {
             stores: Mutex::default(),
             seen: Mutex::default(),
             revisions: Mutex::default(),
+            answered: Mutex::default(),
         }
     }
 
@@ -122,12 +124,23 @@ impl Context {
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.to_owned(), generation);
     }
 
+    /// Which request for a plan was answered last.
+    pub fn answered(&self, pipeline: &str) -> Option<String> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).get(pipeline).cloned()
+    }
+
+    /// Remembers that a request for a plan was answered.
+    pub fn answer(&self, pipeline: &str, token: String) {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(pipeline.to_owned(), token);
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, name: &PipelineName) {
         self.concerns.forget(name);
         let pipeline = &name.to_string();
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
         self.backoff.succeeded(pipeline);
         self.pools.note(pipeline, false);
         self.engine.forget(pipeline);

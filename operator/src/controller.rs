@@ -31,7 +31,7 @@ use crate::reconcile::{Mode, pause};
 use crate::rest::{Asked, Due, Glance, all_answered};
 use crate::step::{Step, StepKind};
 use crate::validate::validate;
-use crate::{credentials, references, revisions, status};
+use crate::{credentials, planned, references, revisions, status};
 
 /// A resource, or what could be read of one that is not valid.
 pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
@@ -73,7 +73,7 @@ async fn work(
 ) -> Result<Action, Error> {
     let key = name.to_string();
     if let (Due::Glance(before), Ok(pipeline)) = (due, &object.0) {
-        let (references, objects) = (context.seen(&key), ObjectStore::Cluster(context.client.0.clone()));
+        let (references, objects) = (context.seen(&key), ObjectStore::cluster(context.client.0.clone()));
         if Box::pin(context.engine.glance(name, &pipeline.spec, (&references, objects), &before)).await {
             context.engine.rests.glanced(&key, Instant::now());
             return Ok(Action::requeue(pause_of(&self::due(pipeline, &key, context))));
@@ -129,7 +129,8 @@ pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) 
     Action::requeue(pause)
 }
 
-async fn within<T>(
+/// One call of the API server, which ends in time.
+pub(crate) async fn within<T>(
     what: &'static str,
     call: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Error> {
@@ -204,6 +205,11 @@ async fn reconcile_pipeline(
     let status_changed = !status::same(&before, &report.status);
     if status_changed {
         write_status(&api, &pipeline.metadata, &report.status).await?;
+    }
+    // What somebody only asks about is no reason for a reconcile to fail.
+    match Box::pin(planned::answer(pipeline, name, &neighbours, context)).await {
+        Ok(()) => {}
+        Err(error) => tracing::warn!(pipeline = %name, %error, "no plan was written"),
     }
     let changed = status_changed || !report.outcome.done.is_empty();
     if !report.outcome.failures.is_empty() {

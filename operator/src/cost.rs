@@ -1,6 +1,6 @@
 //! What steps cost the source: rows and bytes that are read, as PostgreSQL estimates them. Pure.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
 
@@ -9,7 +9,7 @@ use crate::facts::{Observed, SourceTableFacts};
 use crate::step::{Stage, Step};
 
 /// What a step has read at the source.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Tables that are read from their beginning.
     pub tables: Vec<String>,

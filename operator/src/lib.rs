@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod objects;
 pub mod observe;
 pub mod plan;
+pub mod planned;
 pub mod pools;
 pub mod position;
 pub mod probe;

@@ -30,7 +30,7 @@ pub struct Bundle {
 }
 
 /// Something that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Kind and name of the object, or the file itself.
     pub object: String,

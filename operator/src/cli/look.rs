@@ -10,7 +10,7 @@ use super::plan::PlanView;
 use super::status::StatusView;
 use super::tables::{self, Looks};
 use super::target::{Missed, Target};
-use super::{DoctorArgs, Output, PlanArgs, StatusArgs, print};
+use super::{DoctorArgs, Output, PlanArgs, StatusArgs, print, remote};
 use crate::doctor::{self, Checkup, Diagnosis, SlowQuery};
 use crate::engine::Report;
 use crate::facts::{ClickHouseFacts, Failure, FailureClass, Observation};
@@ -27,7 +27,7 @@ pub async fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
         Ok(view) => view,
         Err(Missed::Invalid(Faults(faults))) => PlanView::invalid(file, Faults(faults)),
         Err(Missed::Unseen(blind)) => PlanView::unseen(file, vec![blind]),
-        Err(missed @ Missed::Absent(_)) => return Err(missed.into()),
+        Err(missed @ (Missed::Absent(_) | Missed::NotYet(_))) => return Err(missed.into()),
     };
     match args.output {
         Output::Text => print::text(&view.render(print::colours())),
@@ -37,6 +37,9 @@ pub async fn plan(args: &PlanArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn planned(args: &PlanArgs) -> Result<PlanView, Missed> {
+    if args.in_cluster {
+        return Box::pin(remote::plan(args)).await;
+    }
     let bundle = bundle::read_as_applied(&args.file)?;
     let target = match &args.out {
         Some(out) => Target::in_folder(bundle, out)?,

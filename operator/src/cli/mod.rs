@@ -5,6 +5,7 @@ pub mod local;
 pub mod look;
 pub mod plan;
 pub mod print;
+pub mod remote;
 pub mod status;
 pub mod tables;
 pub mod target;
@@ -72,6 +73,9 @@ Examples:
 
   # In a pipeline of continuous integration, from outside of the cluster's network
   tidemark plan -f shop.yaml --endpoint clickhouse=http://127.0.0.1:8123 -o json | jq '.steps[].what'
+
+  # From where the systems cannot be seen: the running operator looks
+  tidemark plan -f shop.yaml --in-cluster
 
   # Without a cluster, for the folder of `tidemark apply --without-cluster`
   tidemark plan -f shop.yaml --out out";
@@ -141,6 +145,13 @@ pub struct PlanArgs {
     /// Plans the deletion of the pipeline.
     #[arg(long)]
     pub deletion: bool,
+    /// Has the running operator look, with its addresses and rights, at the spec of the file; takes the right to change the
+    /// pipeline, and changes nothing of its spec.
+    #[arg(long, conflicts_with_all = ["out", "endpoints"])]
+    pub in_cluster: bool,
+    /// How long the operator is waited for.
+    #[arg(long, default_value = "60s", value_parser = parse_duration, requires = "in_cluster")]
+    pub timeout: std::time::Duration,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bundle::{Fault, Faults};
 use crate::assume::coming::Coming;
@@ -25,7 +25,7 @@ pub const UNSEEN: u8 = 2;
 pub const INVALID: u8 = 3;
 
 /// A plan as it is printed; the names of its fields are stable.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanView {
     /// Namespace and name.
@@ -51,15 +51,15 @@ pub struct PlanView {
 }
 
 /// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepView {
     /// Wave in which it is taken, from 1; absent: it is left.
     pub wave: Option<usize>,
     /// The system.
-    pub lane: &'static str,
+    pub lane: String,
     /// `create`, `change`, `revert`, `restart`, `replace` or `drop`.
-    pub kind: &'static str,
+    pub kind: String,
     /// What is done.
     pub what: String,
     /// What a step that is left waits for, and nobody is assumed to bring.
@@ -71,7 +71,7 @@ pub struct StepView {
 }
 
 /// Something that is waited for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitView {
     /// Wave behind which it is waited for; 0: before the first.
@@ -81,13 +81,13 @@ pub struct WaitView {
 }
 
 /// One thing that stands in the way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProblemView {
     /// Whether it is not there now, and would be at the end.
     pub foreseen: bool,
     /// Condition that it makes false.
-    pub condition: &'static str,
+    pub condition: String,
     /// Table or view; absent: the whole.
     pub object: Option<String>,
     /// Why, from the closed set of reasons.
@@ -100,8 +100,8 @@ impl StepView {
     fn new(step: &Step) -> Self {
         Self {
             wave: None,
-            lane: step.lane().as_str(),
-            kind: step.kind.as_str(),
+            lane: step.lane().as_str().to_owned(),
+            kind: step.kind.as_str().to_owned(),
             what: step.what.clone(),
             waits_for: None,
             details: details(&step.effect),
@@ -111,7 +111,7 @@ impl StepView {
 
     /// One line for people, with what is sent below it.
     fn render(&self, colours: bool, text: &mut String) {
-        let (sign, colour) = match self.kind {
+        let (sign, colour) = match self.kind.as_str() {
             "create" => ('+', "32"),
             "replace" => ('±', "35"),
             "drop" => ('-', "31"),
@@ -156,7 +156,7 @@ impl PlanView {
             .map(|(step, waits_for)| StepView { waits_for: Some(waits_for.clone()), ..StepView::new(step) });
         let problem = |foreseen: bool, problem: &Problem| ProblemView {
             foreseen,
-            condition: problem.condition.as_str(),
+            condition: problem.condition.as_str().to_owned(),
             object: problem.object.clone(),
             reason: problem.reason.as_str(),
             message: problem.message.clone(),
@@ -253,7 +253,7 @@ impl PlanView {
         if self.steps.is_empty() {
             return;
         }
-        let of = |kinds: &[&str]| self.steps.iter().filter(|step| kinds.contains(&step.kind)).count();
+        let of = |kinds: &[&str]| self.steps.iter().filter(|step| kinds.contains(&step.kind.as_str())).count();
         let _ = writeln!(
             text,
             "{} to create, {} to change, {} to replace, {} to drop",

@@ -38,6 +38,12 @@ pub enum Missed {
     /// There is no such pipeline.
     #[error("there is no AnalyticsPipeline {0}: kubectl get analyticspipelines --all-namespaces lists them")]
     Absent(String),
+    /// There is no such pipeline that the operator could be asked for.
+    #[error(
+        "there is no AnalyticsPipeline {0} yet that the operator could be asked for: apply it with spec.suspend: true, \
+         which carries nothing out, and ask again with spec.suspend: false in the file"
+    )]
+    NotYet(String),
 }
 
 /// Where its status is written.
@@ -77,7 +83,7 @@ impl std::fmt::Debug for Target {
 }
 
 /// A client for the cluster of the kubeconfig.
-async fn client(context: Option<&str>) -> Result<kube::Client, Missed> {
+pub(super) async fn client(context: Option<&str>) -> Result<kube::Client, Missed> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let unseen = |message: String| {
         let failure = Failure::new(FailureClass::Unreachable, message);
@@ -94,7 +100,7 @@ async fn client(context: Option<&str>) -> Result<kube::Client, Missed> {
     crate::objects::client(config).map_err(|error| unseen(error.to_string()))
 }
 
-fn unanswered(what: &str, error: &kube::Error) -> Missed {
+pub(super) fn unanswered(what: &str, error: &kube::Error) -> Missed {
     Missed::Unseen(Blind::failed("kubernetes", what, &failure(error)))
 }
 
