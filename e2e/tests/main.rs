@@ -10,6 +10,7 @@ mod grafana;
 mod moves;
 mod operator;
 mod outages;
+mod planned;
 mod reads;
 mod sink;
 mod source;

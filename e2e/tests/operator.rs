@@ -80,13 +80,13 @@ impl Operator {
 }
 
 /// A pipeline of the table of [`payments`], in the namespace of its name.
-fn of_payments(stack: &Stack, name: &str) -> serde_json::Value {
+pub(crate) fn of_payments(stack: &Stack, name: &str) -> serde_json::Value {
     let mut manifest = pipeline(stack, name, &["public.payments"]);
     manifest["metadata"]["namespace"] = json!(name);
     manifest
 }
 
-async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
     stack.postgres().create_database(name).await?;
     let make = "CREATE TABLE payments (id bigint PRIMARY KEY, amount numeric(12, 2) NOT NULL); \
                 INSERT INTO payments VALUES (1, 10.50), (2, 0.01)";
