@@ -170,6 +170,15 @@ fn disturbed(model: &mut Model, (fault, chance): (Fault, u64), former: &[Resourc
             }
             return first.rest(model);
         }
+        Fault::Two => {
+            model.inner().other = Some((Operator::new(), chance));
+            first.rest(model)?;
+            let (second, _) = model.inner().other.take()?;
+            model.inner().other = Some((first, chance.rotate_left(7)));
+            second.rest(model)?;
+            let (first, _) = model.inner().other.take()?;
+            return first.rest(model);
+        }
         Fault::Stale => {
             let count = u64::try_from(former.len()).unwrap();
             if let Some(index) = chance.checked_rem(count) {
@@ -225,7 +234,7 @@ fn fork(
     let end = normal(&inner.estate);
     if end == stretch.end {
         found.memo_hits += 1;
-    } else if matches!(fault, Fault::Late | Fault::Between) && waits_for_a_person(&inner.estate) {
+    } else if matches!(fault, Fault::Late | Fault::Between | Fault::Two) && waits_for_a_person(&inner.estate) {
         // A configuration that comes when another one holds: nothing is guessed.
     } else {
         let lines = difference(&stretch.end, &end);

@@ -1,6 +1,6 @@
 //! An operator over a model: rounds as the controller makes them, until nothing happens any more.
 
-use futures::executor::block_on;
+use futures::FutureExt as _;
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
@@ -130,7 +130,9 @@ impl Operator {
             term: &Term::without_end(),
             mode,
         };
-        block_on(self.engine.run_in(model, &input, &|_, _: &[&Step]| {}))
+        // Nothing in it waits; and one operator works amid the other.
+        let report = Box::pin(self.engine.run_in(model, &input, &|_, _: &[&Step]| {}));
+        report.now_or_never().expect("the model answers at once")
     }
 
     /// What a process that knows nothing foresees, at the first look after the estate became so; `None`: the resource is

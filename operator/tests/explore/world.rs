@@ -1,7 +1,7 @@
 //! The world of a reconcile over an estate: what it asks and does, with faults at chosen calls.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tidemark_crds::ledger::Kind;
@@ -16,6 +16,7 @@ use tidemark_operator::world::World;
 
 use super::estate::{Estate, unanswered};
 use super::normal::EPOCH_KEY;
+use super::shell::Operator;
 
 /// What goes wrong with a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +33,8 @@ pub(super) enum Fault {
     Late,
     /// It is carried out when another operator has taken over, amid what that one does.
     Between,
+    /// Another operator leads too, from there on: it looks and acts amid what this one does, and this one amid what it does.
+    Two,
     /// The operator has read the resource as it was a while ago, once.
     Stale,
     /// A system gives no answer from there on; when all is at rest it answers again.
@@ -39,13 +42,14 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Refused,
         Self::Lost,
         Self::KilledBefore,
         Self::KilledAfter,
         Self::Late,
         Self::Between,
+        Self::Two,
         Self::Stale,
         Self::Silent(Lane::Postgres),
         Self::Silent(Lane::Kafka),
@@ -68,11 +72,10 @@ pub(super) struct Act {
     pub(super) before: Option<Box<Estate>>,
 }
 
-/// An estate with an operator at work.
-#[derive(Debug)]
-pub(super) struct Model(Mutex<Inner>);
+/// An estate with an operator at work; a clone is the same one.
+#[derive(Clone)]
+pub(super) struct Model(Arc<Mutex<Inner>>);
 
-#[derive(Debug)]
 pub(super) struct Inner {
     pub(super) estate: Estate,
     pub(super) acts: Vec<Act>,
@@ -92,6 +95,8 @@ pub(super) struct Inner {
     pub(super) keeps: bool,
     /// Address of the Grafana that the spec no longer names.
     pub(super) former_grafana: Option<String>,
+    /// Another operator that leads too, and what decides before which writes it has a round.
+    pub(super) other: Option<(Operator, u64)>,
     /// What was said that has to stay secret, and writes that may never be made.
     pub(super) leaks: Vec<String>,
 }
@@ -101,7 +106,7 @@ pub(super) const CANARY: &str = "c4n4ry";
 
 impl Model {
     pub(super) fn new(estate: Estate) -> Self {
-        Self(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(Inner {
             estate,
             acts: Vec::new(),
             calls: 0,
@@ -112,12 +117,28 @@ impl Model {
             killed: false,
             keeps: false,
             former_grafana: None,
+            other: None,
             leaks: Vec::new(),
-        }))
+        })))
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap()
+    }
+
+    /// Another operator has a round, where there is one and it is its turn.
+    fn let_another_work(&self) {
+        let (other, former) = {
+            let mut inner = self.inner();
+            (inner.other.take(), inner.former_grafana.clone())
+        };
+        let Some((operator, chance)) = other else { return };
+        if chance & 1 == 1 {
+            operator.round(&mut self.clone());
+        }
+        let mut inner = self.inner();
+        inner.former_grafana = former;
+        inner.other = Some((operator, chance.rotate_right(1)));
     }
 }
 
@@ -283,6 +304,7 @@ impl World for Model {
     }
 
     async fn act(&self, subject: &Subject<'_>, step: &Step) -> Result<(), Failure> {
+        self.let_another_work();
         let mut inner = self.inner();
         inner.calls += 1;
         if inner.killed || inner.estate.silent.contains(&step.lane()) {
@@ -305,7 +327,7 @@ impl World for Model {
         inner.acts.push(Act { id: step.id(), takes_away, failed: false, before });
         let place = inner.acts.len() - 1;
         let done = match inner.fault.take() {
-            None | Some(Fault::Stale | Fault::Silent(_)) => inner.carry_out(subject, step),
+            None | Some(Fault::Two | Fault::Stale | Fault::Silent(_)) => inner.carry_out(subject, step),
             Some(Fault::Refused) => Err(unanswered()),
             Some(Fault::Lost) => {
                 let _ = inner.carry_out(subject, step);
