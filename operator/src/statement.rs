@@ -243,6 +243,7 @@ mod tests {
             comment: "tidemark u/ns/shop 1a2b".into(),
             definer: None,
             select: "SELECT 1 AS n".into(),
+            columns: Vec::new(),
         }
     }
 

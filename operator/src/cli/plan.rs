@@ -324,7 +324,7 @@ mod tests {
 
     fn blind() -> Vec<Blind> {
         vec![Blind {
-            system: "kafka",
+            system: "kafka".into(),
             address: "kafka:9092".into(),
             why: "no answer within 9 s".into(),
             next: "check that it is up".into(),

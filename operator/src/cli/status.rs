@@ -161,7 +161,7 @@ mod tests {
                 dead_letters: None,
             }],
             blind: vec![Blind {
-                system: "clickhouse",
+                system: "clickhouse".into(),
                 address: "http://ch:8123".into(),
                 why: "connection refused".into(),
                 next: "check that it is up".into(),
