@@ -7,11 +7,25 @@ use crate::effect::{GrafanaEffect, Site, Verb};
 use crate::facts::{DashboardFacts, FolderFacts, GrafanaFacts, Observation, Observed};
 
 pub(super) fn request(effect: &GrafanaEffect, observed: &mut Observed) {
-    let site = match effect.site {
-        Site::Current => &mut observed.grafana,
-        Site::Former => &mut observed.former_grafana,
-    };
-    let Observation::Known(facts) = site else { return };
+    // Two addresses can lead to one server: what is done at one of them is then seen at both.
+    let is_one = is_one_server(observed);
+    let sites = [(Site::Current, &mut observed.grafana), (Site::Former, &mut observed.former_grafana)];
+    for (site, facts) in sites {
+        if let Observation::Known(facts) = facts
+            && (is_one || site == effect.site)
+        {
+            at(effect, facts);
+        }
+    }
+}
+
+/// Whether both have the same data source of ours, to its number and version.
+fn is_one_server(observed: &Observed) -> bool {
+    let source = |facts: &Observation<GrafanaFacts>| facts.known().and_then(|facts| facts.source.clone());
+    source(&observed.grafana).is_some_and(|current| Some(current) == source(&observed.former_grafana))
+}
+
+fn at(effect: &GrafanaEffect, facts: &mut GrafanaFacts) {
     let path: Vec<&str> = effect.path.iter().map(String::as_str).collect();
     let body = effect.body.clone().unwrap_or(Value::Null);
     match (effect.verb, path.as_slice()) {
