@@ -14,9 +14,9 @@ use tidemark_e2e::chain::{pipeline, program};
 use tidemark_e2e::resources::{metric, metric_lines};
 pub(crate) use tidemark_e2e::resources::{prepare, put};
 use tidemark_e2e::stack::{PATIENCE, Process, Role, Signal, Stack, shared, wait_until};
-use tidemark_operator::config::OperatorConfig;
-use tidemark_operator::leader::Leadership;
-use tidemark_operator::{leader, run};
+use tidemark_operator::shell::config::OperatorConfig;
+use tidemark_operator::shell::leader::Leadership;
+use tidemark_operator::shell::{leader, run};
 use tidemark_runtime::shell::{LogFormat, Shutdown};
 use tokio::sync::watch;
 

@@ -35,7 +35,8 @@ fn steps(document: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_running_operator_plans_what_a_look_from_outside_plans_and_does_none_of_it() -> anyhow::Result<()> {
+async fn the_running_operator_plans_what_a_look_from_outside_plans_and_does_none_of_it() -> anyhow::Result<()>
+{
     let stack = shared().await?;
     let client = stack.api_server().client().await?;
     prepare(&client, NAME).await?;
@@ -78,7 +79,8 @@ async fn the_running_operator_plans_what_a_look_from_outside_plans_and_does_none
     let live = pipelines.get(NAME).await?;
     assert!(live.annotations().is_empty(), "{:?}", live.annotations());
     assert_eq!(live.metadata.generation, Some(1));
-    let databases = stack.clickhouse().query("SELECT count() FROM system.databases WHERE name = 'asked'").await?;
+    let databases =
+        stack.clickhouse().query("SELECT count() FROM system.databases WHERE name = 'asked'").await?;
     assert_eq!(databases.trim(), "0", "something was carried out");
 
     // A deletion of what was never carried out has nothing to remove.
@@ -94,7 +96,9 @@ async fn the_running_operator_plans_what_a_look_from_outside_plans_and_does_none
         let text = map.data.as_ref().and_then(|data| data.get("plan.json")).context("no plan")?;
         let view: Value = serde_json::from_str(text)?;
         anyhow::ensure!(view["suspended"] == json!(true), "an older answer: {view:#}");
-        anyhow::ensure!(map.owner_references().iter().any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref()));
+        anyhow::ensure!(
+            map.owner_references().iter().any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref())
+        );
         Ok(Some(()))
     })
     .await?;

@@ -18,7 +18,7 @@ use tidemark_crds::types::ChType;
 use tidemark_crds::version::{Phase, Version};
 use tidemark_e2e::bench::bookkeeping;
 use tidemark_e2e::stack::{PATIENCE, Part, Role, Stack, User, unique_name, wait_until};
-use tidemark_operator::apply::ledger;
+use tidemark_operator::edge::clickhouse::ledger;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 use tidemark_sink::dead_letter::DeadLetterTopic;

@@ -7,13 +7,14 @@ use anyhow::{Context, ensure};
 use tidemark_crds::layout::{SourceTable, Storage};
 use tidemark_crds::names::PipelineName;
 use tidemark_e2e::stack::{Part, Postgres, Role, Stack, shared, unique_name};
-use tidemark_operator::clients::postgres::PostgresTarget;
-use tidemark_operator::desired::publication::{self, Wanted};
-use tidemark_operator::desired::source::judge;
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{Observation, PostgresFacts};
-use tidemark_operator::observe::postgres::{SourceQuestion, observe};
-use tidemark_operator::statement;
+use tidemark_operator::core::desired::publication;
+use tidemark_operator::core::desired::publication::Wanted;
+use tidemark_operator::core::desired::source::judge;
+use tidemark_operator::core::effect::Effect;
+use tidemark_operator::core::facts::{Observation, PostgresFacts};
+use tidemark_operator::core::statement;
+use tidemark_operator::edge::postgres::client::PostgresTarget;
+use tidemark_operator::edge::postgres::look::{SourceQuestion, observe};
 use tidemark_runtime::credentials::Credentials;
 
 const TABLES: &str = r#"

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use tidemark_operator::cli::{Cli, Command, USAGE, crd, local, look, print};
-use tidemark_operator::run;
+use tidemark_operator::shell::cli::{Cli, Command, USAGE, crd, local, look, print};
+use tidemark_operator::shell::run;
 use tidemark_runtime::shell::{LogFormat, start_logging};
 
 #[tokio::main]

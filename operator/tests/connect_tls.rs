@@ -9,10 +9,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, Stream};
 use tidemark_crds::pipeline::CertificateCheck;
-use tidemark_operator::clients::connect::{Connect, Options};
-use tidemark_operator::credentials::ConnectLogin;
-use tidemark_operator::facts::{ConnectFacts, Observation};
-use tidemark_operator::observe::connect::observe;
+use tidemark_operator::core::credentials::ConnectLogin;
+use tidemark_operator::core::facts::{ConnectFacts, Observation};
+use tidemark_operator::edge::connect::client::{Connect, Options};
+use tidemark_operator::edge::connect::look::observe;
 use tidemark_runtime::credentials::Credentials;
 use tidemark_runtime::foreign::Hidden;
 

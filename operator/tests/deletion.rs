@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use tidemark_crds::pipeline::Policy;
 use tidemark_crds::status::DeletionWait;
-use tidemark_operator::facts::{
+use tidemark_operator::core::facts::{
     ClickHouseObject, ConnectFacts, KafkaFacts, KubernetesFacts, Observation, Observed, OffsetFacts,
     PostgresFacts,
 };
-use tidemark_operator::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
-use tidemark_operator::foresee::{End, foresee};
-use tidemark_operator::gate::Gate;
-use tidemark_operator::plan::Plan;
-use tidemark_operator::step::Lane;
+use tidemark_operator::core::finalize::{desire, is_clean, is_time_up, left_behind, waiting};
+use tidemark_operator::core::foresee::{End, foresee};
+use tidemark_operator::core::gate::Gate;
+use tidemark_operator::core::plan::Plan;
+use tidemark_operator::core::step::Lane;
 
 use crate::fixture::{Fixture, fixture, unreachable};
 

@@ -8,17 +8,17 @@ use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_crds::version::Version;
-use tidemark_operator::blind::{Blind, blind};
-use tidemark_operator::credentials::{References, resolve, wanted};
-use tidemark_operator::doctor::{Checkup, Diagnosis, SlowQuery, UNSEEN, Verdict, WELL, WRONG, examine};
-use tidemark_operator::facts::{
+use tidemark_operator::core::blind::{Blind, blind};
+use tidemark_operator::core::credentials::{References, resolve, wanted};
+use tidemark_operator::core::doctor::{Checkup, Diagnosis, SlowQuery, UNSEEN, Verdict, WELL, WRONG, examine};
+use tidemark_operator::core::facts::{
     ClickHouseFacts, ClickHouseObject, ConnectFacts, Failure, FailureClass, GrafanaFacts, KafkaFacts,
     Observation, Observed, OffsetFacts, PartitionProgress, PostgresFacts, ProgressFacts, ReadFacts,
     ReaderFacts, RefreshFacts, SourceHealth,
 };
-use tidemark_operator::plan::Plan;
-use tidemark_operator::restart::Steadiness;
-use tidemark_operator::status::{Situation, status};
+use tidemark_operator::core::plan::Plan;
+use tidemark_operator::core::restart::Steadiness;
+use tidemark_operator::core::status::{Situation, status};
 
 use crate::fixture::{Fixture, fixture};
 

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
-use tidemark_operator::credentials::{Holder, References, Resolved, resolve};
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::desired::sink_config::Paths;
-use tidemark_operator::facts::{
+use tidemark_operator::core::credentials::{Holder, References, Resolved, resolve};
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::desired::sink_config::Paths;
+use tidemark_operator::core::facts::{
     ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, IndexFacts, KafkaFacts,
     KubernetesFacts, LedgerFacts, Observation, Observed, PostgresFacts, PublicationFacts, SlotFacts,
     SourceColumn, SourceTableFacts, TaskFacts,
 };
-use tidemark_operator::rollout::Rollout;
+use tidemark_operator::core::rollout::Rollout;
 
 /// Everything that a subject borrows.
 pub(crate) struct Fixture {

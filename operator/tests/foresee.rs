@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidemark_crds::pipeline::Policy;
-use tidemark_operator::assume::assume;
-use tidemark_operator::assume::coming::Coming;
-use tidemark_operator::credentials::{Holder, References, resolve};
-use tidemark_operator::facts::{
+use tidemark_operator::core::assume::assume;
+use tidemark_operator::core::assume::coming::Coming;
+use tidemark_operator::core::credentials::{Holder, References, resolve};
+use tidemark_operator::core::facts::{
     ClickHouseFacts, ConnectFacts, Estimate, GrafanaFacts, KafkaFacts, KubernetesFacts, Observation,
     Observed, PostgresFacts, ReaderFacts, SourceTableFacts,
 };
-use tidemark_operator::foresee::{End, Foreseen, foresee};
-use tidemark_operator::step::{Lane, StepKind};
+use tidemark_operator::core::foresee::{End, Foreseen, foresee};
+use tidemark_operator::core::step::{Lane, StepKind};
 
 use crate::fixture::{Fixture, fixture, source_column, source_table, unreachable};
 
@@ -90,7 +90,7 @@ fn foreseen(fixture: &Fixture, observed: &Observed) -> Foreseen {
 /// The waves, a line a step and a line for what is waited for.
 fn lines(foreseen: &Foreseen) -> String {
     let waves = foreseen.waves.iter().zip(1..).map(|(wave, number)| {
-        let step = |it: &tidemark_operator::step::Step| {
+        let step = |it: &tidemark_operator::core::step::Step| {
             format!("{number} {} {:<10} {}", it.kind.as_str(), it.lane().as_str(), it.what)
         };
         let then = wave.then.iter().map(|coming| format!("{number} then waits for {coming}"));

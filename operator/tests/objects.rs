@@ -1,13 +1,13 @@
 //! The sink's Kubernetes objects.
 
 use serde_json::Value;
-use tidemark_operator::desired::SinkInput;
-use tidemark_operator::desired::drift::left;
-use tidemark_operator::desired::part::Part;
-use tidemark_operator::desired::sink_config::sink_config;
-use tidemark_operator::desired::sink_objects::{key_of, plan_removal, plan_sink_objects, sink_objects};
-use tidemark_operator::effect::{Effect, KubernetesEffect};
-use tidemark_operator::facts::KubernetesFacts;
+use tidemark_operator::core::desired::SinkInput;
+use tidemark_operator::core::desired::drift::left;
+use tidemark_operator::core::desired::part::Part;
+use tidemark_operator::core::desired::sink_config::sink_config;
+use tidemark_operator::core::desired::sink_objects::{key_of, plan_removal, plan_sink_objects, sink_objects};
+use tidemark_operator::core::effect::{Effect, KubernetesEffect};
+use tidemark_operator::core::facts::KubernetesFacts;
 
 use crate::fixture::{Fixture, fixture};
 

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tidemark_crds::ledger::GrafanaRecord;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Policy};
-use tidemark_operator::desired::grafana::place::{self, Leaving};
-use tidemark_operator::desired::grafana::{Names, source_fact};
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{FolderFacts, GrafanaFacts, LedgerFacts, Observation, Observed};
-use tidemark_operator::finalize::{desire, is_clean, left_behind, waiting};
-use tidemark_operator::plan::Plan;
-use tidemark_operator::step::{Fact, Lane, Step};
+use tidemark_operator::core::desired::grafana::place;
+use tidemark_operator::core::desired::grafana::place::Leaving;
+use tidemark_operator::core::desired::grafana::{Names, source_fact};
+use tidemark_operator::core::effect::Effect;
+use tidemark_operator::core::facts::{FolderFacts, GrafanaFacts, LedgerFacts, Observation, Observed};
+use tidemark_operator::core::finalize::{desire, is_clean, left_behind, waiting};
+use tidemark_operator::core::plan::Plan;
+use tidemark_operator::core::step::{Fact, Lane, Step};
 
 use crate::fixture::{Fixture, fixture, unreachable};
 

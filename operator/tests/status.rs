@@ -6,19 +6,19 @@ use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::ledger::{ReadRequest, SinkState, TableState};
 use tidemark_crds::pipeline::Preset;
 use tidemark_crds::status::AnalyticsPipelineStatus;
-use tidemark_operator::credentials::{Holder, Lack, Missing};
-use tidemark_operator::effect::{Effect, KafkaEffect};
-use tidemark_operator::facts::{
+use tidemark_operator::core::credentials::{Holder, Lack, Missing};
+use tidemark_operator::core::effect::{Effect, KafkaEffect};
+use tidemark_operator::core::facts::{
     ClickHouseFacts, Failure, FailureClass, GrafanaFacts, Observation, Observed, PartitionProgress,
     ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts,
 };
-use tidemark_operator::plan::Plan;
-use tidemark_operator::position::ReadTo;
-use tidemark_operator::problem::{Left, Problem};
-use tidemark_operator::restart::Steadiness;
-use tidemark_operator::rollout::Rollout;
-use tidemark_operator::status::{Situation, same, status};
-use tidemark_operator::step::{Stage, Step, StepKind};
+use tidemark_operator::core::plan::Plan;
+use tidemark_operator::core::position::ReadTo;
+use tidemark_operator::core::problem::{Left, Problem};
+use tidemark_operator::core::restart::Steadiness;
+use tidemark_operator::core::rollout::Rollout;
+use tidemark_operator::core::status::{Situation, same, status};
+use tidemark_operator::core::step::{Stage, Step, StepKind};
 
 use crate::fixture::{Fixture, fixture, unreachable};
 

@@ -6,10 +6,12 @@ use serde_json::json;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::SinkState;
-use tidemark_operator::desired::pipeline::{Desired, desire};
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{ClickHouseFacts, Observation, Observed, PostgresFacts, SourceTableFacts};
-use tidemark_operator::step::Lane;
+use tidemark_operator::core::desired::pipeline::{Desired, desire};
+use tidemark_operator::core::effect::Effect;
+use tidemark_operator::core::facts::{
+    ClickHouseFacts, Observation, Observed, PostgresFacts, SourceTableFacts,
+};
+use tidemark_operator::core::step::Lane;
 
 use crate::fixture::{Fixture, fixture, source_column, source_table};
 
@@ -66,7 +68,7 @@ fn texts(desired: &Desired) -> Vec<&str> {
 }
 
 fn about(desired: &Desired, object: &str) -> Vec<Reason> {
-    let of = |problem: &&tidemark_operator::problem::Problem| problem.object.as_deref() == Some(object);
+    let of = |problem: &&tidemark_operator::core::problem::Problem| problem.object.as_deref() == Some(object);
     desired.problems.iter().filter(of).map(|problem| problem.reason).collect()
 }
 

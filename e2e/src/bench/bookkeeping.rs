@@ -4,11 +4,11 @@
 use anyhow::{anyhow, bail, ensure};
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::names::PipelineName;
-use tidemark_operator::apply::{clickhouse, ledger};
-use tidemark_operator::desired::part::Part;
-use tidemark_operator::desired::tables;
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::ClickHouseFacts;
+use tidemark_operator::core::desired::part::Part;
+use tidemark_operator::core::desired::tables;
+use tidemark_operator::core::effect::Effect;
+use tidemark_operator::core::facts::ClickHouseFacts;
+use tidemark_operator::edge::clickhouse::{act, ledger};
 use tidemark_runtime::clickhouse::ClickHouse;
 
 /// Makes a database that does not exist yet, with everything that a sink of the pipeline expects.
@@ -26,7 +26,7 @@ pub async fn prepare(
     let pipeline = pipeline.to_string();
     for step in steps {
         let done = match step.effect {
-            Effect::ClickHouse(effect) => clickhouse::carry_out(client, (&mark, "tidemark"), &effect).await,
+            Effect::ClickHouse(effect) => act::carry_out(client, (&mark, "tidemark"), &effect).await,
             Effect::Ledger { kind, key, version, value } => {
                 ledger::row(client, database, &pipeline, kind, &key, version, &value).await
             }

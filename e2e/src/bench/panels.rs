@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tidemark_operator::dashboards::expand::{TimeRange, expand};
-use tidemark_operator::dashboards::{PanelQuery, Surroundings, preset};
-use tidemark_operator::probe;
+use tidemark_operator::core::dashboards::expand::{TimeRange, expand};
+use tidemark_operator::core::dashboards::{PanelQuery, Surroundings, preset};
+use tidemark_operator::edge::clickhouse::probe;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 

@@ -9,8 +9,8 @@ use anyhow::{Context, ensure};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
-use tidemark_operator::desired::sink_config::{CONFIG_FILE, Paths, sink_config};
-use tidemark_operator::desired::sink_deployment::ARENAS;
+use tidemark_operator::core::desired::sink_config::{CONFIG_FILE, Paths, sink_config};
+use tidemark_operator::core::desired::sink_deployment::ARENAS;
 
 use super::usage;
 use crate::chain::program;

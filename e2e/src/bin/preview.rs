@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use clap::Parser;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
-use tidemark_operator::dashboards::{Dashboard, Surroundings, preset};
+use tidemark_operator::core::dashboards::expand::{TimeRange, Values, expand};
+use tidemark_operator::core::dashboards::{Dashboard, Surroundings, preset};
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 

@@ -4,7 +4,7 @@ use anyhow::{Context, bail, ensure};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tidemark_operator::controller::write_status;
+use tidemark_operator::shell::controller::write_status;
 
 use super::{Server, path, read};
 

@@ -11,11 +11,11 @@ use tidemark_e2e::chain::{Chain, shop};
 use tidemark_e2e::grafana::{Grafana, Version};
 use tidemark_e2e::oracle::{AsOf, Parameters, Preset};
 use tidemark_e2e::stack::{PATIENCE, Role, Stack, User, shared, wait_until};
-use tidemark_operator::dashboards::board::{Board, boards, render};
-use tidemark_operator::dashboards::expand::{TimeRange, Values, expand};
-use tidemark_operator::dashboards::{Dashboard, Surroundings};
-use tidemark_operator::desired::grafana::alerts;
-use tidemark_operator::probe;
+use tidemark_operator::core::dashboards::board::{Board, boards, render};
+use tidemark_operator::core::dashboards::expand::{TimeRange, Values, expand};
+use tidemark_operator::core::dashboards::{Dashboard, Surroundings};
+use tidemark_operator::core::desired::grafana::alerts;
+use tidemark_operator::edge::clickhouse::probe;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
 

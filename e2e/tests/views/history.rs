@@ -2,8 +2,8 @@
 
 use anyhow::ensure;
 use tidemark_e2e::stack::{ClickHouse, shared};
-use tidemark_operator::effect::{CarriedTable, ColumnDefinition, TableName};
-use tidemark_operator::statement::carry_over;
+use tidemark_operator::core::effect::{CarriedTable, ColumnDefinition, TableName};
+use tidemark_operator::core::statement::carry_over;
 
 const DATABASE: &str = "carried_history";
 

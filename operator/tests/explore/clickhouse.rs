@@ -9,14 +9,14 @@ use tidemark_crds::ledger::{
 };
 use tidemark_crds::pipeline::Table;
 use tidemark_crds::version::Version;
-use tidemark_operator::desired::part::is_ours;
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::effect::{ClickHouseEffect, Merge, TableDefinition, ViewDefinition};
-use tidemark_operator::facts::{
+use tidemark_operator::core::desired::part::is_ours;
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::effect::{ClickHouseEffect, Merge, TableDefinition, ViewDefinition};
+use tidemark_operator::core::facts::{
     ClickHouseFacts, ClickHouseObject, Failure, LedgerFacts, PartitionProgress, ProgressFacts, ReadFacts,
     RefreshFacts,
 };
-use tidemark_operator::observe::ledger::{LedgerRow, facts_of};
+use tidemark_operator::core::ledger::{LedgerRow, facts_of};
 
 use super::estate::{Ids, remote};
 

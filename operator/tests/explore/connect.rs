@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tidemark_operator::desired::connector::{MARK_KEY, is_ours};
-use tidemark_operator::effect::ConnectEffect;
-use tidemark_operator::facts::{ConnectFacts, ConnectorFacts, Failure, OffsetFacts, TaskFacts};
+use tidemark_operator::core::desired::connector::{MARK_KEY, is_ours};
+use tidemark_operator::core::effect::ConnectEffect;
+use tidemark_operator::core::facts::{ConnectFacts, ConnectorFacts, Failure, OffsetFacts, TaskFacts};
 
 use super::estate::remote;
 

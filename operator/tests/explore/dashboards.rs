@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
-use tidemark_operator::desired::grafana::Names;
-use tidemark_operator::step::Lane;
+use tidemark_operator::core::desired::grafana::Names;
+use tidemark_operator::core::step::Lane;
 
 use super::estate::{CLUSTER, Estate, GRAFANA};
 use super::grafana::Server;

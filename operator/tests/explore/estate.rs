@@ -6,8 +6,8 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::{READS_TABLE, STATES_TABLE, SinkState, source_place};
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
 use tidemark_crds::version::{Phase, Version};
-use tidemark_operator::facts::{Failure, FailureClass, ReadFacts};
-use tidemark_operator::step::Lane;
+use tidemark_operator::core::facts::{Failure, FailureClass, ReadFacts};
+use tidemark_operator::core::step::Lane;
 
 use super::clickhouse::Server;
 use super::connect::{Connector, Workers};

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
-use tidemark_operator::assume::coming::Coming;
-use tidemark_operator::foresee::{End, Foreseen};
-use tidemark_operator::step::{Lane, Stage, StepId};
+use tidemark_operator::core::assume::coming::Coming;
+use tidemark_operator::core::foresee::{End, Foreseen};
+use tidemark_operator::core::step::{Lane, Stage, StepId};
 
 use super::estate::Estate;
 use super::world::Act;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tidemark_operator::desired::grafana::{GrafanaQuestion, Names, leaving, question, slug};
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::effect::{GrafanaEffect, Verb};
-use tidemark_operator::facts::{DashboardFacts, Failure, FolderFacts, GrafanaFacts, SourceHealth};
+use tidemark_operator::core::desired::grafana::{GrafanaQuestion, Names, leaving, question, slug};
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::effect::{GrafanaEffect, Verb};
+use tidemark_operator::core::facts::{DashboardFacts, Failure, FolderFacts, GrafanaFacts, SourceHealth};
 
 use super::estate::remote;
 

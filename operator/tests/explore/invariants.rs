@@ -7,10 +7,10 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, Policy};
-use tidemark_operator::desired::connector::MARK_KEY;
-use tidemark_operator::desired::owned::is_owned;
-use tidemark_operator::desired::part::is_ours;
-use tidemark_operator::step::Stage;
+use tidemark_operator::core::desired::connector::MARK_KEY;
+use tidemark_operator::core::desired::owned::is_owned;
+use tidemark_operator::core::desired::part::is_ours;
+use tidemark_operator::core::step::Stage;
 
 use super::estate::{CLUSTER, Estate};
 use super::kubernetes::Resource;
@@ -38,7 +38,8 @@ pub(super) fn of_act(act: &Act) -> Option<String> {
     let databases = || before.clickhouse.values().flat_map(|server| server.databases.values());
     // Of two that lead the later one may note what the other has done meanwhile: that raises nothing.
     let is_done = |what: &str| {
-        let epoch = what.strip_prefix("note the intent to raise the epoch to ").and_then(|it| it.parse().ok());
+        let epoch =
+            what.strip_prefix("note the intent to raise the epoch to ").and_then(|it| it.parse().ok());
         epoch.is_some_and(|epoch: u16| databases().any(|it| it.ledger_of("shop/shop").epoch >= Some(epoch)))
     };
     let is_intent = act.id.what.starts_with("note the intent to raise the epoch");

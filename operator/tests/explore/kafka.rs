@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::names::Topics;
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::desired::topics;
-use tidemark_operator::effect::KafkaEffect;
-use tidemark_operator::facts::{Failure, KafkaFacts, TopicSettings};
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::desired::topics;
+use tidemark_operator::core::effect::KafkaEffect;
+use tidemark_operator::core::facts::{Failure, KafkaFacts, TopicSettings};
 
 use super::estate::{Ids, remote};
 

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_crds::status::AnalyticsPipelineStatus;
-use tidemark_operator::desired::owned::{conflict, is_owned};
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::desired::sidecar;
-use tidemark_operator::effect::KubernetesEffect;
-use tidemark_operator::facts::{Failure, KubernetesFacts};
-use tidemark_operator::rollout::Rollout;
+use tidemark_operator::core::desired::owned::{conflict, is_owned};
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::desired::sidecar;
+use tidemark_operator::core::effect::KubernetesEffect;
+use tidemark_operator::core::facts::{Failure, KubernetesFacts};
+use tidemark_operator::core::rollout::Rollout;
 use tidemark_runtime::credentials::Secret;
 
 use super::estate::{Ids, remote};

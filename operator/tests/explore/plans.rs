@@ -8,8 +8,8 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
 use tidemark_crds::ledger::LEDGER_TABLE;
 use tidemark_crds::status::AnalyticsPipelineStatus;
-use tidemark_operator::effect::Publishes;
-use tidemark_operator::step::Lane;
+use tidemark_operator::core::effect::Publishes;
+use tidemark_operator::core::step::Lane;
 
 use super::clickhouse::{Database, Server};
 use super::connect::{Connector, Workers};
@@ -396,7 +396,7 @@ fn tables() -> Vec<Plan> {
 fn of_source(
     estate: &mut Estate,
     table: &str,
-    change: impl Fn(&mut tidemark_operator::facts::SourceTableFacts),
+    change: impl Fn(&mut tidemark_operator::core::facts::SourceTableFacts),
 ) {
     // Another move may have dropped it.
     if let Some(live) = estate.source().tables.get_mut(&table.parse().unwrap()) {

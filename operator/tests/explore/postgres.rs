@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::layout::{SourceTable, Storage};
-use tidemark_operator::desired::part::is_ours;
-use tidemark_operator::desired::pipeline::Subject;
-use tidemark_operator::effect::{PostgresEffect, Publishes};
-use tidemark_operator::facts::{Failure, PostgresFacts, PublicationFacts, SlotFacts, SourceTableFacts};
+use tidemark_operator::core::desired::part::is_ours;
+use tidemark_operator::core::desired::pipeline::Subject;
+use tidemark_operator::core::effect::{PostgresEffect, Publishes};
+use tidemark_operator::core::facts::{Failure, PostgresFacts, PublicationFacts, SlotFacts, SourceTableFacts};
 
 use super::estate::{Ids, remote};
 use crate::fixture::{source_column, source_table};

@@ -234,7 +234,8 @@ fn fork(
     let end = normal(&inner.estate);
     if end == stretch.end {
         found.memo_hits += 1;
-    } else if matches!(fault, Fault::Late | Fault::Between | Fault::Two) && waits_for_a_person(&inner.estate) {
+    } else if matches!(fault, Fault::Late | Fault::Between | Fault::Two) && waits_for_a_person(&inner.estate)
+    {
         // A configuration that comes when another one holds: nothing is guessed.
     } else {
         let lines = difference(&stretch.end, &end);

@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 use tidemark_crds::ledger::Kind;
-use tidemark_operator::desired::grafana::place::Place;
-use tidemark_operator::desired::pipeline::{Asked, Question, Subject};
-use tidemark_operator::desired::views::Probe;
-use tidemark_operator::effect::{ConnectEffect, Effect, Site};
-use tidemark_operator::facts::{Failure, Observation, Observed, ReaderFacts};
-use tidemark_operator::plan::details;
-use tidemark_operator::step::{Lane, Step, StepId, StepKind};
-use tidemark_operator::world::World;
+use tidemark_operator::core::desired::grafana::place::Place;
+use tidemark_operator::core::desired::pipeline::{Asked, Question, Subject};
+use tidemark_operator::core::desired::views::Probe;
+use tidemark_operator::core::effect::{ConnectEffect, Effect, Site};
+use tidemark_operator::core::facts::{Failure, Observation, Observed, ReaderFacts};
+use tidemark_operator::core::plan::details;
+use tidemark_operator::core::step::{Lane, Step, StepId, StepKind};
+use tidemark_operator::edge::world::World;
 
 use super::estate::{Estate, unanswered};
 use super::normal::EPOCH_KEY;

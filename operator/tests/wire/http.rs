@@ -6,17 +6,19 @@ use std::time::Duration;
 use serde_json::json;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::CertificateCheck;
-use tidemark_operator::clients::connect::{self, Connect};
-use tidemark_operator::clients::grafana::{Grafana, Login};
-use tidemark_operator::credentials::ConnectLogin;
-use tidemark_operator::desired::connector::CONNECTOR_CLASS;
-use tidemark_operator::desired::grafana::GrafanaQuestion;
-use tidemark_operator::effect::{
+use tidemark_operator::core::credentials::ConnectLogin;
+use tidemark_operator::core::desired::connector::CONNECTOR_CLASS;
+use tidemark_operator::core::desired::grafana::GrafanaQuestion;
+use tidemark_operator::core::effect::{
     ClickHouseEffect, ConnectEffect, DatabaseDefinition, Effect, GrafanaEffect, KubernetesEffect, Site, Verb,
 };
-use tidemark_operator::facts::Failure;
-use tidemark_operator::objects::{self, ObjectStore};
-use tidemark_operator::{apply, observe};
+use tidemark_operator::core::facts::Failure;
+use tidemark_operator::edge;
+use tidemark_operator::edge::connect::client;
+use tidemark_operator::edge::connect::client::Connect;
+use tidemark_operator::edge::grafana::client::{Grafana, Login};
+use tidemark_operator::edge::kubernetes::objects;
+use tidemark_operator::edge::kubernetes::objects::ObjectStore;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials, Secret};
 use tidemark_runtime::foreign::Hidden;
@@ -70,7 +72,7 @@ impl System {
                 let hidden = Hidden::of_login(&credentials);
                 let login = ConnectLogin { credentials: Some(credentials), ..ConnectLogin::default() };
                 let check = CertificateCheck::VerifyFull;
-                let options = connect::Options { url: url.to_owned(), login, check, hidden };
+                let options = client::Options { url: url.to_owned(), login, check, hidden };
                 Client::Connect(Connect::new(&options).unwrap().with_deadline(deadline))
             }
             Self::Grafana => {
@@ -218,15 +220,17 @@ impl Client {
     async fn call(&self, call: Call, effect: &Effect) -> Result<(), Failure> {
         let name = PipelineName::new("shop", "shop");
         match (self, call, effect) {
-            (Self::ClickHouse(client), Call::Read, _) => {
-                look(observe::clickhouse::observe(client, "shop", "shop/shop", &["orders".to_owned()]).await)
-            }
+            (Self::ClickHouse(client), Call::Read, _) => look(
+                edge::clickhouse::look::observe(client, "shop", "shop/shop", &["orders".to_owned()]).await,
+            ),
             (Self::ClickHouse(client), Call::Write, Effect::ClickHouse(effect)) => {
-                apply::clickhouse::carry_out(client, (MARK, "tidemark"), effect).await
+                edge::clickhouse::act::carry_out(client, (MARK, "tidemark"), effect).await
             }
-            (Self::Connect(client), Call::Read, _) => look(observe::connect::observe(client, "shop").await),
+            (Self::Connect(client), Call::Read, _) => {
+                look(edge::connect::look::observe(client, "shop").await)
+            }
             (Self::Connect(client), Call::Write, Effect::Connect(effect)) => {
-                apply::connect::execute(client, MARK, effect).await
+                edge::connect::act::execute(client, MARK, effect).await
             }
             (Self::Grafana(client), Call::Read, _) => {
                 let question = GrafanaQuestion {
@@ -239,16 +243,16 @@ impl Client {
                     dashboards: vec!["tm-one".into()],
                     alerts: true,
                 };
-                look(observe::grafana::observe(client, &question).await)
+                look(edge::grafana::look::observe(client, &question).await)
             }
             (Self::Grafana(client), Call::Write, Effect::Grafana(effect)) => {
-                apply::grafana::execute(client, effect).await
+                edge::grafana::act::execute(client, effect).await
             }
             (Self::Kubernetes(store), Call::Read, _) => {
-                look(observe::kubernetes::observe(store, &name).await)
+                look(edge::kubernetes::look::observe(store, &name).await)
             }
             (Self::Kubernetes(store), Call::Write, Effect::Kubernetes(effect)) => {
-                apply::kubernetes::apply(store, &name, Some("1234"), effect).await
+                edge::kubernetes::act::apply(store, &name, Some("1234"), effect).await
             }
             (_, Call::Write, other) => panic!("{other:?} is for another system"),
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::RDKafkaApiKey as Key;
 use rdkafka::types::RDKafkaRespErr as Code;
-use tidemark_operator::clients::kafka_admin::KafkaAdmin;
-use tidemark_operator::effect::{Effect, KafkaEffect};
-use tidemark_operator::observe::kafka::KafkaQuestion;
-use tidemark_operator::{apply, observe};
+use tidemark_operator::core::effect::{Effect, KafkaEffect};
+use tidemark_operator::edge;
+use tidemark_operator::edge::kafka::client::KafkaAdmin;
+use tidemark_operator::edge::kafka::look::KafkaQuestion;
 use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -66,7 +66,7 @@ fn topic() -> KafkaEffect {
     }
 }
 
-async fn asked(admin: &KafkaAdmin, call: Call) -> Result<(), tidemark_operator::facts::Failure> {
+async fn asked(admin: &KafkaAdmin, call: Call) -> Result<(), tidemark_operator::core::facts::Failure> {
     match call {
         Call::Read => {
             let question = KafkaQuestion {
@@ -76,9 +76,9 @@ async fn asked(admin: &KafkaAdmin, call: Call) -> Result<(), tidemark_operator::
                 group: Some("tidemark-shop".into()),
                 group_prefix: "tidemark-shop".into(),
             };
-            look(observe::kafka::observe(admin, &question).await)
+            look(edge::kafka::look::observe(admin, &question).await)
         }
-        Call::Write => apply::kafka::execute(admin, &topic()).await,
+        Call::Write => edge::kafka::act::execute(admin, &topic()).await,
     }
 }
 

@@ -14,12 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::status::AnalyticsPipelineStatus;
-use tidemark_operator::effect::Effect;
-use tidemark_operator::facts::{Failure, Observation, Observed};
-use tidemark_operator::plan::Plan;
-use tidemark_operator::restart::Steadiness;
-use tidemark_operator::status::{Situation, status};
-use tidemark_operator::step::{Lane, Stage, Step, StepKind};
+use tidemark_operator::core::effect::Effect;
+use tidemark_operator::core::facts::{Failure, Observation, Observed};
+use tidemark_operator::core::plan::Plan;
+use tidemark_operator::core::restart::Steadiness;
+use tidemark_operator::core::status::{Situation, status};
+use tidemark_operator::core::step::{Lane, Stage, Step, StepKind};
 
 use crate::fixture::{Fixture, fixture};
 
@@ -97,7 +97,7 @@ fn told(call: Call, effect: Effect, failure: &Failure) -> String {
     }))
     .unwrap();
     let mut observed = fixture.running();
-    observed.grafana = Observation::Known(tidemark_operator::facts::GrafanaFacts::default());
+    observed.grafana = Observation::Known(tidemark_operator::core::facts::GrafanaFacts::default());
     let mut failures = Vec::new();
     match call {
         Call::Read => unseen(&mut observed, step.lane(), failure),
@@ -125,7 +125,7 @@ fn judged(
     fixture: &Fixture,
     observed: &Observed,
     plan: &Plan,
-    failures: &[(tidemark_operator::step::StepId, Failure)],
+    failures: &[(tidemark_operator::core::step::StepId, Failure)],
 ) -> AnalyticsPipelineStatus {
     let tables = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let situation = Situation {

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use tidemark_crds::pipeline::TlsMode;
-use tidemark_operator::clients::postgres::PostgresTarget;
-use tidemark_operator::effect::{Effect, PostgresEffect, Publishes};
-use tidemark_operator::observe::postgres::SourceQuestion;
-use tidemark_operator::{apply, observe};
+use tidemark_operator::core::effect::{Effect, PostgresEffect, Publishes};
+use tidemark_operator::edge;
+use tidemark_operator::edge::postgres::client::PostgresTarget;
+use tidemark_operator::edge::postgres::look::SourceQuestion;
 use tidemark_runtime::credentials::Credentials;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -132,9 +132,9 @@ async fn row(call: Call, fault: Fault) -> Row {
                     publication: "tidemark_shop".into(),
                     slot: "tidemark_shop".into(),
                 };
-                look(observe::postgres::observe(&target, &question, MARK).await)
+                look(edge::postgres::look::observe(&target, &question, MARK).await)
             }
-            Call::Write => apply::postgres::carry_out(&target, MARK, &publication).await,
+            Call::Write => edge::postgres::act::carry_out(&target, MARK, &publication).await,
         }
     };
     let mut failure = failed(&format!("postgres, {call:?}, {}", fault.title()), deadline, made).await;

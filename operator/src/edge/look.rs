@@ -1,0 +1,159 @@
+//! Looks at every system: side by side, each under its own deadline. I/O, read only.
+
+use std::time::Instant;
+
+use tidemark_crds::layout::SourceTable;
+use tidemark_crds::names::{PipelineName, Topics};
+use tidemark_crds::pipeline::Table;
+
+use crate::core::desired::grafana::{Names, leaving, question};
+use crate::core::desired::pipeline::Subject;
+use crate::core::desired::topics;
+use crate::core::facts::{Observation, Observed};
+use crate::edge::breaker::{Advice, Breakers};
+use crate::edge::kafka::look::KafkaQuestion;
+use crate::edge::metrics::Metrics;
+use crate::edge::postgres::look::SourceQuestion;
+use crate::edge::systems::{Access, Systems};
+use crate::edge::{clickhouse, connect, grafana, kafka, kubernetes, postgres};
+
+/// What to look for at the source.
+fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTable>) -> SourceQuestion {
+    let partitioned = wanted.iter().filter(|table| table.partition_by.is_some());
+    SourceQuestion {
+        partitioned: partitioned.filter_map(|table| table.name.parse().ok()).collect(),
+        tables,
+        publication: name.publication(),
+        slot: name.replication_slot(),
+    }
+}
+
+/// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
+pub async fn observe(
+    (metrics, breakers): (&Metrics, &Breakers),
+    systems: &Systems,
+    subject: &Subject<'_>,
+    incarnation: Option<&str>,
+) -> Observed {
+    let Subject { spec, name, mark, .. } = *subject;
+    let wanted = spec.all_tables();
+    let sources: Vec<SourceTable> = wanted.iter().filter_map(|table| table.name.parse().ok()).collect();
+    let targets: Vec<String> = wanted.iter().map(|table| table.target_name().to_owned()).collect();
+    let names = Topics { prefix: &spec.kafka.topic_prefix };
+    let kafka_question = KafkaQuestion {
+        table_topics: sources.iter().map(|source| names.table(source)).collect(),
+        topics: topics::names(spec).into_iter().collect(),
+        prefix: spec.kafka.topic_prefix.clone(),
+        group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
+        group_prefix: name.consumer_group_prefix(),
+    };
+    let names = Names::new(name, mark);
+    let source_question = source_question(name, &wanted, sources);
+    let (connector, pipeline) = (name.connector(), name.to_string());
+    let postgres = async {
+        match &systems.postgres {
+            Access::Open(target) => postgres::look::observe(target, &source_question, mark).await,
+            closed => closed.closed(),
+        }
+    };
+    let kafka = async {
+        match &systems.kafka {
+            Access::Open(admin) => kafka::look::observe(admin, &kafka_question).await,
+            closed => closed.closed(),
+        }
+    };
+    let connect = async {
+        match &systems.connect {
+            Access::Open(client) => connect::look::observe(client, &connector).await,
+            closed => closed.closed(),
+        }
+    };
+    let clickhouse = async {
+        match &systems.clickhouse {
+            Access::Open(client) => {
+                clickhouse::look::observe(client, &spec.clickhouse.database, &pipeline, &targets).await
+            }
+            closed => closed.closed(),
+        }
+    };
+    let grafana = async {
+        match (&systems.grafana, &spec.grafana) {
+            (Access::Open(client), Some(part)) => {
+                grafana::look::observe(client, &question(part, &names)).await
+            }
+            (closed, _) => closed.closed(),
+        }
+    };
+    let former_grafana = async {
+        match &systems.former_grafana {
+            Some((place, Access::Open(client))) => {
+                grafana::look::observe(client, &leaving(&place.record.folder, &names)).await
+            }
+            Some((_, closed)) => closed.closed(),
+            None => Observation::NotAsked,
+        }
+    };
+    let reader = async {
+        match &systems.reader {
+            Access::Open(client) => clickhouse::reader::observe(client).await,
+            closed => closed.closed(),
+        }
+    };
+    let guard = Guard { breakers, systems, pipeline: &pipeline };
+    let (postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes) = tokio::join!(
+        Box::pin(timed(metrics, "postgres", guard.unless_silent("postgres", postgres))),
+        Box::pin(timed(metrics, "kafka", guard.unless_silent("kafka", kafka))),
+        Box::pin(timed(metrics, "connect", guard.unless_silent("connect", connect))),
+        Box::pin(timed(metrics, "clickhouse", guard.unless_silent("clickhouse", clickhouse))),
+        Box::pin(timed(metrics, "grafana", guard.unless_silent("grafana", grafana))),
+        Box::pin(timed(metrics, "former-grafana", former_grafana)),
+        Box::pin(timed(metrics, "reader", guard.unless_silent("reader", reader))),
+        timed(metrics, "kubernetes", kubernetes::look::observe(&systems.objects, name)),
+    );
+    let seen = std::collections::BTreeMap::new();
+    Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes, seen }
+}
+
+/// Keeps a look from waiting for what others found silent.
+struct Guard<'a> {
+    breakers: &'a Breakers,
+    systems: &'a Systems,
+    pipeline: &'a str,
+}
+
+impl Guard<'_> {
+    /// Asks a system, or says what others heard of it just now.
+    async fn unless_silent<T>(
+        &self,
+        system: &'static str,
+        look: impl Future<Output = Observation<T>>,
+    ) -> Observation<T> {
+        let Some(endpoint) = self.systems.endpoints.get(system) else {
+            return look.await;
+        };
+        if let Advice::Known(failure, age) = self.breakers.advice(endpoint, Instant::now()) {
+            let (pipeline, age_s) = (self.pipeline, age.as_secs());
+            tracing::debug!(
+                pipeline,
+                system,
+                age_s,
+                error = failure.message,
+                "not asked: others heard nothing of it"
+            );
+            return Observation::Unreachable(failure);
+        }
+        let heard = look.await;
+        self.breakers.heard(endpoint, self.pipeline, &heard, Instant::now());
+        heard
+    }
+}
+
+/// Counts how long a look takes: the slowest one is the length of the reconcile.
+async fn timed<T>(metrics: &Metrics, system: &'static str, look: impl Future<Output = T>) -> T {
+    let begin = Instant::now();
+    let facts = look.await;
+    let seconds = begin.elapsed().as_secs_f64();
+    metrics.looked(system, seconds);
+    tracing::debug!(system, seconds, "looked");
+    facts
+}

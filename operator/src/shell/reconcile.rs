@@ -1,0 +1,471 @@
+//! The waves: look → desire → ask → plan → run the first wave → look again. I/O through the [`World`] alone; what to do
+//! is decided by the pure modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tidemark_crds::layout::TableLayout;
+use tidemark_crds::ledger::SinkState;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState};
+
+use crate::core::desired::grafana::place;
+use crate::core::desired::grafana::place::Place;
+use crate::core::desired::pipeline::{Desired, Subject, desire};
+use crate::core::desired::views::Probe;
+use crate::core::facts::{Failure, Observation, Observed, SeenCatalogue};
+use crate::core::finalize;
+use crate::core::gate::adopted_mark;
+use crate::core::plan::Plan;
+use crate::core::position::Positions;
+use crate::core::step::{Lane, Step, StepId};
+use crate::core::table_status::is_read;
+use crate::edge::metrics::Metrics;
+use crate::edge::world::World;
+use crate::shell::engine::Engine;
+use crate::shell::leader::Term;
+
+/// Waves of one reconcile at most.
+const MOST_WAVES: u32 = 20;
+/// Reconciles in a row that end with the same plan until nothing is expected of the next one.
+const SAME_PLANS: u32 = 30;
+
+/// Time after which a reconcile begins no other wave: the next one goes on.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// Rounds of questions of one look.
+const MOST_ROUNDS: u32 = 3;
+
+/// Answers of one pipeline that are kept at most: beyond them all are asked again.
+const MOST_ANSWERS: usize = 1_000;
+
+/// What is remembered between reconciles of all pipelines; all of it can be lost without harm.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pipelines: Mutex<BTreeMap<String, Remembered>>,
+}
+
+/// What is remembered of one pipeline.
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Of the ledger: it names the consumer group, so that the first look sees the group's offsets.
+    incarnation: Option<String>,
+    /// Of the ledger: the mark of the pipeline's objects, where it is another one than this cluster would give.
+    mark: Option<String>,
+    /// Up to where the catalogue of each target was seen to be that of its newest layout.
+    seen: BTreeMap<String, SeenCatalogue>,
+    /// What ClickHouse said, by the hash of the question.
+    answers: BTreeMap<String, Probe>,
+    /// Fingerprint of the plan that the last reconcile ended with.
+    plan: String,
+    /// How many in a row ended with it.
+    same: u32,
+    /// How many of these had something to carry out.
+    in_vain: u32,
+    /// How far the source's log was at earlier looks.
+    positions: Positions,
+}
+
+/// What a reconcile may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Carries out the plan.
+    Run,
+    /// Looks and plans, and writes nothing.
+    PlanOnly,
+    /// Looks and foresees, and writes nothing.
+    Foresee,
+    /// Carries out the deletion.
+    Delete,
+    /// Looks and foresees the deletion, and writes nothing.
+    ForeseeDeletion,
+}
+
+impl Mode {
+    /// Whether it is about the deletion.
+    pub fn deletes(self) -> bool {
+        matches!(self, Self::Delete | Self::ForeseeDeletion)
+    }
+
+    /// Whether all steps are foreseen, and not only the next.
+    pub fn foresees(self) -> bool {
+        matches!(self, Self::Foresee | Self::ForeseeDeletion)
+    }
+
+    /// Whether steps are carried out.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Run | Self::Delete)
+    }
+}
+
+/// How a reconcile ended.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The last observation.
+    pub observed: Observed,
+    /// What the pure core made of it.
+    pub desired: Desired,
+    /// What ClickHouse said of views and panels, by the hash of the question.
+    pub answers: BTreeMap<String, Probe>,
+    /// What is left to do.
+    pub plan: Plan,
+    /// Steps that failed.
+    pub failures: Vec<(StepId, Failure)>,
+    /// Steps that were carried out.
+    pub done: Vec<StepId>,
+    /// Waves that ran.
+    pub waves: u32,
+    /// Whether the same plan came back too often.
+    pub no_progress: bool,
+    /// How many reconciles in a row ended with the same plan, this one among them.
+    pub same_plans: u32,
+    /// Whether the ledger has another mark than the objects were looked at with: nothing was done.
+    pub other_mark: bool,
+}
+
+/// Called with every wave before it runs: its number, from 1, and its steps.
+pub type Progress<'a> = dyn Fn(u32, &[&Step]) + Send + Sync + 'a;
+
+/// Runs waves until nothing is left that can be done now, or the term is over.
+pub async fn reconcile<W: World>(
+    engine: &Engine,
+    subject: &Subject<'_>,
+    world: &mut W,
+    (mode, term): (Mode, &Term),
+    progress: &Progress<'_>,
+) -> Outcome {
+    let (memory, metrics) = (&engine.memory, &engine.metrics);
+    let mut outcome = Outcome::default();
+    let pipeline = subject.name.to_string();
+    let mut incarnation = memory.of(&pipeline, |known| known.incarnation.clone());
+    let mut former: Option<Place> = None;
+    let mut closed: BTreeSet<Lane> = BTreeSet::new();
+    let mut previous = String::new();
+    let begin = world.now();
+    loop {
+        outcome.observed = Box::pin(world.look(subject, incarnation.as_deref(), former.as_ref())).await;
+        outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
+        if let Observation::Known(postgres) = &mut outcome.observed.postgres {
+            postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
+        }
+        let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
+        if let Some(ledger) = ledger
+            && ledger.incarnation != incarnation
+        {
+            // The consumer group's name is known only now: look again before anything is decided by its offsets.
+            incarnation.clone_from(&ledger.incarnation);
+            memory.of(&pipeline, |known| known.incarnation.clone_from(&incarnation));
+            continue;
+        }
+        if let Some(mark) = ledger.and_then(|ledger| {
+            adopted_mark(&subject.gate(&outcome.observed), subject.mark, ledger).map(str::to_owned)
+        }) {
+            // What is whose is told by the mark.
+            memory.of(&pipeline, |known| known.mark = Some(mark));
+            outcome.other_mark = true;
+            return outcome;
+        }
+        let place = ledger.and_then(|ledger| place::former(subject.spec, ledger));
+        if place.is_some() && place != former {
+            // So is where dashboards were before the spec named another Grafana.
+            former = place;
+            continue;
+        }
+        if mode.deletes() {
+            outcome.desired = finalize::desire(subject, &outcome.observed);
+        } else {
+            let answered = Box::pin(desire_with_answers(memory, subject, world, &outcome.observed)).await;
+            (outcome.desired, outcome.answers) = answered;
+        }
+        memory.of(&pipeline, |known| known.seen.extend(outcome.desired.seen.clone()));
+        let mut lanes = unreachable_lanes(&outcome.observed);
+        lanes.extend(&closed);
+        let steps = std::mem::take(&mut outcome.desired.steps);
+        outcome.plan = Plan::new(steps, outcome.desired.held.clone(), lanes);
+        let wave: Vec<Step> = outcome.plan.first_wave().into_iter().cloned().collect();
+        let fingerprint = outcome.plan.fingerprint();
+        let again = fingerprint == previous;
+        let over = outcome.waves >= MOST_WAVES || world.now().duration_since(begin).unsigned_abs() > LONGEST;
+        if !mode.writes() || wave.is_empty() || again || over {
+            (outcome.same_plans, outcome.no_progress) =
+                memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
+            return outcome;
+        }
+        if !term.holds() || !is_still_wanted(subject, world, &wave).await {
+            return outcome;
+        }
+        previous = fingerprint;
+        outcome.waves += 1;
+        progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
+        let failed = run_wave(metrics, (subject, term), world, &wave, &mut outcome.done).await;
+        closed.extend(failed.iter().map(|(step, _)| step.lane));
+        outcome.failures.extend(failed);
+    }
+}
+
+/// Looks once more before anything is written: what the cache has may be another life of the name, or a spec of a while
+/// ago. Where there is no answer nothing is taken away, and the rest goes on.
+async fn is_still_wanted<W: World>(subject: &Subject<'_>, world: &W, wave: &[Step]) -> bool {
+    match world.is_still(subject).await {
+        Ok(still) => still,
+        Err(failure) => {
+            let takes_away = wave.iter().any(|step| step.effect.takes_away());
+            tracing::warn!(pipeline = %subject.name, error = failure.message, takes_away, "the resource cannot be read; nothing is removed");
+            !takes_away
+        }
+    }
+}
+
+/// Whether nothing was tried: a plan that is not to be carried out is no sign that carrying it out is in vain.
+fn is_idle(mode: Mode, wave: &[Step]) -> bool {
+    !mode.writes() || wave.is_empty()
+}
+
+/// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
+async fn run_wave<W: World>(
+    metrics: &Metrics,
+    (subject, term): (&Subject<'_>, &Term),
+    world: &W,
+    wave: &[Step],
+    done: &mut Vec<StepId>,
+) -> Vec<(StepId, Failure)> {
+    let mut lanes: BTreeMap<Lane, Vec<&Step>> = BTreeMap::new();
+    for step in wave {
+        lanes.entry(step.lane()).or_default().push(step);
+    }
+    let runs = lanes.into_iter().map(|(lane, steps)| async move {
+        let mut carried_out = Vec::new();
+        for step in steps {
+            if !term.holds() {
+                break;
+            }
+            let pipeline = subject.name.to_string();
+            if let Err(failure) = Box::pin(world.act(subject, step)).await {
+                metrics.failed(lane);
+                tracing::warn!(
+                    pipeline,
+                    lane = lane.as_str(),
+                    step = step.what,
+                    error = failure.message,
+                    "step failed"
+                );
+                return (carried_out, Some((step.id(), failure)));
+            }
+            metrics.wrote(lane);
+            tracing::info!(pipeline, lane = lane.as_str(), step = step.what, "step done");
+            carried_out.push(step.id());
+        }
+        (carried_out, None)
+    });
+    let mut failures = Vec::new();
+    for (carried_out, failure) in join_all(runs).await {
+        done.extend(carried_out);
+        failures.extend(failure);
+    }
+    failures
+}
+
+/// Desires, and asks ClickHouse what is open, until every question that can be asked has its answer.
+async fn desire_with_answers<W: World>(
+    memory: &Memory,
+    subject: &Subject<'_>,
+    world: &W,
+    observed: &Observed,
+) -> (Desired, BTreeMap<String, Probe>) {
+    let pipeline = subject.name.to_string();
+    let mut answers = memory.of(&pipeline, |known| known.answers.clone());
+    let mut desired = desire(subject, observed, &answers);
+    // An answer can open another question: what a view's columns are, then whether panels can do with them.
+    for _ in 0..MOST_ROUNDS {
+        if desired.questions.is_empty() {
+            break;
+        }
+        let new = Box::pin(world.ask(subject, &desired.questions)).await;
+        if new.is_empty() {
+            break;
+        }
+        memory.keep(&pipeline, &new);
+        answers.extend(new);
+        desired = desire(subject, observed, &answers);
+    }
+    (desired, answers)
+}
+
+/// Lanes whose system gave no answer.
+pub fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
+    fn silent<T>(observation: &Observation<T>) -> bool {
+        matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
+    }
+    [
+        (Lane::ClickHouse, silent(&observed.clickhouse)),
+        (Lane::Postgres, silent(&observed.postgres)),
+        (Lane::Kafka, silent(&observed.kafka)),
+        (Lane::Connect, silent(&observed.connect)),
+        (Lane::Kubernetes, silent(&observed.kubernetes)),
+        (Lane::Grafana, silent(&observed.grafana)),
+        (Lane::FormerGrafana, silent(&observed.former_grafana)),
+    ]
+    .into_iter()
+    .filter_map(|(lane, silent)| silent.then_some(lane))
+    .collect()
+}
+
+impl Memory {
+    /// The mark of a pipeline's objects, where the ledger has another one than this cluster would give.
+    pub fn mark(&self, pipeline: &str) -> Option<String> {
+        self.of(pipeline, |known| known.mark.clone())
+    }
+
+    fn of<T>(&self, pipeline: &str, use_it: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(pipelines.entry(pipeline.to_owned()).or_default())
+    }
+
+    /// Keeps good answers. Another one is asked again at the next look: what it lacked may be there by then.
+    fn keep(&self, pipeline: &str, new: &BTreeMap<String, Probe>) {
+        let good = new.iter().filter(|(_, answer)| match answer {
+            Probe::Columns(_) => true,
+            Probe::Panels(faults) => faults.is_empty(),
+            Probe::Refused(_) | Probe::Denied(_) | Probe::Unknown => false,
+        });
+        self.of(pipeline, |known| {
+            if known.answers.len() > MOST_ANSWERS {
+                known.answers.clear();
+            }
+            known.answers.extend(good.map(|(hash, answer)| (hash.clone(), answer.clone())));
+        });
+    }
+
+    /// Counts how often in a row a pipeline's reconcile ended with the same plan, and whether that had something to run
+    /// too often.
+    fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> (u32, bool) {
+        self.of(pipeline, |known| {
+            if known.plan != fingerprint {
+                (known.plan, known.same, known.in_vain) = (fingerprint.to_owned(), 0, 0);
+            }
+            known.same = known.same.saturating_add(1);
+            known.in_vain = if nothing_to_run { 0 } else { known.in_vain.saturating_add(1) };
+            (known.same, known.in_vain >= SAME_PLANS)
+        })
+    }
+
+    /// Forgets a pipeline that is gone.
+    pub fn forget(&self, pipeline: &str) {
+        self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
+    }
+}
+
+/// Looks at the pace of something that is under way; then each is longer than the one before.
+const LOOKS_AT_PACE: u32 = 20;
+
+/// Pause until the next look: `fast` while something is under way, growing up to `slow` where it stays the same, as a
+/// long read does, or a step that waits for what a person has to do.
+pub fn pause(pending: bool, same_plans: u32, (fast, slow): (Duration, Duration)) -> Duration {
+    if !pending {
+        return slow;
+    }
+    let late = same_plans.saturating_sub(LOOKS_AT_PACE).min(16);
+    fast.saturating_mul(1 << late).min(slow)
+}
+
+impl Outcome {
+    /// Whether something is under way that the next look may find done: worth looking again soon.
+    pub fn is_pending(&self, spec: &AnalyticsPipelineSpec) -> bool {
+        !self.plan.is_empty() || self.read_under_way(spec) || self.rollout_under_way()
+    }
+
+    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend, or whose
+    /// connector the spec keeps from running, is not looked at more often for it.
+    fn read_under_way(&self, spec: &AnalyticsPipelineSpec) -> bool {
+        let Some(facts) = self.observed.clickhouse.known() else {
+            return false;
+        };
+        let refused =
+            |name: &str| self.desired.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
+        let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
+        let asked_for =
+            |target: &str| facts.ledger.reads.get(target).map_or(0, |(_, request)| request.layout);
+        self.desired.tables.iter().filter(|(source, _)| !refused(&source.to_string())).any(|(_, target)| {
+            let history = facts.ledger.history(target);
+            let changed =
+                |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for(target);
+            let comes = spec.source.connect.state == ConnectorState::Running
+                || facts
+                    .ledger
+                    .reads
+                    .get(target)
+                    .is_some_and(|(_, read)| facts.ledger.epoch == Some(read.epoch));
+            (!history.is_empty() && comes && !is_read(facts, target))
+                || history.iter().any(changed)
+                || facts.states.get(target).is_some_and(|states| states.values().any(waits))
+        })
+    }
+
+    fn rollout_under_way(&self) -> bool {
+        self.observed.kubernetes.known().is_some_and(|facts| facts.rollout.is_under_way())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::effect::{ClickHouseEffect, DatabaseDefinition, Effect};
+    use crate::core::step::{Stage, StepKind};
+
+    #[test]
+    fn the_same_plan_again_and_again_is_no_progress_only_where_it_is_carried_out() {
+        let step = Step {
+            stage: Stage::Topic,
+            kind: StepKind::Create,
+            what: "create a topic".into(),
+            needs: vec![],
+            gives: None,
+            effect: Effect::from(ClickHouseEffect::CreateDatabase(DatabaseDefinition {
+                name: "db".into(),
+                comment: String::new(),
+            })),
+        };
+        let wave = [step];
+        for (mode, wave, expected) in [
+            (Mode::Run, &wave[..], true),
+            (Mode::Delete, &wave[..], true),
+            // spec.suspend: however long it is set, nothing is wrong.
+            (Mode::PlanOnly, &wave[..], false),
+            // It waits for something that is not its own to bring.
+            (Mode::Run, &[], false),
+        ] {
+            let memory = Memory::default();
+            let mut told = false;
+            for _ in 0..SAME_PLANS * 3 {
+                told = memory.same_plan("ns/shop", "the same", is_idle(mode, wave)).1;
+            }
+            assert_eq!(told, expected, "{mode:?} {}", wave.len());
+        }
+    }
+
+    #[test]
+    fn what_stays_the_same_is_looked_at_less_and_less_often_and_never_less_than_at_rest() {
+        let pace = (Duration::from_millis(1500), Duration::from_secs(10));
+        assert_eq!(pause(false, 1, pace), pace.1);
+        assert_eq!(pause(true, 1, pace), pace.0);
+        assert_eq!(pause(true, LOOKS_AT_PACE, pace), pace.0);
+        let all: Vec<Duration> = (0..1000).map(|same| pause(true, same, pace)).collect();
+        assert!(all.is_sorted() && all.iter().all(|pause| (pace.0..=pace.1).contains(pause)));
+        assert_eq!(all[999], pace.1);
+        assert_eq!(pause(true, u32::MAX, pace), pace.1);
+    }
+
+    #[test]
+    fn a_plan_that_waits_is_the_same_and_not_in_vain_and_another_one_begins_anew() {
+        let memory = Memory::default();
+        for look in 1..=SAME_PLANS {
+            assert_eq!(memory.same_plan("p", "a", true), (look, false));
+        }
+        for look in 1..SAME_PLANS {
+            assert_eq!(memory.same_plan("p", "a", false), (SAME_PLANS + look, false));
+        }
+        assert_eq!(memory.same_plan("p", "a", false), (2 * SAME_PLANS, true));
+        assert_eq!(memory.same_plan("p", "b", false), (1, false));
+    }
+}
