@@ -77,7 +77,7 @@ fn asking(manifest: &Value, words: &str, resnapshot: &str) -> Vec<Value> {
 }
 
 fn path_of(name: &str, of: &str) -> String {
-    format!("/connectors/{}/{of}", PipelineName::new("local", &name.replace('_', "-")).connector())
+    format!("/connectors/{}/{of}", PipelineName::new("local", name.replace('_', "-")).connector())
 }
 
 /// Gives the connector other settings, as somebody would by Connect's interface.
@@ -104,7 +104,7 @@ async fn put_back(stack: &Stack, name: &str, (key, given): (&str, &str)) -> anyh
 async fn passed(postgres: &Postgres, name: &str) -> anyhow::Result<()> {
     let now = postgres.query(Role::Superuser, name, "SELECT pg_current_wal_lsn()").await?;
     let now = now[0][0].clone().unwrap_or_default();
-    let slot = PipelineName::new("local", &name.replace('_', "-")).replication_slot();
+    let slot = PipelineName::new("local", name.replace('_', "-")).replication_slot();
     let sql = format!(
         "SELECT 1 FROM pg_replication_slots WHERE slot_name = '{slot}' AND confirmed_flush_lsn >= '{now}'::pg_lsn"
     );
@@ -297,6 +297,14 @@ async fn a_system_that_is_another_one_is_named_costs_nothing_and_is_followed_ane
     Ok(())
 }
 
+/// Waits until the API server has no such resource any more.
+async fn gone(pipelines: &Api<AnalyticsPipeline>, name: &str) -> anyhow::Result<()> {
+    wait_until(PATIENCE, "the resource to be gone", || async {
+        Ok(pipelines.get_opt(name).await?.is_none().then_some(()))
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_accepted() -> anyhow::Result<()> {
     const NAME: &str = "twice_applied";
@@ -330,10 +338,7 @@ async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_acce
 
     let begin = Instant::now();
     pipelines.delete(&name, &DeleteParams::default()).await?;
-    wait_until(PATIENCE, "the resource to be gone", || async {
-        Ok(pipelines.get_opt(&name).await?.is_none().then_some(()))
-    })
-    .await?;
+    gone(&pipelines, &name).await?;
     ensure!(
         begin.elapsed() < Duration::from_secs(30),
         "it waited for what is not its own: {:?}",
@@ -376,10 +381,7 @@ async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_acce
     // And it is that cluster's to remove.
     chain.sink().stop().await?;
     pipelines.delete(&name, &DeleteParams::default()).await?;
-    wait_until(PATIENCE, "the resource to be gone", || async {
-        Ok(pipelines.get_opt(&name).await?.is_none().then_some(()))
-    })
-    .await?;
+    gone(&pipelines, &name).await?;
     let connectors = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
     let own = PipelineName::new("local", &name).connector();
     ensure!(

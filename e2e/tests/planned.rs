@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use tidemark_crds::pipeline::AnalyticsPipeline;
 use tidemark_e2e::chain::program;
@@ -89,7 +89,7 @@ async fn the_running_operator_plans_what_a_look_from_outside_plans_and_does_none
 
     // Any word asks about what is there; the answer is the pipeline's own.
     let patch = json!({"metadata": {"annotations": {"tidemark.dev/plan": "1"}}});
-    pipelines.patch(NAME, &Default::default(), &kube::api::Patch::Merge(patch)).await?;
+    pipelines.patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAME);
     wait_until(PATIENCE, "the plan of what is there", || async {
         let map = maps.get("asked-plan").await?;

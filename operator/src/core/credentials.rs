@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::facts::{Failure, FailureClass};
-use crate::edge::grafana::client::Login;
 use tidemark_crds::conditions::{Reason, Status};
 use tidemark_crds::ledger::GrafanaRecord;
 use tidemark_crds::pipeline::{
@@ -13,6 +11,8 @@ use tidemark_crds::pipeline::{
 use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::{Connection, Sasl, Tls};
+
+use crate::core::facts::{Failure, FailureClass};
 
 /// A Secret or a ConfigMap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -233,6 +233,15 @@ pub fn hidden_of(login: &Login) -> Hidden {
         Login::Token(token) => Hidden::default().with(token.expose()),
         Login::User(credentials, _) => Hidden::of_login(credentials),
     }
+}
+
+/// Who calls Grafana.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Login {
+    /// A service account's token: it belongs to one organization.
+    Token(Secret),
+    /// User and password, in an organization.
+    User(Credentials, i64),
 }
 
 /// An account and the certificate authority of its server.

@@ -13,10 +13,9 @@ use crate::core::desired::pipeline::{Asked, Desired, Subject, desire};
 use crate::core::desired::views::Probe;
 use crate::core::facts::Observed;
 use crate::core::finalize;
-use crate::core::plan::Plan;
+use crate::core::plan::{Plan, unreachable_lanes};
 use crate::core::problem::Problem;
 use crate::core::step::{Step, StepId};
-use crate::shell::reconcile::unreachable_lanes;
 
 /// Waves at most: a plan that goes on beyond is a fault of the operator, or of what it assumes.
 const MOST_WAVES: usize = 60;

@@ -8,6 +8,7 @@ use tidemark_crds::secrets::{is_placeholder, is_secret};
 use crate::core::assume::is_given;
 use crate::core::desired::connector::HASH_KEY;
 use crate::core::effect::{ClickHouseEffect, ConnectEffect, Effect, KafkaEffect, KubernetesEffect};
+use crate::core::facts::{Observation, Observed};
 use crate::core::statement;
 use crate::core::step::{Fact, Lane, Step};
 
@@ -100,6 +101,25 @@ impl Plan {
         }
         tidemark_crds::names::short_hash(&text)
     }
+}
+
+/// Lanes whose system gave no answer.
+pub fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
+    fn silent<T>(observation: &Observation<T>) -> bool {
+        matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
+    }
+    [
+        (Lane::ClickHouse, silent(&observed.clickhouse)),
+        (Lane::Postgres, silent(&observed.postgres)),
+        (Lane::Kafka, silent(&observed.kafka)),
+        (Lane::Connect, silent(&observed.connect)),
+        (Lane::Kubernetes, silent(&observed.kubernetes)),
+        (Lane::Grafana, silent(&observed.grafana)),
+        (Lane::FormerGrafana, silent(&observed.former_grafana)),
+    ]
+    .into_iter()
+    .filter_map(|(lane, silent)| silent.then_some(lane))
+    .collect()
 }
 
 /// A connector's configuration with its secrets.

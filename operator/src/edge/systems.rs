@@ -11,7 +11,7 @@ use tidemark_runtime::foreign::Hidden;
 use tidemark_runtime::kafka::Connection;
 use tidemark_runtime::postgres::CONNECT_DEADLINE;
 
-use crate::core::credentials::{Account, ConnectLogin, Missing, Resolved};
+use crate::core::credentials::{Account, ConnectLogin, Login, Missing, Resolved};
 use crate::core::desired::grafana::place::Place;
 use crate::core::effect::Site;
 use crate::core::facts::{Failure, FailureClass, Observation, Observed};
@@ -19,7 +19,7 @@ use crate::edge::breaker::Endpoint;
 use crate::edge::connect::client;
 use crate::edge::connect::client::Connect;
 use crate::edge::failure::failure;
-use crate::edge::grafana::client::{Grafana, Login};
+use crate::edge::grafana::client::Grafana;
 use crate::edge::kafka::client::KafkaAdmin;
 use crate::edge::kept::Kept;
 use crate::edge::kubernetes::objects::ObjectStore;

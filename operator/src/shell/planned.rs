@@ -75,8 +75,20 @@ pub fn annotation() -> String {
     format!("{REQUEST_PREFIX}{PLAN}")
 }
 
-/// Answers where something is asked that was not answered yet.
+/// Answers where something is asked that was not answered yet. What somebody only asks about is no reason for a reconcile
+/// to fail.
 pub async fn answer(
+    pipeline: &AnalyticsPipeline,
+    name: &PipelineName,
+    neighbours: &[Neighbour<'_>],
+    context: &Context,
+) {
+    if let Err(error) = Box::pin(try_answer(pipeline, name, neighbours, context)).await {
+        tracing::warn!(pipeline = %name, %error, "no plan was written");
+    }
+}
+
+async fn try_answer(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
     neighbours: &[Neighbour<'_>],

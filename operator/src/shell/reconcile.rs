@@ -17,7 +17,7 @@ use crate::core::desired::views::Probe;
 use crate::core::facts::{Failure, Observation, Observed, SeenCatalogue};
 use crate::core::finalize;
 use crate::core::gate::adopted_mark;
-use crate::core::plan::Plan;
+use crate::core::plan::{Plan, unreachable_lanes};
 use crate::core::position::Positions;
 use crate::core::step::{Lane, Step, StepId};
 use crate::core::table_status::is_read;
@@ -290,25 +290,6 @@ async fn desire_with_answers<W: World>(
         desired = desire(subject, observed, &answers);
     }
     (desired, answers)
-}
-
-/// Lanes whose system gave no answer.
-pub fn unreachable_lanes(observed: &Observed) -> BTreeSet<Lane> {
-    fn silent<T>(observation: &Observation<T>) -> bool {
-        matches!(observation, Observation::Unreachable(_) | Observation::NotAsked)
-    }
-    [
-        (Lane::ClickHouse, silent(&observed.clickhouse)),
-        (Lane::Postgres, silent(&observed.postgres)),
-        (Lane::Kafka, silent(&observed.kafka)),
-        (Lane::Connect, silent(&observed.connect)),
-        (Lane::Kubernetes, silent(&observed.kubernetes)),
-        (Lane::Grafana, silent(&observed.grafana)),
-        (Lane::FormerGrafana, silent(&observed.former_grafana)),
-    ]
-    .into_iter()
-    .filter_map(|(lane, silent)| silent.then_some(lane))
-    .collect()
 }
 
 impl Memory {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::CertificateCheck;
-use tidemark_operator::core::credentials::ConnectLogin;
+use tidemark_operator::core::credentials::{ConnectLogin, Login};
 use tidemark_operator::core::desired::connector::CONNECTOR_CLASS;
 use tidemark_operator::core::desired::grafana::GrafanaQuestion;
 use tidemark_operator::core::effect::{
@@ -16,7 +16,7 @@ use tidemark_operator::core::facts::Failure;
 use tidemark_operator::edge;
 use tidemark_operator::edge::connect::client;
 use tidemark_operator::edge::connect::client::Connect;
-use tidemark_operator::edge::grafana::client::{Grafana, Login};
+use tidemark_operator::edge::grafana::client::Grafana;
 use tidemark_operator::edge::kubernetes::objects;
 use tidemark_operator::edge::kubernetes::objects::ObjectStore;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};

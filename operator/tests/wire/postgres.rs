@@ -97,7 +97,10 @@ async fn row(call: Call, fault: Fault) -> Row {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
-        while fault != Fault::Refused {
+        if fault == Fault::Refused {
+            return;
+        }
+        loop {
             if let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, fault));
             }

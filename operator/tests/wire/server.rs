@@ -132,7 +132,7 @@ async fn serve(
     target: SocketAddr,
     seen: Arc<Mutex<Vec<String>>>,
 ) {
-    let Some(request) = request(&mut stream).await else {
+    let Some(request) = Box::pin(request(&mut stream)).await else {
         return;
     };
     if let Some((_, own)) = manners.well.iter().find(|(begin, _)| request.starts_with(begin)) {

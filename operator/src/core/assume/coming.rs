@@ -201,8 +201,9 @@ fn comes(one: &Coming, subject: &mut Subject<'_>, observed: &mut Observed) {
             with(&mut observed.clickhouse, |facts| is_read(target, end, facts));
         }
         Coming::Filled(view) => with(&mut observed.clickhouse, |facts| {
-            let refresh = facts.refreshes.get_mut(&format!("{view}__refresh"));
-            refresh.into_iter().for_each(|refresh| refresh.last_success_ms = 1);
+            if let Some(refresh) = facts.refreshes.get_mut(&format!("{view}__refresh")) {
+                refresh.last_success_ms = 1;
+            }
         }),
     }
 }
@@ -249,7 +250,9 @@ fn uses_newest(target: &str, facts: &mut ClickHouseFacts) {
     if states.is_empty() {
         states.insert("sink".to_owned(), SinkState::default());
     }
-    states.values_mut().for_each(|state| state.layout = version);
+    for state in states.values_mut() {
+        state.layout = version;
+    }
 }
 
 /// A read ends whatever doubt there was.

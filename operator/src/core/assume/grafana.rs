@@ -76,7 +76,11 @@ fn dashboard(body: &Value, uid: Option<&str>, facts: &mut GrafanaFacts) {
     facts.titles.retain(|_, of| *of != uid);
     facts.titles.insert(slug(&text(&model["title"])), uid.clone());
     facts.ours.insert(uid.clone());
-    let folder_uid = body["folderUid"].as_str().map(str::to_owned);
-    let folder_id = body["folderId"].as_i64().unwrap_or(0);
-    facts.dashboards.insert(uid, DashboardFacts { model, version: based_on + 1, folder_uid, folder_id });
+    let made = DashboardFacts {
+        model,
+        version: based_on + 1,
+        folder_uid: body["folderUid"].as_str().map(str::to_owned),
+        folder_id: body["folderId"].as_i64().unwrap_or(0),
+    };
+    facts.dashboards.insert(uid, made);
 }

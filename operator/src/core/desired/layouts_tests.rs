@@ -1,8 +1,9 @@
 //! Tests of the layouts: one change at the source each. Pure.
 
 use super::*;
-use crate::core::facts::IndexFacts;
 use tidemark_crds::layout::LeftOutReason;
+
+use crate::core::facts::IndexFacts;
 
 fn column(attnum: i16, name: &str, type_name: &str, nullable: bool) -> SourceColumn {
     SourceColumn {

@@ -8,11 +8,11 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
-use tidemark_runtime::credentials::{Credentials, Secret};
 use tidemark_runtime::foreign::{Hidden, Text};
 use tidemark_runtime::http::{self, Unread};
 use tidemark_runtime::{in_words, tls};
 
+use crate::core::credentials::Login;
 use crate::core::facts::{Failure, FailureClass};
 use crate::edge::failure::failure;
 
@@ -28,15 +28,6 @@ const LONGEST_ANSWER: usize = 64 << 20;
 const LONGEST_ASKED: Duration = Duration::from_mins(5);
 /// What to look at where an answer is not Grafana's.
 const WHO_LISTENS: &str = "is it Grafana that listens there?";
-
-/// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Login {
-    /// A service account's token: it belongs to one organization.
-    Token(Secret),
-    /// User and password, in an organization.
-    User(Credentials, i64),
-}
 
 /// A client of one Grafana; clones share connections and what became of the login.
 ///
@@ -300,6 +291,8 @@ fn of_status(status: StatusCode, words: Option<&[u8]>, hidden: &Hidden) -> Failu
 
 #[cfg(test)]
 mod tests {
+    use tidemark_runtime::credentials::Secret;
+
     use super::*;
 
     #[test]
