@@ -84,7 +84,8 @@ impl Board {
         let mut board = Self::default();
         let mut layouts: BTreeMap<&str, Vec<TableLayout>> = BTreeMap::new();
         let mut confirmed: BTreeMap<&str, Confirmed> = BTreeMap::new();
-        for row in rows {
+        // What was withdrawn is null.
+        for row in rows.iter().filter(|row| row.value.trim() != "null") {
             let unreadable = |error: &dyn std::fmt::Display| {
                 tracing::error!(kind = row.kind, key = row.key, %error, "a row of the ledger cannot be read");
             };

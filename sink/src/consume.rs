@@ -31,8 +31,8 @@ pub enum Event {
     Letter(Notice),
     /// Where a partition was committed, for those that nothing else is known of.
     Start(Partition, i64),
-    /// The tables have less than was applied, and where.
-    SetBack(String),
+    /// The tables have less than was applied, or may have.
+    SetBack,
     /// A heartbeat was seen: its instant and the end offsets of partitions at that time.
     Heartbeat(i64, Vec<(Partition, i64)>),
 }

@@ -102,6 +102,26 @@ pub enum Wrote {
     Behind,
     /// So it stays: the tables were set back, as by a backup, and what this process takes for applied is not. Says where.
     SetBack(String),
+    /// The server was started anew since it was asked last, and may have come back with less: what was applied since the last
+    /// write is not known to be there, and nothing was written.
+    Anew,
+}
+
+/// Seconds by which clocks and answers may differ.
+const SLACK: u64 = 2;
+
+/// How long the servers that answer have run, each by its name.
+#[derive(Debug, Default)]
+struct Servers(BTreeMap<String, (u64, Instant)>);
+
+impl Servers {
+    /// Takes in how long one has run, seconds; whether it was started anew since it was heard last.
+    fn hear(&mut self, name: &str, uptime: u64, now: Instant) -> bool {
+        let before = self.0.insert(name.to_owned(), (uptime, now));
+        before.is_some_and(|(before, heard)| {
+            uptime + SLACK < before + now.saturating_duration_since(heard).as_secs()
+        })
+    }
 }
 
 /// What was written last, to be found again before it is written over.
@@ -111,9 +131,19 @@ struct Written {
     next: BTreeMap<(String, i32), i64>,
     /// Looks in a row that found less.
     looks: u32,
+    servers: Servers,
 }
 
 impl Written {
+    /// Takes a look in: whether it keeps from writing.
+    fn looked(&mut self, there: &[There], now: Instant) -> Option<Wrote> {
+        let server = there.first().map(|row| (row.host.as_str(), u64::from(row.uptime)));
+        if server.is_some_and(|(host, uptime)| self.servers.hear(host, uptime, now)) {
+            return Some(Wrote::Anew);
+        }
+        self.missed(there)
+    }
+
     /// Compares with what is there: where it is less, and whether that counts.
     fn missed(&mut self, there: &[There]) -> Option<Wrote> {
         let found = |place: &(String, i32)| {
@@ -140,6 +170,8 @@ impl Written {
 /// How far a partition is by its row.
 #[derive(Debug, Deserialize)]
 struct There {
+    host: String,
+    uptime: u32,
     table: String,
     partition: i32,
     #[serde(deserialize_with = "number::deserialize")]
@@ -158,6 +190,8 @@ pub struct Progress {
 
 #[derive(Debug, Deserialize)]
 struct ServerClock {
+    host: String,
+    uptime: u32,
     #[serde(deserialize_with = "number::deserialize")]
     now_ms: u64,
     #[serde(deserialize_with = "number::deserialize")]
@@ -180,11 +214,15 @@ impl Progress {
     pub async fn recorded(&self) -> Result<Vec<Recorded>, Error> {
         let (table, pipeline) = (quote::ident(PROGRESS_TABLE), quote::literal(&self.pipeline));
         let clock = format!(
-            "SELECT toUnixTimestamp64Milli(now64(3)) AS now_ms, max(beat) AS greatest FROM {table} \
+            "SELECT hostName() AS host, uptime() AS uptime, toUnixTimestamp64Milli(now64(3)) AS now_ms, \
+             max(beat) AS greatest FROM {table} \
              WHERE pipeline = {pipeline}"
         );
         if let Some(found) = self.clickhouse.query::<ServerClock>(&clock).await?.into_iter().next() {
-            self.beats().hear(found.now_ms, found.greatest, Instant::now());
+            let now = Instant::now();
+            self.beats().hear(found.now_ms, found.greatest, now);
+            // What is read below is of this start of the server, or of a later one: then the first write begins anew.
+            self.written().servers.hear(&found.host, u64::from(found.uptime), now);
         }
         let sql = format!(
             "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, \
@@ -200,25 +238,19 @@ impl Progress {
         let is_ours = |(table, partition): &(String, i32)| {
             rows.iter().any(|(ours, number, _)| (ours, number) == (table, partition))
         };
-        let knows = {
-            let mut written = self.written();
-            written.next.retain(|place, _| is_ours(place));
-            !written.next.is_empty()
-        };
+        self.written().next.retain(|place, _| is_ours(place));
         if rows.is_empty() {
             return Ok(Wrote::Done);
         }
-        if knows {
-            let sql = format!(
-                "SELECT table, partition, next_offset FROM {} FINAL WHERE pipeline = {}",
-                quote::ident(PROGRESS_TABLE),
-                quote::literal(&self.pipeline)
-            );
-            let settings = [("select_sequential_consistency", "1")];
-            let there: Vec<There> = self.clickhouse.query_with_settings(&sql, &settings).await?;
-            if let Some(missed) = self.written().missed(&there) {
-                return Ok(missed);
-            }
+        let sql = format!(
+            "SELECT hostName() AS host, uptime() AS uptime, table, partition, next_offset FROM {} FINAL WHERE pipeline = {}",
+            quote::ident(PROGRESS_TABLE),
+            quote::literal(&self.pipeline)
+        );
+        let settings = [("select_sequential_consistency", "1")];
+        let there: Vec<There> = self.clickhouse.query_with_settings(&sql, &settings).await?;
+        if let Some(missed) = self.written().looked(&there, Instant::now()) {
+            return Ok(missed);
         }
         let beat = self.beats().next(Instant::now());
         let sql = insert(&self.pipeline, &self.replica, beat, rows);
@@ -291,9 +323,11 @@ mod tests {
 
     #[test]
     fn a_table_that_was_set_back_is_told_from_a_replica_that_is_late() {
-        let there = |next_offset| vec![There { table: "orders".into(), partition: 1, next_offset }];
+        let there = |next_offset| {
+            vec![There { host: "ch".into(), uptime: 9, table: "orders".into(), partition: 1, next_offset }]
+        };
         let place = ("orders".to_owned(), 1);
-        let mut written = Written { next: [(place.clone(), 70)].into(), looks: 0 };
+        let mut written = Written { next: [(place.clone(), 70)].into(), ..Written::default() };
         assert_eq!(written.missed(&there(70)), None);
         // Late, and then there.
         for _ in 1..LOOKS {
@@ -306,6 +340,19 @@ mod tests {
         }
         let said = "orders partition 1: everything before offset 70 was applied, and its table is at 40";
         assert_eq!(written.missed(&there(40)), Some(Wrote::SetBack(said.to_owned())));
+    }
+
+    #[test]
+    fn a_server_that_was_started_anew_is_told_by_how_long_it_has_run() {
+        let begin = Instant::now();
+        let later = |seconds| begin + Duration::from_secs(seconds);
+        let mut servers = Servers::default();
+        assert!(!servers.hear("a", 0, later(0)) && !servers.hear("b", 500, later(1)));
+        assert!(!servers.hear("a", 99, later(100)) && !servers.hear("b", 599, later(100)));
+        // Anew, though it has run for longer than when it was first heard.
+        assert!(servers.hear("a", 90, later(200)) && !servers.hear("a", 92, later(202)));
+        assert!(!servers.hear("b", 701, later(202)), "another server of the same address");
+        assert!(servers.hear("b", 3, later(300)));
     }
 
     #[test]

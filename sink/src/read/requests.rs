@@ -227,7 +227,10 @@ fn open(rows: &[Row]) -> Vec<Open> {
     for row in rows {
         let is = |kind: Kind| row.kind == kind.as_str();
         if is(Kind::Read) {
-            requests.insert(&row.key, row);
+            // One that was withdrawn is null.
+            if row.value.trim() != "null" {
+                requests.insert(&row.key, row);
+            }
         } else if is(Kind::Epoch) {
             epoch = row.value.trim().parse().unwrap_or(1);
         } else if is(Kind::Layout) {
@@ -288,6 +291,7 @@ mod tests {
             row("read", "orders", 17, request),
             row("read", "a@b", 18, request),
             row("read", "broken", 19, "{"),
+            row("read", "withdrawn", 20, "null"),
             row("epoch", "", 4, "3"),
         ];
         let open = open(&rows);

@@ -24,7 +24,7 @@ impl Session {
             Event::Earlier(earlier) => self.on_earlier(earlier),
             Event::Letter(notice) => self.on_letter(&notice),
             Event::Start(partition, next) => self.offsets.start(partition, next),
-            Event::SetBack(at) => self.set_back = Some(at),
+            Event::SetBack => self.set_back = true,
             Event::Heartbeat(instant, ends) => {
                 let mut lag: BTreeMap<usize, i64> = BTreeMap::new();
                 for (partition, end) in ends {

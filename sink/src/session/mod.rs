@@ -57,7 +57,7 @@ pub enum End {
     Shutdown,
     /// The configuration file or the connection's secrets changed: begin again with what they are now.
     Reconfigured,
-    /// The tables were set back, as by a backup: begin again where they are.
+    /// The tables were set back, as by a backup, or may have been: begin again where they are.
     SetBack,
 }
 
@@ -143,8 +143,8 @@ pub struct Session {
     report_task: Option<tokio::task::AbortHandle>,
     clock: Clock,
     stalled: Option<Instant>,
-    /// Where the tables have less than this session has applied.
-    set_back: Option<String>,
+    /// Whether the tables have less than this session has applied, or may have.
+    set_back: bool,
     /// Whether it is time to look at sizes.
     full: bool,
 }
@@ -203,7 +203,7 @@ impl Session {
             report_task: None,
             clock: Clock { now, idle: now, refilled: now, committed: now, reported: now, checked: now },
             stalled: None,
-            set_back: None,
+            set_back: false,
             full: false,
             around,
         };
@@ -257,9 +257,8 @@ impl Session {
                 while let Ok(event) = self.events.try_recv() {
                     self.on_event(event);
                 }
-                if let Some(at) = self.set_back.take() {
+                if self.set_back {
                     // Neither what is in memory nor what was committed says where these tables are.
-                    tracing::error!(at, "the tables were set back: reading begins again where they are");
                     return End::SetBack;
                 }
                 if self.house_keeping(Instant::now()) {

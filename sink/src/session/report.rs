@@ -111,8 +111,16 @@ impl Session {
         let (runtime, events) = (self.around.runtime.clone(), self.sender.clone());
         let task = async move {
             let (progress, states) = tokio::join!(progress.write(&rows), states.write(false));
-            if let Ok(Wrote::SetBack(at)) = &progress {
-                let _ = events.send(Event::SetBack(at.clone()));
+            match &progress {
+                Ok(Wrote::SetBack(at)) => {
+                    tracing::error!(at, "the tables were set back: reading begins again where they are");
+                    let _ = events.send(Event::SetBack);
+                }
+                Ok(Wrote::Anew) => {
+                    tracing::info!("clickhouse was started anew: reading begins again where its tables are");
+                    let _ = events.send(Event::SetBack);
+                }
+                Ok(Wrote::Done | Wrote::Behind) | Err(_) => {}
             }
             for error in [progress.err(), states.err()].into_iter().flatten() {
                 tracing::debug!(%error, "progress or states cannot be written yet");
@@ -126,8 +134,8 @@ impl Session {
         let rows = self.progress_rows();
         match self.around.runtime.block_on(self.around.progress.write(&rows)) {
             Ok(Wrote::Done) => {}
-            Ok(Wrote::Behind | Wrote::SetBack(_)) => {
-                tracing::warn!("the tables have less than was applied: the last progress is not written");
+            Ok(Wrote::Behind | Wrote::SetBack(_) | Wrote::Anew) => {
+                tracing::warn!("the tables may have less than was applied: the last progress is not written");
             }
             Err(error) => tracing::warn!(%error, "the last progress cannot be written"),
         }
