@@ -169,7 +169,6 @@ fn trouble<T>(
     system: &str,
     lane: Lane,
     observation: &Observation<T>,
-    stages: impl Fn(Stage) -> bool,
 ) -> Option<Judgement> {
     // It answers, and is not the one of before, or not this pipeline's.
     let another = |problem: &&Problem| {
@@ -193,8 +192,21 @@ fn trouble<T>(
     let planned = |id: &StepId| situation.plan.steps().iter().any(|step| step.id() == *id);
     let mut failures = situation.failures.iter();
     let (step, failure) =
-        failures.find(|(step, _)| step.lane == lane && stages(step.stage) && planned(step))?;
+        failures.find(|(step, _)| step.lane == lane && told_by(step) == r#type && planned(step))?;
     Some(failed(r#type, &format!("{system}: {}", step.what), lane, failure))
+}
+
+/// The condition that tells of a step that fails; each has one.
+fn told_by(step: &StepId) -> ConditionType {
+    match (step.lane, step.stage) {
+        (Lane::Postgres, _) => ConditionType::SourceReady,
+        (Lane::Kafka | Lane::Connect, _) => ConditionType::ConnectorRunning,
+        (Lane::ClickHouse, Stage::View | Stage::DropView | Stage::Cleanup) => ConditionType::ViewsInSync,
+        (Lane::ClickHouse, _) => ConditionType::TablesInSync,
+        (Lane::Kubernetes, Stage::Dashboard | Stage::DropDashboard)
+        | (Lane::Grafana | Lane::FormerGrafana, _) => ConditionType::DashboardsInSync,
+        (Lane::Kubernetes, _) => ConditionType::SinkAvailable,
+    }
 }
 
 /// The judgement of a failure: nobody knows what an unreachable system is like.
@@ -214,10 +226,9 @@ fn failed(r#type: ConditionType, system: &str, lane: Lane, failure: &Failure) ->
 
 fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     use ConditionType::SourceReady;
-    let stages = |stage| stage == Stage::Publication;
     // Its failures name the address themselves.
     if let Some(found) =
-        trouble(situation, SourceReady, "postgres", Lane::Postgres, &situation.observed.postgres, stages)
+        trouble(situation, SourceReady, "postgres", Lane::Postgres, &situation.observed.postgres)
     {
         return found;
     }
@@ -236,7 +247,9 @@ fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     if !messages.is_empty() {
         return judgement(SourceReady, Status::False, reason, messages.join("; "));
     }
-    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+    if let Some(step) =
+        situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
+    {
         return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     as_desired(SourceReady)
@@ -247,11 +260,9 @@ fn connector(situation: &Situation<'_>) -> Judgement {
     let spec = situation.spec;
     let kafka = format!("kafka {}", spec.kafka.bootstrap_servers);
     let connect = format!("kafka connect {}", spec.source.connect.url);
-    let topic = |stage| stage == Stage::Topic;
-    let own = |stage| matches!(stage, Stage::Connector | Stage::Read | Stage::StopConnector);
-    let found = trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka, topic)
-        .or_else(|| {
-            trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect, own)
+    let found =
+        trouble(situation, ConnectorRunning, &kafka, Lane::Kafka, &situation.observed.kafka).or_else(|| {
+            trouble(situation, ConnectorRunning, &connect, Lane::Connect, &situation.observed.connect)
         });
     if let Some(found) = found {
         return found;
@@ -321,10 +332,9 @@ fn failed_task(situation: &Situation<'_>, task: &TaskFacts) -> Judgement {
 
 fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
     use ConditionType::TablesInSync;
-    let stages = |stage: Stage| stage <= Stage::CurrentView || stage == Stage::Read;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
-    if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation, stages) {
+    if let Some(found) = trouble(situation, TablesInSync, &system, Lane::ClickHouse, observation) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, TablesInSync) {
@@ -367,16 +377,17 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     if views.preset == Preset::None && views.extra.is_empty() {
         return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
     }
-    let stages = |stage| matches!(stage, Stage::View | Stage::DropView);
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
-    if let Some(found) = trouble(situation, ViewsInSync, &system, Lane::ClickHouse, observation, stages) {
+    if let Some(found) = trouble(situation, ViewsInSync, &system, Lane::ClickHouse, observation) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, ViewsInSync) {
         return judgement(ViewsInSync, Status::False, reason, message);
     }
-    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+    if let Some(step) =
+        situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
+    {
         return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     if situation.views.is_empty() {
@@ -413,11 +424,8 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
 
 fn sink(situation: &Situation<'_>) -> Judgement {
     use ConditionType::SinkAvailable;
-    let stages = |stage| matches!(stage, Stage::Sink | Stage::RemoveSink);
     let observation = &situation.observed.kubernetes;
-    if let Some(found) =
-        trouble(situation, SinkAvailable, "kubernetes", Lane::Kubernetes, observation, stages)
-    {
+    if let Some(found) = trouble(situation, SinkAvailable, "kubernetes", Lane::Kubernetes, observation) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, SinkAvailable) {
@@ -476,21 +484,15 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
             judgement(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set")
         });
     };
-    let stages = |stage| {
-        matches!(
-            stage,
-            Stage::Folder | Stage::DataSource | Stage::Dashboard | Stage::AlertRule | Stage::DropDashboard
-        )
-    };
     let observed = situation.observed;
     let found = match grafana.mode {
         GrafanaMode::Api => {
             let system = format!("grafana {}", grafana.url.as_deref().unwrap_or_default());
-            trouble(situation, DashboardsInSync, &system, Lane::Grafana, &observed.grafana, stages)
+            trouble(situation, DashboardsInSync, &system, Lane::Grafana, &observed.grafana)
         }
         GrafanaMode::Sidecar => {
             let system = "the objects for Grafana's sidecars";
-            trouble(situation, DashboardsInSync, system, Lane::Kubernetes, &observed.kubernetes, stages)
+            trouble(situation, DashboardsInSync, system, Lane::Kubernetes, &observed.kubernetes)
         }
     };
     if let Some(found) = found {
@@ -510,7 +512,9 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
     if let Some(found) = blocked(situation) {
         return found;
     }
-    if let Some(step) = situation.plan.steps().iter().find(|step| stages(step.stage)) {
+    if let Some(step) =
+        situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
+    {
         let message = format!("to do: {}", step.what);
         return judgement(DashboardsInSync, Status::False, Reason::InProgress, message);
     }

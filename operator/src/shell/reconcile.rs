@@ -14,7 +14,7 @@ use crate::core::desired::grafana::place;
 use crate::core::desired::grafana::place::Place;
 use crate::core::desired::pipeline::{Desired, Subject, desire};
 use crate::core::desired::views::Probe;
-use crate::core::facts::{Failure, Observation, Observed, SeenCatalogue};
+use crate::core::facts::{Failure, FailureClass, Observation, Observed, SeenCatalogue};
 use crate::core::finalize;
 use crate::core::gate::adopted_mark;
 use crate::core::plan::{Plan, unreachable_lanes};
@@ -183,7 +183,10 @@ pub async fn reconcile<W: World>(
         lanes.extend(&closed);
         let steps = std::mem::take(&mut outcome.desired.steps);
         outcome.plan = Plan::new(steps, outcome.desired.held.clone(), lanes);
-        let wave: Vec<Step> = outcome.plan.first_wave().into_iter().cloned().collect();
+        // What was refused is tried again at the next reconcile.
+        let was_refused = |step: &Step| outcome.failures.iter().any(|(id, _)| *id == step.id());
+        let wave = outcome.plan.first_wave().into_iter().filter(|step| !was_refused(step));
+        let wave: Vec<Step> = wave.cloned().collect();
         let fingerprint = outcome.plan.fingerprint();
         let again = fingerprint == previous;
         let over = outcome.waves >= MOST_WAVES || world.now().duration_since(begin).unsigned_abs() > LONGEST;
@@ -199,7 +202,7 @@ pub async fn reconcile<W: World>(
         outcome.waves += 1;
         progress(outcome.waves, &wave.iter().collect::<Vec<_>>());
         let failed = run_wave(metrics, (subject, term), world, &wave, &mut outcome.done).await;
-        closed.extend(failed.iter().map(|(step, _)| step.lane));
+        closed.extend(failed.iter().filter(|(_, failure)| ends_the_lane(failure)).map(|(step, _)| step.lane));
         outcome.failures.extend(failed);
     }
 }
@@ -222,7 +225,13 @@ fn is_idle(mode: Mode, wave: &[Step]) -> bool {
     !mode.writes() || wave.is_empty()
 }
 
-/// Runs the steps of one wave: lanes side by side, the steps of a lane in order up to the first failure.
+/// Whether what failed would fail for every step of the lane: a refusal holds back what rests on the step alone.
+fn ends_the_lane(failure: &Failure) -> bool {
+    matches!(failure.class, FailureClass::Unreachable | FailureClass::Authentication)
+}
+
+/// Runs the steps of one wave: lanes side by side, the steps of a lane in order. None of them rests on another one, so one
+/// that is refused does not keep the others from being carried out.
 async fn run_wave<W: World>(
     metrics: &Metrics,
     (subject, term): (&Subject<'_>, &Term),
@@ -235,7 +244,7 @@ async fn run_wave<W: World>(
         lanes.entry(step.lane()).or_default().push(step);
     }
     let runs = lanes.into_iter().map(|(lane, steps)| async move {
-        let mut carried_out = Vec::new();
+        let (mut carried_out, mut failed) = (Vec::new(), Vec::new());
         for step in steps {
             if !term.holds() {
                 break;
@@ -250,18 +259,23 @@ async fn run_wave<W: World>(
                     error = failure.message,
                     "step failed"
                 );
-                return (carried_out, Some((step.id(), failure)));
+                let is_over = ends_the_lane(&failure);
+                failed.push((step.id(), failure));
+                if is_over {
+                    break;
+                }
+                continue;
             }
             metrics.wrote(lane);
             tracing::info!(pipeline, lane = lane.as_str(), step = step.what, "step done");
             carried_out.push(step.id());
         }
-        (carried_out, None)
+        (carried_out, failed)
     });
     let mut failures = Vec::new();
-    for (carried_out, failure) in join_all(runs).await {
+    for (carried_out, failed) in join_all(runs).await {
         done.extend(carried_out);
-        failures.extend(failure);
+        failures.extend(failed);
     }
     failures
 }

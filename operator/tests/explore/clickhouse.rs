@@ -242,7 +242,11 @@ impl Database {
             .objects
             .iter()
             .find(|(name, live)| live.engine == "MergeTree" && view.select.contains(&format!("`{name}`")));
-        let columns = table.map_or_else(|| self.shown(&view.select), |(_, live)| live.columns.clone());
+        let mut columns = table.map_or_else(|| self.shown(&view.select), |(_, live)| live.columns.clone());
+        if columns.is_empty() {
+            // What it computes is what ClickHouse said when it was asked.
+            columns.clone_from(&view.columns);
+        }
         let made = ClickHouseObject { columns, ..object("View", &view.comment, ids) };
         self.objects.insert(view.name.clone(), made);
         Ok(())

@@ -78,7 +78,9 @@ impl Workers {
                 }
             }
             ConnectEffect::DeleteOffsets(name) => {
-                if self.own(name, mark)?.is_some_and(|live| live.state != "STOPPED") {
+                // Connect asks for both: that it was stopped, and that it has no task any more.
+                let runs = |live: &mut Connector| [live.state, live.target].iter().any(|it| *it != "STOPPED");
+                if self.own(name, mark)?.is_some_and(runs) {
                     return Err(remote("the connector is not stopped".into()));
                 }
                 self.offsets.remove(name.as_str());

@@ -54,6 +54,10 @@ pub(super) fn unanswered() -> Failure {
     Failure { class: FailureClass::Unreachable, message: "connection refused".into() }
 }
 
+pub(super) fn denied() -> Failure {
+    Failure { class: FailureClass::Permission, message: "not enough privileges".into() }
+}
+
 /// All systems.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Estate {

@@ -32,7 +32,7 @@ fn has_consent(resource: &Resource) -> bool {
 pub(super) fn of_act(act: &Act) -> Option<String> {
     let before = act.before.as_ref()?;
     let resource = before.namespace.resource.as_ref()?;
-    if !act.takes_away || resource.deleting {
+    if !act.takes_away || act.refused || resource.deleting {
         return None;
     }
     let databases = || before.clickhouse.values().flat_map(|server| server.databases.values());

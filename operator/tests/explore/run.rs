@@ -179,6 +179,16 @@ fn disturbed(model: &mut Model, (fault, chance): (Fault, u64), former: &[Resourc
             let (first, _) = model.inner().other.take()?;
             return first.rest(model);
         }
+        Fault::Denied => {
+            model.inner().fault = Some(fault);
+            first.rest(model)?;
+            let wrong = while_denied(model, &first);
+            let mut inner = model.inner();
+            inner.leaks.extend(wrong);
+            inner.denied = None;
+            drop(inner);
+            return first.rest(model);
+        }
         Fault::Stale => {
             let count = u64::try_from(former.len()).unwrap();
             if let Some(index) = chance.checked_rem(count) {
@@ -205,6 +215,24 @@ fn disturbed(model: &mut Model, (fault, chance): (Fault, u64), former: &[Resourc
     }
     model.inner().arrives = true;
     second.rest(model)
+}
+
+/// What is broken while one write is denied each time: nothing but that deletions do not end, and it is told.
+fn while_denied(model: &mut Model, operator: &Operator) -> Vec<String> {
+    let known = model.inner().acts.len();
+    operator.round(model);
+    let inner = model.inner();
+    let wrong = at_rest(&inner.estate).into_iter().filter(|said| !said.starts_with("I10"));
+    let mut wrong: Vec<String> = wrong.map(|said| format!("while it is denied: {said}")).collect();
+    let resource = inner.estate.namespace.resource.as_ref().filter(|resource| !resource.deleting);
+    let is_tried = inner.acts[known..].iter().any(|act| Some(&act.id) == inner.denied.as_ref());
+    if let Some(resource) = resource.filter(|_| is_tried) {
+        let says = |text: &str| text.contains("not enough privileges");
+        if !resource.status.conditions.iter().any(|it| it.status == "False" && says(&it.message)) {
+            wrong.push("I8: a write is denied, and no condition says so".to_owned());
+        }
+    }
+    wrong
 }
 
 /// Goes on from before a write, with a fault at it; the end has to be that of the undisturbed run.

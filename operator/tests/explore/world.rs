@@ -14,7 +14,7 @@ use tidemark_operator::core::plan::details;
 use tidemark_operator::core::step::{Lane, Step, StepId, StepKind};
 use tidemark_operator::edge::world::World;
 
-use super::estate::{Estate, unanswered};
+use super::estate::{Estate, denied, unanswered};
 use super::normal::EPOCH_KEY;
 use super::shell::Operator;
 
@@ -23,6 +23,8 @@ use super::shell::Operator;
 pub(super) enum Fault {
     /// It is not carried out, and the call fails.
     Refused,
+    /// It lacks a right each time, until all is at rest; then it is granted.
+    Denied,
     /// It is carried out, and no answer comes.
     Lost,
     /// The operator is killed before it.
@@ -42,8 +44,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Refused,
+        Self::Denied,
         Self::Lost,
         Self::KilledBefore,
         Self::KilledAfter,
@@ -66,8 +69,10 @@ pub(super) struct Act {
     pub(super) id: StepId,
     /// Whether it takes something away.
     pub(super) takes_away: bool,
-    /// Whether it was refused.
+    /// Whether the call failed.
     pub(super) failed: bool,
+    /// Whether the system refused it, so that nothing of it was done.
+    pub(super) refused: bool,
     /// The estate before it, where it is kept.
     pub(super) before: Option<Box<Estate>>,
 }
@@ -83,6 +88,8 @@ pub(super) struct Inner {
     pub(super) calls: u64,
     /// What goes wrong with the next write.
     pub(super) fault: Option<Fault>,
+    /// A write that lacks a right.
+    pub(super) denied: Option<StepId>,
     /// A write that is still on its way.
     pub(super) late: Option<Step>,
     /// Whether it arrives before the next look.
@@ -111,6 +118,7 @@ impl Model {
             acts: Vec::new(),
             calls: 0,
             fault: None,
+            denied: None,
             late: None,
             arrives: false,
             arrives_at: None,
@@ -324,11 +332,19 @@ impl World for Model {
         inner.leaks.extend(wrong);
         let before = inner.keeps.then(|| Box::new(inner.estate.clone()));
         let takes_away = step.effect.takes_away() || matches!(step.kind, StepKind::Drop | StepKind::Replace);
-        inner.acts.push(Act { id: step.id(), takes_away, failed: false, before });
+        if inner.fault == Some(Fault::Denied) {
+            inner.fault = None;
+            inner.denied = Some(step.id());
+        }
+        let is_denied = inner.denied.as_ref() == Some(&step.id());
+        inner.acts.push(Act { id: step.id(), takes_away, failed: false, refused: false, before });
         let place = inner.acts.len() - 1;
-        let done = match inner.fault.take() {
+        let fault = inner.fault.take();
+        let is_undisturbed = matches!(fault, None | Some(Fault::Two | Fault::Stale | Fault::Silent(_)));
+        let done = match fault {
+            _ if is_denied => Err(denied()),
             None | Some(Fault::Two | Fault::Stale | Fault::Silent(_)) => inner.carry_out(subject, step),
-            Some(Fault::Refused) => Err(unanswered()),
+            Some(Fault::Refused | Fault::Denied) => Err(unanswered()),
             Some(Fault::Lost) => {
                 let _ = inner.carry_out(subject, step);
                 Err(unanswered())
@@ -344,6 +360,7 @@ impl World for Model {
             }
         };
         inner.acts[place].failed = done.is_err();
+        inner.acts[place].refused = is_denied || (done.is_err() && is_undisturbed);
         done
     }
 
