@@ -10,7 +10,7 @@ use reqwest::header::HeaderValue;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer};
 
-pub use crate::clickhouse_error::{Error, ErrorClass};
+pub use crate::clickhouse_error::{Error, ErrorClass, exception_in_table};
 use crate::credentials::{CredentialSource, WatchedFile};
 use crate::foreign::{Hidden, Text};
 use crate::http::{self, Unread};

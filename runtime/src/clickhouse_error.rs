@@ -120,6 +120,13 @@ fn exception(first: &str) -> Option<(i32, &str)> {
     Some((code.parse().ok()?, without_statement(text)))
 }
 
+/// An exception as a table of the server has it, on one line: its text without code, statement and trace.
+pub fn exception_in_table(text: &Text, hidden: &Hidden) -> String {
+    let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let told = exception(first).map_or_else(|| without_statement(first), |(_, text)| text);
+    line(&Text::new(told).shown(hidden), MESSAGE_LIMIT)
+}
+
 /// Cuts the parts of an exception's text that repeat the statement or the server's version.
 fn without_statement(text: &str) -> &str {
     // Syntax errors and analyser errors repeat the statement behind these words.
@@ -129,6 +136,7 @@ fn without_statement(text: &str) -> &str {
         ": While processing ",
         ": while executing ",
         "(version ",
+        ", Stack trace (",
         "In query: ",
     ]
     .iter()
@@ -172,6 +180,15 @@ mod tests {
             let error = of(status, code, body);
             assert!(!error.message.contains("board"), "{error}");
         }
+    }
+
+    #[test]
+    fn an_exception_in_a_table_is_shown_without_its_trace() {
+        let shown = |text: &str| exception_in_table(&Text::new(text), &Hidden::default());
+        let whole = "Code: 497. DB::Exception: viewer: Not enough privileges. (ACCESS_DENIED), Stack trace (when copying \
+                     this message, always include the lines below):\n\n0. ? @ 0x000000001c8fa4b3";
+        assert_eq!(shown(whole), "viewer: Not enough privileges. (ACCESS_DENIED)");
+        assert_eq!((shown(""), shown("broken")), (String::new(), "broken".to_owned()));
     }
 
     #[test]

@@ -130,7 +130,8 @@ pub fn grants(database: &str, viewer: &str, maker: &str) -> String {
     let (database, viewer, maker) = (ident(database), ident(viewer), ident(maker));
     format!(
         "GRANT SELECT ON {database}.* TO {viewer}; GRANT SET DEFINER ON {viewer} TO {maker}; and for views of type Refresh \
-         GRANT INSERT, CREATE TABLE, DROP TABLE ON {database}.* TO {viewer}"
+         GRANT INSERT, CREATE TABLE, DROP TABLE ON {database}.* TO {viewer}; GRANT TABLE ENGINE ON MergeTree TO {viewer}, and a settings profile without \
+         readonly"
     )
 }
 

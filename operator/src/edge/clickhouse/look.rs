@@ -13,8 +13,8 @@ use tidemark_crds::ledger::{
 };
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
-use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
-use tidemark_runtime::foreign::{Hidden, Text, line};
+use tidemark_runtime::clickhouse::{ClickHouse, Error, exception_in_table, number};
+use tidemark_runtime::foreign::{Hidden, Text};
 
 use crate::core::facts::{
     ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
@@ -32,8 +32,6 @@ const DEADLINE: Duration = Duration::from_secs(9);
 const QUERY_DEADLINE: Duration = Duration::from_secs(8);
 /// The server id of a ClickHouse that was not given one.
 const NO_UUID: &str = "00000000-0000-0000-0000-000000000000";
-/// Longest exception of a refresh, in characters.
-const EXCEPTION_LIMIT: usize = 256;
 
 #[derive(Deserialize)]
 struct Server {
@@ -387,7 +385,7 @@ impl Look<'_> {
             quote::literal(self.database)
         );
         let refresh = |row: Refresh| {
-            let exception = line(&row.exception.shown(&Hidden::default()), EXCEPTION_LIMIT);
+            let exception = exception_in_table(&row.exception, &Hidden::default());
             let Refresh { name, status, last_success_ms, duration_ms, .. } = row;
             (name, RefreshFacts { status, exception, last_success_ms, duration_ms })
         };
