@@ -4,7 +4,12 @@
 mod bad_input;
 mod chain;
 mod cluster;
+#[allow(dead_code, reason = "the operator's tests use the rest of it")]
+mod conformance;
 mod crds;
+#[allow(dead_code, reason = "the operator's tests use the rest of it")]
+#[path = "../../operator/tests/fixture.rs"]
+mod fixture;
 mod freshness;
 mod grafana;
 mod moves;

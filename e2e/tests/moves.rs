@@ -91,6 +91,17 @@ async fn by_hand(stack: &Stack, name: &str, settings: &[(&str, &str)]) -> anyhow
     Ok(())
 }
 
+/// Waits until the connector has so many tasks, all of them running.
+async fn tasks(stack: &Stack, name: &str, number: usize) -> anyhow::Result<()> {
+    wait_until(PATIENCE, "the connector's tasks", || async {
+        let status = stack.connect().request(reqwest::Method::GET, &path_of(name, "status"), None).await?;
+        let tasks = status["tasks"].as_array().context("a list of tasks")?;
+        let all_run = tasks.iter().all(|task| task["state"] == "RUNNING");
+        Ok((tasks.len() == number && all_run).then_some(()))
+    })
+    .await
+}
+
 /// Waits until a setting of the connector is something else than what somebody gave it.
 async fn put_back(stack: &Stack, name: &str, (key, given): (&str, &str)) -> anyhow::Result<()> {
     wait_until(PATIENCE, "the connector to be put back", || async {
@@ -119,7 +130,15 @@ async fn passed(postgres: &Postgres, name: &str) -> anyhow::Result<()> {
 async fn a_connector_that_is_changed_by_hand(chain: &Chain<'_>, name: &str) -> anyhow::Result<()> {
     let (stack, postgres) = (chain.stack, chain.stack.postgres());
     chain.operator().stop().await?;
+    // Stopped meanwhile: a task that still runs as it was told before would send what comes now.
+    let asked = |verb: &'static str| async move {
+        stack.connect().request(reqwest::Method::PUT, &path_of(name, verb), None).await
+    };
+    asked("stop").await?;
+    tasks(stack, name, 0).await?;
     by_hand(stack, name, &[("table.include.list", "public.nothing")]).await?;
+    asked("resume").await?;
+    tasks(stack, name, 1).await?;
     pay(postgres, name, 200, 210).await?;
     passed(postgres, name).await?;
     let wanted = paid(postgres, name).await?;
@@ -368,10 +387,13 @@ async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_acce
     }
     let lost = chain.wait_condition("TablesInSync", "False", "Conflict", PATIENCE).await?;
     ensure!(word(&lost)?.starts_with("cluster="), "{lost}");
-    chain.operator().stop().await?;
-    chain.delete().await?;
     pay(stack.postgres(), NAME, 71, 80).await?;
     equal(stack.postgres(), stack, NAME).await?;
+    chain.operator().stop().await?;
+    chain.delete().await?;
+    // Its sink went with it, and nobody applies what the connector goes on sending.
+    pay(stack.postgres(), NAME, 81, 90).await?;
+    passed(stack.postgres(), NAME).await?;
     for kind in ["SourceReady", "TablesInSync", "ConnectorRunning"] {
         wait_until(PATIENCE, kind, || judged(kind)).await?;
     }
