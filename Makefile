@@ -71,10 +71,9 @@ bench-panels: ## Time of each dashboard panel's query at ten million orders
 
 .PHONY: bench-operator
 bench-operator: ## An operator with PIPELINES (500), among SECRETS (60000) of others and beside HANGING (1) that never answer
-	@e2e/own-target
 	@e2e/setup/all postgres java clickhouse postgres-versions tools
-	cargo build --workspace --all-targets --quiet
-	$(CARGO_TARGET_DIR)/debug/tidemark-bench operator --pipelines $(or $(PIPELINES),500) --foreign $(or $(SECRETS),60000) --hanging $(or $(HANGING),1)
+	e2e/cargo build --workspace --all-targets --quiet
+	$$(e2e/cargo --programs)/tidemark-bench operator --pipelines $(or $(PIPELINES),500) --foreign $(or $(SECRETS),60000) --hanging $(or $(HANGING),1)
 
 .PHONY: setup
 setup: ## Builds and caches the real components that tests and demo run on

@@ -23,8 +23,8 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 ///
 /// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64` (that are
 /// not dealt with, of epoch `dead_epoch`)`, dead_epoch UInt16, dead_lsn UInt64` (position at or behind the last one)`,
-/// next_offset Int64` (the offset up to which everything is applied, exclusive)`, applied_lsn UInt64,
-/// last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC'),
+/// next_offset Int64` (the offset up to which everything is applied, exclusive)`, applied_lsn UInt64` (greatest log position
+/// applied, of epoch `applied_epoch`)`, applied_epoch UInt16, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC'),
 /// beat UInt64` (counts up whatever the server's clock does)`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table,
 /// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";

@@ -23,9 +23,9 @@ pub struct OffsetRange {
     pub dead: u64,
     /// Dead letters of earlier that a record says are dealt with.
     pub resolved: u64,
-    /// Epoch of the last record.
+    /// Greatest epoch of its records.
     pub epoch: u16,
-    /// Greatest log position.
+    /// Greatest log position of that epoch.
     pub lsn: u64,
     /// Oldest commit time at the source, milliseconds since 1970-01-01.
     pub oldest: Option<i64>,
@@ -39,8 +39,8 @@ impl OffsetRange {
     pub fn cover(&mut self, offset: i64, epoch: u16, lsn: u64, committed_at: Option<i64>) {
         self.next = offset + 1;
         self.records += 1;
-        self.epoch = epoch;
-        self.lsn = self.lsn.max(lsn);
+        // Positions of different epochs may be those of different servers' logs.
+        (self.epoch, self.lsn) = (self.epoch, self.lsn).max((epoch, lsn));
         self.committed_at = self.committed_at.max(committed_at);
         self.oldest = match (self.oldest, committed_at) {
             (Some(before), Some(now)) => Some(before.min(now)),
@@ -64,8 +64,8 @@ pub struct Applied {
     pub dead: u64,
     /// Epoch and log position at or behind the last dead letter: a read of the table behind it makes up for them.
     pub dead_at: (u16, u64),
-    /// Greatest log position applied.
-    pub lsn: u64,
+    /// Epoch and greatest log position of it that was applied.
+    pub at: (u16, u64),
     /// Newest commit time applied.
     pub last_change_at: Option<i64>,
     /// Instant up to which everything that was committed at the source is applied.
@@ -131,7 +131,7 @@ impl Offsets {
         };
         applied.rows += earlier.rows;
         applied.fresh_to = applied.fresh_to.max(earlier.fresh_to);
-        applied.lsn = applied.lsn.max(earlier.lsn);
+        applied.at = applied.at.max(earlier.at);
         applied.last_change_at = applied.last_change_at.max(earlier.last_change_at);
         if applied.dead == 0 || earlier.dead_at.0 > applied.dead_at.0 {
             (applied.dead, applied.dead_at) = (earlier.dead, earlier.dead_at);
@@ -151,7 +151,7 @@ impl Offsets {
         }
         applied.next = Some(range.next);
         applied.rows += range.rows;
-        applied.lsn = applied.lsn.max(range.lsn);
+        applied.at = applied.at.max((range.epoch, range.lsn));
         applied.last_change_at = applied.last_change_at.max(range.committed_at);
         if range.dead > 0 {
             if range.epoch > applied.dead_at.0 {
@@ -159,7 +159,9 @@ impl Offsets {
                 applied.dead = 0;
             }
             applied.dead += range.dead;
-            applied.dead_at = applied.dead_at.max((range.epoch, applied.lsn));
+            // A letter may have no position of its own.
+            let behind = if applied.at.0 == range.epoch { applied.at.1 } else { range.lsn };
+            applied.dead_at = applied.dead_at.max((range.epoch, behind));
         }
         applied.dead = applied.dead.saturating_sub(range.resolved);
         self.changed.insert(partition, range.next);

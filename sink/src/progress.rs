@@ -39,6 +39,8 @@ pub struct Recorded {
     /// Greatest log position applied.
     #[serde(deserialize_with = "number::deserialize")]
     pub applied_lsn: u64,
+    /// Epoch of that position: another epoch's may be of another server's log.
+    pub applied_epoch: u16,
     /// Newest commit time applied, milliseconds since 1970-01-01; 0: none.
     #[serde(deserialize_with = "number::deserialize")]
     pub last_change_ms: i64,
@@ -55,7 +57,7 @@ impl Recorded {
             rows: self.rows,
             dead: self.dead_letters,
             dead_at: (self.dead_epoch, self.dead_lsn),
-            lsn: self.applied_lsn,
+            at: (self.applied_epoch, self.applied_lsn),
             last_change_at: Some(self.last_change_ms).filter(|ms| *ms != 0),
             fresh_to: self.fresh_to_ms,
         }
@@ -225,7 +227,7 @@ impl Progress {
             self.written().servers.hear(&found.host, u64::from(found.uptime), now);
         }
         let sql = format!(
-            "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, \
+            "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, applied_epoch, \
              ifNull(toUnixTimestamp64Milli(last_change_at), 0) AS last_change_ms, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
              FROM {table} FINAL WHERE pipeline = {pipeline}"
         );
@@ -274,7 +276,7 @@ impl Progress {
 fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applied)]) -> String {
     let mut sql = format!(
         "INSERT INTO {} (pipeline, table, partition, replica, rows, dead_letters, dead_epoch, dead_lsn, next_offset, \
-         applied_lsn, last_change_at, fresh_to, applied_at, beat) VALUES ",
+         applied_lsn, applied_epoch, last_change_at, fresh_to, applied_at, beat) VALUES ",
         quote::ident(PROGRESS_TABLE)
     );
     let (pipeline, replica) = (quote::literal(pipeline), quote::literal(replica));
@@ -285,7 +287,7 @@ fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applie
             .map_or_else(|| "NULL".to_owned(), |ms| format!("fromUnixTimestamp64Milli(toInt64({ms}))"));
         let _ = write!(
             sql,
-            "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {}, {}, {last_change_at}, \
+            "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {}, {}, {}, {last_change_at}, \
              fromUnixTimestamp64Milli(toInt64({})), now64(3), {beat})",
             quote::literal(table),
             applied.rows,
@@ -293,7 +295,8 @@ fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applie
             applied.dead_at.0,
             applied.dead_at.1,
             applied.next.unwrap_or(0),
-            applied.lsn,
+            applied.at.1,
+            applied.at.0,
             applied.fresh_to,
         );
     }
@@ -357,11 +360,18 @@ mod tests {
 
     #[test]
     fn names_are_quoted_and_a_change_that_never_was_is_null() {
-        let applied = Applied { next: Some(5), dead: 2, dead_at: (3, 70), fresh_to: 9, ..Applied::default() };
+        let applied = Applied {
+            next: Some(5),
+            dead: 2,
+            dead_at: (3, 70),
+            at: (4, 90),
+            fresh_to: 9,
+            ..Applied::default()
+        };
         let sql = insert("a/b", "it's", 11, &[("orders".to_owned(), 0, applied)]);
         assert!(
             sql.ends_with(
-                r"('a/b', 'orders', 0, 'it\'s', 0, 2, 3, 70, 5, 0, NULL, fromUnixTimestamp64Milli(toInt64(9)), now64(3), 11)"
+                r"('a/b', 'orders', 0, 'it\'s', 0, 2, 3, 70, 5, 90, 4, NULL, fromUnixTimestamp64Milli(toInt64(9)), now64(3), 11)"
             ),
             "{sql}"
         );

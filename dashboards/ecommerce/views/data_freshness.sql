@@ -60,13 +60,14 @@ FROM (
             max(n.last_change_at) AS last_change_at,
             toNullable(min(n.applied_at)) AS applied_at,
             toNullable(min(n.fresh_to)) AS fresh_to,
-            toNullable(max(n.applied_lsn)) AS applied_lsn
+            -- Positions of different epochs may be those of different servers' logs.
+            toNullable(max(n.applied).2) AS applied_lsn
         FROM (
             SELECT
                 r.table AS table,
                 argMax(tuple(r.last_change_at), r.beat).1 AS last_change_at,
                 argMax(r.fresh_to, r.beat) AS fresh_to,
-                argMax(r.applied_lsn, r.beat) AS applied_lsn,
+                argMax((r.applied_epoch, r.applied_lsn), r.beat) AS applied,
                 argMax(r.applied_at, r.beat) AS applied_at
             FROM {{database}}._tidemark_progress AS r
             WHERE r.pipeline = {{pipeline}}

@@ -40,7 +40,7 @@ const STATE_TABLES: &[(&str, &str, &str)] = &[
 ];
 
 const PROGRESS: &str = "pipeline String, table String, partition Int32, replica String, rows UInt64, \
-    applied_lsn UInt64, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
+    applied_lsn UInt64, applied_epoch UInt16, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), \
     applied_at DateTime64(3, 'UTC'), dead_letters UInt64, dead_epoch UInt16, dead_lsn UInt64, next_offset Int64, \
     beat UInt64 DEFAULT toUnixTimestamp64Milli(applied_at)";
 

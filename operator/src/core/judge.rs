@@ -247,9 +247,7 @@ fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     if !messages.is_empty() {
         return judgement(SourceReady, Status::False, reason, messages.join("; "));
     }
-    if let Some(step) =
-        situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
-    {
+    if let Some(step) = situation.plan.steps().iter().find(|step| step.stage == Stage::Publication) {
         return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     as_desired(SourceReady)

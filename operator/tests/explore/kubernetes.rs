@@ -93,7 +93,7 @@ impl Namespace {
             KubernetesEffect::Delete { kind, name, uid, .. } => {
                 let key = format!("{kind}/{name}");
                 let live = self.objects.get(&key).and_then(|live| live["metadata"]["uid"].as_str());
-                if live.is_some() && live != uid.as_deref() {
+                if uid.is_some() && live.is_some() && live != uid.as_deref() {
                     return Err(remote("the UID in the precondition does not match".into()));
                 }
                 self.objects.remove(&key);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
+use tidemark_crds::history::Position;
 
 use crate::assignment::{Located, Wanted, locate};
 use crate::batch::Doubt;
@@ -107,7 +108,7 @@ impl Session {
             if let Some(why) = gap {
                 let why = format!("partition {number}: {why}");
                 tracing::error!(table = self.lanes[at].label.table, why, "the table has to be read again");
-                let applied = recorded.map_or(0, |row| row.applied_lsn);
+                let applied = recorded.map_or((0, 0), |row| row.applied().at);
                 self.doubt(at, why, applied);
             }
             self.resume(partition);
@@ -116,10 +117,10 @@ impl Session {
 
     /// Notes that records of a table are gone. Nothing says where in the log they were; but each was written before
     /// this moment, and a read that is asked for now has a later barrier than every read so far.
-    fn doubt(&mut self, at: usize, why: String, applied: u64) {
+    fn doubt(&mut self, at: usize, why: String, applied: Position) {
         let lane = &mut self.lanes[at];
-        let here = (self.board.epoch, applied);
-        lane.table.add_doubt(Doubt { why, at: lane.begun.max(here) });
+        // Of a former epoch every read of this one is later.
+        lane.table.add_doubt(Doubt { why, at: lane.begun.max(applied) });
         self.around.states.set(&lane.label.table, lane.table.state());
         let states = self.around.states.clone();
         let runtime = self.around.runtime.clone();

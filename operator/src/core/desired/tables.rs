@@ -81,6 +81,7 @@ const BOOKKEEPING: [Bookkeeping; 6] = [
             ("dead_lsn", "UInt64"),
             ("next_offset", "Int64"),
             ("applied_lsn", "UInt64"),
+            ("applied_epoch", "UInt16"),
             ("last_change_at", MAYBE_MOMENT),
             ("fresh_to", MOMENT),
             ("applied_at", MOMENT),
@@ -173,7 +174,8 @@ impl Bookkeeping {
 }
 
 /// Columns that a bookkeeping table of an older version lacks.
-const ADDED: [(&str, &str, &str); 1] = [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardinality(String)")];
+const ADDED: [(&str, &str, &str); 2] =
+    [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardinality(String)"), (PROGRESS_TABLE, "applied_epoch", "UInt16")];
 
 /// Makes the target database and the bookkeeping tables; these are shared by the pipelines of a database.
 pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part {

@@ -92,18 +92,27 @@ fn an_empty_server_gets_database_and_bookkeeping() {
 
 #[test]
 fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
-    use tidemark_crds::ledger::{CONNECTOR_TABLE, WAL_COLUMN};
     let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
     for Bookkeeping { name, .. } in BOOKKEEPING {
         let object = ClickHouseObject { comment: MARK.into(), ..ClickHouseObject::default() };
         facts.objects.insert(name.to_owned(), object);
     }
     let part = bookkeeping("db", MARK, &facts);
-    let what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
-    assert_eq!(what, ["add column wal to bookkeeping table _tidemark_connector"]);
-    assert_eq!(part.steps[0].gives, Some(Fact::Bookkeeping), "what writes to it waits");
-    let column = (WAL_COLUMN.to_owned(), "LowCardinality(String)".to_owned());
-    facts.objects.get_mut(CONNECTOR_TABLE).unwrap().columns.push(column);
+    let mut what: Vec<&str> = part.steps.iter().map(|step| step.what.as_str()).collect();
+    what.sort_unstable();
+    assert_eq!(
+        what,
+        [
+            "add column applied_epoch to bookkeeping table _tidemark_progress",
+            "add column wal to bookkeeping table _tidemark_connector"
+        ]
+    );
+    assert!(part.steps.iter().all(|step| step.gives == Some(Fact::Bookkeeping)), "what writes to them waits");
+    for (table, column, kind) in ADDED {
+        let made = BOOKKEEPING.iter().find(|made| made.name == table).unwrap();
+        assert!(made.columns.contains(&(column, kind)), "a new table has it, too");
+        facts.objects.get_mut(table).unwrap().columns.push((column.to_owned(), kind.to_owned()));
+    }
     assert_eq!(bookkeeping("db", MARK, &facts), Part::default());
 }
 
