@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
-use tidemark_crds::ledger::{Kind, ReadRequest, layout_key};
+use tidemark_crds::ledger::{Kind, ReadRequest, layout_key, source_place};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_crds::types::ChType;
@@ -125,6 +125,11 @@ impl Place {
                 dead_letters: DeadLetterTopic::new(nowhere.clone(), "dead".into(), 1 << 20),
                 records: Records::new(nowhere),
                 source: Arc::new(self.keys()),
+                place: source_place(
+                    &self.config.postgres.host,
+                    self.config.postgres.port,
+                    &self.config.postgres.database,
+                ),
                 states: States::new(&self.clickhouse, &pipeline, replica),
                 metrics: metrics.clone(),
                 pipeline,

@@ -9,14 +9,14 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Reb
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
-use tidemark_crds::ledger::EPOCH_HEADER;
+use tidemark_crds::ledger::{EPOCH_HEADER, epoch_of};
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 
 use crate::batch::Place;
 use crate::dead_letter::DeadLetter;
 use crate::offsets::Partition;
-use crate::table::{OLD_KEY_HEADER, Record, epoch_of};
+use crate::table::{OLD_KEY_HEADER, Record};
 
 /// How long one record may take to be found again.
 const RECORD_DEADLINE: Duration = Duration::from_secs(15);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use tidemark_crds::ledger::source_place;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Error, Options};
 use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
@@ -141,6 +142,7 @@ impl Sink {
                 dead_letters,
                 records: Records::new(kafka.clone()),
                 source: Arc::new(keys),
+                place: source_place(&config.postgres.host, config.postgres.port, &config.postgres.database),
                 states: states.clone(),
                 metrics: self.metrics.clone(),
                 pipeline: config.pipeline.clone(),

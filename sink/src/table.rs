@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidemark_crds::history::Position;
-use tidemark_crds::ledger::{SinkState, TableState};
+use tidemark_crds::ledger::{EPOCH_HEADER, SinkState, TableState, epoch_of};
 use tidemark_crds::sink_config::TableRoute;
 use tidemark_crds::version::Version;
 
@@ -45,7 +45,7 @@ impl Record for DeadLetter {
     }
 
     fn epoch(&self) -> Option<u16> {
-        let epoch = self.headers.iter().find(|(name, _)| name == tidemark_crds::ledger::EPOCH_HEADER);
+        let epoch = self.headers.iter().find(|(name, _)| name == EPOCH_HEADER);
         epoch.and_then(|(_, value)| epoch_of(value.as_deref()?))
     }
 
@@ -56,11 +56,6 @@ impl Record for DeadLetter {
     fn to_letter(&self) -> DeadLetter {
         self.clone()
     }
-}
-
-/// Reads the value of the epoch header.
-pub fn epoch_of(value: &[u8]) -> Option<u16> {
-    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// Why a record waits.

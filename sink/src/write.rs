@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use tidemark_crds::ledger::{FENCES_TABLE, TableState};
+use tidemark_crds::ledger::{FENCES_TABLE, Kind, LEDGER_TABLE, ReadRequest, TableState};
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
@@ -96,6 +96,7 @@ pub struct Writer {
     dead_letters: DeadLetterTopic,
     records: Records,
     source: Arc<dyn RowSource>,
+    place: String,
     states: States,
     metrics: Metrics,
     pipeline: String,
@@ -113,6 +114,8 @@ pub struct WriterParts {
     pub records: Records,
     /// Where rows can be read by key.
     pub source: Arc<dyn RowSource>,
+    /// Which place that is, [`source_place`](tidemark_crds::ledger::source_place).
+    pub place: String,
     /// States, written before a doubt counts as noted.
     pub states: States,
     /// Metrics.
@@ -156,8 +159,16 @@ impl Task {
 impl Writer {
     /// Writes through a client whose default database is the target.
     pub fn new(clickhouse: &ClickHouse, parts: WriterParts) -> Self {
-        let WriterParts { dead_letters, records, source, states, metrics, pipeline, max_share_per_mille } =
-            parts;
+        let WriterParts {
+            dead_letters,
+            records,
+            source,
+            place,
+            states,
+            metrics,
+            pipeline,
+            max_share_per_mille,
+        } = parts;
         let clickhouse = clickhouse.with_deadline(INSERT_DEADLINE);
         let more = Arc::default();
         Self {
@@ -165,6 +176,7 @@ impl Writer {
             dead_letters,
             records,
             source,
+            place,
             states,
             metrics,
             pipeline,
@@ -416,7 +428,16 @@ impl Writer {
         loop {
             // The layout may have changed since the last attempt, which is what that one failed for.
             let newest = Arc::clone(&task.newest.borrow());
-            match self.source.rows(&newest, epoch, keys).await {
+            let read = async {
+                match self.elsewhere(table, epoch).await {
+                    Ok(None) => self.source.rows(&newest, epoch, keys).await,
+                    Ok(Some(message)) => Err(SourceError { reason: "another-source".to_owned(), message }),
+                    Err(error) => {
+                        Err(SourceError { reason: "missing-values".to_owned(), message: error.to_string() })
+                    }
+                }
+            };
+            match Box::pin(read).await {
                 Ok(rows) => return rows,
                 Err(error) => {
                     self.retried(table, "source");
@@ -432,6 +453,21 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Where else than here the rows of an epoch are, as the ledger has it: the pipeline may have moved to another server, and
+    /// this process be on its way out with the configuration of before.
+    async fn elsewhere(&self, table: &str, epoch: u16) -> Result<Option<String>, Error> {
+        let sql = format!(
+            "SELECT value FROM {} FINAL WHERE pipeline = {} AND kind = {} AND key = {}",
+            quote::ident(LEDGER_TABLE),
+            quote::literal(&self.pipeline),
+            quote::literal(Kind::Read.as_str()),
+            quote::literal(table)
+        );
+        let asked =
+            self.clickhouse.query_text(&sql, "TSVRaw", &[("select_sequential_consistency", "1")]).await?;
+        Ok(is_elsewhere(asked.trim(), epoch, &self.place))
     }
 
     /// The greatest fence of a table.
@@ -458,6 +494,15 @@ impl Writer {
     }
 }
 
+/// Where else than at `place` the rows of an epoch are, by the last request to read their table.
+fn is_elsewhere(request: &str, epoch: u16, place: &str) -> Option<String> {
+    let request: ReadRequest = serde_json::from_str(request).ok()?;
+    let source = request.source.filter(|source| request.epoch == epoch && source != place)?;
+    Some(format!(
+        "the rows are at {source}, and this sink is configured for {place}: it waits for its new configuration"
+    ))
+}
+
 /// Whether a version such as `26.7.2.1` is at least the given one.
 fn is_at_least(version: &str, least: (u32, u32)) -> bool {
     let mut numbers = version.trim().split('.').map_while(|number| number.parse::<u32>().ok());
@@ -479,6 +524,22 @@ fn encode(batch: &Batch, rows: &std::ops::Range<usize>) -> (Vec<u8>, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_of_an_epoch_are_read_where_its_tables_are() {
+        let asked = r#"{"epoch":2,"layout":1,"reason":"the log is followed anew","source":"new:5432/shop"}"#;
+        assert!(is_elsewhere(asked, 2, "old:5432/shop").unwrap().contains("new:5432/shop"));
+        for (request, epoch, place) in [
+            (asked, 2, "new:5432/shop"),
+            // What is asked for is of another epoch than the change: it was asked for before, or hides it.
+            (asked, 1, "old:5432/shop"),
+            (r#"{"epoch":2,"layout":1,"reason":"first load"}"#, 2, "old:5432/shop"),
+            ("null", 2, "old:5432/shop"),
+            ("", 2, "old:5432/shop"),
+        ] {
+            assert_eq!(is_elsewhere(request, epoch, place), None, "{request}");
+        }
+    }
 
     #[test]
     fn versions_are_compared_by_number() {
