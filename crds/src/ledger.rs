@@ -133,6 +133,11 @@ pub struct ConnectorRecord {
 /// Kafka header with which the connector marks each record's epoch, decimal text.
 pub const EPOCH_HEADER: &str = "tidemark.epoch";
 
+/// Reads the value of [`EPOCH_HEADER`].
+pub fn epoch_of(value: &[u8]) -> Option<u16> {
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
+}
+
 /// What a ledger row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -413,3 +413,50 @@ async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_acce
     operator.stop().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_life_over_the_topics_of_an_older_one_shows_what_is_true_now() -> anyhow::Result<()> {
+    const NAME: &str = "second_life";
+    let stack = shared().await?;
+    let postgres = stack.postgres();
+    postgres.create_database(NAME).await?;
+    postgres.execute(Role::Shop, NAME, TABLE).await?;
+    pay(postgres, NAME, 1, 50).await?;
+    let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+    // Nothing says of the older life afterwards but the records themselves.
+    manifest["spec"]["deletionPolicy"] = json!({
+        "clickhouse": "Delete", "connector": "Delete", "replicationSlot": "Delete", "topics": "Retain",
+    });
+    let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
+    chain.start().await?;
+    chain.wait_ready(PATIENCE).await?;
+    let mut again = manifest.clone();
+    again["metadata"]["annotations"] = json!({"tidemark.dev/resnapshot": "once"});
+    chain.write(&objects(again))?;
+    wait_until(PATIENCE, "a second epoch", || async {
+        let status = chain.status()?;
+        ensure!(status["epoch"] == 2, "{status}");
+        Ok(Some(()))
+    })
+    .await?;
+    chain.wait_ready(PATIENCE).await?;
+    // They come as changes, marked with that epoch.
+    postgres.execute(Role::Shop, NAME, "UPDATE payments SET amount = 7").await?;
+    pay(postgres, NAME, 51, 60).await?;
+    equal(postgres, stack, NAME).await?;
+    chain.operator().stop().await?;
+    chain.sink().stop().await?;
+    chain.delete().await?;
+
+    postgres.execute(Role::Shop, NAME, "DELETE FROM payments WHERE id < 20").await?;
+    postgres.execute(Role::Shop, NAME, "UPDATE payments SET amount = 9 WHERE id < 40").await?;
+    chain.write(&objects(manifest))?;
+    chain.start().await?;
+    chain.wait_ready(PATIENCE).await?;
+    equal(postgres, stack, NAME).await?;
+    // Once more behind changes of this life, when the older ones have been passed for certain.
+    pay(postgres, NAME, 61, 70).await?;
+    equal(postgres, stack, NAME).await?;
+    ensure!(chain.status()?["epoch"] == 3, "{}", chain.status()?);
+    Ok(())
+}

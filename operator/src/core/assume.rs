@@ -198,11 +198,11 @@ fn become_state(live: &mut ConnectorFacts, state: &str) {
 fn kubernetes(effect: &KubernetesEffect, facts: &mut KubernetesFacts) {
     match effect {
         KubernetesEffect::Apply { object, data } => apply(object, data, facts),
-        KubernetesEffect::Delete { kind, name, .. } => {
-            let key = format!("{kind}/{name}");
+        KubernetesEffect::Delete(own) => {
+            let key = format!("{}/{}", own.kind, own.name);
             facts.objects.remove(&key);
             facts.secrets.remove(&key);
-            if kind == "Deployment" {
+            if own.kind == "Deployment" {
                 facts.rollout = Rollout::default();
             }
         }

@@ -9,6 +9,7 @@ use tidemark_crds::ledger::{ConnectorRecord, Kind};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::core::desired::owned::Own;
 use crate::core::gate::Allowed;
 
 /// One write to one remote system.
@@ -63,7 +64,7 @@ impl Effect {
                 effect,
                 ConnectEffect::PutConfig { .. } | ConnectEffect::DeleteOffsets(_) | ConnectEffect::Delete(_)
             ),
-            Self::Kubernetes(effect) => matches!(effect, KubernetesEffect::Delete { .. }),
+            Self::Kubernetes(effect) => matches!(effect, KubernetesEffect::Delete(_)),
             Self::Grafana(effect) => effect.verb == Verb::Delete,
             Self::Ledger { kind, .. } => matches!(kind, Kind::Epoch | Kind::Intent),
             Self::Fence { .. } => false,
@@ -461,15 +462,6 @@ pub enum KubernetesEffect {
         /// Data of a Secret, as text; goes into the request and nowhere else.
         data: BTreeMap<String, Secret>,
     },
-    /// Deletes an owned object.
-    Delete {
-        /// `apiVersion`.
-        api_version: String,
-        /// `kind`.
-        kind: String,
-        /// Name in the pipeline's namespace.
-        name: String,
-        /// Uid that it was seen with: another object of that name is not deleted. Absent without a cluster.
-        uid: Option<String>,
-    },
+    /// Deletes an object.
+    Delete(Own),
 }

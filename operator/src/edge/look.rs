@@ -46,6 +46,7 @@ pub async fn observe(
         prefix: spec.kafka.topic_prefix.clone(),
         group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),
+        epochs: subject.known_epoch == 0 && !subject.deleting,
     };
     let names = Names::new(name, mark);
     let source_question = source_question(name, &wanted, sources);

@@ -154,6 +154,13 @@ fn of_rows(estate: &Estate, spec: &AnalyticsPipelineSpec) -> Vec<String> {
             source.changes.iter().filter(|change| change.table == name).map(|change| change.lsn).collect();
         let rows = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
         let fence = database.fences.get(target).copied().unwrap_or_default();
+        // I5: rows of an epoch that the ledger has not would outrank all that comes.
+        let epoch = database.ledger_of("shop/shop").epoch.unwrap_or(0);
+        let newest =
+            rows.into_iter().flat_map(|rows| &rows.applied).map(|(version, _)| version.epoch()).max();
+        if let Some(newest) = newest.filter(|newest| *newest > epoch) {
+            broken.push(format!("I5: {target} has rows of epoch {newest}, and the ledger has {epoch}"));
+        }
         let shown = rows.map(|rows| rows.shown(fence)).unwrap_or_default();
         let lacks: Vec<&u64> = committed.difference(&shown).collect();
         if !lacks.is_empty() {

@@ -78,6 +78,12 @@ impl Brokers {
             groups: (self.groups.iter().filter(|(name, _)| name.starts_with(&groups)))
                 .map(|(name, members)| (name.clone(), *members))
                 .collect(),
+            epochs: (table_topics().filter(|(_, topic)| !topic.records.is_empty()))
+                .map(|(name, topic)| {
+                    let greatest = topic.records.iter().map(|record| record.epoch).max();
+                    (name.clone(), greatest.unwrap_or(0))
+                })
+                .collect(),
             topic_ids: table_topics().map(|(name, topic)| (name.clone(), topic.id.clone())).collect(),
         }
     }

@@ -90,10 +90,10 @@ impl Namespace {
                 }
                 self.objects.insert(key, object);
             }
-            KubernetesEffect::Delete { kind, name, uid, .. } => {
-                let key = format!("{kind}/{name}");
+            KubernetesEffect::Delete(own) => {
+                let key = format!("{}/{}", own.kind, own.name);
                 let live = self.objects.get(&key).and_then(|live| live["metadata"]["uid"].as_str());
-                if uid.is_some() && live.is_some() && live != uid.as_deref() {
+                if own.uid.is_some() && live.is_some() && live != own.uid.as_deref() {
                     return Err(remote("the UID in the precondition does not match".into()));
                 }
                 self.objects.remove(&key);

@@ -319,6 +319,23 @@ fn deletions() -> Vec<Plan> {
             plan.then("apply again", again).ready(bits & 0b0110 == 0b0110)
         })
         .collect();
+    // Records of a later epoch stay in the topics, and nothing else does.
+    let kept = json!({"source": {"onSlotLost": "Resnapshot"}, "deletionPolicy": {
+        "clickhouse": "Delete", "connector": "Delete", "replicationSlot": "Delete", "topics": "Retain",
+    }});
+    let lose = |estate: &mut Estate| {
+        estate.source().slots.values_mut().for_each(|slot| slot.lost = true);
+        estate.write();
+    };
+    plans.push(
+        Plan::applied("topics outlive a life of two epochs")
+            .with("policy", kept)
+            .then("the slot is lost", lose)
+            .then("rows", Estate::write)
+            .then("delete", delete)
+            .then("apply again", again)
+            .ready(true),
+    );
     for (system, lanes) in SYSTEMS {
         for bits in [0b0000, 0b1111] {
             let plan = Plan::applied(format!("{} while {system} is away", name(bits)))

@@ -254,7 +254,10 @@ fn fork(
         let acts: Vec<&str> = inner.acts.iter().rev().take(6).map(|act| act.id.what.as_str()).collect();
         broken.push(format!("I6: never at rest; last {acts:?}"));
     }
-    broken.extend(inner.acts.iter().filter_map(of_act));
+    // Of two that lead one may still do what the other has done and closed the intent of: there the end is what counts.
+    if fault != Fault::Two {
+        broken.extend(inner.acts.iter().filter_map(of_act));
+    }
     broken.extend(of_fork(&stretch.foreseen, &inner.acts));
     broken.extend(at_rest(&inner.estate));
     broken.extend(plan.foreign(&inner.estate));

@@ -75,6 +75,7 @@ async fn asked(admin: &KafkaAdmin, call: Call) -> Result<(), tidemark_operator::
                 prefix: "shop".into(),
                 group: Some("tidemark-shop".into()),
                 group_prefix: "tidemark-shop".into(),
+                epochs: false,
             };
             look(edge::kafka::look::observe(admin, &question).await)
         }

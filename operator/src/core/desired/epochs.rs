@@ -5,6 +5,8 @@
 //! configuration → intent closed → connector resumed. So a new connector and a lost slot are one procedure, and no
 //! epoch is ever used twice. The tables are read again for it, as `reads` finds.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
@@ -236,6 +238,14 @@ fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part)
     let Some(proof) = input.gate.proof_of_log() else {
         return;
     };
+    let kept = match in_topics(input) {
+        Kept::Unseen => return,
+        Kept::Unread(problem) => {
+            part.problems.push(problem);
+            return;
+        }
+        Kept::Epoch(epoch) => epoch,
+    };
     let ledger = &input.clickhouse.ledger;
     let seen = input.clickhouse.greatest_epochs.values().copied();
     // Fences outlive a ledger and its state tables: an epoch below them would be hidden whole.
@@ -244,7 +254,7 @@ fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part)
         .chain(fenced)
         .chain(ledger.epoch)
         .chain(live.and_then(ConnectorFacts::epoch))
-        .chain([input.known_epoch])
+        .chain([input.known_epoch, kept])
         .max()
         .unwrap_or(0);
     if greatest >= MAX_EPOCH {
@@ -255,6 +265,41 @@ fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part)
     let intent = EpochIntent::new(proof, greatest + 1);
     let what = format!("note the intent to raise the epoch to {}", intent.epoch());
     ledger_step(ledger, (Kind::Intent, EPOCH_INTENT), json!(intent), what, part);
+}
+
+/// What topics have of an earlier life of the pipeline, whose deletion left them: what is read anew has to be newer than
+/// their records, whatever server these came from.
+enum Kept {
+    /// Nobody knows yet.
+    Unseen,
+    /// There are records, and nobody can tell.
+    Unread(Problem),
+    /// The greatest epoch; 0: there is none.
+    Epoch(u16),
+}
+
+fn in_topics(input: &ReadsInput<'_>) -> Kept {
+    if input.known_epoch > 0 {
+        return Kept::Epoch(0);
+    }
+    let Some(kafka) = input.kafka else { return Kept::Unseen };
+    let begin = |topic: &str, partition: &i32| {
+        kafka.begin_offsets.get(topic).and_then(|begins| begins.get(partition)).copied().unwrap_or(0)
+    };
+    let has_records =
+        |(topic, ends): &(&String, &BTreeMap<i32, i64>)| ends.iter().any(|(at, end)| *end > begin(topic, at));
+    let mut unread =
+        kafka.end_offsets.iter().filter(has_records).filter(|(it, _)| !kafka.epochs.contains_key(*it));
+    match unread.next() {
+        None => Kept::Epoch(kafka.epochs.values().copied().max().unwrap_or(0)),
+        Some((topic, _)) => {
+            let message = format!(
+                "topic {topic} has records from before, and which epoch they are of cannot be read: grant the account of \
+                 spec.kafka READ on it, or remove the topic where nobody needs it"
+            );
+            Kept::Unread(Problem::new("source", Reason::NotObserved, message))
+        }
+    }
 }
 
 /// The next step of raising the epoch.

@@ -15,6 +15,49 @@ pub fn is_owned(name: &PipelineName, uid: Option<&str>, live: &Value) -> bool {
         && controller(live).is_none_or(|controller| Some(controller) == uid)
 }
 
+/// An object by which it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    /// `apiVersion`.
+    pub api_version: String,
+    /// `kind`.
+    pub kind: String,
+    /// Name in the pipeline's namespace.
+    pub name: String,
+    /// Uid that it was seen with: another object of that name is not deleted. Absent without a cluster.
+    pub uid: Option<String>,
+}
+
+/// An object that was seen and is the pipeline's. Only [`own`] makes one, and nothing else is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own(ObjectName);
+
+impl std::ops::Deref for Own {
+    type Target = ObjectName;
+
+    fn deref(&self) -> &ObjectName {
+        &self.0
+    }
+}
+
+/// The object as what may be deleted, where it [is the pipeline's](is_owned).
+pub fn own(
+    name: &PipelineName,
+    uid: Option<&str>,
+    (api_version, kind): (&str, &str),
+    live: &Value,
+) -> Option<Own> {
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    is_owned(name, uid, live).then(|| {
+        Own(ObjectName {
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            name: text(&live["metadata"]["name"]).unwrap_or_default(),
+            uid: text(&live["metadata"]["uid"]),
+        })
+    })
+}
+
 /// Uid of what controls an object.
 pub fn controller(live: &Value) -> Option<&str> {
     let owners = live["metadata"]["ownerReferences"].as_array()?;

@@ -12,9 +12,9 @@ use tidemark_runtime::credentials::{Credentials, Secret};
 
 use super::drift::{self, Verdict};
 use super::grafana::{Names, connection};
-use super::owned::{conflict, is_owned};
+use super::owned::{conflict, is_owned, own};
 use super::part::Part;
-use super::sink_objects::{APPLIED_ANNOTATION, delete, key_of};
+use super::sink_objects::{APPLIED_ANNOTATION, key_of};
 use super::{owner, selector_labels};
 use crate::core::dashboards::{Dashboard, PLUGIN};
 use crate::core::effect::{Effect, KubernetesEffect};
@@ -107,22 +107,20 @@ pub fn removal(
     live: &KubernetesFacts,
     keep: &[String],
 ) -> Vec<Step> {
-    let ours = |object: &Value| {
-        object["metadata"]["labels"]["app.kubernetes.io/component"] == COMPONENT
-            && is_owned(pipeline, uid, object)
-    };
+    let is_part = |object: &Value| object["metadata"]["labels"]["app.kubernetes.io/component"] == COMPONENT;
     live.objects
         .iter()
-        .filter(|(key, object)| ours(object) && !keep.contains(key))
+        .filter(|(key, object)| is_part(object) && !keep.contains(key))
         .filter_map(|(key, object)| {
             let (kind, name) = key.split_once('/')?;
+            let own = own(pipeline, uid, ("v1", kind), object)?;
             Some(Step {
                 stage: Stage::DropDashboard,
                 kind: StepKind::Drop,
                 what: format!("delete {kind} {name}"),
                 needs: vec![],
                 gives: None,
-                effect: delete("v1", kind, object),
+                effect: Effect::Kubernetes(KubernetesEffect::Delete(own)),
             })
         })
         .collect()

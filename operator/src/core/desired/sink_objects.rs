@@ -13,7 +13,7 @@ use super::access::service_account;
 use super::disruption::disruption_budget;
 use super::drift::{self, Verdict};
 use super::network::{network_policy, service};
-use super::owned::{conflict, is_owned};
+use super::owned::{conflict, is_owned, own};
 use super::part::Part;
 use super::sink_deployment::{config_map, deployment};
 use crate::core::effect::{Effect, KubernetesEffect};
@@ -99,27 +99,17 @@ pub fn plan_removal(
 ) -> Vec<Step> {
     let removal = |(api_version, kind): &(&str, &str)| {
         let object = live.objects.get(&format!("{kind}/{}", name.sink()))?;
-        is_owned(name, uid, object).then(|| Step {
+        let own = own(name, uid, (api_version, kind), object)?;
+        Some(Step {
             stage: Stage::RemoveSink,
             kind: StepKind::Drop,
             what: format!("delete {kind} {}", name.sink()),
             needs: needs.to_vec(),
             gives: None,
-            effect: delete(api_version, kind, object),
+            effect: Effect::Kubernetes(KubernetesEffect::Delete(own)),
         })
     };
     KINDS.iter().rev().filter_map(removal).collect()
-}
-
-/// The deletion of an object as it was seen.
-pub fn delete(api_version: &str, kind: &str, live: &Value) -> Effect {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    Effect::Kubernetes(KubernetesEffect::Delete {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        name: text(&live["metadata"]["name"]).unwrap_or_default(),
-        uid: text(&live["metadata"]["uid"]),
-    })
 }
 
 /// Whether a live value has everything that the desired one says: objects may have more fields, lists must

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, ConfigResource, ConfigSource, NewTopic, OwnedResourceSpecifier,
@@ -14,9 +14,11 @@ use rdkafka::admin::{
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::message::Headers;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
+use tidemark_crds::ledger::{EPOCH_HEADER, epoch_of};
 use tidemark_runtime::foreign::{Hidden, Text};
 use tidemark_runtime::kafka::Connection;
 
@@ -27,6 +29,10 @@ use crate::edge::failure::failure;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Deadline of the question how topics are set up: a look goes on without the answer.
 const SETTINGS_DEADLINE: Duration = Duration::from_secs(2);
+/// Deadline of reading the last records of topics.
+const RECORDS_DEADLINE: Duration = Duration::from_secs(3);
+/// Records of a partition that are read, from its end on.
+const LAST_RECORDS: i64 = 8;
 
 /// Offsets of topics: topic → partition → offset.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -226,6 +232,48 @@ impl KafkaLook {
         }
         let answer = self.consumer.offsets_for_times(wanted, self.deadline);
         Ok(offsets(&answer.map_err(|error| self.explain("offsets", &error))?))
+    }
+
+    /// Greatest epoch that the last records of each topic are marked with; one without a mark counts as 0. Topics of which no
+    /// record could be read in time, or may be, are left out, as those that have none.
+    pub fn last_epochs(&self, begins: &Offsets, ends: &Offsets) -> BTreeMap<String, u16> {
+        let mut open: BTreeMap<(String, i32), i64> = BTreeMap::new();
+        let mut from = TopicPartitionList::new();
+        for (topic, ends) in ends {
+            for (partition, end) in ends {
+                let begin = begins.get(topic).and_then(|begins| begins.get(partition)).copied().unwrap_or(0);
+                // The last of them may be marks of Kafka's own.
+                let start = Offset::Offset(begin.max(end - LAST_RECORDS));
+                if *end > begin && from.add_partition_offset(topic, *partition, start).is_ok() {
+                    open.insert((topic.clone(), *partition), *end);
+                }
+            }
+        }
+        let mut found = BTreeMap::new();
+        if open.is_empty() || self.consumer.assign(&from).is_err() {
+            return found;
+        }
+        let end = Instant::now() + self.deadline.min(RECORDS_DEADLINE);
+        while !open.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let Some(Ok(record)) = self.consumer.poll(left) else { continue };
+            let header =
+                record.headers().and_then(|all| all.iter().find(|header| header.key == EPOCH_HEADER));
+            let epoch = header.and_then(|header| epoch_of(header.value?)).unwrap_or(0);
+            let greatest: &mut u16 = found.entry(record.topic().to_owned()).or_default();
+            *greatest = epoch.max(*greatest);
+            let place = (record.topic().to_owned(), record.partition());
+            if open.get(&place).is_some_and(|end| record.offset() + 1 >= *end) {
+                open.remove(&place);
+            }
+        }
+        if let Err(error) = self.consumer.unassign() {
+            tracing::debug!(%error, "partitions stay assigned");
+        }
+        found
     }
 
     /// How topics are set up; those that the account may not ask about are left out, and all of them where the brokers

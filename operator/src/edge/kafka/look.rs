@@ -25,6 +25,8 @@ pub struct KafkaQuestion {
     pub group: Option<String>,
     /// Prefix of the groups of all incarnations.
     pub group_prefix: String,
+    /// Whether to read which epoch the last records are of.
+    pub epochs: bool,
 }
 
 /// Looks at Kafka.
@@ -58,11 +60,14 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         question.table_topics.iter().filter_map(|topic| Some((topic.clone(), *topics.get(topic)?))).collect();
     let asked: Vec<&str> =
         question.topics.iter().filter(|topic| topics.contains_key(*topic)).map(String::as_str).collect();
+    let ends = look.edge(&tables, Offset::End)?;
+    let begins = look.edge(&tables, Offset::Beginning)?;
     Ok(KafkaFacts {
         cluster_id: look.cluster_id(),
         brokers,
-        end_offsets: look.edge(&tables, Offset::End)?,
-        begin_offsets: look.edge(&tables, Offset::Beginning)?,
+        epochs: if question.epochs { look.last_epochs(&begins, &ends) } else { BTreeMap::new() },
+        end_offsets: ends,
+        begin_offsets: begins,
         committed: if question.group.is_some() { look.committed(&tables)? } else { BTreeMap::new() },
         groups: look.groups(&question.group_prefix)?,
         topic_ids: BTreeMap::new(),

@@ -39,7 +39,7 @@ pub async fn apply(
                     let path = file(folder, &part(&object["kind"]), &part(&object["metadata"]["name"]));
                     std::fs::create_dir_all(folder).and_then(|()| write(&path, &text, data.is_empty()))
                 }
-                KubernetesEffect::Delete { kind, name, .. } => std::fs::remove_file(file(folder, kind, name)),
+                KubernetesEffect::Delete(own) => std::fs::remove_file(file(folder, &own.kind, &own.name)),
             };
             written.map_err(|error| {
                 let text = format!("the folder {} cannot be written: {error}", folder.display());
@@ -76,14 +76,14 @@ async fn apply_cluster(
             }
             Ok(())
         }
-        KubernetesEffect::Delete { api_version, kind, name: object_name, uid } => {
-            let api = api(client, &name.namespace, api_version, kind);
+        KubernetesEffect::Delete(own) => {
+            let api = api(client, &name.namespace, &own.api_version, &own.kind);
             // Only what was seen: never an object that another made under the same name meanwhile.
             let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: uid.clone(), resource_version: None }),
+                preconditions: Some(Preconditions { uid: own.uid.clone(), resource_version: None }),
                 ..DeleteParams::background()
             };
-            match api.delete(object_name, &params).await {
+            match api.delete(&own.name, &params).await {
                 Ok(_) => Ok(()),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
                 Err(error) => Err(failure(&error)),
