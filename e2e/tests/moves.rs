@@ -423,6 +423,7 @@ async fn a_life_over_the_topics_of_an_older_one_shows_what_is_true_now() -> anyh
     postgres.execute(Role::Shop, NAME, TABLE).await?;
     pay(postgres, NAME, 1, 50).await?;
     let mut manifest = pipeline(stack, NAME, &["public.payments"]);
+    manifest["spec"]["source"]["onSlotLost"] = json!("Resnapshot");
     // Nothing says of the older life afterwards but the records themselves.
     manifest["spec"]["deletionPolicy"] = json!({
         "clickhouse": "Delete", "connector": "Delete", "replicationSlot": "Delete", "topics": "Retain",
@@ -430,9 +431,18 @@ async fn a_life_over_the_topics_of_an_older_one_shows_what_is_true_now() -> anyh
     let chain = Chain::prepare(stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
-    let mut again = manifest.clone();
-    again["metadata"]["annotations"] = json!({"tidemark.dev/resnapshot": "once"});
-    chain.write(&objects(again))?;
+    // The slot is lost, which begins another epoch.
+    chain.operator().stop().await?;
+    stack.connect().request(reqwest::Method::PUT, &path_of(NAME, "stop"), None).await?;
+    tasks(stack, NAME, 0).await?;
+    let slot = PipelineName::new("local", NAME.replace('_', "-")).replication_slot();
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')::text");
+    wait_until(PATIENCE, "the slot to be left", || async {
+        postgres.query(Role::Superuser, NAME, &drop).await?;
+        Ok(Some(()))
+    })
+    .await?;
+    chain.start_operator()?;
     wait_until(PATIENCE, "a second epoch", || async {
         let status = chain.status()?;
         ensure!(status["epoch"] == 2, "{status}");
