@@ -224,9 +224,9 @@ async fn calls_side_by_side_cost_one_refused_login() -> anyhow::Result<()> {
     let grafana = Grafana::start(Version::Modern).await?;
     let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
         .map_err(|failure| anyhow::anyhow!(failure.message))?;
-    assert!(client.get(&["api", "folders"], &[]).await.is_ok());
+    assert!(client.list(&["api", "folders"], &[]).await.is_ok());
     grafana.with(|state| state.set_token("another"));
-    let calls = (0..8).map(|_| client.get(&["api", "folders"], &[]));
+    let calls = (0..8).map(|_| client.list(&["api", "folders"], &[]));
     for answer in futures::future::join_all(calls).await {
         assert!(answer.is_err_and(|failure| failure.class == FailureClass::Authentication));
     }
