@@ -203,7 +203,11 @@ fn told_by(step: &StepId) -> ConditionType {
         (Lane::Kafka | Lane::Connect, _) => ConditionType::ConnectorRunning,
         (Lane::ClickHouse, Stage::View | Stage::DropView | Stage::Cleanup) => ConditionType::ViewsInSync,
         (Lane::ClickHouse, _) => ConditionType::TablesInSync,
-        (Lane::Kubernetes, Stage::Dashboard | Stage::DropDashboard)
+        // In files for a sidecar, too.
+        (
+            Lane::Kubernetes,
+            Stage::Folder | Stage::DataSource | Stage::Dashboard | Stage::AlertRule | Stage::DropDashboard,
+        )
         | (Lane::Grafana | Lane::FormerGrafana, _) => ConditionType::DashboardsInSync,
         (Lane::Kubernetes, _) => ConditionType::SinkAvailable,
     }
@@ -555,6 +559,38 @@ fn fresh(freshness: Option<&Freshness>) -> Judgement {
         Some(Freshness { missed: None, .. }) => as_desired(Fresh),
         Some(Freshness { missed: Some((reason, message)), .. }) => {
             judgement(Fresh, Status::False, *reason, message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::step::StepKind;
+
+    #[test]
+    fn a_step_that_fails_is_told_where_people_look_for_it() {
+        use ConditionType::{
+            ConnectorRunning, DashboardsInSync, SinkAvailable, SourceReady, TablesInSync, ViewsInSync,
+        };
+        for (lane, stage, told) in [
+            (Lane::Postgres, Stage::Publication, SourceReady),
+            (Lane::Postgres, Stage::DropSlot, SourceReady),
+            (Lane::Kafka, Stage::Topic, ConnectorRunning),
+            (Lane::Connect, Stage::Connector, ConnectorRunning),
+            (Lane::ClickHouse, Stage::StateTable, TablesInSync),
+            (Lane::ClickHouse, Stage::History, TablesInSync),
+            (Lane::ClickHouse, Stage::View, ViewsInSync),
+            (Lane::ClickHouse, Stage::Cleanup, ViewsInSync),
+            (Lane::Kubernetes, Stage::Sink, SinkAvailable),
+            // A sidecar's files.
+            (Lane::Kubernetes, Stage::DataSource, DashboardsInSync),
+            (Lane::Kubernetes, Stage::Dashboard, DashboardsInSync),
+            (Lane::Grafana, Stage::AlertRule, DashboardsInSync),
+            (Lane::FormerGrafana, Stage::DropDashboard, DashboardsInSync),
+        ] {
+            let step = StepId { lane, stage, kind: StepKind::Create, what: String::new() };
+            assert_eq!(told_by(&step), told, "{lane:?} {stage:?}");
         }
     }
 }
