@@ -224,6 +224,14 @@ impl PlanView {
         if self.suspended && !self.steps.is_empty() {
             text.push_str("spec.suspend is true: nothing of it is carried out before it is false\n");
         }
+        // A plan that the operator made has seen from where it runs.
+        let elsewhere =
+            |blind: &Blind| blind.only_from_here && !["kubernetes", "operator"].contains(&&*blind.system);
+        if self.blind.iter().any(elsewhere) {
+            text.push_str(
+                "in a cluster, --in-cluster has the running operator look, from where it sees them\n",
+            );
+        }
         text.push_str(match self.exit() {
             UNSEEN => {
                 "this is no plan: what is to be done in a system that was not seen, and after it, is not known\n"
@@ -371,6 +379,7 @@ mod tests {
         not seen: kafka kafka:9092: no answer within 9 s: check that it is up
         more would follow that is not foreseen
         spec.suspend is true: nothing of it is carried out before it is false
+        in a cluster, --in-cluster has the running operator look, from where it sees them
         this is no plan: what is to be done in a system that was not seen, and after it, is not known
         exit 2
         ");
@@ -381,6 +390,7 @@ mod tests {
         ");
         insta::assert_snapshot!(text(&PlanView::new("shop/shop", &idle, blind())), @r"
         not seen: kafka kafka:9092: no answer within 9 s: check that it is up
+        in a cluster, --in-cluster has the running operator look, from where it sees them
         this is no plan: what is to be done in a system that was not seen, and after it, is not known
         exit 2
         ");
