@@ -1,3 +1,5 @@
+//! Words of other systems, as they are shown.
+
 use super::*;
 
 const CANARY: &str = "c4nary pa55'w<r>d\\\"&";

@@ -7,7 +7,7 @@ mod clickhouse;
 pub mod coming;
 mod grafana;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tidemark_crds::layout::SourceTable;
@@ -228,6 +228,3 @@ fn apply(object: &Value, data: &BTreeMap<String, Secret>, facts: &mut Kubernetes
 pub fn is_given(text: &str) -> bool {
     text.contains(GIVEN)
 }
-
-/// Targets that a sink's configuration leads to.
-type Targets = BTreeSet<String>;

@@ -11,7 +11,6 @@ use tidemark_crds::ledger::Kind;
 use super::clickhouse::Database;
 use super::estate::Estate;
 
-/// Where the connector has the epoch.
 /// What the connector is told its epoch by.
 pub(super) const EPOCH_KEY: &str = "transforms.epoch.value.literal";
 /// Where it has the hash of all that, which has ids in it.

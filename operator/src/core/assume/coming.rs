@@ -3,13 +3,14 @@
 //! All of it is assumed to come, and named. What nobody can be assumed to bring, as a person's consent, is none of it:
 //! steps that need that are left.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use tidemark_crds::ledger::SinkState;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_crds::version::Version;
 
-use super::{Targets, become_state, with};
+use super::{become_state, with};
 use crate::core::desired::connector::is_ours;
 use crate::core::desired::owned::is_owned;
 use crate::core::desired::pipeline::Subject;
@@ -142,7 +143,8 @@ fn of_tasks(live: &ConnectorFacts, postgres: Option<&PostgresFacts>, due: bool, 
 struct Sink {
     replicas: i32,
     group: String,
-    targets: Targets,
+    /// Targets that its configuration leads to.
+    targets: BTreeSet<String>,
 }
 
 fn sink(subject: &Subject<'_>, facts: &KubernetesFacts) -> Option<Sink> {
@@ -159,7 +161,7 @@ fn sink(subject: &Subject<'_>, facts: &KubernetesFacts) -> Option<Sink> {
 }
 
 /// What sinks do with their tables.
-fn of_sinks(targets: &Targets, observed: &Observed, all: &mut Vec<Coming>) {
+fn of_sinks(targets: &BTreeSet<String>, observed: &Observed, all: &mut Vec<Coming>) {
     let Some(facts) = observed.clickhouse.known() else { return };
     for target in targets {
         let (Some(newest), true) = (facts.ledger.newest(target), facts.objects.contains_key(target)) else {

@@ -1,3 +1,5 @@
+//! What Kafka Connect says, as the client reads it.
+
 use super::*;
 
 #[test]
