@@ -63,8 +63,7 @@ fn well() -> Case {
     let topic = "shop.public.orders".to_owned();
     let kafka: &mut KafkaFacts = known(&mut observed.kafka);
     kafka.topics.insert(topic.clone(), 2);
-    kafka.end_offsets.insert(topic.clone(), [(0, 1_200), (1, 34)].into());
-    kafka.committed.insert(topic, [(0, 1_198), (1, 34)].into());
+    kafka.end_offsets.insert(topic, [(0, 1_200), (1, 34)].into());
     target(known(&mut observed.clickhouse));
     observed.grafana = Observation::Known(GrafanaFacts {
         version: "12.4.0".into(),
@@ -95,12 +94,13 @@ fn target(facts: &mut ClickHouseFacts) {
     facts.reads.insert("orders".into(), read);
     let sinks = ["a", "b"].map(|replica| (replica.to_owned(), SinkState::default()));
     facts.states.insert("orders".into(), sinks.into());
-    let partition = |age| PartitionProgress {
+    let partition = |next_offset, age| PartitionProgress {
+        next_offset,
         fresh_to_ms: NOW - age,
         applied_at_ms: NOW,
         ..PartitionProgress::default()
     };
-    let partitions = [(0, partition(400)), (1, partition(900))].into();
+    let partitions = [(0, partition(1_198, 400)), (1, partition(34, 900))].into();
     facts.progress.insert("orders".into(), ProgressFacts { partitions });
     facts.fences.insert("orders".into(), Version(0));
     for name in ["orders", "orders_current"] {

@@ -201,19 +201,14 @@ impl Lockstep<'_> {
 }
 
 impl World for Lockstep<'_> {
-    async fn look(
-        &mut self,
-        subject: &Subject<'_>,
-        incarnation: Option<&str>,
-        former: Option<&Place>,
-    ) -> Observed {
-        let observed = Box::pin(self.real.look(subject, incarnation, former)).await;
+    async fn look(&mut self, subject: &Subject<'_>, former: Option<&Place>) -> Observed {
+        let observed = Box::pin(self.real.look(subject, former)).await;
         if let Some(facts) = observed.postgres.known() {
             // The tables are the shop's, and no part of what is written.
             let tables = facts.tables.clone();
             self.model.inner().estate.source().tables = tables;
         }
-        let model = Box::pin(self.model.look(subject, incarnation, former)).await;
+        let model = Box::pin(self.model.look(subject, former)).await;
         self.compare(&seen(subject.spec, &observed), &seen(subject.spec, &model));
         observed
     }

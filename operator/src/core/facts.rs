@@ -149,8 +149,6 @@ pub struct KafkaFacts {
     pub end_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
     /// First offsets of table topics that are still there: topic → partition → offset.
     pub begin_offsets: BTreeMap<String, BTreeMap<i32, i64>>,
-    /// Committed offsets of our consumer group: topic → partition → offset.
-    pub committed: BTreeMap<String, BTreeMap<i32, i64>>,
     /// Consumer groups that start with our prefix, with their number of members.
     pub groups: BTreeMap<String, usize>,
     /// Greatest epoch that the last records of each table topic are marked with, of those that have any: asked where nothing

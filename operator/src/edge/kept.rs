@@ -39,6 +39,15 @@ impl<K: PartialEq, T: Clone> Kept<K, T> {
         }
     }
 
+    /// Does something with every handle, and holds nothing up meanwhile.
+    pub fn each(&self, act: impl Fn(&T)) {
+        let all: Vec<T> = {
+            let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.values().map(|(_, handle)| handle.clone()).collect()
+        };
+        all.iter().for_each(act);
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);

@@ -28,12 +28,11 @@ fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTabl
     }
 }
 
-/// Looks at everything; `incarnation` is that of the last look, and names the consumer group.
+/// Looks at everything.
 pub async fn observe(
     (metrics, breakers): (&Metrics, &Breakers),
     systems: &Systems,
     subject: &Subject<'_>,
-    incarnation: Option<&str>,
 ) -> Observed {
     let Subject { spec, name, mark, .. } = *subject;
     let wanted = spec.all_tables();
@@ -44,7 +43,6 @@ pub async fn observe(
         table_topics: sources.iter().map(|source| names.table(source)).collect(),
         topics: topics::names(spec).into_iter().collect(),
         prefix: spec.kafka.topic_prefix.clone(),
-        group: incarnation.map(|incarnation| name.consumer_group(incarnation)),
         group_prefix: name.consumer_group_prefix(),
         epochs: subject.known_epoch == 0 && !subject.deleting,
     };

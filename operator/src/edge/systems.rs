@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, TlsMode};
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
@@ -168,10 +169,10 @@ impl Handles {
         }
     }
 
-    /// Closes what stays open for a pipeline from look to look though no look is near: a client of Kafka has threads of its
-    /// own, and keeps what it knows of all topics.
-    pub fn rest(&self, pipeline: &str) {
-        self.kafka.forget(pipeline);
+    /// Closes what stays open from look to look though nobody looks: a client of Kafka has threads of its own, and keeps
+    /// what it knows of all topics. Blocks.
+    pub fn close_idle(&self, now: Instant) {
+        self.kafka.each(|admin| admin.close_idle(now));
     }
 
     /// The Grafana that the spec named before.
@@ -183,7 +184,7 @@ impl Handles {
     /// lead to a server that is not, or no longer, the right one. A login that is known to be refused stays known.
     pub fn forget_failed(&self, pipeline: &str, observed: &Observed) {
         if failed(&observed.kafka) {
-            self.kafka.forget(pipeline);
+            self.kafka.give_up(pipeline);
         }
         if failed(&observed.connect) {
             self.connect.give_up(pipeline);

@@ -22,12 +22,10 @@ use crate::edge::{act, kubernetes, look};
 
 /// Everything outside that a reconcile of one pipeline asks and changes.
 pub trait World: Send + Sync {
-    /// Looks at every system. `incarnation` is that of the last look, and names the consumer group; `former` is where
-    /// dashboards were before the spec named another Grafana.
+    /// Looks at every system; `former` is where dashboards were before the spec named another Grafana.
     fn look(
         &mut self,
         subject: &Subject<'_>,
-        incarnation: Option<&str>,
         former: Option<&Place>,
     ) -> impl Future<Output = Observed> + Send;
 
@@ -67,12 +65,7 @@ pub struct Remote<'a> {
 }
 
 impl World for Remote<'_> {
-    async fn look(
-        &mut self,
-        subject: &Subject<'_>,
-        incarnation: Option<&str>,
-        former: Option<&Place>,
-    ) -> Observed {
+    async fn look(&mut self, subject: &Subject<'_>, former: Option<&Place>) -> Observed {
         let known = self.systems.former_grafana.as_ref().map(|(place, _)| place);
         if let Some(place) = former.filter(|place| known != Some(*place)) {
             let access = self.opener.open(place, subject.name, &self.systems.objects).await;
@@ -80,7 +73,7 @@ impl World for Remote<'_> {
         }
         let begin = Instant::now();
         let shared = (&self.metrics, self.breakers);
-        let observed = Box::pin(look::observe(shared, &self.systems, subject, incarnation)).await;
+        let observed = Box::pin(look::observe(shared, &self.systems, subject)).await;
         self.slowest = self.slowest.max(begin.elapsed());
         observed
     }

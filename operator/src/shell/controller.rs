@@ -261,7 +261,6 @@ fn next(
     let now = Timestamp::now().as_millisecond();
     let seen = (Glance::of_look(observed, now), changed);
     rests.looked(&key, asked(pipeline), seen, (Instant::now(), pipelines, rand::random()));
-    context.engine.handles.rest(&key);
     pause_of(&due(pipeline, &key, context))
 }
 

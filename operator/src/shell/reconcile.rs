@@ -49,8 +49,6 @@ pub struct Memory {
 /// What is remembered of one pipeline.
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Of the ledger: it names the consumer group, so that the first look sees the group's offsets.
-    incarnation: Option<String>,
     /// Of the ledger: the mark of the pipeline's objects, where it is another one than this cluster would give.
     mark: Option<String>,
     /// Up to where the catalogue of each target was seen to be that of its newest layout.
@@ -138,26 +136,17 @@ pub async fn reconcile<W: World>(
     let (memory, metrics) = (&engine.memory, &engine.metrics);
     let mut outcome = Outcome::default();
     let pipeline = subject.name.to_string();
-    let mut incarnation = memory.of(&pipeline, |known| known.incarnation.clone());
     let mut former: Option<Place> = None;
     let mut closed: BTreeSet<Lane> = BTreeSet::new();
     let mut previous = String::new();
     let begin = world.now();
     loop {
-        outcome.observed = Box::pin(world.look(subject, incarnation.as_deref(), former.as_ref())).await;
+        outcome.observed = Box::pin(world.look(subject, former.as_ref())).await;
         outcome.observed.seen = memory.of(&pipeline, |known| known.seen.clone());
         if let Observation::Known(postgres) = &mut outcome.observed.postgres {
             postgres.read_to = memory.of(&pipeline, |known| known.positions.look(postgres));
         }
         let ledger = outcome.observed.clickhouse.known().map(|facts| &facts.ledger);
-        if let Some(ledger) = ledger
-            && ledger.incarnation != incarnation
-        {
-            // The consumer group's name is known only now: look again before anything is decided by its offsets.
-            incarnation.clone_from(&ledger.incarnation);
-            memory.of(&pipeline, |known| known.incarnation.clone_from(&incarnation));
-            continue;
-        }
         if let Some(mark) = ledger.and_then(|ledger| {
             adopted_mark(&subject.gate(&outcome.observed), subject.mark, ledger).map(str::to_owned)
         }) {
@@ -168,7 +157,7 @@ pub async fn reconcile<W: World>(
         }
         let place = ledger.and_then(|ledger| place::former(subject.spec, ledger));
         if place.is_some() && place != former {
-            // So is where dashboards were before the spec named another Grafana.
+            // Where dashboards were before the spec named another Grafana is to be looked at too.
             former = place;
             continue;
         }

@@ -1,7 +1,7 @@
 //! `tidemark run`: wires watches, controller, leader election, probes and shutdown. I/O.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::StreamExt;
@@ -35,6 +35,8 @@ use crate::shell::leader::{Leadership, Term};
 /// Seconds after which a watch is opened anew: one that died silently is noticed.
 const WATCH_TIMEOUT: u32 = 240;
 const RETRY: Duration = Duration::from_secs(2);
+/// Pause between two looks for what stays open and is not used.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Runs the operator until it is told to end.
 pub async fn run(config: &OperatorConfig) -> anyhow::Result<()> {
@@ -86,8 +88,9 @@ pub async fn run_with(config: &OperatorConfig, client: Client, shutdown: Shutdow
             if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
         let gauge = follow_leadership(context.clone(), is_leader, shutdown.clone());
         let controllers =
-            scopes.into_iter().map(|scope| control(&client, scope, Arc::clone(&context), shutdown.clone()));
-        tokio::join!(futures::future::join_all(controllers), gauge);
+            scopes.iter().map(|scope| control(&client, *scope, Arc::clone(&context), shutdown.clone()));
+        let idle = close_idle(Arc::clone(&context), shutdown.clone());
+        tokio::join!(futures::future::join_all(controllers), gauge, idle);
     }
     // Not before the last reconcile has ended: they write under this Lease.
     ended.trigger();
@@ -107,6 +110,17 @@ async fn follow_leadership(
         tokio::select! {
             changed = leads.changed() => if changed.is_err() { return },
             () = shutdown.requested() => return,
+        }
+    }
+}
+
+/// Closes what stays open from look to look and is not used.
+async fn close_idle(context: Arc<Context>, shutdown: Shutdown) {
+    while tokio::time::timeout(SWEEP, shutdown.requested()).await.is_err() {
+        let context = Arc::clone(&context);
+        let closed = tokio::task::spawn_blocking(move || context.engine.handles.close_idle(Instant::now()));
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "idle clients stay open");
         }
     }
 }

@@ -42,7 +42,7 @@ impl Brokers {
         Self { cluster_id: ids.name("kafka"), topics: BTreeMap::new(), groups: BTreeMap::new() }
     }
 
-    pub(super) fn look(&self, subject: &Subject<'_>, incarnation: Option<&str>) -> KafkaFacts {
+    pub(super) fn look(&self, subject: &Subject<'_>) -> KafkaFacts {
         let spec = subject.spec;
         let names: BTreeSet<String> = topics::names(spec).into_iter().collect();
         let prefix = format!("{}.", spec.kafka.topic_prefix);
@@ -59,7 +59,6 @@ impl Brokers {
         };
         let begins = |topic: &Topic| (0..topic.partitions).map(|partition| (partition, 0)).collect();
         let groups = subject.name.consumer_group_prefix();
-        let own = incarnation.map(|incarnation| subject.name.consumer_group(incarnation));
         KafkaFacts {
             cluster_id: self.cluster_id.clone(),
             brokers: 1,
@@ -74,7 +73,6 @@ impl Brokers {
                 .collect(),
             end_offsets: table_topics().map(|(name, topic)| (name.clone(), ends(topic))).collect(),
             begin_offsets: table_topics().map(|(name, topic)| (name.clone(), begins(topic))).collect(),
-            committed: own.map(|_| BTreeMap::new()).unwrap_or_default(),
             groups: (self.groups.iter().filter(|(name, _)| name.starts_with(&groups)))
                 .map(|(name, members)| (name.clone(), *members))
                 .collect(),

@@ -226,12 +226,7 @@ fn ahead(config: &BTreeMap<String, String>, known: u16) -> Option<String> {
 }
 
 impl World for Model {
-    async fn look(
-        &mut self,
-        subject: &Subject<'_>,
-        incarnation: Option<&str>,
-        former: Option<&Place>,
-    ) -> Observed {
+    async fn look(&mut self, subject: &Subject<'_>, former: Option<&Place>) -> Observed {
         let (mut inner, spec) = (self.inner(), subject.spec);
         inner.former_grafana = former.map(|place| place.record.url.clone());
         if inner.arrives
@@ -247,7 +242,7 @@ impl World for Model {
             }),
             kafka: inner.observed(Lane::Kafka, |estate| {
                 let brokers = estate.kafka.get(estate.name(&spec.kafka.bootstrap_servers))?;
-                Some(brokers.look(subject, incarnation))
+                Some(brokers.look(subject))
             }),
             connect: inner.observed(Lane::Connect, |estate| {
                 let workers = estate.connect.get(estate.name(&spec.source.connect.url))?;

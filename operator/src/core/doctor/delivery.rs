@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::ConditionType;
+use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::Topics;
 
 use super::{Checkup, Hop, Verdict, hop};
@@ -24,13 +25,17 @@ fn seen<'a>(checkup: &Checkup<'a>, name: &str, condition: ConditionType) -> Resu
     checkup.observed.kafka.known().ok_or_else(unknown)
 }
 
-/// Topics of the tables that are captured.
-fn names(checkup: &Checkup<'_>) -> Vec<String> {
-    let topics = Topics { prefix: &checkup.spec.kafka.topic_prefix };
+/// The tables that are captured: source and target.
+fn captured<'a>(checkup: &'a Checkup<'_>) -> impl Iterator<Item = &'a (SourceTable, String)> {
     let refused =
         |table: &str| checkup.problems.iter().any(|problem| problem.object.as_deref() == Some(table));
-    let captured = checkup.tables.iter().filter(|(source, _)| !refused(&source.to_string()));
-    captured.map(|(source, _)| topics.table(source)).collect()
+    checkup.tables.iter().filter(move |(source, _)| !refused(&source.to_string()))
+}
+
+/// Their topics.
+fn names(checkup: &Checkup<'_>) -> Vec<String> {
+    let topics = Topics { prefix: &checkup.spec.kafka.topic_prefix };
+    captured(checkup).map(|(source, _)| topics.table(source)).collect()
 }
 
 fn topics(checkup: &Checkup<'_>) -> Hop {
@@ -71,7 +76,7 @@ fn group(checkup: &Checkup<'_>) -> Hop {
     let servers = &checkup.spec.kafka.bootstrap_servers;
     let next = format!("kafka-consumer-groups.sh --bootstrap-server {servers} --describe --group {group}");
     let members = facts.groups.get(&group).copied().unwrap_or(0);
-    let behind: u64 = names(checkup).iter().map(|topic| lag(facts, topic)).sum();
+    let behind: u64 = captured(checkup).map(|(source, target)| lag(checkup, facts, (source, target))).sum();
     if members == 0 {
         let off = checkup.spec.sink.replicas == 0;
         let verdict = if off { Verdict::Off } else { Verdict::Wrong };
@@ -82,14 +87,16 @@ fn group(checkup: &Checkup<'_>) -> Hop {
     hop("consumer group", Verdict::Ok, message, "")
 }
 
-/// Records of a topic that the group has not confirmed.
-fn lag(facts: &KafkaFacts, topic: &str) -> u64 {
-    let (begin, committed) = (facts.begin_offsets.get(topic), facts.committed.get(topic));
-    let ends = facts.end_offsets.get(topic).into_iter().flatten();
+/// Records of a table's topic that no sink has applied, by what they say in ClickHouse.
+fn lag(checkup: &Checkup<'_>, facts: &KafkaFacts, (source, target): (&SourceTable, &str)) -> u64 {
+    let topic = Topics { prefix: &checkup.spec.kafka.topic_prefix }.table(source);
+    let begins = facts.begin_offsets.get(&topic);
+    let progress = checkup.observed.clickhouse.known().and_then(|seen| seen.progress.get(target));
+    let ends = facts.end_offsets.get(&topic).into_iter().flatten();
     ends.map(|(partition, end)| {
-        let of = |offsets: Option<&BTreeMap<i32, i64>>| offsets.and_then(|all| all.get(partition)).copied();
-        let from = of(committed).max(of(begin)).unwrap_or(0);
-        u64::try_from(end - from).unwrap_or(0)
+        let applied = progress.and_then(|seen| seen.partitions.get(partition)).map(|seen| seen.next_offset);
+        let begin = begins.and_then(|all| all.get(partition)).copied();
+        u64::try_from(end - applied.max(begin).unwrap_or(0)).unwrap_or(0)
     })
     .sum()
 }

@@ -1,10 +1,10 @@
 //! Kafka as the operator needs it: topics, offsets and groups. I/O.
 //!
-//! librdkafka's calls block, so each look runs on a blocking thread. Its client is kept from look to look: a new one
-//! needs half a second until it knows its group's coordinator.
+//! librdkafka's calls block, so each look runs on a blocking thread. Its clients are kept from look to look, for all
+//! pipelines of one cluster and login: a new one connects to every broker anew and has threads of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
@@ -33,18 +33,26 @@ const SETTINGS_DEADLINE: Duration = Duration::from_secs(2);
 const RECORDS_DEADLINE: Duration = Duration::from_secs(3);
 /// Records of a partition that are read, from its end on.
 const LAST_RECORDS: i64 = 8;
+/// Clients of one cluster that are kept while nobody looks: beyond them looks at the same time make their own.
+const MOST_IDLE: usize = 4;
+/// After so long without a look a client is closed.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Offsets of topics: topic → partition → offset.
 pub type Offsets = BTreeMap<String, BTreeMap<i32, i64>>;
 
-/// How to reach one Kafka cluster as an administrator; clones share the client of looks.
+/// How to reach one Kafka cluster as an administrator; clones share the clients of looks.
 #[derive(Clone)]
 pub struct KafkaAdmin {
     connection: Connection,
     deadline: Duration,
     hidden: Hidden,
-    kept: Arc<Mutex<Option<KafkaLook>>>,
+    /// Clients that nobody looks with now, the one that was used last at the end.
+    idle: Arc<Mutex<Vec<Idle>>>,
 }
+
+/// A client, and when a look with it ended.
+type Idle = (KafkaLook, Instant);
 
 impl std::fmt::Debug for KafkaAdmin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -75,7 +83,6 @@ impl ConsumerContext for LastError {}
 /// A connected look at the cluster; every call blocks.
 pub struct KafkaLook {
     deadline: Duration,
-    group: Option<String>,
     hidden: Hidden,
     consumer: Box<BaseConsumer<LastError>>,
     admin: AdminClient<DefaultClientContext>,
@@ -85,7 +92,7 @@ impl KafkaAdmin {
     /// Keeps how to connect; nothing is connected before the first call. What is `hidden` is in no text that is shown.
     pub fn new(connection: &Connection, hidden: &Hidden) -> Self {
         let (connection, hidden) = (connection.clone(), hidden.clone());
-        Self { connection, hidden, deadline: DEADLINE, kept: Arc::default() }
+        Self { connection, hidden, deadline: DEADLINE, idle: Arc::default() }
     }
 
     /// The same cluster with another deadline for each call.
@@ -98,28 +105,41 @@ impl KafkaAdmin {
         AdminOptions::new().request_timeout(Some(self.deadline)).operation_timeout(Some(self.deadline))
     }
 
-    /// Looks at the cluster with a client that also sees the committed offsets of `group`; one whose look failed is
-    /// not used again. Blocks.
-    pub fn look<T>(
-        &self,
-        group: Option<&str>,
-        look: impl FnOnce(&KafkaLook) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    /// Looks at the cluster; a client whose look failed is not used again. Blocks.
+    pub fn look<T>(&self, look: impl FnOnce(&KafkaLook) -> Result<T, Failure>) -> Result<T, Failure> {
         // The lock is not held meanwhile: a look that hangs holds up no other.
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept().take_if(|client| client.group.as_deref() == group);
-        let client = known.map_or_else(|| self.client(group), Ok)?;
+        let known = self.idle().pop();
+        let client = known.map_or_else(|| self.client(), |(client, _)| Ok(client))?;
         // What happened since the last look is not the cause of what happens in this one.
         client.take_error();
         let seen = look(&client)?;
-        *kept() = Some(client);
+        let spare = {
+            let mut idle = self.idle();
+            idle.push((client, Instant::now()));
+            let most = idle.len().saturating_sub(MOST_IDLE);
+            idle.drain(..most).collect::<Vec<_>>()
+        };
+        // Closing one takes a while.
+        drop(spare);
         Ok(seen)
     }
 
-    fn client(&self, group: Option<&str>) -> Result<KafkaLook, Failure> {
+    /// Closes the clients that nobody has looked with for a while. Blocks.
+    pub fn close_idle(&self, now: Instant) {
+        let old: Vec<Idle> =
+            self.idle().extract_if(.., |(_, used)| now.saturating_duration_since(*used) > IDLE).collect();
+        drop(old);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn client(&self) -> Result<KafkaLook, Failure> {
         let mut config = self.connection.client_config("tidemark-operator");
         config
-            .set("group.id", group.unwrap_or("tidemark-operator"))
+            // No member of it: the client wants a name for what it never commits.
+            .set("group.id", "tidemark-operator")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "false")
             .set("fetch.wait.max.ms", "50")
@@ -129,7 +149,6 @@ impl KafkaAdmin {
             config.create_with_context(LastError::default()).map_err(|error| of_error("client", &error))?;
         Ok(KafkaLook {
             deadline: self.deadline,
-            group: group.map(str::to_owned),
             hidden: self.hidden.clone(),
             consumer: Box::new(consumer),
             admin: self.admin()?,
@@ -292,21 +311,6 @@ impl KafkaLook {
                 BTreeMap::new()
             }
         }
-    }
-
-    /// Committed offsets of the group that the look was opened with.
-    pub fn committed(&self, topics: &BTreeMap<String, i32>) -> Result<Offsets, Failure> {
-        if topics.is_empty() {
-            return Ok(Offsets::new());
-        }
-        let mut wanted = TopicPartitionList::new();
-        for (topic, partitions) in topics {
-            for partition in 0..*partitions {
-                wanted.add_partition(topic, partition);
-            }
-        }
-        let answer = self.consumer.committed_offsets(wanted, self.deadline);
-        Ok(offsets(&answer.map_err(|error| self.explain("committed offsets", &error))?))
     }
 
     /// Consumer groups whose id starts with `prefix`, and their numbers of members.

@@ -21,8 +21,6 @@ pub struct KafkaQuestion {
     pub topics: BTreeSet<String>,
     /// Prefix of the pipeline's topics.
     pub prefix: String,
-    /// The consumer group, once the ledger has an incarnation.
-    pub group: Option<String>,
     /// Prefix of the groups of all incarnations.
     pub group_prefix: String,
     /// Whether to read which epoch the last records are of.
@@ -32,9 +30,7 @@ pub struct KafkaQuestion {
 /// Looks at Kafka.
 pub async fn observe(admin: &KafkaAdmin, question: &KafkaQuestion) -> Observation<KafkaFacts> {
     let (admin, question) = (admin.clone(), question.clone());
-    let group = question.group.clone();
-    let look =
-        tokio::task::spawn_blocking(move || admin.look(group.as_deref(), |cluster| look(cluster, &question)));
+    let look = tokio::task::spawn_blocking(move || admin.look(|cluster| look(cluster, &question)));
     match tokio::time::timeout(DEADLINE, look).await {
         Ok(Ok(Ok(facts))) => Observation::Known(facts),
         Ok(Ok(Err(failure))) => Observation::Unreachable(failure),
@@ -68,7 +64,6 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         epochs: if question.epochs { look.last_epochs(&begins, &ends) } else { BTreeMap::new() },
         end_offsets: ends,
         begin_offsets: begins,
-        committed: if question.group.is_some() { look.committed(&tables)? } else { BTreeMap::new() },
         groups: look.groups(&question.group_prefix)?,
         topic_ids: BTreeMap::new(),
         settings: look.settings(&asked),
