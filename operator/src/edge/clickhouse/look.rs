@@ -171,6 +171,14 @@ pub async fn pulse(client: &ClickHouse, database: &str, pipeline: &str) -> Obser
     }
 }
 
+/// The answer to a question that can be asked, or else nothing.
+async fn of<T: Default>(
+    can_be_asked: bool,
+    question: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    if can_be_asked { question.await } else { Ok(T::default()) }
+}
+
 /// Empty where there is none.
 fn of_uuid(uuid: String) -> String {
     if uuid == NO_UUID { String::new() } else { uuid }
@@ -194,27 +202,25 @@ impl Look<'_> {
             (has(LEDGER_TABLE), has(FENCES_TABLE), has(PROGRESS_TABLE));
         let (has_states, has_reads, has_connector) =
             (has(STATES_TABLE), has(READS_TABLE), has(CONNECTOR_TABLE));
-        if has_ledger {
-            facts.ledger = self.ledger().await?;
-        }
-        if has_fences {
-            facts.fences = self.fences().await?;
-        }
-        if has_states {
-            facts.states = self.states().await?;
-        }
-        if has_reads {
-            facts.reads = self.reads().await?;
-        }
-        if has_progress {
-            facts.progress = self.progress().await?;
-        }
-        if has_connector {
-            facts.connector = self.connector(facts.objects.get(CONNECTOR_TABLE)).await?;
-        }
-        if facts.objects.values().any(|object| object.engine == "MaterializedView") {
-            facts.refreshes = self.refreshes().await?;
-        }
+        let has_refreshes = facts.objects.values().any(|object| object.engine == "MaterializedView");
+        // Side by side: none of them says which of the others to ask.
+        (
+            facts.ledger,
+            facts.fences,
+            facts.states,
+            facts.reads,
+            facts.progress,
+            facts.connector,
+            facts.refreshes,
+        ) = tokio::try_join!(
+            of(has_ledger, self.ledger()),
+            of(has_fences, self.fences()),
+            of(has_states, self.states()),
+            of(has_reads, self.reads()),
+            of(has_progress, self.progress()),
+            of(has_connector, self.connector(facts.objects.get(CONNECTOR_TABLE))),
+            of(has_refreshes, self.refreshes()),
+        )?;
         if facts.ledger.epoch.is_none() {
             facts.greatest_epochs = self.greatest_epochs(targets, &facts.objects).await?;
         }

@@ -1,6 +1,7 @@
 //! PostgreSQL's catalogues as the role of the spec sees them. I/O, read only.
 //!
-//! All that says what a table is comes from one snapshot, with the positions of the log before and behind it.
+//! All that says what a table is comes from one snapshot, with the positions of the log before and behind it. Each
+//! question is sent with the types of its parameters: prepared first, it would cost a second way there and back.
 
 mod queries;
 mod tables;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use tidemark_crds::layout::SourceTable;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
 
 use crate::core::desired::part::is_ours;
 use crate::core::desired::source;
@@ -62,7 +64,7 @@ async fn look(
     let session = target.connect().await?;
     let wrong = |error: tokio_postgres::Error| of_error("postgresql settings", &error);
     // Not every role may read it, and a refusal would end the transaction.
-    let control = match session.query_one(queries::CONTROL, &[]).await {
+    let control = match session.query_typed_one(queries::CONTROL, &[]).await {
         Ok(row) => Some(row),
         // An answer that was only late is none: without its identity the server would pass for another one.
         Err(error) if error.code().is_none_or(|code| *code == SqlState::QUERY_CANCELED) => {
@@ -71,10 +73,10 @@ async fn look(
         Err(_) => None,
     };
     // In this order: what changes a table after the position is seen by its lock, or by the snapshot.
-    let before = session.query_one(queries::POSITION, &[]).await.map_err(wrong)?;
+    let before = session.query_typed_one(queries::POSITION, &[]).await.map_err(wrong)?;
     let locked = locked_tables(&session).await.map_err(wrong)?;
     session.batch_execute(queries::BEGIN).await.map_err(wrong)?;
-    let server = session.query_one(queries::SERVER, &[]).await.map_err(wrong)?;
+    let server = session.query_typed_one(queries::SERVER, &[]).await.map_err(wrong)?;
     let mut facts = server_facts(&server).map_err(wrong)?;
     facts.lsn_before = position(&before, "lsn").map_err(wrong)?;
     if let Some(control) = control {
@@ -91,10 +93,10 @@ async fn look(
         }
     }
     let wrong = |error: tokio_postgres::Error| of_error("replication slots", &error);
-    let row = session.query_opt(queries::SLOT, &[&slot]).await.map_err(wrong)?;
+    let row = session.query_typed_opt(queries::SLOT, &[(slot, Type::NAME)]).await.map_err(wrong)?;
     facts.slot = row.map(|row| slot_facts(&row)).transpose().map_err(wrong)?;
     if facts.slot.as_ref().is_some_and(source::is_being_made) {
-        let open = session.query(queries::OPEN_TRANSACTIONS, &[]).await.map_err(wrong)?;
+        let open = session.query_typed(queries::OPEN_TRANSACTIONS, &[]).await.map_err(wrong)?;
         let open: Vec<_> = open.iter().map(open_transaction).collect::<Result<_, _>>().map_err(wrong)?;
         facts.blocking = source::slot_waits(&open);
     }
@@ -106,7 +108,7 @@ async fn look(
 
 /// Tables of this database that another session may be altering.
 async fn locked_tables(session: &PostgresSession) -> Result<BTreeSet<u32>, tokio_postgres::Error> {
-    let rows = session.query(queries::LOCKED, &[]).await?;
+    let rows = session.query_typed(queries::LOCKED, &[]).await?;
     rows.iter().map(|row| row.try_get("relation")).collect()
 }
 
@@ -170,7 +172,9 @@ async fn publication_facts(
     wanted: &[SourceTable],
 ) -> Result<Option<(PublicationFacts, BTreeMap<SourceTable, String>)>, Failure> {
     let wrong = |error: tokio_postgres::Error| of_error("publications", &error);
-    let Some(row) = session.query_opt(queries::PUBLICATION, &[&name]).await.map_err(wrong)? else {
+    let Some(row) =
+        session.query_typed_opt(queries::PUBLICATION, &[(&name, Type::NAME)]).await.map_err(wrong)?
+    else {
         return Ok(None);
     };
     let comment: String = row.try_get("comment").map_err(wrong)?;
@@ -191,7 +195,9 @@ async fn publication_facts(
         return Ok(Some((facts, versions)));
     }
     if row.try_get("has_schemas").map_err(wrong)? {
-        for row in session.query(queries::PUBLISHED_SCHEMAS, &[&name]).await.map_err(wrong)? {
+        for row in
+            session.query_typed(queries::PUBLISHED_SCHEMAS, &[(&name, Type::NAME)]).await.map_err(wrong)?
+        {
             let schema: String = row.try_get("schema").map_err(wrong)?;
             let entry: String = row.try_get("version").map_err(wrong)?;
             for table in wanted.iter().filter(|table| table.schema == schema) {
@@ -200,7 +206,7 @@ async fn publication_facts(
             }
         }
     }
-    for row in session.query(queries::PUBLISHED, &[&name]).await.map_err(wrong)? {
+    for row in session.query_typed(queries::PUBLISHED, &[(&name, Type::NAME)]).await.map_err(wrong)? {
         let table = SourceTable {
             schema: row.try_get("schema").map_err(wrong)?,
             name: row.try_get("name").map_err(wrong)?,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemark_crds::layout::{SourceTable, Storage};
 use tidemark_crds::pg_quote;
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use super::queries;
 use crate::core::desired::source;
@@ -36,7 +37,10 @@ pub(super) async fn source_tables(
     let wrong = |error: tokio_postgres::Error| of_error("tables", &error);
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-    let rows = session.query(queries::TABLES, &[&schemas, &names]).await.map_err(wrong)?;
+    let rows = session
+        .query_typed(queries::TABLES, &[(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)])
+        .await
+        .map_err(wrong)?;
     let mut by_oid = BTreeMap::new();
     for row in rows {
         let (source, mut facts) = source_table(&row).map_err(wrong)?;
@@ -44,14 +48,14 @@ pub(super) async fn source_tables(
         by_oid.insert(facts.oid, (source, facts));
     }
     let oids: Vec<u32> = by_oid.keys().copied().collect();
-    for row in session.query(queries::COLUMNS, &[&oids]).await.map_err(wrong)? {
+    for row in session.query_typed(queries::COLUMNS, &[(&oids, Type::OID_ARRAY)]).await.map_err(wrong)? {
         let oid: u32 = row.try_get("oid").map_err(wrong)?;
         let column = source_column(&row, look.generated).map_err(wrong)?;
         if let Some((_, facts)) = by_oid.get_mut(&oid) {
             facts.columns.push(column);
         }
     }
-    for row in session.query(queries::DEFINITIONS, &[&oids]).await.map_err(wrong)? {
+    for row in session.query_typed(queries::DEFINITIONS, &[(&oids, Type::OID_ARRAY)]).await.map_err(wrong)? {
         let oid: u32 = row.try_get("oid").map_err(wrong)?;
         if let Some((_, facts)) = by_oid.get_mut(&oid) {
             facts
@@ -62,7 +66,9 @@ pub(super) async fn source_tables(
     let roots: Vec<u32> =
         by_oid.iter().filter(|(_, (_, facts))| facts.kind == 'p').map(|(oid, _)| *oid).collect();
     if !roots.is_empty() {
-        for row in session.query(queries::PARTITIONS, &[&roots]).await.map_err(wrong)? {
+        for row in
+            session.query_typed(queries::PARTITIONS, &[(&roots, Type::OID_ARRAY)]).await.map_err(wrong)?
+        {
             let root: u32 = row.try_get("root").map_err(wrong)?;
             if let Some((_, facts)) = by_oid.get_mut(&root) {
                 add_partition(facts, &row, look.locked).map_err(wrong)?;
@@ -87,7 +93,7 @@ async fn indexes(
     let leaves = tables.values().flat_map(|(_, facts)| facts.partitions.iter().map(|leaf| leaf.oid));
     let oids: Vec<u32> = tables.keys().copied().chain(leaves).collect();
     let mut found: BTreeMap<u32, Vec<IndexFacts>> = BTreeMap::new();
-    for row in session.query(queries::INDEXES, &[&oids]).await? {
+    for row in session.query_typed(queries::INDEXES, &[(&oids, Type::OID_ARRAY)]).await? {
         found.entry(row.try_get("oid")?).or_default().push(IndexFacts {
             name: row.try_get("name")?,
             columns: row.try_get::<_, Option<Vec<String>>>("columns")?.unwrap_or_default(),
@@ -221,6 +227,6 @@ async fn key_range(
     }
     let (key, table) = (pg_quote::ident(key), pg_quote::qualified(&source.schema, &source.name));
     let sql = format!("SELECT min({key})::bigint, max({key})::bigint FROM {table}");
-    let row = session.query_one(&sql, &[]).await.ok()?;
+    let row = session.query_typed_one(&sql, &[]).await.ok()?;
     Some((row.try_get::<_, Option<i64>>(0).ok()??, row.try_get::<_, Option<i64>>(1).ok()??))
 }
