@@ -14,8 +14,10 @@ use tidemark_crds::ledger::SinkState;
 use crate::core::facts::{ConnectorFacts, Observation, Observed, ProgressFacts, ReadFacts};
 use crate::core::freshness::{age_bucket, oldest};
 
-/// Time between two glances.
+/// Shortest time between two glances.
 const GLANCE: Duration = Duration::from_secs(10);
+/// What each pipeline adds to the time between two glances: of all that are at rest together, one is glanced at in so long.
+const EACH_GLANCE: Duration = Duration::from_millis(40);
 /// Time from a look that found something new to the next one, and between all looks where pipelines are few.
 const SHORTEST: Duration = Duration::from_secs(10);
 /// Longest time from a look to the next one, however many pipelines there are.
@@ -26,6 +28,11 @@ const EACH: Duration = Duration::from_millis(120);
 /// The longest pause from a look to the next one where an operator has so many pipelines.
 fn longest(pipelines: usize) -> Duration {
     EACH.saturating_mul(u32::try_from(pipelines).unwrap_or(u32::MAX)).clamp(SHORTEST, LONGEST)
+}
+
+/// The pause between two glances where an operator has so many pipelines.
+fn between_glances(pipelines: usize) -> Duration {
+    EACH_GLANCE.saturating_mul(u32::try_from(pipelines).unwrap_or(u32::MAX)).clamp(GLANCE, LONGEST)
 }
 
 /// The pause after so many looks in a row that found nothing new: it doubles until it is the longest. All but the longest
@@ -133,6 +140,8 @@ struct Rest {
     same: usize,
     /// From the last look to the next one.
     pause: Duration,
+    /// From a glance, or the look, to the next glance.
+    between: Duration,
     looked: Instant,
     glanced: Instant,
     seen: Glance,
@@ -156,10 +165,11 @@ impl Rest {
         if self.asked != *asked || since(self.looked) >= pause {
             return Due::Look;
         }
-        if since(self.glanced) >= GLANCE {
+        if since(self.glanced) >= self.between {
             return Due::Glance(self.seen.clone());
         }
-        Due::Nothing(pause.saturating_sub(since(self.looked)).min(GLANCE.saturating_sub(since(self.glanced))))
+        let glance = self.between.saturating_sub(since(self.glanced));
+        Due::Nothing(pause.saturating_sub(since(self.looked)).min(glance))
     }
 }
 
@@ -206,7 +216,8 @@ impl Rests {
             let before = state.at_rest.get(pipeline).filter(|before| before.asked == asked && !changed);
             let same = before.map_or(1, |before| before.same.saturating_add(1));
             let pause = pause(same, pipelines, random);
-            let rest = Rest { asked, same, pause, looked: now, glanced: now, seen };
+            let between = between_glances(pipelines);
+            let rest = Rest { asked, same, pause, between, looked: now, glanced: now, seen };
             state.at_rest.insert(pipeline.to_owned(), rest);
         });
     }
@@ -270,11 +281,12 @@ mod tests {
         looked(0, true);
         assert_eq!((due(1, 0), due(1, 9), due(1, 10)), ("10 s".into(), "1 s".into(), "look".into()));
         looked(10, false);
-        assert_eq!((due(1, 12), due(1, 20), due(1, 30)), ("8 s".into(), "glance".into(), "look".into()));
+        assert_eq!((due(1, 12), due(1, 20), due(1, 30)), ("18 s".into(), "10 s".into(), "look".into()));
         rests.glanced("a/b", at(21));
         assert_eq!((due(1, 22), due(1, 30)), ("8 s".into(), "look".into()), "a glance is no look");
         for (from, until) in [(30, 70), (70, 130), (130, 190), (190, 250)] {
             looked(from, false);
+            assert_eq!((due(1, from + 19), due(1, from + 20)), ("1 s".into(), "glance".into()), "{from}");
             rests.glanced("a/b", at(until - 5));
             assert_eq!((due(1, until - 1), due(1, until)), ("1 s".into(), "look".into()), "{from}");
         }
