@@ -188,6 +188,16 @@ fn trouble<T>(
         }
         Observation::Known(_) | Observation::Absent => {}
     }
+    failed_step(situation, r#type, system, lane)
+}
+
+/// Judges the failure of a step that the condition tells of.
+fn failed_step(
+    situation: &Situation<'_>,
+    r#type: ConditionType,
+    system: &str,
+    lane: Lane,
+) -> Option<Judgement> {
     // One that is not planned any more has happened otherwise.
     let planned = |id: &StepId| situation.plan.steps().iter().any(|step| step.id() == *id);
     let mut failures = situation.failures.iter();
@@ -376,10 +386,18 @@ fn table_trouble(tables: &TablesStatus) -> Judgement {
 fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     use ConditionType::ViewsInSync;
     let views = &situation.spec.views;
-    if views.preset == Preset::None && views.extra.is_empty() {
-        return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
-    }
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
+    let mut steps = situation.plan.steps().iter();
+    let to_do = steps.find(|step| matches!(step.stage, Stage::View | Stage::DropView)).map(|step| {
+        judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what))
+    });
+    if views.preset == Preset::None && views.extra.is_empty() {
+        // Those that there were are to go.
+        let leaving = failed_step(situation, ViewsInSync, &system, Lane::ClickHouse).or(to_do);
+        return leaving.unwrap_or_else(|| {
+            judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none")
+        });
+    }
     let observation = &situation.observed.clickhouse;
     if let Some(found) = trouble(situation, ViewsInSync, &system, Lane::ClickHouse, observation) {
         return found;
@@ -387,10 +405,8 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
     if let Some((reason, message)) = problems(situation, ViewsInSync) {
         return judgement(ViewsInSync, Status::False, reason, message);
     }
-    if let Some(step) =
-        situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
-    {
-        return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+    if let Some(to_do) = to_do {
+        return to_do;
     }
     if situation.views.is_empty() {
         return judgement(
