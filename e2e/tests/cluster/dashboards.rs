@@ -9,10 +9,10 @@ use tidemark_e2e::grafana::{Grafana, TOKEN, Version};
 use tidemark_e2e::stack::{ANALYTICS_DATABASE, PATIENCE, Role, User, wait_until};
 use tokio::time::Instant;
 
+use crate::cluster::read;
+
 /// Within what time changes by hand are undone, and a deletion ends while Grafana is down: a claim, not a patience.
 const IN_TIME: Duration = Duration::from_mins(2);
-/// How long Grafana is away.
-const AWAY: Duration = Duration::from_mins(1);
 /// The token that comes after [`TOKEN`].
 const SECOND_TOKEN: &str = "glsa_second-token";
 /// Calls by which an operator must have looked at everything twice.
@@ -153,17 +153,16 @@ async fn changed_by_hand(pipeline: &Pipeline<'_>, grafana: &Grafana) -> anyhow::
     in_sync(pipeline).await
 }
 
-/// Grafana goes for a minute: it is said, orders go on, and it finds everything as it was.
+/// Grafana goes, for as long as another pipeline's first read and its sink's death take: it is said, orders go on, the
+/// other pipeline comes and gets ready, and Grafana finds everything as it was.
 async fn away(cluster: &Cluster, pipeline: &Pipeline<'_>, grafana: &Grafana) -> anyhow::Result<()> {
     let before = grafana.with(|state| (state.writes(), state.versions()));
     grafana.stop().await;
-    let down = Instant::now();
     pipeline.wait_status("DashboardsInSync", "Unknown", "Unreachable", PATIENCE).await?;
     let postgres = cluster.addresses().postgres(Role::Shop).await?;
     postgres.batch_execute("UPDATE orders SET note = 'nobody looks' WHERE id % 10 = 0").await?;
     pipeline.oracle(ANALYTICS_DATABASE, User::Tidemark).await?.wait_equal(PATIENCE).await?;
-    // The length of the outage, and no wait for anything.
-    tokio::time::sleep_until(down + AWAY).await;
+    read::cut_short(cluster).await.context("a read that is cut short leaves no ghost")?;
     grafana.restart().await?;
     in_sync(pipeline).await?;
     let after = grafana.with(|state| (state.writes(), state.versions()));

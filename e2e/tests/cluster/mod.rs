@@ -23,13 +23,13 @@ const PARTS: &[(&str, Part)] = &[
         Box::pin(workload::equality(cluster))
     }),
     ("an operator that starts again writes nothing", |cluster| Box::pin(silence::restart(cluster))),
-    ("dashboards are there, come back after changes by hand, and are silent", |cluster| {
-        Box::pin(dashboards::come_back(cluster))
-    }),
+    (
+        "dashboards come back, are silent, and while Grafana is away a read that is cut short leaves no ghost",
+        |cluster| Box::pin(dashboards::come_back(cluster)),
+    ),
     ("dashboards as objects for sidecars: said where the right lacks, silent, put right, gone", |cluster| {
         Box::pin(sidecar::objects(cluster))
     }),
-    ("a read that is cut short leaves no ghost", |cluster| Box::pin(read::cut_short(cluster))),
     ("deletion leaves what the policy says and a second apply goes on right", |cluster| {
         Box::pin(deletion::and_return(cluster))
     }),
