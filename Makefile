@@ -69,6 +69,12 @@ bench-panels: ## Time of each dashboard panel's query at ten million orders
 	e2e/cargo build --workspace --all-targets --quiet
 	$$(e2e/cargo --programs)/tidemark-bench panels
 
+.PHONY: bench-load
+bench-load: ## The first load of ROWS (10000000) rows: the sink's reads beside Debezium's snapshot, with the shop's own p99
+	@e2e/setup/all postgres java clickhouse postgres-versions
+	e2e/cargo build --workspace --all-targets --quiet
+	$$(e2e/cargo --programs)/tidemark-bench load --rows $(or $(ROWS),10000000)
+
 .PHONY: bench-operator
 bench-operator: ## An operator with PIPELINES (500), among SECRETS (60000) of others and beside HANGING (1) that never answer
 	@e2e/setup/all postgres java clickhouse postgres-versions tools

@@ -92,6 +92,7 @@ fn minimal() -> AnalyticsPipeline {
                     database: "shop".into(),
                     credentials: credentials("shop-postgres"),
                     tls: spec::PostgresTls::default(),
+                    reads: spec::Reads::default(),
                 },
                 connect: spec::Connect {
                     url: "http://shop-connect.shop.svc:8083".into(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::SourceTable;
 
 /// Version of this file's format; the sink refuses others.
-pub const SINK_CONFIG_VERSION: u32 = 2;
+pub const SINK_CONFIG_VERSION: u32 = 3;
 
 /// Everything a sink replica needs to know; secrets are paths of mounted files.
 ///
@@ -121,6 +121,32 @@ pub struct PostgresConfig {
     /// Path of the certificate authority (PEM); absent: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
+    /// How whole tables are read.
+    pub reads: ReadsConfig,
+}
+
+/// How whole tables are read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReadsConfig {
+    /// Connections of this replica at once.
+    pub max_connections: u8,
+    /// Rows a second over all of them; absent: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows_per_second: Option<u32>,
+    /// The standby that the rows come from; absent: the source itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<StandbyConfig>,
+}
+
+/// Address of a standby; database, account and TLS are those of its primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StandbyConfig {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
 }
 
 /// One source table, its topic and its state table.

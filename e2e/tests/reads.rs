@@ -13,11 +13,11 @@ use serde_json::json;
 use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::ledger::{Kind, ReadRequest, layout_key, source_place};
 use tidemark_crds::names::PipelineName;
-use tidemark_crds::sink_config::SinkConfig;
+use tidemark_crds::sink_config::{SinkConfig, StandbyConfig};
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::{Phase, Version};
 use tidemark_e2e::bench::bookkeeping;
-use tidemark_e2e::stack::{PATIENCE, Part, Role, Stack, User, unique_name, wait_until};
+use tidemark_e2e::stack::{Component, PATIENCE, Part, Role, Stack, User, unique_name, wait_until};
 use tidemark_operator::edge::clickhouse::ledger;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
 use tidemark_runtime::credentials::{CredentialSource, Credentials};
@@ -142,8 +142,15 @@ impl Place {
             writer,
             metrics,
             replica: replica.to_owned(),
-            options: ReaderOptions { rows_per_second, lease: Duration::from_secs(3), ..Default::default() },
+            options: ReaderOptions { connections: 2, rows_per_second, lease: Duration::from_secs(3) },
         })
+    }
+
+    /// Takes the rows of whole tables from a standby at this port from here on.
+    fn read_from(&mut self, port: u16) {
+        let mut config = (*self.config).clone();
+        config.postgres.reads.standby = Some(StandbyConfig { host: "127.0.0.1".into(), port });
+        self.config = Arc::new(config);
     }
 
     fn keys(&self) -> KeyReader {
@@ -252,7 +259,8 @@ fn config(
         "clickhouse": {"url": stack.clickhouse().url(), "database": name,
                        "usernameFile": "/nowhere", "passwordFile": "/nowhere"},
         "postgres": {"host": "127.0.0.1", "port": stack.postgres().port(), "database": name,
-                     "usernameFile": user, "passwordFile": password, "tls": "Disable"},
+                     "usernameFile": user, "passwordFile": password, "tls": "Disable",
+                     "reads": {"maxConnections": 2}},
         "tables": [{"source": format!("public.{table}"), "topic": format!("{name}.public.{table}"),
                     "target": table}],
         "batch": {"maxRows": 100_000, "maxBytes": 8_388_608, "maxAgeMs": 300, "insertsPerSecond": 25,
@@ -332,6 +340,43 @@ fn changes(rows: &[Vec<Option<String>>]) -> anyhow::Result<Vec<Change>> {
 async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Result<()> {
     let (stack, _turn) = stack().await?;
     let place = Place::new(stack, "items", ITEMS, &item_columns()).await?;
+    reads_and_stream(&place).await?;
+    place.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_a_standby_and_the_stream_behind_the_barrier_are_the_table() -> anyhow::Result<()> {
+    let (stack, _turn) = stack().await?;
+    let mut place = Place::new(stack, "items", ITEMS, &item_columns()).await?;
+    let standby = stack.postgres().standby(stack)?;
+    standby.start().await?;
+    // Later by more than a barrier takes.
+    for statement in ["ALTER SYSTEM SET recovery_min_apply_delay = '300ms'", "SELECT pg_reload_conf()"] {
+        standby.execute(Role::Superuser, "postgres", statement).await?;
+    }
+    place.read_from(standby.port());
+    reads_and_stream(&place).await?;
+    let scanned = "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'items'";
+    let scanned: u64 = place.postgres(scanned).await?[0].parse()?;
+    ensure!(scanned < 4 * 18_000, "the primary gave {scanned} rows to eight reads, which are the standby's");
+
+    place.read_from(stack.postgres().port());
+    let _reader = place.reader("a", None);
+    place.request(9).await?;
+    let refused = |row: &BTreeMap<String, String>| row["request"] == "9" && row["state"] == "failed";
+    let answer = place.answer("the read to be refused", refused).await?;
+    ensure!(
+        answer["error"].contains("source.postgres.reads.host leads to a server that is no standby"),
+        "{answer:?}"
+    );
+    standby.stop().await?;
+    place.end().await
+}
+
+/// Reads the table again and again under writers. The rows of each read, and what the log has behind its barrier, have to be
+/// the table as it is at the end.
+async fn reads_and_stream(place: &Place) -> anyhow::Result<()> {
+    let stack = place.stack;
     let slot = place.name.clone();
     let make = format!("SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')");
     stack.postgres().query(Role::Superuser, &place.name, &make).await?;
@@ -353,7 +398,7 @@ async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Res
         anyhow::Ok(all)
     };
     let stop = &stop;
-    let writers = futures::future::try_join_all((0..6).map(|seed| write(&place, seed, stop)));
+    let writers = futures::future::try_join_all((0..6).map(|seed| write(place, seed, stop)));
     let (all, _) = tokio::try_join!(reads, writers)?;
     let decoded = format!(
         "SELECT (lsn - '0/0'::pg_lsn)::bigint, data FROM pg_logical_slot_get_changes('{slot}', NULL, NULL)"
@@ -381,7 +426,7 @@ async fn a_read_and_the_stream_behind_its_barrier_are_the_table() -> anyhow::Res
         let wrong: Vec<_> = rows.iter().filter(|row| !table.contains(row)).take(3).collect();
         ensure!(rows == table, "behind {barrier} and {applied} changes: {wrong:?} and more are wrong");
     }
-    place.end().await
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -78,12 +78,12 @@ mod tests {
     use super::*;
 
     pub(super) const TEXT: &str = r#"{
-        "version": 2, "pipeline": "shop/shop",
+        "version": 3, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},
         "clickhouse": {"url": "http://ch:8123", "database": "d", "usernameFile": "/u", "passwordFile": "/p"},
         "postgres": {"host": "pg", "port": 5432, "database": "shop", "usernameFile": "/u", "passwordFile": "/p",
-                     "tls": "Disable"},
+                     "tls": "Disable", "reads": {"maxConnections": 2}},
         "tables": [{"source": "public.orders", "topic": "shop.public.orders", "target": "orders"}],
         "batch": {"maxRows": 1000000, "maxBytes": 67108864, "maxAgeMs": 300, "insertsPerSecond": 25, "replicas": 2},
         "deadLetter": {"topic": "shop.dead-letter", "maxSharePerMille": 10}}"#;
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_before_its_fields_are_looked_at() {
-        let text = r#"{"version": 3, "somethingNew": true}"#;
-        assert!(matches!(parse(text), Err(ConfigError::Version { found: 3 })));
+        let text = r#"{"version": 4, "somethingNew": true}"#;
+        assert!(matches!(parse(text), Err(ConfigError::Version { found: 4 })));
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Sink {
             writer: writer.clone(),
             metrics: self.metrics.clone(),
             replica: self.options.replica.clone(),
-            options: ReaderOptions::default(),
+            options: ReaderOptions::of(&config.postgres.reads),
         };
         let around = Surroundings {
             config: Arc::clone(config),

@@ -11,6 +11,7 @@ mod clickhouse;
 mod grafana;
 mod kafka;
 mod policy;
+mod reads;
 mod sink;
 mod source;
 mod table;
@@ -23,6 +24,7 @@ pub use grafana::{
 };
 pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, SaslMechanism, Topics};
 pub use policy::{DeletionPolicy, Freshness, Policy};
+pub use reads::Reads;
 pub use sink::{Batch, DeadLetter, Pod, Sink};
 pub use source::{
     CertificateCheck, Connect, ConnectTls, ConnectorState, DatabaseCredentials, DatabaseCredentialsType,

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CertificateAuthority, Credentials, bounds};
+use super::{CertificateAuthority, Credentials, Reads, bounds};
 
 /// The database that changes are captured from, and how.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,6 +60,9 @@ pub struct Postgres {
     /// TLS of the connection.
     #[serde(default)]
     pub tls: PostgresTls,
+    /// Where tables are read, and how much of the source that may take.
+    #[serde(default)]
+    pub reads: Reads,
 }
 
 fn postgres_port() -> u16 {

@@ -7,6 +7,7 @@ pub mod events;
 pub mod first_row;
 pub mod freshness;
 pub mod kafka_engine;
+pub mod load;
 pub mod operator;
 pub mod panels;
 pub mod report;

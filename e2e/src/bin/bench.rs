@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use tidemark_e2e::bench::events::{Shape, Workload};
 use tidemark_e2e::bench::kafka_engine::Extraction;
 use tidemark_e2e::bench::throughput::{self, Contender, Plan};
-use tidemark_e2e::bench::{first_row, freshness, operator, panels, report};
+use tidemark_e2e::bench::{first_row, freshness, load, operator, panels, report};
 use tidemark_e2e::stack::{Part, Stack};
 
 /// Measures Tidemark on real components of its own.
@@ -50,6 +50,18 @@ enum Command {
         /// Times that each panel is asked.
         #[arg(long, default_value_t = 20)]
         runs: u32,
+    },
+    /// Times the first load of a table: the sink's reads, Debezium's snapshot, and what PostgreSQL gives at most.
+    Load {
+        /// Rows of the table.
+        #[arg(long, default_value_t = 10_000_000)]
+        rows: u64,
+        /// Rows that Debezium reads of them.
+        #[arg(long, default_value_t = 1_000_000)]
+        debezium_rows: u64,
+        /// Connections of the sink, one load each.
+        #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 4])]
+        connections: Vec<u8>,
     },
     /// Measures an operator with many pipelines: at rest, among objects of others, beside pipelines that hang.
     Operator {
@@ -98,6 +110,12 @@ async fn main() -> anyhow::Result<()> {
             let report = panels::measure(&stack, plan, |text| println!("{text}")).await?;
             println!("{}", panels::table(&report));
             println!("written to {}", report::write("panels.json", &report)?.display());
+        }
+        Command::Load { rows, debezium_rows, connections } => {
+            let plan = load::Plan { rows, debezium_rows, connections };
+            let report = load::measure(&plan, |text| println!("{text}")).await?;
+            println!("{}", load::table(&report));
+            println!("written to {}", report::write("load.json", &report)?.display());
         }
         Command::Operator { pipelines, hanging, foreign, seconds, operator } => {
             let plan = operator::Plan { pipelines, hanging, foreign, seconds, operator };

@@ -13,8 +13,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{Api, ListParams};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, watcher};
-use kube::{Client, Resource};
+use kube::runtime::{Controller, WatchStreamExt, reflector, watcher};
+use kube::{Client, Resource, ResourceExt};
 use prometheus_client::registry::Registry;
 use tidemark_crds::names::{FIELD_MANAGER, PipelineName};
 use tidemark_crds::pipeline::AnalyticsPipeline;
@@ -171,9 +171,12 @@ async fn control(client: &Client, namespace: Option<&str>, context: Arc<Context>
     let all = watcher::Config::default().timeout(WATCH_TIMEOUT);
     let ours = all.clone().labels(&format!("app.kubernetes.io/managed-by={FIELD_MANAGER}"));
     let pipelines: Api<Guarded> = scoped(client, namespace);
-    let controller = Controller::new(pipelines, all.clone());
-    let all_read = controller.store();
-    context.watch(controller.store());
+    let (all_read, writer) = reflector::store();
+    // Who set which field of a resource is the greater part of it, and nobody reads that here.
+    let resources = watcher(pipelines, all.clone()).modify(|object| object.managed_fields_mut().clear());
+    let resources = resources.reflect(writer).applied_objects();
+    let controller = Controller::for_stream(resources, all_read.clone());
+    context.watch(all_read.clone());
     let metrics = context.engine.metrics.clone();
     let scope = namespace.unwrap_or_default().to_owned();
     let concerned = |holder: Holder| {

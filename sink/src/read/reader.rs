@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tidemark_crds::ledger::source_place;
-use tidemark_crds::sink_config::{SinkConfig, TableRoute};
+use tidemark_crds::sink_config::{ReadsConfig, SinkConfig, TableRoute};
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::ClickHouse;
 use tokio::sync::{Notify, Semaphore};
@@ -31,6 +31,8 @@ use crate::write::Writer;
 const LOOK: Duration = Duration::from_secs(1);
 /// First and longest pause before a read that failed is tried again.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
+/// Age of a row in the reads table above which its owner is gone.
+const LEASE: Duration = Duration::from_secs(15);
 /// Pause between two attempts to raise the fence of a table that was read.
 const FENCE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -45,9 +47,11 @@ pub struct ReaderOptions {
     pub lease: Duration,
 }
 
-impl Default for ReaderOptions {
-    fn default() -> Self {
-        Self { connections: 2, rows_per_second: None, lease: Duration::from_secs(15) }
+impl ReaderOptions {
+    /// Those of a configuration.
+    pub fn of(config: &ReadsConfig) -> Self {
+        let ReadsConfig { max_connections, rows_per_second, .. } = *config;
+        Self { connections: max_connections, rows_per_second, lease: LEASE }
     }
 }
 
@@ -302,7 +306,7 @@ impl Looker {
         let (target, ended) = (route.target.clone(), Arc::clone(&self.ended));
         let read = async move {
             let _permit = permit;
-            let barrier = job.run(|| connections.try_acquire_owned().ok()).await?;
+            let barrier = job.run(|| Arc::clone(&connections).try_acquire_owned().ok()).await?;
             let version = Version::of_read(job.epoch, barrier.lsn);
             while let Err(error) = requests.raise_fence(&target, version).await {
                 tracing::warn!(table = target, %error, "the fence of a table that was read cannot be raised yet");

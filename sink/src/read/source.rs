@@ -1,13 +1,13 @@
 //! Connections for reads. I/O.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::sink_config::PostgresConfig;
 use tidemark_runtime::clickhouse::Authority;
 use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
-use tidemark_runtime::postgres::{CONNECT_DEADLINE, Error, Options, Session, SessionSettings};
+use tidemark_runtime::postgres::{CONNECT_DEADLINE, Error, ErrorClass, Options, Session, SessionSettings};
 
 use super::ReadError;
 
@@ -19,6 +19,10 @@ const RANGE_TIMEOUT: Duration = Duration::from_mins(10);
 const KEYS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a lock is waited for: longer would queue the shop's own statements behind ours.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a standby may take to come to a barrier.
+const REPLAY_PATIENCE: Duration = Duration::from_mins(5);
+/// Pause between two looks at how far a standby is.
+const REPLAY_POLL: Duration = Duration::from_millis(100);
 /// How long a transaction may lie between two statements: they follow at once.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -26,6 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 #[derive(Debug, Clone)]
 pub struct Source {
     options: Options,
+    /// The standby that the rows of whole tables come from.
+    standby: Option<Options>,
     pipeline: Arc<str>,
 }
 
@@ -34,6 +40,10 @@ pub struct Source {
 pub(super) struct Server {
     /// When its first process started: another one may be another server, whose log has other positions.
     pub(super) started: String,
+    /// `system_identifier`, which a standby has from its primary; absent where the role may not read it.
+    system: Option<String>,
+    /// Whether it is a standby.
+    recovers: bool,
 }
 
 impl Source {
@@ -41,18 +51,21 @@ impl Source {
     pub fn new(config: &PostgresConfig, pipeline: &str) -> Self {
         let authority =
             config.ca_file.as_ref().map_or(Authority::System, |path| Authority::File(WatchedFile::new(path)));
-        Self {
-            options: Options {
-                host: config.host.clone(),
-                port: config.port,
-                database: config.database.clone(),
-                credentials: Arc::new(CredentialSource::files(&config.username_file, &config.password_file)),
-                tls: config.tls,
-                authority: Arc::new(authority),
-                deadline: CONNECT_DEADLINE,
-            },
-            pipeline: Arc::from(pipeline),
-        }
+        let options = Options {
+            host: config.host.clone(),
+            port: config.port,
+            database: config.database.clone(),
+            credentials: Arc::new(CredentialSource::files(&config.username_file, &config.password_file)),
+            tls: config.tls,
+            authority: Arc::new(authority),
+            deadline: CONNECT_DEADLINE,
+        };
+        let standby = config.reads.standby.as_ref().map(|standby| Options {
+            host: standby.host.clone(),
+            port: standby.port,
+            ..options.clone()
+        });
+        Self { options, standby, pipeline: Arc::from(pipeline) }
     }
 
     /// Key of the pipeline's rows in the ledger.
@@ -60,9 +73,70 @@ impl Source {
         &self.pipeline
     }
 
-    /// Connects for whole tables.
-    pub(super) async fn for_ranges(&self, table: &SourceTable) -> Result<(Session, Server), ReadError> {
+    /// Connects for the barrier of a read.
+    pub(super) async fn for_barrier(&self, table: &SourceTable) -> Result<(Session, Server), ReadError> {
         self.connect("tidemark-read", RANGE_TIMEOUT, table).await
+    }
+
+    /// Connects where the rows of whole tables come from.
+    pub(super) async fn for_ranges(&self, table: &SourceTable) -> Result<(Session, Server), ReadError> {
+        match &self.standby {
+            None => self.for_barrier(table).await,
+            Some(standby) => connect(standby, ("tidemark-read", RANGE_TIMEOUT), table).await,
+        }
+    }
+
+    /// Goes on where the rows come from, once all is there that `primary` has now: a standby has then the barrier that was
+    /// set, and shows what was committed before it, since it shows a commit when it has replayed its record.
+    pub(super) async fn behind(
+        &self,
+        primary: Session,
+        server: Server,
+        table: &SourceTable,
+    ) -> Result<(Session, Server), ReadError> {
+        const WRITTEN: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint";
+        const REPLAYED: &str = "SELECT (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint";
+        if self.standby.is_none() {
+            return Ok((primary, server));
+        }
+        let failed = |error| ReadError::Source { table: table.to_string(), error };
+        let refused =
+            |reason: &str| ReadError::Refused { table: table.to_string(), reason: reason.to_owned() };
+        let wanted = position(&primary, WRITTEN).await.map_err(failed)?;
+        drop(primary);
+        let (session, standby) = self.for_ranges(table).await?;
+        if !standby.recovers {
+            return Err(refused(
+                "source.postgres.reads.host leads to a server that is no standby: name one, or leave it out",
+            ));
+        }
+        match (&standby.system, &server.system) {
+            (Some(its), Some(ours)) if its == ours => {}
+            (Some(_), Some(_)) => {
+                return Err(refused("source.postgres.reads.host leads to a standby of another server"));
+            }
+            _ => {
+                return Err(refused(
+                    "whose standby source.postgres.reads.host leads to cannot be told: GRANT EXECUTE ON FUNCTION                      pg_control_system() TO the role of source.postgres.credentials",
+                ));
+            }
+        }
+        let begin = Instant::now();
+        loop {
+            let replayed = position(&session, REPLAYED).await.map_err(failed)?;
+            if replayed >= wanted {
+                return Ok((session, standby));
+            }
+            if begin.elapsed() > REPLAY_PATIENCE {
+                let message = format!(
+                    "the standby of source.postgres.reads.host is {} bytes behind the barrier after {} s",
+                    wanted - replayed,
+                    REPLAY_PATIENCE.as_secs()
+                );
+                return Err(failed(Error::new(ErrorClass::Unreachable, message)));
+            }
+            tokio::time::sleep(REPLAY_POLL).await;
+        }
     }
 
     /// Connects for rows by key.
@@ -72,9 +146,12 @@ impl Source {
 
     /// Answers whether tables could be read: for `tidemark-sink check`.
     pub async fn ping(&self) -> Result<(), String> {
-        let session =
-            self.session("tidemark-check", KEYS_TIMEOUT).await.map_err(|error| error.to_string())?;
-        server(&session).await.map_err(|error| error.to_string())?.map(|_| ())
+        for options in std::iter::once(&self.options).chain(&self.standby) {
+            let session =
+                session(options, "tidemark-check", KEYS_TIMEOUT).await.map_err(|error| error.to_string())?;
+            server(&session).await.map_err(|error| error.to_string())?.map(|_| ())?;
+        }
+        Ok(())
     }
 
     async fn connect(
@@ -83,44 +160,62 @@ impl Source {
         timeout: Duration,
         table: &SourceTable,
     ) -> Result<(Session, Server), ReadError> {
-        let failed = |error| ReadError::Source { table: table.to_string(), error };
-        let session = self.session(name, timeout).await.map_err(failed)?;
-        match server(&session).await.map_err(failed)? {
-            Ok(server) => Ok((session, server)),
-            Err(reason) => Err(ReadError::Refused { table: table.to_string(), reason }),
+        let (session, server) = connect(&self.options, (name, timeout), table).await?;
+        if server.recovers {
+            let reason = "the address leads to a standby, which takes no barrier: set source.postgres.host to the primary";
+            return Err(ReadError::Refused { table: table.to_string(), reason: reason.to_owned() });
         }
-    }
-
-    async fn session(&self, name: &str, statement_timeout: Duration) -> Result<Session, Error> {
-        let settings = SessionSettings {
-            application_name: name.to_owned(),
-            statement_timeout,
-            lock_timeout: LOCK_TIMEOUT,
-            idle_in_transaction_timeout: IDLE_TIMEOUT,
-            whole_tables: true,
-        };
-        Box::pin(self.options.connect(&settings)).await
+        Ok((session, server))
     }
 }
 
-/// Says which server answers, or why barriers cannot be set there.
+/// Connects, and says which server answers.
+async fn connect(
+    options: &Options,
+    (name, timeout): (&str, Duration),
+    table: &SourceTable,
+) -> Result<(Session, Server), ReadError> {
+    let failed = |error| ReadError::Source { table: table.to_string(), error };
+    let session = session(options, name, timeout).await.map_err(failed)?;
+    match server(&session).await.map_err(failed)? {
+        Ok(server) => Ok((session, server)),
+        Err(reason) => Err(ReadError::Refused { table: table.to_string(), reason }),
+    }
+}
+
+async fn session(options: &Options, name: &str, statement_timeout: Duration) -> Result<Session, Error> {
+    let settings = SessionSettings {
+        application_name: name.to_owned(),
+        statement_timeout,
+        lock_timeout: LOCK_TIMEOUT,
+        idle_in_transaction_timeout: IDLE_TIMEOUT,
+        whole_tables: true,
+    };
+    Box::pin(options.connect(&settings)).await
+}
+
+/// A position of the log, in bytes.
+async fn position(session: &Session, sql: &str) -> Result<i64, Error> {
+    let wrong = |error: tokio_postgres::Error| Error::of("the log's position", &error);
+    let row = session.query_one(sql, &[]).await.map_err(wrong)?;
+    // A standby that has not replayed anything yet has none.
+    Ok(row.try_get::<_, Option<i64>>(0).map_err(wrong)?.unwrap_or(0))
+}
+
+/// Says which server answers, or why tables cannot be read there.
 async fn server(session: &Session) -> Result<Result<Server, String>, Error> {
     const SERVER: &str = "SELECT pg_postmaster_start_time()::text, pg_is_in_recovery(), \
                           current_setting('server_version_num')::int, current_setting('server_version')";
+    const SYSTEM: &str = "SELECT system_identifier::text FROM pg_control_system()";
     let wrong = |error: tokio_postgres::Error| Error::of("the server's version", &error);
     let row = session.query_one(SERVER, &[]).await.map_err(wrong)?;
-    let (started, recovery): (String, bool) =
+    let (started, recovers): (String, bool) =
         (row.try_get(0).map_err(wrong)?, row.try_get(1).map_err(wrong)?);
     let (version, name): (i32, String) = (row.try_get(2).map_err(wrong)?, row.try_get(3).map_err(wrong)?);
-    if recovery {
-        return Ok(Err(
-            "the address leads to a standby, which takes no barrier: set source.postgres.host to the \
-                       primary"
-                .to_owned(),
-        ));
-    }
     if version < LEAST_VERSION {
         return Ok(Err(format!("PostgreSQL {name} carries no barrier to the connector: 14 or later does")));
     }
-    Ok(Ok(Server { started }))
+    // A refusal is an answer, too.
+    let system = session.query_one(SYSTEM, &[]).await.and_then(|row| row.try_get(0)).ok();
+    Ok(Ok(Server { started, system, recovers }))
 }

@@ -1,4 +1,4 @@
-//! The read of one table behind one barrier, by one connection or two. I/O.
+//! The read of one table behind one barrier, by one connection or several. I/O.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use tidemark_runtime::postgres::Session;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
@@ -124,13 +125,13 @@ struct Worker<'a> {
 impl Job {
     /// Reads the whole table and returns the barrier when ClickHouse has every row.
     ///
-    /// `second` is asked for once there is work for two connections.
+    /// `more` is asked for a connection as long as it gives one and there is work for it.
     pub(super) async fn run(
         &self,
-        second: impl FnOnce() -> Option<OwnedSemaphorePermit>,
+        more: impl Fn() -> Option<OwnedSemaphorePermit>,
     ) -> Result<Barrier, ReadError> {
         let table = &self.plan.layout.source;
-        let (session, server) = self.source.for_ranges(table).await?;
+        let (session, server) = self.source.for_barrier(table).await?;
         // A table that is not the layout's gets no barrier.
         relation::begin(&session, &self.plan.layout).await?;
         let end = |error| source_error(table, "ending a transaction", &error);
@@ -139,6 +140,7 @@ impl Job {
             .await
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
         self.progress.barrier.store(barrier.lsn, Ordering::Relaxed);
+        let (session, server) = self.source.behind(session, server, table).await?;
         // Partitions that are made from here on have rows from behind the barrier alone.
         let relation = relation::begin(&session, &self.plan.layout).await?;
         let parts = relation::parts(&session, table, &relation).await?;
@@ -149,7 +151,7 @@ impl Job {
             table = %table, barrier = barrier.lsn, ranges = spans.len(),
             layout = self.plan.layout.version, "reading a table at the source"
         );
-        let helper = if spans.len() > 1 { second() } else { None };
+        let helpers: Vec<_> = std::iter::from_fn(&more).take(spans.len().saturating_sub(1)).collect();
         let open = Mutex::new(spans);
         let worker = || Worker {
             job: self,
@@ -159,17 +161,15 @@ impl Job {
             statement: format!("COPY (SELECT {} FROM ", expressions(&self.plan)),
             inserts: JoinSet::new(),
         };
-        let first = worker().run(Some(session));
-        if let Some(permit) = helper {
-            let second = async {
-                let result = worker().run(None).await;
-                drop(permit);
-                result
-            };
-            futures::future::try_join(Box::pin(first), Box::pin(second)).await?;
-        } else {
-            Box::pin(first).await?;
-        }
+        let first: BoxFuture<'_, _> = Box::pin(worker().run(Some(session)));
+        let others = helpers.into_iter().map(|permit| -> BoxFuture<'_, _> {
+            let worker = worker();
+            Box::pin(async move {
+                let _permit = permit;
+                worker.run(None).await
+            })
+        });
+        futures::future::try_join_all(std::iter::once(first).chain(others)).await?;
         Ok(barrier)
     }
 }

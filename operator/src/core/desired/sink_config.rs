@@ -3,10 +3,10 @@
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::AnalyticsPipelineSpec;
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Postgres};
 use tidemark_crds::sink_config::{
-    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, SINK_CONFIG_VERSION,
-    SaslFiles, SinkConfig, TableRoute, TlsFiles,
+    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, ReadsConfig,
+    SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute, TlsFiles,
 };
 
 use crate::core::credentials::mechanism;
@@ -93,6 +93,7 @@ pub fn sink_config(
             password_file: secret("postgres/password"),
             tls: spec.source.postgres.tls.mode,
             ca_file: spec.source.postgres.tls.ca.as_ref().map(|_| secret("postgres-ca/ca.crt")),
+            reads: reads(&spec.source.postgres),
         },
         tables: routes
             .iter()
@@ -115,6 +116,18 @@ pub fn sink_config(
             max_share_per_mille: duration::per_mille(&dead_letter.max_share)?,
         },
     })
+}
+
+fn reads(source: &Postgres) -> ReadsConfig {
+    let reads = &source.reads;
+    ReadsConfig {
+        max_connections: u8::try_from(reads.max_connections).unwrap_or(1),
+        rows_per_second: reads.rows_per_second.map(|rows| u32::try_from(rows).unwrap_or(u32::MAX)),
+        standby: reads
+            .host
+            .clone()
+            .map(|host| StandbyConfig { host, port: reads.port.unwrap_or(source.port) }),
+    }
 }
 
 /// Text whose change needs new pods: the configuration without the number of replicas.

@@ -34,7 +34,7 @@ const RECORDS_DEADLINE: Duration = Duration::from_secs(3);
 /// Records of a partition that are read, from its end on.
 const LAST_RECORDS: i64 = 8;
 /// Clients of one cluster that are kept while nobody looks: beyond them looks at the same time make their own.
-const MOST_IDLE: usize = 4;
+const MOST_IDLE: usize = 2;
 /// After so long without a look a client is closed.
 const IDLE: Duration = Duration::from_secs(20);
 
