@@ -63,7 +63,8 @@ pub struct SinkState {
     pub message: String,
     /// Newest layout that the replica knows and can use; 0: none.
     pub layout: u64,
-    /// Position of an event that waits until the operator has seen the catalogue at or behind it; zeros: none.
+    /// Position of an event that waits until the operator has seen the catalogue at or behind it; zeros: none. With
+    /// reason [`EPOCH`] the epoch of the record, and 0.
     pub wants: (u16, u64),
     /// Why the table has to be read again; empty: it has not.
     pub doubt: String,
@@ -129,6 +130,13 @@ pub struct ConnectorRecord {
     #[serde(default)]
     pub wal: String,
 }
+
+/// [`SinkState::reason`] of a table that too many dead letters stopped.
+pub const DEAD_LETTERS: &str = "dead-letters";
+
+/// [`SinkState::reason`] of a table whose record is of an epoch that the ledger has not: it is held until the ledger was
+/// asked, and stopped then. [`SinkState::wants`] has the epoch.
+pub const EPOCH: &str = "epoch";
 
 /// Kafka header with which the connector marks each record's epoch, decimal text.
 pub const EPOCH_HEADER: &str = "tidemark.epoch";

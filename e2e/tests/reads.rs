@@ -92,7 +92,6 @@ impl Place {
             .await?;
         let value = serde_json::to_value(&place.layout)?;
         place.ledger(Kind::Layout, &layout_key(table, place.layout.version), 1, &value).await?;
-        place.ledger(Kind::Epoch, "", 1, &json!(1)).await?;
         Ok(place)
     }
 

@@ -211,8 +211,8 @@ impl Poller {
         )
     }
 
-    /// Looks for ever, and hands over each board that differs from the one before.
-    pub async fn run(self, mut publish: impl FnMut(Arc<Board>)) {
+    /// Looks for ever, and says of each look that ended whether there is a board that differs from the one before.
+    pub async fn run(self, mut looked: impl FnMut(Option<Arc<Board>>)) {
         let (mut board, mut seen) = (Arc::new(Board::default()), Seen::default());
         let mut pause = PAUSE;
         loop {
@@ -221,8 +221,8 @@ impl Poller {
                     pause = PAUSE;
                     if changed {
                         board = Arc::new(Board::new(&seen.rows, self.encoding, &board));
-                        publish(Arc::clone(&board));
                     }
+                    looked(changed.then(|| Arc::clone(&board)));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the ledger cannot be read yet");

@@ -23,6 +23,8 @@ pub enum Event {
     Failed(usize, Box<Failure>),
     /// The operator says something else than before.
     Board(Arc<Board>),
+    /// A look at the ledger ended; what differed was said before.
+    Looked,
     /// Where partitions start.
     Located(Vec<Located>),
     /// What replicas said before this session.

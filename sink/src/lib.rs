@@ -22,6 +22,7 @@ pub mod config;
 pub mod consume;
 pub mod dead_letter;
 pub mod decode;
+pub mod epochs;
 pub mod group;
 pub mod heartbeat;
 pub mod history;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use tidemark_crds::history::Position;
-use tidemark_crds::ledger::{STATE_SECONDS, STATES_TABLE, SinkState, TableState};
+use tidemark_crds::ledger::{DEAD_LETTERS, STATE_SECONDS, STATES_TABLE, SinkState, TableState};
 use tidemark_crds::quote;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 
@@ -156,7 +156,7 @@ impl States {
         let rows: Vec<Row> = self.clickhouse.query(&sql).await?;
         let earlier = rows.into_iter().map(|row| {
             let at: Position = (row.doubt_epoch, row.doubt_lsn);
-            let stopped = row.state == TableState::Stopped.as_str() && row.reason == "dead-letters";
+            let stopped = row.state == TableState::Stopped.as_str() && row.reason == DEAD_LETTERS;
             Earlier {
                 table: row.table,
                 stopped_under: stopped.then_some(row.layout),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tidemark_crds::history::Position;
-use tidemark_crds::ledger::{EPOCH_HEADER, SinkState, TableState, epoch_of};
+use tidemark_crds::ledger::{DEAD_LETTERS, EPOCH, EPOCH_HEADER, SinkState, TableState, epoch_of};
 use tidemark_crds::sink_config::TableRoute;
 use tidemark_crds::version::Version;
 
 use crate::batch::{Batch, Doubt, Place};
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::decode::envelope::{Change, Decoder, Op};
+use crate::epochs::{Epochs, Whose};
 use crate::history::{Chosen, History, Missing};
 use crate::limits::FlushCause;
 use crate::plan::Mapping;
@@ -61,11 +62,12 @@ impl Record for DeadLetter {
 /// Why a record waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// One word: `layout`, `shape`, `value`.
+    /// One word: `layout`, `shape`, `value`, `epoch`.
     pub reason: &'static str,
     /// For people.
     pub message: String,
-    /// Position at which the operator has to look at the catalogue; zeros where that helps nothing.
+    /// Position at which the operator has to look at the catalogue; zeros where that helps nothing. Of an epoch that the
+    /// ledger has not: that epoch and 0.
     pub wants: Position,
 }
 
@@ -99,6 +101,7 @@ pub struct Table {
     pub route: TableRoute,
     /// What a record without an epoch is taken for; absent: it cannot be applied.
     default_epoch: Option<u16>,
+    epochs: Epochs,
     history: Arc<History>,
     decoder: Decoder,
     current: Option<Current>,
@@ -125,6 +128,7 @@ impl Table {
         Self {
             route,
             default_epoch,
+            epochs: Epochs::default(),
             history: Arc::default(),
             decoder: Decoder::default(),
             current: None,
@@ -175,6 +179,16 @@ impl Table {
         self.floor = self.floor.max(position);
     }
 
+    /// Notes which epoch the ledger has; 0: none. Records of later ones wait.
+    pub fn use_epoch(&mut self, epoch: u16) {
+        self.epochs.learn(epoch);
+    }
+
+    /// Notes that a look at the ledger ended. Whether the table stops by it: its record is of no epoch of the ledger's.
+    pub fn looked(&mut self) -> bool {
+        self.epochs.looked()
+    }
+
     /// Why the table has to be read again.
     pub fn doubt(&self) -> Option<&Doubt> {
         self.doubt.as_ref()
@@ -223,12 +237,13 @@ impl Table {
         }
         if self.stopped {
             state.state = TableState::Stopped;
-            "dead-letters".clone_into(&mut state.reason);
+            DEAD_LETTERS.clone_into(&mut state.reason);
             "too many records cannot be applied; look at them with `tidemark-sink dead-letters list`, mend the cause, \
              then replay or skip them"
                 .clone_into(&mut state.message);
         } else if let Some((record, hold)) = &self.held {
-            state.state = TableState::Held;
+            let refused = hold.reason == EPOCH && self.epochs.is_refused();
+            state.state = if refused { TableState::Stopped } else { TableState::Held };
             hold.reason.clone_into(&mut state.reason);
             state.message =
                 format!("partition {}, offset {}: {}", record.partition, record.offset, hold.message);
@@ -347,6 +362,11 @@ impl Table {
                        `epoch`; put the connector's configuration right";
             return self.bury(record, None, why.to_owned());
         };
+        match self.epochs.judge(epoch) {
+            Whose::Own => {}
+            Whose::Foreign => return self.note(record, None, 0),
+            Whose::Unknown => return Err(self.unknown(epoch)),
+        }
         let change = match self.decoder.read(payload, epoch) {
             Ok(Some(change)) => change,
             Ok(None) => return self.note(record, None, 0),
@@ -365,6 +385,19 @@ impl Table {
             }
             Op::Insert | Op::Update | Op::Delete => self.apply_row(record, payload, epoch, &change),
         }
+    }
+
+    #[cold]
+    fn unknown(&self, epoch: u16) -> Hold {
+        let message = format!(
+            "it is of epoch {epoch}, and the ledger has epoch {}: unless the operator begins that epoch, another connector \
+             writes to topic {}, such as that of a pipeline elsewhere with the same spec.kafka.topicPrefix, and nothing of \
+             it is applied: stop that one, then annotate this pipeline with tidemark.dev/resnapshot=<any new text>, which \
+             begins an epoch above both and reads all tables again",
+            self.epochs.known(),
+            self.route.topic
+        );
+        Hold { reason: EPOCH, message, wants: (epoch, 0) }
     }
 
     fn apply_row(

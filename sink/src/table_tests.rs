@@ -25,6 +25,7 @@ fn history(layouts: Vec<TableLayout>, confirmed: Option<u64>) -> Arc<History> {
 
 fn table(layouts: Vec<TableLayout>, confirmed: Option<u64>) -> Table {
     let mut table = Table::new(route(), 10, None);
+    table.use_epoch(1);
     table.use_history(history(layouts, confirmed), Instant::now());
     table
 }
@@ -164,6 +165,50 @@ fn a_record_without_epoch_is_no_record_of_epoch_one() {
     let [batch] = batches(&mut table).try_into().unwrap();
     assert_eq!((batch.rows(), batch.dead.len()), (0, 1));
     assert!(batch.dead[0].error.contains("tidemark.epoch"));
+}
+
+#[test]
+fn a_record_of_an_epoch_that_the_ledger_has_not_stops_its_table_and_is_never_applied() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], Some(500));
+    let foreign = |offset, epoch: &str| {
+        let mut record = event(0, offset, "c", r#"{"id":1,"a":"theirs"}"#, 50);
+        record.headers = vec![(EPOCH_HEADER.to_owned(), Some(epoch.as_bytes().to_vec()))];
+        record
+    };
+    assert_eq!(table.take(&event(0, 0, "c", r#"{"id":1,"a":"ours"}"#, 50), now), Taken::Applied);
+    // It may be on its way into the ledger: so it is asked first.
+    assert_eq!(table.take(&foreign(1, "2"), now), Taken::Held);
+    assert!(!table.looked() && table.state().state == TableState::Held && !table.resume(now));
+    assert!(table.looked());
+    let state = table.state();
+    assert_eq!((state.state, state.reason.as_str(), state.wants), (TableState::Stopped, EPOCH, (2, 0)));
+    assert!(
+        state.message.contains("partition 0, offset 1") && state.message.contains("tidemark.dev/resnapshot")
+    );
+    assert_eq!(table.take(&event(0, 2, "c", r#"{"id":2,"a":"ours"}"#, 60), now), Taken::Refused);
+    // The epoch above both.
+    table.use_epoch(3);
+    assert!(table.resume(now));
+    assert_eq!(table.take(&foreign(2, "2"), now), Taken::Applied);
+    assert_eq!(table.take(&foreign(3, "3"), now), Taken::Applied);
+    let [batch] = batches(&mut table).try_into().unwrap();
+    let epochs: Vec<u16> = (0..batch.rows()).map(|row| batch.version_of(row).0.epoch()).collect();
+    assert_eq!((epochs, batch.dead.len(), batch.offsets()[0].1.next), (vec![1, 3], 0, 4));
+}
+
+#[test]
+fn a_record_that_is_earlier_than_its_epochs_row_waits_for_it() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], Some(500));
+    let mut record = event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 50);
+    record.headers = vec![(EPOCH_HEADER.to_owned(), Some(b"2".to_vec()))];
+    assert_eq!(table.take(&record, now), Taken::Held);
+    table.looked();
+    table.use_epoch(2);
+    assert!(table.resume(now) && !table.looked());
+    assert_eq!(table.state().state, TableState::Streaming);
+    assert_eq!(batches(&mut table)[0].rows(), 1);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! What the operator makes in ClickHouse before a sink starts, made by the operator's own steps: database,
-//! ledger, fences, progress, states, reads, state table and `_current` view. I/O.
+//! ledger with the first epoch, fences, progress, states, reads, state table and `_current` view. I/O.
 
 use anyhow::{anyhow, bail, ensure};
+use serde_json::json;
 use tidemark_crds::layout::TableLayout;
+use tidemark_crds::ledger::Kind;
 use tidemark_crds::names::PipelineName;
 use tidemark_operator::core::desired::part::Part;
 use tidemark_operator::core::desired::tables;
@@ -37,5 +39,8 @@ pub async fn prepare(
         };
         done.map_err(|failure| anyhow!("{}: {}", step.what, failure.message))?;
     }
-    Ok(())
+    // No record is taken of an epoch that the ledger has not.
+    ledger::row(client, database, &pipeline, Kind::Epoch, "", 1, &json!(1))
+        .await
+        .map_err(|failure| anyhow!("the epoch: {}", failure.message))
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::{SinkState, TableState};
+use tidemark_crds::ledger::{DEAD_LETTERS, SinkState, TableState};
 use tidemark_crds::pipeline::ConnectorState;
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
@@ -213,11 +213,7 @@ fn said(name: &str, sink: &SinkState) -> Option<Trouble> {
         ),
         TableState::Stopped => (
             TroubleState::Stopped,
-            if sink.reason.to_lowercase().contains("letter") {
-                Reason::TooManyDeadLetters
-            } else {
-                Reason::TableStopped
-            },
+            if sink.reason == DEAD_LETTERS { Reason::TooManyDeadLetters } else { Reason::TableStopped },
             "nothing is applied until the cause is mended: look at the sink's log",
         ),
     };

@@ -20,6 +20,7 @@ impl Session {
             Event::Written(written) => self.on_written(*written),
             Event::Failed(at, failure) => self.on_failed(at, *failure),
             Event::Board(board) => self.on_board(&board),
+            Event::Looked => self.on_looked(),
             Event::Located(located) => self.on_located(located),
             Event::Earlier(earlier) => self.on_earlier(earlier),
             Event::Letter(notice) => self.on_letter(&notice),
@@ -83,11 +84,25 @@ impl Session {
         lane.failure = Some(failure);
     }
 
+    /// A record of an epoch that the ledger has not after all stops its table.
+    fn on_looked(&mut self) {
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].table.looked() {
+                self.on_hold(at);
+            }
+        }
+    }
+
     fn on_board(&mut self, board: &Arc<Board>) {
         let now = Instant::now();
+        let began = self.board.epoch != board.epoch;
         self.board = Arc::clone(board);
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
+            if began {
+                lane.table.use_epoch(board.epoch);
+                lane.table.resume(now);
+            }
             let name = lane.label.table.clone();
             if let Some(read) = board.reads.get(&name) {
                 lane.begun = lane.begun.max(read.barrier);

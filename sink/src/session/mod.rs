@@ -21,6 +21,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Message};
 use tidemark_crds::history::Position;
+use tidemark_crds::ledger::TableState;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 use tokio::sync::watch;
@@ -235,11 +236,14 @@ impl Session {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(5));
                 }
-                let publish = |board: Arc<Board>| {
-                    boards.send_replace(Arc::clone(&board));
-                    let _ = sender.send(Event::Board(board));
+                let looked = |board: Option<Arc<Board>>| {
+                    if let Some(board) = board {
+                        boards.send_replace(Arc::clone(&board));
+                        let _ = sender.send(Event::Board(board));
+                    }
+                    let _ = sender.send(Event::Looked);
                 };
-                poller.run(publish).await;
+                poller.run(looked).await;
             },
             &runtime,
         );
@@ -333,8 +337,10 @@ impl Session {
     fn on_hold(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         let state = lane.table.state();
-        if lane.table.is_stopped() {
-            lane.stopped_under = state.layout;
+        if state.state == TableState::Stopped {
+            if lane.table.is_stopped() {
+                lane.stopped_under = state.layout;
+            }
             tracing::error!(table = lane.label.table, state.message, "the table stops");
         } else {
             tracing::warn!(table = lane.label.table, state.reason, state.message, "the table is held");

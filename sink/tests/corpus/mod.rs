@@ -128,6 +128,7 @@ impl Source {
         };
         // The recorded connectors did not mark their records.
         let mut table = Table::new(route, 1000, Some(1));
+        table.use_epoch(1);
         let history = History::new(self.layouts.clone(), None, self.encoding, None);
         assert!(table.use_history(Arc::new(history), Instant::now()));
         table

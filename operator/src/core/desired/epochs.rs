@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
-use tidemark_crds::ledger::Kind;
+use tidemark_crds::ledger::{EPOCH, Kind};
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::MAX_EPOCH;
 
@@ -19,7 +19,7 @@ use super::part::{Part, Problem};
 use super::reads::{RESNAPSHOT, ReadsInput};
 use super::slot::{own_slot, slot_lost};
 use crate::core::effect::{ConnectEffect, Effect, PostgresEffect};
-use crate::core::facts::{ConnectorFacts, LedgerFacts, OffsetFacts, PostgresFacts};
+use crate::core::facts::{ClickHouseFacts, ConnectorFacts, LedgerFacts, OffsetFacts, PostgresFacts};
 use crate::core::gate::Proof;
 use crate::core::step::{Fact, Stage, StepKind};
 
@@ -104,15 +104,17 @@ pub enum Cause {
 
 /// Whether a new epoch is needed, and wanted.
 fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
-    let lost = match cause(input, live) {
-        None => return Wish::Nothing,
-        Some(Cause::First) => return Wish::Epoch,
-        Some(Cause::Lost(lost)) => lost,
-    };
     let done = input.clickhouse.ledger.requests.get(RESNAPSHOT);
     // One that names tables asks for these alone.
     let whole = |text: &&str| text.split_whitespace().count() == 1;
     let asked = input.request.filter(whole).is_some_and(|text| done.is_none_or(|done| done != text));
+    let lost = match cause(input, live) {
+        // A person's word alone: two that write into the same topics would outbid each other for ever.
+        None if asked && refused(input.clickhouse) > input.clickhouse.ledger.epoch => return Wish::Epoch,
+        None => return Wish::Nothing,
+        Some(Cause::First) => return Wish::Epoch,
+        Some(Cause::Lost(lost)) => lost,
+    };
     let consented = asked || input.gate.is_consented();
     if consented || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
         return Wish::Epoch;
@@ -200,6 +202,12 @@ pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
     })
 }
 
+/// Greatest epoch of records that sinks refuse: another connector writes into the same topics.
+fn refused(clickhouse: &ClickHouseFacts) -> Option<u16> {
+    let states = clickhouse.states.values().flat_map(BTreeMap::values);
+    states.filter(|state| state.reason == EPOCH).map(|state| state.wants.0).max()
+}
+
 /// Another system was accepted, and the place in the log is not of it.
 fn accepted(input: &ReadsInput<'_>) -> Option<Cause> {
     input.gate.accepted().map(|systems| Cause::Lost(format!("another {systems} was accepted")))
@@ -253,6 +261,7 @@ fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part)
     let greatest = seen
         .chain(fenced)
         .chain(ledger.epoch)
+        .chain(refused(input.clickhouse))
         .chain(live.and_then(ConnectorFacts::epoch))
         .chain([input.known_epoch, kept])
         .max()

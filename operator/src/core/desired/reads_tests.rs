@@ -10,7 +10,7 @@ use crate::core::effect::{ConnectEffect, PostgresEffect};
 use crate::core::facts::{
     ClickHouseObject, LedgerFacts, OffsetFacts, PublicationFacts, SlotFacts, TaskFacts,
 };
-use tidemark_crds::ledger::SeenPublication;
+use tidemark_crds::ledger::{EPOCH, SeenPublication, TableState};
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::{Phase, Version};
 use tidemark_runtime::credentials::Credentials;
@@ -504,6 +504,22 @@ fn a_connector_that_was_removed_with_its_offsets_or_its_slot_is_a_loss_and_a_per
     world.streams();
     world.settle();
     assert_eq!(world.asked("orders"), "the log is followed anew, as epoch 2");
+}
+
+#[test]
+fn records_of_another_connector_are_outbid_by_a_persons_word_alone() {
+    let mut world = World::streaming();
+    world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
+    let refused =
+        SinkState { state: TableState::Stopped, reason: EPOCH.into(), wants: (7, 0), ..SinkState::default() };
+    world.says("orders", "a", refused);
+    assert_eq!(world.settle(), Vec::<String>::new());
+    world.request = Some("now items".into());
+    world.settle();
+    assert_eq!(world.clickhouse.ledger.epoch, Some(1), "tables by name are read in the same epoch");
+    world.request = Some("again".into());
+    world.settle();
+    assert_eq!(world.clickhouse.ledger.epoch, Some(8));
 }
 
 #[test]
