@@ -27,7 +27,7 @@ pub mod sink_deployment;
 pub mod sink_objects;
 pub mod slot;
 pub mod source;
-mod sql_lint;
+pub mod sql_lint;
 pub mod tables;
 pub mod topics;
 pub mod views;
