@@ -172,8 +172,9 @@ pub enum Kind {
     Intent,
     /// Publication by which the log is decoded; key empty, value a [`SeenPublication`].
     Publication,
-    /// A topic that the pipeline makes: written before it is made, and only where there is none of that name, so that
-    /// a topic of somebody else is never taken for one of ours; key its name, value true.
+    /// A topic that the pipeline is going to make: written before it is made, and only where there is none of that name;
+    /// key its name, value true. With an empty key the names of those that were seen as they were made, a JSON array: these
+    /// are the pipeline's. A note of one that somebody else made meanwhile is withdrawn.
     Topic,
     /// Answered request of an annotation; key the action, value the token.
     Request,

@@ -104,7 +104,7 @@ fn what_is_not_the_pipelines_stays_whatever_its_name() {
         facts.groups.insert(fixture.name.consumer_group("another"), 0);
     }
     if let Observation::Known(facts) = &mut observed.clickhouse {
-        facts.ledger.topics.insert("shop.public.orders".to_owned());
+        facts.ledger.made_topics.insert("shop.public.orders".to_owned());
     }
     let text = whats(&plan(&fixture, &observed));
     assert!(

@@ -10,6 +10,7 @@ mod explore;
 mod fixture;
 mod foresee;
 mod objects;
+mod ownership;
 mod places;
 mod purity;
 mod status;

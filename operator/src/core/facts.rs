@@ -281,8 +281,10 @@ pub struct LedgerFacts {
     pub intents: BTreeMap<String, String>,
     /// Publication by which the log is decoded.
     pub publication: Option<SeenPublication>,
-    /// Topics that the pipeline made, or was about to.
+    /// Topics that the pipeline was going to make.
     pub topics: BTreeSet<String>,
+    /// Topics that it made.
+    pub made_topics: BTreeSet<String>,
     /// Answered requests.
     pub requests: BTreeMap<String, String>,
     /// Each Grafana that has objects of the pipeline, by a hash of its address.

@@ -71,6 +71,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed) -> Desired {
         kafka(subject, observed, proof, &mut steps);
     }
     forget_epoch(subject, observed, &mut steps);
+    wait_for_the_ledger(observed, &mut steps);
     if let Some(facts) = observed.clickhouse.known()
         && let Some(proof) = gate.proof_to_leave(System::ClickHouse)
     {
@@ -203,6 +204,35 @@ fn forget_epoch(subject: &Subject<'_>, observed: &Observed, steps: &mut Vec<Step
     });
 }
 
+/// A row of the ledger that cannot be read, and that a deletion would have to know.
+fn unread_row(observed: &Observed) -> Option<String> {
+    let row = ledger_of(observed)?.unreadable_of_all()?;
+    Some(format!(
+        "row {row} of the ledger to be read: a newer version of tidemark wrote it, and that one can"
+    ))
+}
+
+/// What the ledger would say more of than is read waits for it: the place in the log would be given up without a note of
+/// it, and what is somebody else's could not be told.
+fn wait_for_the_ledger(observed: &Observed, steps: &mut [Step]) {
+    let Some(row) = unread_row(observed) else {
+        return;
+    };
+    let hangs = |step: &&mut Step| {
+        matches!(
+            step.stage,
+            Stage::DeleteConnector
+                | Stage::DeleteGroup
+                | Stage::DeleteOffsets
+                | Stage::DeleteTopics
+                | Stage::DropSlot
+        )
+    };
+    for step in steps.iter_mut().filter(hangs) {
+        step.needs.push(Fact::Other(row.clone()));
+    }
+}
+
 fn connector(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut Vec<Step>) {
     let Some(live) = own_connector(subject, observed) else {
         return;
@@ -234,6 +264,31 @@ fn connector(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &m
     steps.push(drop_step(Stage::DeleteConnector, what, needs, Some(Fact::ConnectorGone), effect));
 }
 
+/// The bookkeeping tables, the ledger last.
+const BOOKKEEPING: [&str; 6] = [
+    ledger::FENCES_TABLE,
+    ledger::PROGRESS_TABLE,
+    ledger::STATES_TABLE,
+    ledger::READS_TABLE,
+    ledger::CONNECTOR_TABLE,
+    ledger::LEDGER_TABLE,
+];
+
+/// Objects in ClickHouse with the pipeline's mark that the policy does not keep.
+fn marked<'a>(subject: &Subject<'_>, observed: &'a Observed) -> Vec<&'a str> {
+    let Some(facts) = observed.clickhouse.known() else {
+        return Vec::new();
+    };
+    let retained = subject.spec.deletion_policy.clickhouse == Policy::Retain;
+    // The bookkeeping serves all pipelines of the database.
+    let stays = |name: &String, object: &ClickHouseObject| {
+        BOOKKEEPING.contains(&name.as_str())
+            || retained && (is_state_table(object) || views::is_history(name, object))
+    };
+    let ours = facts.objects.iter().filter(|(_, object)| is_ours(&object.comment, subject.mark));
+    ours.filter(|(name, object)| !stays(name, object)).map(|(name, _)| name.as_str()).collect()
+}
+
 fn clickhouse(
     subject: &Subject<'_>,
     observed: &Observed,
@@ -252,14 +307,7 @@ fn clickhouse(
     let ours =
         |name: &str| facts.objects.get(name).is_some_and(|object| is_ours(&object.comment, subject.mark));
     let drop = |name: &str| views::drop_effect(database, name, &facts.objects[name], proof);
-    let own = [
-        ledger::FENCES_TABLE,
-        ledger::PROGRESS_TABLE,
-        ledger::STATES_TABLE,
-        ledger::READS_TABLE,
-        ledger::CONNECTOR_TABLE,
-        ledger::LEDGER_TABLE,
-    ];
+    let own = BOOKKEEPING;
     // Those of tables that the spec named once, too.
     let state = |(name, object): &(&String, &ClickHouseObject)| {
         is_state_table(object) && ours(name) && !own.contains(&name.as_str())
@@ -277,7 +325,8 @@ fn clickhouse(
     let others = [Stage::DeleteOffsets, Stage::DropSlot, Stage::DeleteGroup, Stage::DeleteTopics];
     let silent = observed.postgres.known().is_none()
         || observed.kafka.known().is_none()
-        || observed.connect.known().is_none();
+        || observed.connect.known().is_none()
+        || unread_row(observed).is_some();
     if silent || steps.iter().any(|step| others.contains(&step.stage)) {
         return;
     }
@@ -310,7 +359,7 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut V
         let effect = Effect::Kafka(KafkaEffect::DeleteTopics(proof.allow(names)));
         steps.push(drop_step(Stage::DeleteTopics, what, needs.clone(), None, effect));
     };
-    let names = own_topics(observed, facts);
+    let names = own_topics(subject, observed, facts);
     if subject.spec.deletion_policy.topics == Policy::Delete && !names.is_empty() {
         drop(format!("delete {} topics", names.len()), names);
     }
@@ -335,9 +384,8 @@ fn own_group(subject: &Subject<'_>, observed: &Observed, facts: &KafkaFacts) -> 
 }
 
 /// Topics that are there and that the pipeline made.
-fn own_topics(observed: &Observed, facts: &KafkaFacts) -> Vec<String> {
-    let noted = ledger_of(observed).map(|ledger| &ledger.topics);
-    facts.topics.keys().filter(|topic| noted.is_some_and(|noted| noted.contains(*topic))).cloned().collect()
+fn own_topics(subject: &Subject<'_>, observed: &Observed, facts: &KafkaFacts) -> Vec<String> {
+    ledger_of(observed).map_or_else(Vec::new, |ledger| topics::own(subject.spec, facts, ledger))
 }
 
 /// Whether everything that the policy names is gone, as far as it can be seen.
@@ -353,6 +401,8 @@ pub fn is_clean(subject: &Subject<'_>, desired_steps: &[Step], observed: &Observ
         && observed.kafka.known().is_none_or(|facts| own_group(subject, observed, facts).is_none())
         && (observed.grafana.known().is_some() || !cleans_grafana(spec))
         && observed.clickhouse.known().is_none_or(|facts| place::former(spec, &facts.ledger).is_none())
+        && marked(subject, observed).is_empty()
+        && unread_row(observed).is_none()
 }
 
 /// What a deletion waits for, a line a system, and since when it has been the same: a system that was silent and
@@ -392,6 +442,7 @@ pub fn waiting(
     lines.extend(
         members.map(|group| (Lane::Kafka, format!("consumer group {group} to be left by its members"))),
     );
+    lines.extend(unread_row(observed).map(|row| (Lane::ClickHouse, row)));
     for step in plan.steps() {
         if lines.iter().any(|(lane, _)| *lane == step.lane()) {
             continue;
@@ -535,9 +586,9 @@ fn left_in_place(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> 
     }
     let mut topics: Vec<String> = match (observed.kafka.known(), ledger) {
         _ if policy.topics == Policy::Retain => Vec::new(),
-        (Some(facts), Some(_)) => own_topics(observed, facts),
-        (None, Some(ledger)) => ledger.topics.iter().cloned().collect(),
-        (_, None) => topics::names(spec),
+        (Some(facts), Some(_)) => own_topics(subject, observed, facts),
+        (None, Some(ledger)) => ledger.made_topics.iter().cloned().collect(),
+        (_, None) => topics::exclusive(spec),
     };
     let owner = owner(subject);
     topics.extend(
@@ -554,7 +605,15 @@ fn left_in_place(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> 
     }
     let bookkeeping = policy.clickhouse == Policy::Delete
         && ledger.is_some_and(|ledger| place::former(spec, ledger).is_some());
-    if observed.clickhouse.known().is_none() || waits(Lane::ClickHouse) || bookkeeping {
+    if let Some(row) = ledger.and_then(LedgerFacts::unreadable_of_all) {
+        leave(
+            Lane::ClickHouse,
+            format!("what row {row} of the ledger names, which this version of tidemark cannot read"),
+            "none: the version that wrote it can delete the pipeline".to_owned(),
+        );
+    }
+    let marked = !marked(subject, observed).is_empty();
+    if observed.clickhouse.known().is_none() || waits(Lane::ClickHouse) || bookkeeping || marked {
         let database = &spec.clickhouse.database;
         let what = match policy.clickhouse {
             Policy::Retain => "views",

@@ -63,6 +63,7 @@ fn forget(row: &LedgerRow, facts: &mut LedgerFacts) {
         Some(Kind::Identity) => drop(facts.identities.remove(&row.key)),
         Some(Kind::Intent) => drop(facts.intents.remove(&row.key)),
         Some(Kind::Publication) => facts.publication = None,
+        Some(Kind::Topic) if row.key.is_empty() => facts.made_topics.clear(),
         Some(Kind::Topic) => drop(facts.topics.remove(&row.key)),
         Some(Kind::Request) => drop(facts.requests.remove(&row.key)),
         Some(Kind::Grafana) => drop(facts.grafanas.remove(&row.key)),
@@ -95,6 +96,8 @@ fn ledger_row(row: &LedgerRow, value: Value, facts: &mut LedgerFacts) -> serde_j
         facts.intents.insert(key, text());
     } else if is(Kind::Publication) {
         facts.publication = Some(serde_json::from_value(value)?);
+    } else if is(Kind::Topic) && key.is_empty() {
+        facts.made_topics = serde_json::from_value(value)?;
     } else if is(Kind::Topic) {
         facts.topics.insert(key);
     } else if is(Kind::Request) {

@@ -1,8 +1,8 @@
 //! Kafka topics: of the tables, of the heartbeats and logical messages, of the dead letters. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
@@ -73,6 +73,11 @@ pub fn names(spec: &AnalyticsPipelineSpec) -> Vec<String> {
     let tables = tables.iter().filter_map(|table| Some(names.table(&table.name.parse().ok()?)));
     let others = [names.heartbeat(), names.message(), dead_letter(spec)];
     tables.chain(others).collect()
+}
+
+/// Those that can be the pipeline's alone.
+pub fn exclusive(spec: &AnalyticsPipelineSpec) -> Vec<String> {
+    names(spec).into_iter().filter(|name| is_exclusive(&spec.kafka, name)).collect()
 }
 
 /// Topic of the dead letters.
@@ -161,9 +166,52 @@ fn claim(kafka: &Kafka, name: String, facts: &KafkaFacts, part: &mut Part) {
     );
 }
 
-/// Makes the topics that are missing, each after the ledger has it that it is the pipeline's. Of one that is, settings
-/// follow the spec. One that others made is left as it is, and is nobody's to remove: its partitions and settings may have
-/// been chosen by somebody.
+/// What a topic is given when it is made.
+fn given(kafka: &Kafka, wanted: &Wanted) -> BTreeMap<String, String> {
+    let mut config: BTreeMap<String, String> =
+        followed(kafka, wanted).map(|(key, value)| (key.to_owned(), value)).into();
+    config.insert("cleanup.policy".to_owned(), "delete".to_owned());
+    config
+}
+
+/// Whether a topic is as the pipeline would have made it; `None`: that cannot be seen.
+fn is_as_given(kafka: &Kafka, name: &str, wanted: &Wanted, facts: &KafkaFacts) -> Option<bool> {
+    let live = facts.settings.get(name)?;
+    let given = given(kafka, wanted);
+    let is_set =
+        |(key, value): (&String, &String)| live.own.contains(key) && live.all.get(key) == Some(value);
+    Some(facts.topics.get(name) == Some(&wanted.partitions) && given.iter().all(is_set))
+}
+
+/// Whether a topic can be the pipeline's alone. One of dead letters may be that of many pipelines where its name is none
+/// of the prefix: then none of them changes or removes it.
+fn is_exclusive(kafka: &Kafka, name: &str) -> bool {
+    let names = Topics { prefix: &kafka.topic_prefix };
+    name == names.heartbeat() || name.strip_prefix(names.prefix).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// Topics that the pipeline made, of those that are there: the ledger has it of each, once it was seen as it was made.
+/// Before that a note tells nothing of who made it, for somebody else may have while the brokers refused it to us.
+pub fn own(spec: &AnalyticsPipelineSpec, facts: &KafkaFacts, ledger: &LedgerFacts) -> Vec<String> {
+    let tables = spec.all_tables();
+    let sources: Vec<SourceTable> = tables.iter().filter_map(|table| table.name.parse().ok()).collect();
+    let wanted = wanted(&spec.kafka, &sources, &dead_letter(spec));
+    let is_own = |name: &&String| {
+        let fresh =
+            || wanted.get(*name).is_some_and(|wanted| is_fresh(&spec.kafka, name, wanted, facts, ledger));
+        ledger.made_topics.contains(*name) || fresh()
+    };
+    facts.topics.keys().filter(is_own).cloned().collect()
+}
+
+/// Whether a topic was noted and made, and the ledger does not have it yet that it was.
+fn is_fresh(kafka: &Kafka, name: &str, wanted: &Wanted, facts: &KafkaFacts, ledger: &LedgerFacts) -> bool {
+    ledger.topics.contains(name) && is_as_given(kafka, name, wanted, facts) == Some(true)
+}
+
+/// Makes the topics that are missing, each after the ledger has it that it is going to be the pipeline's. Of one that is,
+/// settings follow the spec. One that others made is left as it is, and is nobody's to remove: its partitions and settings
+/// may have been chosen by somebody.
 pub fn steps(
     kafka: &Kafka,
     tables: &[SourceTable],
@@ -176,41 +224,81 @@ pub fn steps(
     let owner = Topics { prefix: &kafka.topic_prefix }.owner(mark);
     let claimed = Fact::Topic(owner.clone());
     claim(kafka, owner, facts, &mut part);
-    for (name, wanted) in wanted(kafka, tables, dead_letter) {
+    let wanted = wanted(kafka, tables, dead_letter);
+    if let Some(ledger) = ledger {
+        settle(kafka, &wanted, facts, ledger, &mut part);
+    }
+    for (name, wanted) in wanted {
         if facts.topics.contains_key(&name) {
-            if let Some(proof) = proof.filter(|_| ledger.is_some_and(|ledger| ledger.topics.contains(&name)))
-            {
+            let is_ours = ledger.is_some_and(|ledger| ledger.made_topics.contains(&name));
+            if let Some(proof) = proof.filter(|_| is_ours) {
                 set_up(kafka, name, &wanted, facts, proof, &mut part);
             }
             continue;
         }
-        if let Some(ledger) = ledger.filter(|ledger| !ledger.topics.contains(&name)) {
-            let effect = Effect::Ledger {
-                kind: Kind::Topic,
-                key: name.clone(),
-                version: ledger.next_version(Kind::Topic, &name),
-                value: json!(true),
-            };
+        let is_exclusive = is_exclusive(kafka, &name);
+        if let Some(ledger) = ledger.filter(|ledger| is_exclusive && !ledger.topics.contains(&name)) {
+            let what = format!("note topic {name} as the pipeline's in the ledger");
             let needs = vec![Fact::Bookkeeping, claimed.clone()];
             let gives = Some(Fact::TopicNoted(name.clone()));
-            let what = format!("note topic {name} as the pipeline's in the ledger");
-            part.step((Stage::Ledger, StepKind::Create), what, needs, gives, effect);
+            note(ledger, &name, json!(true), (what, StepKind::Create), (needs, gives), &mut part);
         }
-        let mut config: BTreeMap<String, String> =
-            followed(kafka, &wanted).map(|(key, value)| (key.to_owned(), value)).into();
-        config.insert("cleanup.policy".to_owned(), "delete".to_owned());
         let partitions = wanted.partitions;
         let effect = Effect::Kafka(KafkaEffect::CreateTopic {
             name: name.clone(),
             partitions,
             replication_factor: kafka.topics.replication_factor,
-            config,
+            config: given(kafka, &wanted),
         });
         let what = format!("create topic {name} with {partitions} partitions");
-        let needs = vec![Fact::TopicNoted(name.clone()), claimed.clone()];
+        let noted = is_exclusive.then(|| Fact::TopicNoted(name.clone()));
+        let needs = std::iter::once(claimed.clone()).chain(noted).collect();
         part.step((Stage::Topic, StepKind::Create), what, needs, Some(Fact::Topic(name)), effect);
     }
     part
+}
+
+/// Notes which topics were made, and withdraws the notes of those that others made meanwhile.
+fn settle(
+    kafka: &Kafka,
+    wanted: &BTreeMap<String, Wanted>,
+    facts: &KafkaFacts,
+    ledger: &LedgerFacts,
+    part: &mut Part,
+) {
+    let is_there = |name: &&String| facts.topics.contains_key(*name);
+    let mut made: BTreeSet<&String> = ledger.made_topics.iter().filter(is_there).collect();
+    for (name, wanted) in wanted.iter().filter(|(name, _)| is_there(name)) {
+        if made.contains(name) || !ledger.topics.contains(name) {
+            continue;
+        }
+        match is_as_given(kafka, name, wanted, facts) {
+            Some(true) => drop(made.insert(name)),
+            Some(false) => {
+                let what = format!("withdraw the note of topic {name}, which others made");
+                note(ledger, name, Value::Null, (what, StepKind::Change), (vec![Fact::Bookkeeping], None), part);
+            }
+            None => {}
+        }
+    }
+    if !made.iter().copied().eq(&ledger.made_topics) {
+        let what = format!("note in the ledger that {} topics are made", made.len());
+        note(ledger, "", json!(made), (what, StepKind::Change), (vec![Fact::Bookkeeping], None), part);
+    }
+}
+
+/// A row of the ledger about topics.
+fn note(
+    ledger: &LedgerFacts,
+    key: &str,
+    value: Value,
+    (what, kind): (String, StepKind),
+    (needs, gives): (Vec<Fact>, Option<Fact>),
+    part: &mut Part,
+) {
+    let version = ledger.next_version(Kind::Topic, key);
+    let effect = Effect::Ledger { kind: Kind::Topic, key: key.to_owned(), version, value };
+    part.step((Stage::Ledger, kind), what, needs, gives, effect);
 }
 
 /// Brings the settings of a topic of ours to those of the spec. A shorter retention takes records away.
@@ -254,7 +342,7 @@ pub fn left(
         let Some(partitions) = facts.topics.get(&name) else {
             continue;
         };
-        let is_ours = ledger.topics.contains(&name);
+        let is_ours = ledger.made_topics.contains(&name) || is_fresh(kafka, &name, &wanted, facts, ledger);
         let differs = wanted.is_table && *partitions != wanted.partitions;
         if is_ours {
             if differs && *partitions < wanted.partitions {
@@ -401,7 +489,7 @@ mod tests {
         .unwrap();
         let tables = ["public.orders".parse().unwrap()];
         let topic = "shop.public.orders";
-        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        let ours = LedgerFacts { made_topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
         let both = |facts: &KafkaFacts, ledger: &LedgerFacts| {
             let part = steps(&kafka, &tables, "shop.dead-letter", facts, Some(ledger), proof());
             (part.steps, left(&kafka, &tables, "shop.dead-letter", facts, ledger))
@@ -444,7 +532,7 @@ mod tests {
         .unwrap();
         let tables = ["public.orders".parse().unwrap()];
         let topic = "shop.public.orders";
-        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        let ours = LedgerFacts { made_topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
         for (partitions, ledger, expected) in [
             (4, &ours, Some((true, "shop.public.orders (4)"))),
             (8, &ours, None),
@@ -478,7 +566,7 @@ mod tests {
         };
         let tables = ["public.orders".parse().unwrap()];
         let topic = "shop.public.orders";
-        let ours = LedgerFacts { topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
+        let ours = LedgerFacts { made_topics: [topic.to_owned()].into(), ..LedgerFacts::default() };
         for (factor, live_replicas, ledger, expected) in [
             (3, Some(3), &ours, None),
             (3, Some(1), &ours, Some((true, "shop.public.orders (1)"))),

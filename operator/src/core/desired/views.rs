@@ -569,7 +569,7 @@ fn is_derived(object: &ClickHouseObject) -> bool {
 }
 
 /// Whether an object is the table of a view whose rows stay when it is refreshed.
-fn is_history(name: &str, object: &ClickHouseObject) -> bool {
+pub fn is_history(name: &str, object: &ClickHouseObject) -> bool {
     let base = name.rsplit_once("__").map_or(name, |(base, _)| base);
     is_derived(object) && ecommerce().objects.iter().any(|view| view.name == base && view.keep_days.is_some())
 }
@@ -610,11 +610,10 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof:
         let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
         // A table is named by its columns, and the view over it shows all of them: no other table has the same.
         let in_use = !plain && live.is_some_and(|live| live.columns == object.columns);
-        match (object.engine.as_str(), suffix) {
-            ("MergeTree", _) => settled && !in_use,
-            ("MaterializedView", "refresh") => settled && plain,
-            _ => false,
+        if is_derived(object) {
+            return settled && !in_use;
         }
+        is_refresh(object) && suffix == "refresh" && settled && plain
     };
     derived(input.mark, facts)
         .into_iter()
@@ -625,11 +624,10 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof:
 
 /// Every marked view, refresh and derived table, in the order in which they can be dropped.
 fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a ClickHouseObject)> {
-    let rank = |object: &ClickHouseObject| match object.engine.as_str() {
-        "MaterializedView" => Some(0),
-        "View" => Some(1),
-        // State and bookkeeping tables are ReplacingMergeTree.
-        "MergeTree" => Some(2),
+    let rank = |object: &ClickHouseObject| match object {
+        refresh if is_refresh(refresh) => Some(0),
+        view if is_view(view) => Some(1),
+        table if is_derived(table) => Some(2),
         _ => None,
     };
     let mut found: Vec<_> = facts

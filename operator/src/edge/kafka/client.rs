@@ -162,7 +162,7 @@ impl KafkaAdmin {
             .map_err(|error| of_error("client", &error))
     }
 
-    /// Makes a topic; one that exists is as it should be.
+    /// Makes a topic. One that exists is a failure: somebody else may have made it.
     pub async fn create_topic(
         &self,
         name: &str,
@@ -176,7 +176,7 @@ impl KafkaAdmin {
             topic = topic.set(key, value);
         }
         let made = admin.create_topics([&topic], &self.options()).await;
-        accept("create topic", made, Code::TopicAlreadyExists)
+        accept("create topic", made, None)
     }
 
     /// Sets up a topic. What was set for it before and is not among `config` becomes the brokers' default.
@@ -201,14 +201,14 @@ impl KafkaAdmin {
         accept(
             "delete topic",
             admin.delete_topics(&names, &self.options()).await,
-            Code::UnknownTopicOrPartition,
+            Some(Code::UnknownTopicOrPartition),
         )
     }
 
     /// Removes a consumer group; one that is gone is as it should be.
     pub async fn delete_group(&self, id: &str) -> Result<(), Failure> {
         let admin = self.admin()?;
-        accept("delete group", admin.delete_groups(&[id], &self.options()).await, Code::GroupIdNotFound)
+        accept("delete group", admin.delete_groups(&[id], &self.options()).await, Some(Code::GroupIdNotFound))
     }
 }
 
@@ -368,10 +368,10 @@ fn offsets(list: &TopicPartitionList) -> Offsets {
 type Answers = Vec<Result<String, (String, Code)>>;
 
 /// Reads the answers of an admin call; `fine` means that nothing was left to do.
-fn accept(what: &str, answer: Result<Answers, KafkaError>, fine: Code) -> Result<(), Failure> {
+fn accept(what: &str, answer: Result<Answers, KafkaError>, fine: Option<Code>) -> Result<(), Failure> {
     for result in answer.map_err(|error| of_error(what, &error))? {
         match result {
-            Err((name, code)) if code != fine => {
+            Err((name, code)) if Some(code) != fine => {
                 return Err(failure(class_of(code), format!("kafka: {what} {name}: {code}")));
             }
             _ => {}
