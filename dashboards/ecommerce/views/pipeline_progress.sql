@@ -1,5 +1,7 @@
 -- One row a partition of a source table: how far it is applied, and by which replica
--- of the sink. Offsets are Kafka's.
+-- of the sink. Offsets are Kafka's. Dead letters are those that are open: a sink counts
+-- none that was dealt with, or that a later read of the table makes up for. Of a table
+-- that the pipeline no longer has, nobody does.
 SELECT
     n.table AS table,
     n.partition AS partition,
@@ -17,7 +19,7 @@ FROM (
         argMax(tuple(r.replica, r.rows, r.dead_letters, r.next_offset, r.last_change_at, r.fresh_to), r.beat) AS newest,
         argMax(r.applied_at, r.beat) AS applied_at
     FROM {{database}}._tidemark_progress AS r
-    WHERE r.pipeline = {{pipeline}}
+    WHERE r.pipeline = {{pipeline}} AND r.table IN (SELECT t.table FROM {{database}}.table_rows AS t)
     GROUP BY r.table, r.partition
 ) AS n
 ORDER BY table, partition

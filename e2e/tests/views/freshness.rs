@@ -166,3 +166,23 @@ async fn a_row_that_was_written_after_the_clock_went_back_is_the_newest() -> any
     ensure!(progress == ["2026-11-23 11:59:58.000"], "{progress:?}");
     Ok(())
 }
+
+#[tokio::test]
+async fn dead_letters_count_while_they_are_open_and_their_table_is_the_pipelines() -> anyhow::Result<()> {
+    let shop = Deployment::new("letters").await?;
+    shop.deploy_plain(instant(NOON)).await?;
+    let name = shop.database();
+    let say = async |table: &str, letters: u8, beat: u8| {
+        let columns = "(pipeline, table, partition, replica, dead_letters, beat)";
+        let row = format!("('shop', '{table}', 0, 'a', {letters}, {beat})");
+        shop.clickhouse(&format!("INSERT INTO {name}._tidemark_progress {columns} VALUES {row}")).await
+    };
+    let counted = async || read(&shop, "toString(sum(dead_letters))", "pipeline_progress").await;
+    say("orders", 3, 1).await?;
+    say("a_table_of_before", 5, 1).await?;
+    ensure!(counted().await? == ["3"], "{:?}", counted().await?);
+    // They were dealt with, or the table was read again.
+    say("orders", 0, 2).await?;
+    ensure!(counted().await? == ["0"], "{:?}", counted().await?);
+    Ok(())
+}
