@@ -14,7 +14,7 @@ use tidemark_operator::core::effect::Effect;
 use tidemark_operator::core::facts::{Observation, PostgresFacts};
 use tidemark_operator::core::statement;
 use tidemark_operator::edge::postgres::client::PostgresTarget;
-use tidemark_operator::edge::postgres::look::{SourceQuestion, observe};
+use tidemark_operator::edge::postgres::look::{SourceQuestion, key_ranges, observe};
 use tidemark_runtime::credentials::Credentials;
 
 const TABLES: &str = r#"
@@ -208,14 +208,11 @@ async fn look(postgres: &Postgres, database: &str, pipeline: &PipelineName) -> a
         deadline: tidemark_runtime::postgres::CONNECT_DEADLINE,
     };
     let tables: Vec<SourceTable> = EXPECTED.iter().map(|(table, _)| name(table)).collect();
-    let question = SourceQuestion {
-        tables,
-        partitioned: [name("plain")].into(),
-        publication: pipeline.publication(),
-        slot: pipeline.replication_slot(),
-    };
+    let question =
+        SourceQuestion { tables, publication: pipeline.publication(), slot: pipeline.replication_slot() };
     match observe(&target, &question, &pipeline.mark("e2e")).await {
-        Observation::Known(facts) => {
+        Observation::Known(mut facts) => {
+            key_ranges(&target, &[name("plain")].into(), &mut facts).await;
             let asked = facts.tables.iter().filter(|(_, facts)| facts.key_range.is_some());
             ensure!(
                 asked.map(|(table, _)| table).all(|table| *table == name("plain")),

@@ -1,5 +1,6 @@
 //! Looks at every system: side by side, each under its own deadline. I/O, read only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use tidemark_crds::layout::SourceTable;
@@ -18,14 +19,20 @@ use crate::edge::systems::{Access, Systems};
 use crate::edge::{clickhouse, connect, grafana, kafka, kubernetes, postgres};
 
 /// What to look for at the source.
-fn source_question(name: &PipelineName, wanted: &[Table], tables: Vec<SourceTable>) -> SourceQuestion {
-    let partitioned = wanted.iter().filter(|table| table.partition_by.is_some());
-    SourceQuestion {
-        partitioned: partitioned.filter_map(|table| table.name.parse().ok()).collect(),
-        tables,
-        publication: name.publication(),
-        slot: name.replication_slot(),
-    }
+fn source_question(name: &PipelineName, tables: Vec<SourceTable>) -> SourceQuestion {
+    SourceQuestion { tables, publication: name.publication(), slot: name.replication_slot() }
+}
+
+/// Tables that are to be divided into partitions and have no layout yet: only their first one is judged by the range of the
+/// key, since what is there holds its rows.
+fn partitioned_first(wanted: &[Table], observed: &Observed) -> BTreeSet<SourceTable> {
+    let Some(clickhouse) = observed.clickhouse.known() else {
+        return BTreeSet::new();
+    };
+    let is_new = |table: &&Table| {
+        table.partition_by.is_some() && clickhouse.ledger.newest(table.target_name()).is_none()
+    };
+    wanted.iter().filter(is_new).filter_map(|table| table.name.parse().ok()).collect()
 }
 
 /// Looks at everything.
@@ -47,8 +54,8 @@ pub async fn observe(
         epochs: subject.known_epoch == 0 && !subject.deleting,
     };
     let names = Names::new(name, mark);
-    let source_question = source_question(name, &wanted, sources);
-    let (connector, pipeline) = (name.connector(), name.to_string());
+    let source_question = source_question(name, sources);
+    let (connector, pipeline, database) = (name.connector(), name.to_string(), &spec.clickhouse.database);
     let postgres = async {
         match &systems.postgres {
             Access::Open(target) => postgres::look::observe(target, &source_question, mark).await,
@@ -70,7 +77,7 @@ pub async fn observe(
     let clickhouse = async {
         match &systems.clickhouse {
             Access::Open(client) => {
-                clickhouse::look::observe(client, &spec.clickhouse.database, &pipeline, &targets).await
+                clickhouse::look::observe(client, database, (&pipeline, mark), &targets).await
             }
             closed => closed.closed(),
         }
@@ -109,8 +116,19 @@ pub async fn observe(
         Box::pin(timed(metrics, "reader", guard.unless_silent("reader", reader))),
         timed(metrics, "kubernetes", kubernetes::look::observe(&systems.objects, name)),
     );
-    let seen = std::collections::BTreeMap::new();
+    let seen = BTreeMap::new();
     Observed { postgres, kafka, connect, clickhouse, grafana, former_grafana, reader, kubernetes, seen }
+}
+
+/// Adds what only the first layout of a table is judged by.
+pub async fn key_ranges(systems: &Systems, subject: &Subject<'_>, observed: &mut Observed) {
+    let partitioned = partitioned_first(&subject.spec.all_tables(), observed);
+    if partitioned.is_empty() {
+        return;
+    }
+    if let (Access::Open(target), Observation::Known(facts)) = (&systems.postgres, &mut observed.postgres) {
+        postgres::look::key_ranges(target, &partitioned, facts).await;
+    }
 }
 
 /// Keeps a look from waiting for what others found silent.
@@ -155,4 +173,28 @@ async fn timed<T>(metrics: &Metrics, system: &'static str, look: impl Future<Out
     metrics.looked(system, seconds);
     tracing::debug!(system, seconds, "looked");
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::facts::ClickHouseFacts;
+
+    #[test]
+    fn the_range_of_a_key_is_asked_for_the_first_layout_of_a_partitioned_table_alone() {
+        let table = |name: &str, partition_by: Option<&str>| -> Table {
+            serde_json::from_value(serde_json::json!({"name": name, "partitionBy": partition_by})).unwrap()
+        };
+        let wanted = [table("public.a", Some("id")), table("public.b", Some("id")), table("public.c", None)];
+        let mut observed = Observed { clickhouse: Observation::NotAsked, ..Observed::default() };
+        assert_eq!(partitioned_first(&wanted, &observed), BTreeSet::new(), "nobody knows yet");
+        let mut facts = ClickHouseFacts::default();
+        let layout = serde_json::json!({"version": 1, "source": "public.a", "oid": 1, "target": "a",
+            "from": {"epoch": 0, "after": 0, "by": 0}, "columns": []});
+        facts.ledger.layouts.insert("a".into(), vec![serde_json::from_value(layout).unwrap()]);
+        observed.clickhouse = Observation::Known(facts);
+        let asked: Vec<String> =
+            partitioned_first(&wanted, &observed).iter().map(ToString::to_string).collect();
+        assert_eq!(asked, ["public.b"]);
+    }
 }

@@ -73,7 +73,8 @@ impl World for Remote<'_> {
         }
         let begin = Instant::now();
         let shared = (&self.metrics, self.breakers);
-        let observed = Box::pin(look::observe(shared, &self.systems, subject)).await;
+        let mut observed = Box::pin(look::observe(shared, &self.systems, subject)).await;
+        Box::pin(look::key_ranges(&self.systems, subject, &mut observed)).await;
         self.slowest = self.slowest.max(begin.elapsed());
         observed
     }

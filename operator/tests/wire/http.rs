@@ -224,7 +224,8 @@ impl Client {
         let name = PipelineName::new("shop", "shop");
         match (self, call, effect) {
             (Self::ClickHouse(client), Call::Read, _) => look(
-                edge::clickhouse::look::observe(client, "shop", "shop/shop", &["orders".to_owned()]).await,
+                edge::clickhouse::look::observe(client, "shop", ("shop/shop", MARK), &["orders".to_owned()])
+                    .await,
             ),
             (Self::ClickHouse(client), Call::Write, Effect::ClickHouse(effect)) => {
                 edge::clickhouse::act::carry_out(client, (MARK, "tidemark"), effect).await

@@ -1,7 +1,5 @@
 //! PostgreSQL's protocol.
 
-use std::collections::BTreeSet;
-
 use tidemark_crds::pipeline::TlsMode;
 use tidemark_operator::core::effect::{Effect, PostgresEffect, Publishes};
 use tidemark_operator::edge;
@@ -131,7 +129,6 @@ async fn row(call: Call, fault: Fault) -> Row {
             Call::Read => {
                 let question = SourceQuestion {
                     tables: vec![],
-                    partitioned: BTreeSet::new(),
                     publication: "tidemark_shop".into(),
                     slot: "tidemark_shop".into(),
                 };

@@ -16,6 +16,8 @@ use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, exception_in_table, number};
 use tidemark_runtime::foreign::{Hidden, Text};
 
+use crate::core::desired::part::is_ours;
+use crate::core::desired::tables::is_bookkeeping;
 use crate::core::facts::{
     ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
     ProgressFacts, ReadFacts, RefreshFacts,
@@ -127,16 +129,16 @@ struct Refresh {
     duration_ms: u64,
 }
 
-/// Looks at the target database; `pipeline` is `namespace/name`, `targets` are the state tables of the spec.
+/// Looks at the target database; the pipeline is `namespace/name` and its mark, `targets` are the state tables of the spec.
 pub async fn observe(
     client: &ClickHouse,
     database: &str,
-    pipeline: &str,
+    (pipeline, mark): (&str, &str),
     targets: &[String],
 ) -> Observation<ClickHouseFacts> {
     let client = client.within(QUERY_DEADLINE).with_database(None);
     let look = Look { client: &client, database, pipeline };
-    match tokio::time::timeout(DEADLINE, Box::pin(look.facts(targets))).await {
+    match tokio::time::timeout(DEADLINE, Box::pin(look.facts(mark, targets))).await {
         Ok(Ok(facts)) => Observation::Known(facts),
         Ok(Err(error)) => Observation::Unreachable(of_error(&error)),
         Err(_) => Observation::Unreachable(failure(
@@ -191,13 +193,14 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    async fn facts(&self, targets: &[String]) -> Result<ClickHouseFacts, Error> {
+    async fn facts(&self, mark: &str, targets: &[String]) -> Result<ClickHouseFacts, Error> {
         let mut facts = self.server().await?;
         (facts.objects, facts.has_query_log) = self.objects().await?;
         if !facts.database_exists {
             return Ok(facts);
         }
-        let has = |name: &str| facts.objects.contains_key(name);
+        // What somebody else has in the place of one may be of any columns, and is a conflict of its own.
+        let has = |name: &str| facts.objects.get(name).is_some_and(|object| is_bookkeeping(name, object));
         let (has_ledger, has_fences, has_progress) =
             (has(LEDGER_TABLE), has(FENCES_TABLE), has(PROGRESS_TABLE));
         let (has_states, has_reads, has_connector) =
@@ -222,7 +225,7 @@ impl Look<'_> {
             of(has_refreshes, self.refreshes()),
         )?;
         if facts.ledger.epoch.is_none() {
-            facts.greatest_epochs = self.greatest_epochs(targets, &facts.objects).await?;
+            facts.greatest_epochs = self.greatest_epochs(mark, targets, &facts.objects).await?;
         }
         Ok(facts)
     }
@@ -399,14 +402,18 @@ impl Look<'_> {
     }
 
     /// Epochs that rows have though the ledger has none: it was lost. A whole column is read, so only then.
+    ///
+    /// Of the pipeline's own tables alone: others may be closed to its account, or anything else than tables.
     async fn greatest_epochs(
         &self,
+        mark: &str,
         targets: &[String],
         objects: &BTreeMap<String, ClickHouseObject>,
     ) -> Result<BTreeMap<String, u16>, Error> {
         let has_versions = |target: &&String| {
             objects.get(*target).is_some_and(|object| {
-                object.columns.iter().any(|(name, kind)| name == VERSION_COLUMN && kind == "UInt128")
+                is_ours(&object.comment, mark)
+                    && object.columns.iter().any(|(name, kind)| name == VERSION_COLUMN && kind == "UInt128")
             })
         };
         let selects: Vec<String> = (targets.iter().filter(has_versions))

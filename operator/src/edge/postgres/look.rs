@@ -30,8 +30,6 @@ const DEADLINE: Duration = Duration::from_secs(9);
 pub struct SourceQuestion {
     /// Tables of the spec.
     pub tables: Vec<SourceTable>,
-    /// Those among them that the spec divides into partitions: only of these the range of the key is asked.
-    pub partitioned: BTreeSet<SourceTable>,
     /// Publication.
     pub publication: String,
     /// Replication slot.
@@ -60,7 +58,7 @@ async fn look(
     question: &SourceQuestion,
     mark: &str,
 ) -> Result<PostgresFacts, Failure> {
-    let SourceQuestion { tables, partitioned, publication, slot } = question;
+    let SourceQuestion { tables, publication, slot } = question;
     let session = target.connect().await?;
     let wrong = |error: tokio_postgres::Error| of_error("postgresql settings", &error);
     // Not every role may read it, and a refusal would end the transaction.
@@ -101,9 +99,20 @@ async fn look(
         facts.blocking = source::slot_waits(&open);
     }
     session.batch_execute("COMMIT").await.map_err(wrong)?;
-    // On their own: a table that is locked, or a refusal, costs this answer alone.
-    tables::key_ranges(&session, partitioned, &mut facts.tables).await;
     Ok(facts)
+}
+
+/// Asks for the least and greatest key of some tables. A table that is locked, a refusal, or a server that is gone again
+/// costs this answer alone.
+pub async fn key_ranges(target: &PostgresTarget, wanted: &BTreeSet<SourceTable>, facts: &mut PostgresFacts) {
+    let asked = async {
+        let session = target.connect().await?;
+        tables::key_ranges(&session, wanted, &mut facts.tables).await;
+        Ok::<_, Failure>(())
+    };
+    if let Ok(Err(failure)) = tokio::time::timeout(DEADLINE, asked).await {
+        tracing::debug!(failure.message, "the ranges of keys cannot be read yet");
+    }
 }
 
 /// Tables of this database that another session may be altering.

@@ -119,7 +119,7 @@ async fn look(target: &Target) -> Result<ClickHouseFacts, Failure> {
     let systems = target.systems();
     let server = systems.clickhouse.open()?;
     let database = &target.spec.clickhouse.database;
-    match clickhouse::look::observe(server, database, &target.name.to_string(), &[]).await {
+    match clickhouse::look::observe(server, database, (&target.name.to_string(), ""), &[]).await {
         Observation::Known(facts) => Ok(facts),
         Observation::Unreachable(failure) => Err(failure),
         Observation::Absent | Observation::NotAsked => {
