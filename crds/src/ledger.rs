@@ -24,7 +24,8 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 /// Columns: `pipeline String, table String, partition Int32, replica String, rows UInt64, dead_letters UInt64` (that are
 /// not dealt with, of epoch `dead_epoch`)`, dead_epoch UInt16, dead_lsn UInt64` (position at or behind the last one)`,
 /// next_offset Int64` (the offset up to which everything is applied, exclusive)`, applied_lsn UInt64` (greatest log position
-/// applied, of epoch `applied_epoch`)`, applied_epoch UInt16, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), applied_at DateTime64(3, 'UTC'),
+/// applied, of epoch `applied_epoch`)`, applied_epoch UInt16, last_change_at Nullable(DateTime64(3, 'UTC')), fresh_to DateTime64(3, 'UTC'), kafka_time DateTime64(3, 'UTC')`
+/// (greatest time that Kafka gave a record which is applied: a record before `next_offset` with a later one is of another topic)`, applied_at DateTime64(3, 'UTC'),
 /// beat UInt64` (counts up whatever the server's clock does)`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table,
 /// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";
@@ -293,9 +294,6 @@ pub struct ReadRequest {
     /// Identity of the state table that is filled, `system.tables.uuid`: another one is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_table: Option<String>,
-    /// Kafka's id of the table's topic: another topic has other offsets, and lacks events.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub topic_id: Option<String>,
     /// Where the rows are, [`source_place`]: a sink that has another configuration, or not yet this one, leaves the
     /// request alone, since it would read another server's rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -66,6 +66,13 @@ pub fn begin(next: Option<i64>, low: i64, high: i64) -> (i64, Option<String>) {
     }
 }
 
+/// Whether a log is another one than that of the progress row: a record of it that counts as applied came later, by
+/// Kafka's time, than all that were. A topic that was made anew and has grown past the offset is told by nothing else.
+/// `later` is the offset of the first record behind that time; `None`: there is none.
+fn is_another(recorded: &Recorded, later: Option<i64>) -> bool {
+    recorded.kafka_time_ms > 0 && later.is_some_and(|later| later < recorded.next_offset)
+}
+
 /// Finds where partitions begin and puts the consumer there; tries until all are found.
 pub async fn locate(
     consumer: Arc<BaseConsumer<Context>>,
@@ -107,18 +114,32 @@ fn place(
     wanted: &[Wanted],
     rows: Vec<Recorded>,
 ) -> KafkaResult<Vec<Located>> {
-    let lows = bounds(consumer, wanted, Offset::Beginning)?;
-    let highs = bounds(consumer, wanted, Offset::End)?;
     let mut recorded: BTreeMap<(String, i32), Recorded> =
         rows.into_iter().map(|row| ((row.table.clone(), row.partition), row)).collect();
+    let lows = offsets(consumer, wanted, |_| Offset::Beginning)?;
+    let highs = offsets(consumer, wanted, |_| Offset::End)?;
+    // The end, where nothing is known to have been applied.
+    let behind = |wanted: &Wanted| {
+        let row = recorded.get(&(wanted.table.clone(), wanted.partition.1));
+        let time = row.map_or(0, |row| row.kafka_time_ms);
+        if time > 0 { Offset::Offset(time + 1) } else { Offset::End }
+    };
+    let laters = offsets(consumer, wanted, behind)?;
     let mut located = Vec::new();
     for wanted in wanted {
-        let (Some(low), Some(high)) = (lows.get(&wanted.partition), highs.get(&wanted.partition)) else {
+        let of = |found: &BTreeMap<Partition, Option<i64>>| found.get(&wanted.partition).copied();
+        let (Some(Some(low)), Some(Some(high)), Some(later)) = (of(&lows), of(&highs), of(&laters)) else {
             continue;
         };
         let recorded = recorded.remove(&(wanted.table.clone(), wanted.partition.1));
         let next = wanted.next.or(recorded.as_ref().map(|row| row.next_offset));
-        let (start, gap) = begin(next, *low, *high);
+        let (start, gap) = match begin(next, low, high) {
+            (_, None) if recorded.as_ref().is_some_and(|row| is_another(row, later)) => {
+                let why = "the topic was made anew: records that count as applied were written later than all that were";
+                (low, Some(why.to_owned()))
+            }
+            found => found,
+        };
         // The partition may be on its way to its committed offset still: then the next try finds it.
         if let Err(error) = consumer.seek(&wanted.topic, wanted.partition.1, Offset::Offset(start), DEADLINE)
         {
@@ -136,21 +157,24 @@ fn place(
     Ok(located)
 }
 
-/// First or last offsets of partitions: one request a broker, however many they are.
-fn bounds(
+/// Offsets of partitions, the first or last ones or those of the first records from a time on, in milliseconds: one request
+/// a broker, however many they are. `None`: there is no such record.
+fn offsets(
     consumer: &BaseConsumer<Context>,
     wanted: &[Wanted],
-    end: Offset,
-) -> KafkaResult<BTreeMap<Partition, i64>> {
+    at: impl Fn(&Wanted) -> Offset,
+) -> KafkaResult<BTreeMap<Partition, Option<i64>>> {
     let mut list = TopicPartitionList::new();
     for wanted in wanted {
-        list.add_partition_offset(&wanted.topic, wanted.partition.1, end)?;
+        list.add_partition_offset(&wanted.topic, wanted.partition.1, at(wanted))?;
     }
     let answer = consumer.offsets_for_times(list, DEADLINE)?;
     let found = |wanted: &Wanted| {
         let element = answer.find_partition(&wanted.topic, wanted.partition.1)?;
+        element.error().ok()?;
         match element.offset() {
-            Offset::Offset(offset) if element.error().is_ok() => Some((wanted.partition, offset)),
+            Offset::Offset(offset) => Some((wanted.partition, Some(offset))),
+            Offset::End => Some((wanted.partition, None)),
             _ => None,
         }
     };
@@ -170,5 +194,26 @@ mod tests {
         assert!(start == 7 && gap.unwrap().contains("from offset 5 to 7"));
         let (start, gap) = begin(Some(1000), 0, 500);
         assert!(start == 0 && gap.unwrap().contains("made anew"));
+    }
+
+    #[test]
+    fn a_topic_that_grew_past_what_was_applied_of_the_one_before_is_told_by_the_times_of_its_records() {
+        let recorded = |kafka_time_ms| Recorded {
+            table: "orders".into(),
+            partition: 0,
+            next_offset: 100,
+            rows: 0,
+            dead_letters: 0,
+            dead_epoch: 0,
+            dead_lsn: 0,
+            applied_lsn: 0,
+            applied_epoch: 0,
+            last_change_ms: 0,
+            fresh_to_ms: 0,
+            kafka_time_ms,
+        };
+        assert!(is_another(&recorded(7), Some(0)) && is_another(&recorded(7), Some(99)));
+        assert!(!is_another(&recorded(7), Some(100)) && !is_another(&recorded(7), None));
+        assert!(!is_another(&recorded(0), Some(0)), "of a row in which nothing was noted");
     }
 }

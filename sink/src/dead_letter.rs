@@ -44,6 +44,8 @@ pub struct DeadLetter {
     pub partition: i32,
     /// Its offset there.
     pub offset: i64,
+    /// Kafka's time of it, milliseconds since 1970-01-01; 0: it has none.
+    pub kafka_time: i64,
     /// Its key.
     pub key: Option<Vec<u8>>,
     /// Its value.

@@ -207,6 +207,11 @@ impl Record for Borrowed<'_> {
     }
 
     #[inline]
+    fn kafka_time(&self) -> i64 {
+        self.0.timestamp().to_millis().unwrap_or(0)
+    }
+
+    #[inline]
     fn payload(&self) -> Option<&[u8]> {
         self.0.payload()
     }
@@ -227,6 +232,7 @@ impl Record for Borrowed<'_> {
             topic: self.0.topic().to_owned(),
             partition: self.0.partition(),
             offset: self.0.offset(),
+            kafka_time: self.kafka_time(),
             key: self.0.key().map(<[u8]>::to_vec),
             payload: self.0.payload().map(<[u8]>::to_vec),
             headers: headers.map(|h| (h.key.to_owned(), h.value.map(<[u8]>::to_vec))).collect(),

@@ -31,6 +31,8 @@ pub struct OffsetRange {
     pub oldest: Option<i64>,
     /// Newest commit time at the source, milliseconds since 1970-01-01.
     pub committed_at: Option<i64>,
+    /// Greatest of Kafka's times of its records, milliseconds since 1970-01-01.
+    pub kafka_time: i64,
 }
 
 impl OffsetRange {
@@ -70,6 +72,8 @@ pub struct Applied {
     pub last_change_at: Option<i64>,
     /// Instant up to which everything that was committed at the source is applied.
     pub fresh_to: i64,
+    /// Greatest of Kafka's times of the records that were applied, milliseconds since 1970-01-01; 0: of none.
+    pub kafka_time: i64,
 }
 
 /// Progress of all assigned partitions.
@@ -133,6 +137,7 @@ impl Offsets {
         applied.fresh_to = applied.fresh_to.max(earlier.fresh_to);
         applied.at = applied.at.max(earlier.at);
         applied.last_change_at = applied.last_change_at.max(earlier.last_change_at);
+        applied.kafka_time = applied.kafka_time.max(earlier.kafka_time);
         if applied.dead == 0 || earlier.dead_at.0 > applied.dead_at.0 {
             (applied.dead, applied.dead_at) = (earlier.dead, earlier.dead_at);
         } else if earlier.dead_at.0 == applied.dead_at.0 {
@@ -153,6 +158,7 @@ impl Offsets {
         applied.rows += range.rows;
         applied.at = applied.at.max((range.epoch, range.lsn));
         applied.last_change_at = applied.last_change_at.max(range.committed_at);
+        applied.kafka_time = applied.kafka_time.max(range.kafka_time);
         if range.dead > 0 {
             if range.epoch > applied.dead_at.0 {
                 // A new epoch reads every row again.

@@ -47,6 +47,9 @@ pub struct Recorded {
     /// Instant up to which everything was applied, milliseconds since 1970-01-01.
     #[serde(deserialize_with = "number::deserialize")]
     pub fresh_to_ms: i64,
+    /// Greatest of Kafka's times of the records that were applied, milliseconds since 1970-01-01; 0: it is not known.
+    #[serde(deserialize_with = "number::deserialize")]
+    pub kafka_time_ms: i64,
 }
 
 impl Recorded {
@@ -60,6 +63,7 @@ impl Recorded {
             at: (self.applied_epoch, self.applied_lsn),
             last_change_at: Some(self.last_change_ms).filter(|ms| *ms != 0),
             fresh_to: self.fresh_to_ms,
+            kafka_time: self.kafka_time_ms,
         }
     }
 }
@@ -228,7 +232,8 @@ impl Progress {
         }
         let sql = format!(
             "SELECT table, partition, next_offset, rows, dead_letters, dead_epoch, dead_lsn, applied_lsn, applied_epoch, \
-             ifNull(toUnixTimestamp64Milli(last_change_at), 0) AS last_change_ms, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms \
+             ifNull(toUnixTimestamp64Milli(last_change_at), 0) AS last_change_ms, toUnixTimestamp64Milli(fresh_to) AS fresh_to_ms, \
+             toUnixTimestamp64Milli(kafka_time) AS kafka_time_ms \
              FROM {table} FINAL WHERE pipeline = {pipeline}"
         );
         self.clickhouse.query(&sql).await
@@ -276,7 +281,7 @@ impl Progress {
 fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applied)]) -> String {
     let mut sql = format!(
         "INSERT INTO {} (pipeline, table, partition, replica, rows, dead_letters, dead_epoch, dead_lsn, next_offset, \
-         applied_lsn, applied_epoch, last_change_at, fresh_to, applied_at, beat) VALUES ",
+         applied_lsn, applied_epoch, last_change_at, fresh_to, kafka_time, applied_at, beat) VALUES ",
         quote::ident(PROGRESS_TABLE)
     );
     let (pipeline, replica) = (quote::literal(pipeline), quote::literal(replica));
@@ -288,7 +293,7 @@ fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applie
         let _ = write!(
             sql,
             "{separator}({pipeline}, {}, {partition}, {replica}, {}, {}, {}, {}, {}, {}, {}, {last_change_at}, \
-             fromUnixTimestamp64Milli(toInt64({})), now64(3), {beat})",
+             fromUnixTimestamp64Milli(toInt64({})), fromUnixTimestamp64Milli(toInt64({})), now64(3), {beat})",
             quote::literal(table),
             applied.rows,
             applied.dead,
@@ -298,6 +303,7 @@ fn insert(pipeline: &str, replica: &str, beat: u64, rows: &[(String, i32, Applie
             applied.at.1,
             applied.at.0,
             applied.fresh_to,
+            applied.kafka_time,
         );
     }
     sql
@@ -366,12 +372,13 @@ mod tests {
             dead_at: (3, 70),
             at: (4, 90),
             fresh_to: 9,
+            kafka_time: 8,
             ..Applied::default()
         };
         let sql = insert("a/b", "it's", 11, &[("orders".to_owned(), 0, applied)]);
         assert!(
             sql.ends_with(
-                r"('a/b', 'orders', 0, 'it\'s', 0, 2, 3, 70, 5, 90, 4, NULL, fromUnixTimestamp64Milli(toInt64(9)), now64(3), 11)"
+                r"('a/b', 'orders', 0, 'it\'s', 0, 2, 3, 70, 5, 90, 4, NULL, fromUnixTimestamp64Milli(toInt64(9)), fromUnixTimestamp64Milli(toInt64(8)), now64(3), 11)"
             ),
             "{sql}"
         );

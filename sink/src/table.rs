@@ -23,6 +23,8 @@ use crate::row::{Facts, Image, RowError, RowWriter};
 pub trait Record {
     /// Where it is.
     fn place(&self) -> Place;
+    /// Kafka's time of it, milliseconds since 1970-01-01; 0: it has none.
+    fn kafka_time(&self) -> i64;
     /// Its value; absent for a tombstone.
     fn payload(&self) -> Option<&[u8]>;
     /// Epoch from its header; absent where it has none that can be read.
@@ -39,6 +41,10 @@ pub const OLD_KEY_HEADER: &str = "__debezium.oldkey";
 impl Record for DeadLetter {
     fn place(&self) -> Place {
         Place { partition: self.partition, offset: self.offset }
+    }
+
+    fn kafka_time(&self) -> i64 {
+        self.kafka_time
     }
 
     fn payload(&self) -> Option<&[u8]> {
@@ -603,6 +609,7 @@ impl Table {
         });
         let range = batch.range(place.partition);
         range.cover(place.offset, epoch, lsn, committed_at);
+        range.kafka_time = range.kafka_time.max(record.kafka_time());
         range.rows += rows as u64;
         self.share.count(false);
         Ok(())

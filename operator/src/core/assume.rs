@@ -131,7 +131,6 @@ fn kafka(effect: &KafkaEffect, facts: &mut KafkaFacts) {
             facts.replicas.insert(name.clone(), (*replication_factor).max(1));
             let own = config.keys().cloned().collect();
             facts.settings.insert(name.clone(), TopicSettings { all: config.clone(), own });
-            facts.topic_ids.insert(name.clone(), format!("{GIVEN}{name}"));
         }
         KafkaEffect::AlterTopic { name, config } => {
             let live = facts.settings.entry(name.clone()).or_default();
@@ -143,7 +142,6 @@ fn kafka(effect: &KafkaEffect, facts: &mut KafkaFacts) {
                 facts.topics.remove(name);
                 facts.replicas.remove(name);
                 facts.settings.remove(name);
-                facts.topic_ids.remove(name);
             }
         }
         KafkaEffect::DeleteGroup(name) => drop(facts.groups.remove(name.as_str())),

@@ -154,8 +154,6 @@ pub struct KafkaFacts {
     /// Greatest epoch that the last records of each table topic are marked with, of those that have any: asked where nothing
     /// else says of one. A topic whose records could not be read is not among them.
     pub epochs: BTreeMap<String, u16>,
-    /// Kafka's ids of the table topics, where the brokers tell them.
-    pub topic_ids: BTreeMap<String, String>,
 }
 
 /// How a topic is set up.

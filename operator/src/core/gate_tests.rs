@@ -13,6 +13,7 @@ struct World {
     identities: BTreeMap<String, String>,
     known_epoch: u16,
     accepted: Option<String>,
+    claimed: Option<Problem>,
     deleting: bool,
     observed: Observed,
 }
@@ -45,7 +46,7 @@ impl World {
             ..Observed::default()
         };
         let identities = BTreeMap::new();
-        Self { spec, identities, known_epoch: 1, accepted: None, deleting: false, observed }
+        Self { spec, identities, known_epoch: 1, accepted: None, claimed: None, deleting: false, observed }
     }
 
     fn ledger(&mut self) -> &mut LedgerFacts {
@@ -78,11 +79,24 @@ impl World {
             identities: &self.identities,
             known_epoch: self.known_epoch,
             accepted: self.accepted.as_deref(),
-            claimed: None,
+            claimed: self.claimed.as_ref(),
             deleting: self.deleting,
             observed: &self.observed,
         })
     }
+}
+
+#[test]
+fn topics_that_an_older_pipeline_writes_are_shut_but_to_leave() {
+    let mut world = World::new();
+    assert!(world.gate().proof(System::Kafka).is_some());
+    let text = "an older one writes there";
+    world.claimed = Some(Problem::of_all(ConditionType::ConnectorRunning, Reason::Conflict, text));
+    let gate = world.gate();
+    assert!(gate.proof(System::Kafka).is_none() && gate.proof_of_log().is_none());
+    assert!(gate.problems().any(|problem| problem.message == text));
+    world.deleting = true;
+    assert!(world.gate().proof_to_leave(System::Kafka).is_some(), "what it made before is its own to remove");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(super) struct Database {
     pub(super) fences: BTreeMap<String, Version>,
     /// Next offset of the first partition: pipeline and target.
     pub(super) progress: BTreeMap<(String, String), i64>,
+    /// Id of the topic that it is of.
+    pub(super) topics: BTreeMap<(String, String), String>,
     pub(super) states: BTreeMap<(String, String), SinkState>,
     pub(super) reads: BTreeMap<(String, String), ReadFacts>,
     pub(super) history: BTreeMap<String, ConnectorRecord>,
@@ -210,6 +212,7 @@ impl Database {
             ledger: BTreeMap::new(),
             fences: BTreeMap::new(),
             progress: BTreeMap::new(),
+            topics: BTreeMap::new(),
             states: BTreeMap::new(),
             reads: BTreeMap::new(),
             history: BTreeMap::new(),
@@ -276,7 +279,10 @@ impl Database {
         match name {
             LEDGER_TABLE => self.ledger.clear(),
             FENCES_TABLE => self.fences.clear(),
-            PROGRESS_TABLE => self.progress.clear(),
+            PROGRESS_TABLE => {
+                self.progress.clear();
+                self.topics.clear();
+            }
             STATES_TABLE => self.states.clear(),
             READS_TABLE => self.reads.clear(),
             CONNECTOR_TABLE => self.history.clear(),

@@ -285,19 +285,29 @@ impl super::clickhouse::Database {
         let Some(layout) = ledger.newest(&route.target).map(|layout| layout.version) else { return };
         let Some(table) = self.objects.get(&route.target).map(|live| live.uuid.clone()) else { return };
         let key = (sink.pipeline.clone(), route.target.clone());
-        self.states.insert(key.clone(), SinkState { layout, ..SinkState::default() });
+        let mut state = SinkState { layout, ..SinkState::default() };
+        let barrier = self.reads.get(&key).map_or((0, 0), |read| (read.epoch, read.barrier));
+        let is_read = self.reads.get(&key).is_some_and(|read| read.state == "read");
+        if let Some(before) = self.states.get(&key).filter(|before| !is_read || before.doubt_at >= barrier) {
+            (state.doubt, state.doubt_at) = (before.doubt.clone(), before.doubt_at);
+        }
         let rows = self.rows.entry(table).or_default();
         let next = self.progress.entry(key.clone()).or_default();
-        let records = brokers.topics.get(&route.topic).map_or(&[][..], |topic| &topic.records);
-        // A topic that is shorter than what was applied is another one: it begins anew.
-        if usize::try_from(*next).unwrap() > records.len() {
-            *next = 0;
+        if let Some(topic) = brokers.topics.get(&route.topic) {
+            let before = self.topics.insert(key.clone(), topic.id.clone());
+            if *next > 0 && before.is_some_and(|before| before != topic.id) {
+                *next = 0;
+                state.doubt = "the topic was made anew".into();
+                let applied = rows.applied.iter().map(|(version, lsn)| (version.epoch(), *lsn)).max();
+                state.doubt_at = applied.unwrap_or_default().max(barrier);
+            }
+            for record in &topic.records[usize::try_from(*next).unwrap()..] {
+                let version = Version::new(record.epoch, Phase::Stream, record.lsn, record.lsn);
+                rows.applied.insert((version, record.lsn));
+            }
+            *next = i64::try_from(topic.records.len()).unwrap();
         }
-        for record in &records[usize::try_from(*next).unwrap()..] {
-            let version = Version::new(record.epoch, Phase::Stream, record.lsn, record.lsn);
-            rows.applied.insert((version, record.lsn));
-        }
-        *next = i64::try_from(records.len()).unwrap();
+        self.states.insert(key.clone(), state);
         let Some((request, wanted)) = ledger.reads.get(&route.target) else { return };
         let answered =
             self.reads.get(&key).is_some_and(|read| read.request == *request && read.state == "read");

@@ -93,6 +93,7 @@ impl RowBuilder {
             // It comes from no partition; its place is the barrier's.
             partition: -1,
             offset: i64::try_from(self.version.last_commit_lsn()).unwrap_or(i64::MAX),
+            kafka_time: 0,
             key: Some(key.into_bytes()),
             payload: Some(self.json(line, |_| true).into_bytes()),
             headers: vec![(EPOCH_HEADER.to_owned(), Some(self.version.epoch().to_string().into_bytes()))],

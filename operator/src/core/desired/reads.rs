@@ -75,8 +75,6 @@ pub struct Known<'a> {
     pub epoch: u16,
     /// Identity of the state table; empty where it is not known.
     pub state_table: &'a str,
-    /// Kafka's id of the topic, where it is known.
-    pub topic_id: Option<&'a str>,
     /// Where the source is by the spec.
     pub source: &'a str,
     /// A wish for a read that was not answered yet.
@@ -98,14 +96,9 @@ pub fn reason(known: &Known<'_>) -> Option<String> {
         let moved = request.source.as_deref().is_some_and(|before| before != known.source);
         return moved.then(|| request.reason.clone());
     };
-    let is_other = |before: &Option<String>, now: &str| {
-        before.as_ref().is_some_and(|before| !now.is_empty() && before != now)
-    };
-    if is_other(&request.state_table, known.state_table) {
+    let filled = request.state_table.as_deref();
+    if filled.is_some_and(|filled| !known.state_table.is_empty() && filled != known.state_table) {
         return Some("the state table is another one than the one that was filled".to_owned());
-    }
-    if is_other(&request.topic_id, known.topic_id.unwrap_or_default()) {
-        return Some("the topic is another one, and lacks events of the one before".to_owned());
     }
     let changed: Vec<&TableLayout> = (known.history.iter())
         .filter(|layout| layout.version > request.layout && layout.read_again.is_some())
@@ -177,8 +170,6 @@ fn table(
     let Some(epoch) = ledger.epoch.filter(|_| newest == layout) else {
         return;
     };
-    let topic = Topics { prefix: &input.spec.kafka.topic_prefix }.table(&layout.source);
-    let topic_id = input.kafka.and_then(|kafka| kafka.topic_ids.get(&topic)).map(String::as_str);
     let source = &input.spec.source.postgres;
     let source = source_place(&source.host, source.port, &source.database);
     let known = Known {
@@ -189,7 +180,6 @@ fn table(
         states: clickhouse.states.get(target),
         epoch,
         state_table: &state_table.uuid,
-        topic_id,
         source: &source,
         token,
     };
@@ -203,7 +193,6 @@ fn table(
         reason,
         token: token.map(str::to_owned),
         state_table: Some(state_table.uuid.clone()).filter(|uuid| !uuid.is_empty()),
-        topic_id: topic_id.map(str::to_owned),
         source: Some(source.clone()),
     };
     let effect = Effect::Ledger {

@@ -84,6 +84,7 @@ const BOOKKEEPING: [Bookkeeping; 6] = [
             ("applied_epoch", "UInt16"),
             ("last_change_at", MAYBE_MOMENT),
             ("fresh_to", MOMENT),
+            ("kafka_time", MOMENT),
             ("applied_at", MOMENT),
             ("beat", "UInt64"),
         ],
@@ -174,8 +175,22 @@ impl Bookkeeping {
 }
 
 /// Columns that a bookkeeping table of an older version lacks.
-const ADDED: [(&str, &str, &str); 2] =
-    [(CONNECTOR_TABLE, WAL_COLUMN, "LowCardinality(String)"), (PROGRESS_TABLE, "applied_epoch", "UInt16")];
+const ADDED: [(&str, &str, &str); 3] = [
+    (CONNECTOR_TABLE, WAL_COLUMN, NAME),
+    (PROGRESS_TABLE, "applied_epoch", "UInt16"),
+    (PROGRESS_TABLE, "kafka_time", MOMENT),
+];
+
+/// Whether what has the name of a bookkeeping table is one: by its mark, and by the columns that each version's has.
+pub fn is_bookkeeping(name: &str, object: &ClickHouseObject) -> bool {
+    let is_added = |column: &str| ADDED.iter().any(|(table, added, _)| (*table, *added) == (name, column));
+    let has = |column: &str| object.columns.iter().any(|(known, _)| known == column);
+    object.comment.starts_with(OF_A_PIPELINE)
+        && BOOKKEEPING
+            .iter()
+            .find(|table| table.name == name)
+            .is_some_and(|table| table.columns.iter().all(|(column, _)| is_added(column) || has(column)))
+}
 
 /// Makes the target database and the bookkeeping tables; these are shared by the pipelines of a database.
 pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part {

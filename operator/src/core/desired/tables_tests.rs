@@ -1,5 +1,7 @@
 //! Tests of the DDL: what is made, altered, replaced, and what is never touched. Pure.
 
+use std::collections::BTreeSet;
+
 use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
@@ -104,6 +106,7 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
         what,
         [
             "add column applied_epoch to bookkeeping table _tidemark_progress",
+            "add column kafka_time to bookkeeping table _tidemark_progress",
             "add column wal to bookkeeping table _tidemark_connector"
         ]
     );
@@ -114,6 +117,62 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
         facts.objects.get_mut(table).unwrap().columns.push((column.to_owned(), kind.to_owned()));
     }
     assert_eq!(bookkeeping("db", MARK, &facts), Part::default());
+}
+
+/// Columns of the first version's bookkeeping: tables that it made are there for ever.
+const FIRST: [(&str, &str); 6] = [
+    (LEDGER_TABLE, "pipeline kind key version value written_at"),
+    (FENCES_TABLE, "table version reason raised_at"),
+    (
+        PROGRESS_TABLE,
+        "pipeline table partition replica rows dead_letters dead_epoch dead_lsn next_offset applied_lsn last_change_at \
+         fresh_to applied_at beat",
+    ),
+    (
+        STATES_TABLE,
+        "pipeline table replica beat state reason error_class message since layout wants_epoch wants_lsn doubt \
+         doubt_epoch doubt_lsn written_at",
+    ),
+    (
+        READS_TABLE,
+        "pipeline table request epoch state barrier layout owner rows bytes estimated_rows error started_at updated_at \
+         beat",
+    ),
+    (CONNECTOR_TABLE, "pipeline state tasks failed_tasks restarts error lag fresh_to seen_at"),
+];
+
+#[test]
+fn a_column_of_the_bookkeeping_is_of_the_first_version_or_added_to_its_tables() {
+    assert_eq!(BOOKKEEPING.len(), FIRST.len());
+    for Bookkeeping { name, columns, .. } in BOOKKEEPING {
+        let (_, first) = FIRST.iter().find(|(first, _)| *first == name).unwrap();
+        let added = ADDED.iter().filter(|(table, ..)| *table == name).map(|(_, column, _)| *column);
+        let known: BTreeSet<&str> = first.split(' ').chain(added).collect();
+        let now: BTreeSet<&str> = columns.iter().map(|(column, _)| *column).collect();
+        assert_eq!(now, known, "{name}: a new column belongs to ADDED, and none ever goes");
+    }
+}
+
+#[test]
+fn what_has_the_name_of_bookkeeping_is_told_by_mark_and_columns() {
+    for Bookkeeping { name, columns, .. } in BOOKKEEPING {
+        let of = |comment: &str, columns: &[(&str, &str)]| ClickHouseObject {
+            comment: comment.into(),
+            columns: columns.iter().map(|(name, kind)| ((*name).to_owned(), (*kind).to_owned())).collect(),
+            ..ClickHouseObject::default()
+        };
+        assert!(is_bookkeeping(name, &of("tidemark elsewhere/ns/other", columns)), "pipelines share it");
+        assert!(!is_bookkeeping(name, &of("somebody's", columns)));
+        assert!(!is_bookkeeping(name, &of(MARK, &columns[1..])));
+        let first: Vec<(&str, &str)> = (columns.iter().copied())
+            .filter(|(column, _)| !ADDED.iter().any(|(table, added, _)| (*table, *added) == (name, *column)))
+            .collect();
+        assert!(is_bookkeeping(name, &of(MARK, &first)), "one of the first version is one");
+    }
+    assert!(!is_bookkeeping(
+        "orders",
+        &ClickHouseObject { comment: MARK.into(), ..ClickHouseObject::default() }
+    ));
 }
 
 #[test]

@@ -65,7 +65,6 @@ fn look(look: &KafkaLook, question: &KafkaQuestion) -> Result<KafkaFacts, Failur
         end_offsets: ends,
         begin_offsets: begins,
         groups: look.groups(&question.group_prefix)?,
-        topic_ids: BTreeMap::new(),
         settings: look.settings(&asked),
         replicas: asked_for.map(|(topic, (_, replicas))| (topic.clone(), *replicas)).collect(),
         topics,
