@@ -290,12 +290,10 @@ fn of_reconcile(pipeline: &AnalyticsPipeline, name: &PipelineName, context: &Arc
     term.of_reconcile(move || context.metadata(&name).is_none_or(|metadata| asked(&metadata) == begun))
 }
 
-/// Another pipeline as far as it can be read; one that is being deleted gives its topics up.
+/// Another pipeline as far as it can be read. One that is being deleted has its topics until it is gone: its connector may
+/// run that long.
 fn neighbour(object: &Guarded) -> Option<Neighbour<'_>> {
     let pipeline = object.0.as_ref().ok()?;
-    if pipeline.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
     let kafka = pipeline.status.as_ref().and_then(|status| status.identities.get("kafka"));
     Some(Neighbour {
         name: PipelineName::new(pipeline.namespace().unwrap_or_default(), pipeline.name_any()),
@@ -444,6 +442,29 @@ async fn tell_what_is_left(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pipeline_that_is_being_deleted_keeps_its_topics_until_it_is_gone() {
+        let object = json!({
+            "apiVersion": "tidemark.dev/v1alpha1", "kind": "AnalyticsPipeline",
+            "metadata": {"namespace": "ns", "name": "a", "creationTimestamp": "2026-01-01T00:00:00Z",
+                "deletionTimestamp": "2026-01-02T00:00:00Z"},
+            "status": {"identities": {"kafka": "id"}},
+            "spec": {
+                "source": {
+                    "postgres": {"host": "pg", "database": "shop", "credentials": {"secretName": "pg"}},
+                    "connect": {"url": "http://connect:8083"},
+                },
+                "kafka": {"bootstrapServers": "kafka:9092", "topicPrefix": "shop"},
+                "tables": [{"name": "public.orders"}],
+                "clickhouse": {"url": "http://ch:8123", "credentials": {"secretName": "ch"}},
+            },
+        });
+        let object: Guarded = serde_json::from_value(object).unwrap();
+        let found = neighbour(&object).unwrap();
+        assert_eq!((found.name.to_string().as_str(), found.kafka), ("ns/a", Some("id")));
+        assert_eq!(found.created, Some("2026-01-01T00:00:00Z".parse().unwrap()));
+    }
 
     #[test]
     fn what_was_never_valid_is_not_carried_out_and_can_be_deleted() {

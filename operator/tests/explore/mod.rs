@@ -18,6 +18,7 @@ mod plans;
 mod postgres;
 mod run;
 mod shell;
+mod terms;
 mod world;
 
 use std::sync::Mutex;

@@ -8,6 +8,7 @@ use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::core::credentials::{Holder, References};
+use tidemark_operator::core::desired::neighbours::Neighbour;
 use tidemark_operator::core::desired::sink_config::Paths;
 use tidemark_operator::core::foresee::Foreseen;
 use tidemark_operator::core::status;
@@ -29,6 +30,10 @@ const QUIET_ROUNDS: u32 = 3;
 
 /// One process of the operator.
 pub(super) struct Operator {
+    /// How long it may write.
+    pub(super) term: Term,
+    /// Spec of an older pipeline of the same cluster.
+    pub(super) older: Option<AnalyticsPipelineSpec>,
     engine: Engine,
     name: PipelineName,
     references: References,
@@ -59,7 +64,14 @@ impl Operator {
             references.insert(Holder::Secret, secret, data.into());
         }
         references.insert(Holder::ConfigMap, "views", [("daily.sql".to_owned(), SQL.to_owned())].into());
-        Self { engine: Engine::default(), name: PipelineName::new("shop", "shop"), references, cluster }
+        Self {
+            term: Term::without_end(),
+            older: None,
+            engine: Engine::default(),
+            name: PipelineName::new("shop", "shop"),
+            references,
+            cluster,
+        }
     }
 
     /// One reconcile of the resource, as it is now.
@@ -121,6 +133,13 @@ impl Operator {
         resource: &Resource,
         (spec, invalid, mode): (&AnalyticsPipelineSpec, Option<&str>, Mode),
     ) -> Report {
+        let older = |spec| Neighbour {
+            name: PipelineName::new("shop", "older"),
+            created: Some(jiff::Timestamp::UNIX_EPOCH),
+            kafka: None,
+            spec,
+        };
+        let neighbours: Vec<Neighbour<'_>> = self.older.iter().map(older).collect();
         let input = Input {
             name: &self.name,
             uid: Some(&resource.uid),
@@ -135,9 +154,9 @@ impl Operator {
             paths: &Paths::in_container(),
             image: "tidemark-sink:test",
             created: None,
-            neighbours: &[],
+            neighbours: &neighbours,
             before: &resource.status,
-            term: &Term::without_end(),
+            term: &self.term,
             mode,
         };
         // Nothing in it waits; and one operator works amid the other.

@@ -77,6 +77,13 @@ pub(super) struct Act {
     pub(super) before: Option<Box<Estate>>,
 }
 
+/// Whether a question has an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answers {
+    Always,
+    Never,
+}
+
 /// An estate with an operator at work; a clone is the same one.
 #[derive(Clone)]
 pub(super) struct Model(Arc<Mutex<Inner>>);
@@ -96,6 +103,8 @@ pub(super) struct Inner {
     pub(super) arrives: bool,
     /// Before which of the next writes it arrives.
     pub(super) arrives_at: Option<u64>,
+    /// Whether the API server says what the resource is when it is asked right before a write.
+    pub(super) resource: Answers,
     /// Whether the operator was killed: nothing that it does from now on happens.
     pub(super) killed: bool,
     /// Whether the estate before each write is kept.
@@ -122,6 +131,7 @@ impl Model {
             late: None,
             arrives: false,
             arrives_at: None,
+            resource: Answers::Always,
             killed: false,
             keeps: false,
             former_grafana: None,
@@ -296,7 +306,7 @@ impl World for Model {
     async fn is_still(&self, subject: &Subject<'_>) -> Result<bool, Failure> {
         let mut inner = self.inner();
         inner.calls += 1;
-        if inner.killed {
+        if inner.killed || inner.resource == Answers::Never {
             return Err(unanswered());
         }
         Ok(inner.estate.namespace.resource.as_ref().is_some_and(|live| {
