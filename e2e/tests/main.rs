@@ -4,6 +4,7 @@
 mod bad_input;
 mod chain;
 mod cluster;
+mod conflicts;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]
 mod conformance;
 mod crds;
@@ -12,11 +13,14 @@ mod crds;
 mod fixture;
 mod freshness;
 mod grafana;
+mod looked_again;
 mod moves;
 mod operator;
 mod outages;
+mod outside;
 mod planned;
 mod reads;
+mod records;
 mod sink;
 mod source;
 mod stack;

@@ -2,6 +2,7 @@
 
 mod charts;
 mod definition;
+mod lives;
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
