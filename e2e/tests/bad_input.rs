@@ -115,6 +115,33 @@ async fn an_unreachable_clickhouse_is_named_and_mending_the_address_heals() -> a
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_where_clouds_hand_out_credentials_are_named_and_never_called() -> anyhow::Result<()> {
+    const NAME: &str = "bad_address";
+    let stack = shared().await?;
+    payments(stack, NAME).await?;
+    let right = pipeline(stack, NAME, &["public.payments"]);
+    let wrong = with(right.clone(), "/spec/clickhouse/url", json!("http://169.254.169.254"));
+    let wrong = with(wrong, "/spec/source/connect/url", json!("http://[fe80::1]:8083"));
+    let chain = Chain::prepare(stack, NAME, &objects(wrong))?;
+    chain.start_operator()?;
+    for (kind, field, range) in [
+        ("TablesInSync", "spec.clickhouse.url", "169.254.0.0/16"),
+        ("ConnectorRunning", "spec.source.connect.url", "fe80::/10"),
+    ] {
+        wait_until(NOTICED, "the address to be refused", || async {
+            let (status, reason, message) = chain.condition(kind)?;
+            let is_named =
+                message.contains(field) && message.contains(&format!("nothing in {range} is called"));
+            anyhow::ensure!(status != "True" && is_named, "{kind}={status} {reason}: {message}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    chain.write(&objects(right))?;
+    chain.wait_condition("ConnectorRunning", "True", "", PATIENCE).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unsafe_partition_expression_is_refused_with_what_would_be_safe() -> anyhow::Result<()> {
     const NAME: &str = "bad_partition";
     let stack = shared().await?;

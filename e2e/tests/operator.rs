@@ -47,6 +47,7 @@ impl Operator {
             namespace: Some(namespace.to_owned()),
             lease: leader::LEASE_NAME.to_owned(),
             cluster_id: None,
+            denied_ranges: vec![],
             listen,
             concurrency: 4,
         };

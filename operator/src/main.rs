@@ -25,6 +25,7 @@ async fn run_command(cli: Cli) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Command::Run(config) = &cli.command {
         start_logging(config.log_format, "info");
+        tidemark_runtime::http::deny(&config.denied_ranges);
         Box::pin(run::run(config)).await?;
         return Ok(ExitCode::SUCCESS);
     }

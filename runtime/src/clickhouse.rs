@@ -77,12 +77,9 @@ pub struct Summary {
 impl ClickHouse {
     /// Builds a client; nothing is connected before the first call.
     pub fn new(options: Options) -> Result<Self, Error> {
-        let url = reqwest::Url::parse(&options.url).map_err(|error| {
-            Error::new(ErrorClass::Permanent, format!("url {:?} is not valid: {error}", options.url))
+        let url = http::address(&options.url).map_err(|error| {
+            Error::new(ErrorClass::Permanent, format!("spec.clickhouse.url {:?}: {error}", options.url))
         })?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Error::new(ErrorClass::Permanent, format!("url {url} is neither http nor https")));
-        }
         Ok(Self {
             shared: Arc::new(Shared {
                 url,
@@ -343,6 +340,9 @@ fn text_header<'a>(response: &'a reqwest::Response, name: &str) -> Option<&'a st
 }
 
 fn of_transport(error: &reqwest::Error, deadline: Duration) -> Error {
+    if let Some(refused) = http::refused(error) {
+        return Error::new(ErrorClass::Permanent, format!("spec.clickhouse.url: {refused}"));
+    }
     if error.is_connect() {
         return Error::new(ErrorClass::Transient, format!("cannot connect: {}", chain(error)));
     }
@@ -472,6 +472,14 @@ mod tests {
     #[test]
     fn an_address_that_is_no_url_is_refused() {
         assert_eq!(client("clickhouse:8123").unwrap_err().class, ErrorClass::Permanent);
+    }
+
+    #[test]
+    fn an_address_that_is_never_called_is_named_with_its_field() {
+        let error = client("http://[::ffff:169.254.169.254]:8123").unwrap_err();
+        assert!(error.message.starts_with("spec.clickhouse.url "), "{error}");
+        assert!(error.message.contains("nothing in 169.254.0.0/16 is called"), "{error}");
+        assert_eq!(error.class, ErrorClass::Permanent);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //!
 //! I/O lives here; decisions live in the programs.
 
+pub mod addresses;
 pub mod clickhouse;
 pub mod clickhouse_error;
 pub mod credentials;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use tidemark_runtime::addresses::Range;
 use tidemark_runtime::shell::LogFormat;
 
 use crate::shell::leader::LEASE_NAME;
@@ -32,6 +33,10 @@ pub struct OperatorConfig {
     /// kube-system, which takes the right to read it.
     #[arg(long, env = "TIDEMARK_CLUSTER_ID")]
     pub cluster_id: Option<String>,
+    /// Ranges of addresses that no URL of a pipeline may lead to, comma-separated, such as the API server's; link-local ones
+    /// never are.
+    #[arg(long, env = "TIDEMARK_DENIED_RANGES", value_delimiter = ',')]
+    pub denied_ranges: Vec<Range>,
     /// Address of probes and metrics.
     #[arg(long, env = "TIDEMARK_LISTEN", default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,

@@ -80,10 +80,7 @@ impl Connect {
         let Options { url, login, check, hidden } = options;
         let bad =
             |text: String| failure(FailureClass::Remote, format!("spec.source.connect.url {url:?}: {text}"));
-        let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad("is neither http nor https".to_owned()));
-        }
+        let url = http::address(url).map_err(bad)?;
         let mut builder = http::builder();
         if url.scheme() == "https" {
             let tls = tls::client_config(login.ca.as_deref(), *check == CertificateCheck::VerifyFull);
@@ -248,6 +245,9 @@ fn secret_values(body: &Value) -> Vec<&str> {
 }
 
 fn of_transport(error: &reqwest::Error, deadline: Duration) -> Failure {
+    if let Some(refused) = http::refused(error) {
+        return failure(FailureClass::Remote, format!("spec.source.connect.url: {refused}"));
+    }
     let text = if let Some(refusal) = tls::refusal(error) {
         format!(
             "kafka connect: its certificate is refused ({refusal}): check spec.source.connect.tls, and the name in \

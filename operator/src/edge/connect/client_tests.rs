@@ -47,6 +47,14 @@ fn an_address_that_is_no_url_is_refused() {
 }
 
 #[test]
+fn an_address_that_is_never_called_is_named_with_its_field() {
+    let failure = Connect::new(&options("http://169.254.169.254/latest")).unwrap_err();
+    assert!(failure.message.starts_with("spec.source.connect.url "), "{failure:?}");
+    assert!(failure.message.contains("nothing in 169.254.0.0/16 is called"), "{failure:?}");
+    assert_eq!(failure.class, FailureClass::Remote);
+}
+
+#[test]
 fn an_authority_that_is_none_is_named() {
     let login = ConnectLogin { ca: Some("no pem".into()), ..ConnectLogin::default() };
     let failure = Connect::new(&Options { login, ..options("https://connect") }).unwrap_err();

@@ -82,10 +82,7 @@ impl Grafana {
     /// in no text that is shown.
     pub fn new(url: &str, login: Login, ca: Option<&str>, hidden: Hidden) -> Result<Self, Failure> {
         let bad = |text: String| failure(FailureClass::Remote, format!("spec.grafana.url {url:?}: {text}"));
-        let url = Url::parse(url).map_err(|error| bad(error.to_string()))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(bad("is neither http nor https".to_owned()));
-        }
+        let url = http::address(url).map_err(bad)?;
         let mut builder = http::builder().connect_timeout(Duration::from_secs(3));
         if let Some(pem) = ca {
             let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes())
@@ -256,6 +253,9 @@ fn shapeless() -> Failure {
 }
 
 fn of_transport(error: &reqwest::Error, deadline: Duration) -> Failure {
+    if let Some(refused) = http::refused(error) {
+        return failure(FailureClass::Remote, format!("spec.grafana.url: {refused}"));
+    }
     let text = if let Some(refusal) = tls::refusal(error) {
         format!(
             "grafana: its certificate is refused ({refusal}): check spec.grafana.tls.ca, and the name in spec.grafana.url"
@@ -294,6 +294,14 @@ mod tests {
     use tidemark_runtime::credentials::Secret;
 
     use super::*;
+
+    #[test]
+    fn an_address_that_is_never_called_is_named_with_its_field() {
+        let login = Login::Token(Secret::new("s3cret"));
+        let failure = Grafana::new("http://[fe80::1]:3000", login, None, Hidden::default()).unwrap_err();
+        assert!(failure.message.starts_with("spec.grafana.url "), "{failure:?}");
+        assert!(failure.message.contains("nothing in fe80::/10 is called"), "{failure:?}");
+    }
 
     #[test]
     fn an_error_shows_grafanas_message_without_the_password() {
