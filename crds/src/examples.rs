@@ -241,6 +241,11 @@ fn full_pod() -> spec::Pod {
         }],
         priority_class_name: Some("high".into()),
         image_pull_secrets: vec![core::LocalObjectReference { name: "registry".into() }],
+        security_context: Some(spec::PodUser {
+            run_as_user: Some(1_000_690_000),
+            run_as_group: Some(1_000_690_000),
+            fs_group: Some(1_000_690_000),
+        }),
     }
 }
 

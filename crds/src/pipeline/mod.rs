@@ -25,7 +25,7 @@ pub use grafana::{
 pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, SaslMechanism, Topics};
 pub use policy::{DeletionPolicy, Freshness, Policy};
 pub use reads::Reads;
-pub use sink::{Batch, DeadLetter, Pod, Sink};
+pub use sink::{Batch, DeadLetter, Pod, PodUser, Sink};
 pub use source::{
     CertificateCheck, Connect, ConnectTls, ConnectorState, DatabaseCredentials, DatabaseCredentialsType,
     OnSlotLost, Postgres, PostgresTls, Source, TlsMode,

@@ -150,4 +150,26 @@ pub struct Pod {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "bounds::image_pull_secrets")]
     pub image_pull_secrets: Vec<core::LocalObjectReference>,
+    /// User and groups that the pods run as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_context: Option<PodUser>,
+}
+
+/// User and groups of the worker pods. What is absent is the image's user, or the one that the cluster assigns, as OpenShift
+/// does. Never root.
+#[derive(KubeSchema, Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodUser {
+    /// User.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647_i64))]
+    pub run_as_user: Option<i64>,
+    /// Group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647_i64))]
+    pub run_as_group: Option<i64>,
+    /// Further group, which files of volumes belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647_i64))]
+    pub fs_group: Option<i64>,
 }

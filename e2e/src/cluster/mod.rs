@@ -18,6 +18,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 pub use self::addresses::Addresses;
@@ -35,6 +36,9 @@ use crate::stack::cache;
 pub const SHOP: &str = "shop";
 /// Namespace and release of the operator.
 pub const OPERATOR: &str = "tidemark";
+
+/// A user that no image knows of.
+pub const ASSIGNED_USER: i64 = 1_000_690_000;
 
 /// Time for the node, the components or the images: minutes on a busy machine.
 const LONG: Duration = Duration::from_mins(10);
@@ -179,17 +183,28 @@ async fn make_images(folder: &Path) -> anyhow::Result<String> {
     run(command, LONG).await.context("making the images of operator and sink")
 }
 
+/// A namespace that lets in only what restricted Pod Security allows.
+fn restricted(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    })
+}
+
 fn chart(command: &mut Command) {
     command.arg(cache::e2e_folder().join("../charts/tidemark"));
     command.args(["--namespace", OPERATOR, "--wait", "--timeout=180s"]);
     command.args(["--set=image.tag=dev", "--set=sink.image.tag=dev"]);
+    // A user that no image knows, as OpenShift assigns one.
+    command.arg(format!("--set=podSecurityContext.runAsUser={ASSIGNED_USER}"));
 }
 
 async fn install(name: &str, images: &Path, kubectl: &Kubectl) -> anyhow::Result<String> {
     let mut load = script("kind/cluster", ["load", name]);
     load.args([images.join("operator.tar"), images.join("sink.tar")]);
     run(load, LONG).await.context("loading the images")?;
-    let mut helm = Command::from(kubectl.helm(&["install", OPERATOR, "--create-namespace"])?);
+    kubectl.apply(&restricted(OPERATOR).to_string()).await.context("making the operator's namespace")?;
+    let mut helm = Command::from(kubectl.helm(&["install", OPERATOR])?);
     chart(&mut helm);
     run(helm, LONG).await.context("installing the chart")
 }

@@ -57,9 +57,7 @@ impl<'a> Pipeline<'a> {
     /// Makes the pipeline's namespace with the Secrets that the components have in theirs.
     pub async fn prepare_namespace(&self) -> anyhow::Result<()> {
         let namespace = &self.name.namespace;
-        let mut objects = vec![json!({
-            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace},
-        })];
+        let mut objects = vec![super::restricted(namespace)];
         let accounts = [
             ("shop-postgres", Role::Tidemark.name(), Role::Tidemark.password()),
             ("shop-clickhouse", User::Tidemark.name(), User::Tidemark.password()),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use tidemark_e2e::cluster::{Cluster, Pipeline, example};
+use tidemark_e2e::cluster::{ASSIGNED_USER, Cluster, Pipeline, example};
 use tidemark_e2e::oracle::{Oracle, Table, Views};
 use tidemark_e2e::stack::{PATIENCE, Role, User, wait_until};
 use tokio_postgres::Client;
@@ -24,7 +24,10 @@ pub(super) fn manifest() -> anyhow::Result<Value> {
     spec["tables"] = json!([{"name": "public.stock_movements"}]);
     spec["views"] = json!({"preset": "None"});
     // Room for both pipelines on two processors.
-    spec["sink"] = json!({"resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}});
+    spec["sink"] = json!({
+        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
+        "pod": {"securityContext": {"runAsUser": ASSIGNED_USER, "fsGroup": ASSIGNED_USER}},
+    });
     spec["kafka"]["topicPrefix"] = WAREHOUSE.into();
     spec["clickhouse"]["database"] = WAREHOUSE.into();
     Ok(manifest)

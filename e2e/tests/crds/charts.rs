@@ -1,8 +1,19 @@
 //! The charts: every object accepted, the operator's rights as narrow as its values say, definitions that stay.
 
-use anyhow::{Context, ensure};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
-use super::{Server, path, printed};
+use anyhow::{Context, ensure};
+use kube::api::{Patch, PatchParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tidemark_crds::names::PipelineName;
+use tidemark_e2e::stack::wait_until;
+use tidemark_operator::core::desired::SinkInput;
+use tidemark_operator::core::desired::sink_config::{Paths, sink_config};
+use tidemark_operator::core::desired::sink_objects::sink_objects;
+
+use super::{SOON, Server, path, printed, read};
 
 /// What an account may do, in the words of `kubectl auth can-i`; a subresource stands behind a colon.
 struct Right {
@@ -68,6 +79,93 @@ async fn the_api_server_accepts_every_object_of_every_set_of_values() -> anyhow:
         ensure!(
             objects > 1 && applied.lines().count() == objects,
             "{values}: {objects} objects, but:\n{applied}"
+        );
+    }
+    Ok(())
+}
+
+/// Creates a pod of a workload's template in a namespace, without keeping it, and returns what the API server says.
+async fn admitted(server: &Server, template: &Value, namespace: &str) -> anyhow::Result<Result<(), String>> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "asked", "namespace": namespace},
+        "spec": template["spec"],
+    });
+    let arguments = ["create", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let output = server.tool("kubectl", &arguments, Some(&pod.to_string())).await?;
+    Ok(printed(&output).map(drop).map_err(|error| error.to_string()))
+}
+
+/// The pod templates of all Deployments among manifests.
+fn templates(manifests: &str) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for document in serde_yaml_ng::Deserializer::from_str(manifests) {
+        let object = Value::deserialize(document)?;
+        if object["kind"] == "Deployment" {
+            found.push(object["spec"]["template"].clone());
+        }
+    }
+    Ok(found)
+}
+
+/// The pod templates of the sinks of all shipped examples.
+fn sinks() -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path("crds/generated/examples"))? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        for document in serde_yaml_ng::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document)?;
+            if object["kind"] != "AnalyticsPipeline" {
+                continue;
+            }
+            let spec = serde_json::from_value(object["spec"].clone())?;
+            let name = PipelineName::new("shop", "shop");
+            let input = SinkInput { name: &name, uid: None, image: "tidemark/sink:dev", spec: &spec };
+            let paths = Paths::in_container();
+            let config = sink_config(&spec, &name, "0badcafe", &[], &paths)
+                .map_err(|error| anyhow::anyhow!("the sink of {object}: {error:?}"))?;
+            let objects = sink_objects(&input, &config);
+            let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
+            found.push(deployment.context("a Deployment")?["spec"]["template"].clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Restricted Pod Security, which is enforced here by the namespace's label as many clusters do, lets operator and sinks in:
+/// as they are, and as a user whom the cluster assigns. OpenShift does that where the pod names none.
+#[tokio::test]
+async fn restricted_pod_security_lets_operator_and_sinks_in_as_any_user() -> anyhow::Result<()> {
+    let server = Server::start().await?;
+    let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "guarded", "labels": labels},
+    });
+    let api = server.api("v1", "Namespace", None);
+    api.patch("guarded", &PatchParams::apply("test"), &Patch::Apply(namespace)).await?;
+    let mut all = sinks()?;
+    for entry in std::fs::read_dir(path("charts/tests/values"))? {
+        let values = entry?.path().display().to_string();
+        all.extend(templates(
+            &helm(&server, &["template", "tidemark", &chart(), "--values", &values]).await?,
+        )?);
+    }
+    ensure!(all.len() > 6, "only {} templates", all.len());
+    for template in &mut all {
+        // A priority class of an example need not exist here.
+        template["spec"].as_object_mut().context("a pod's spec")?.remove("priorityClassName");
+        let as_it_is = admitted(&server, template, "guarded").await?;
+        ensure!(as_it_is.is_ok(), "{template:#} is not let in: {as_it_is:?}");
+        template["spec"]["securityContext"]["runAsUser"] = json!(1_000_690_000);
+        template["spec"]["securityContext"]["fsGroup"] = json!(1_000_690_000);
+        let assigned = admitted(&server, template, "guarded").await?;
+        ensure!(assigned.is_ok(), "{template:#} is not let in as an assigned user: {assigned:?}");
+        template["spec"]["securityContext"]["runAsUser"] = json!(0);
+        let root = admitted(&server, template, "guarded").await?;
+        let said = root.err().unwrap_or_default();
+        ensure!(
+            said.contains("violates PodSecurity"),
+            "root is let in, or refused for something else: {said}"
         );
     }
     Ok(())

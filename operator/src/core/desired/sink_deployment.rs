@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tidemark_crds::names::short_hash;
-use tidemark_crds::pipeline::{CertificateAuthority, KeyReference};
+use tidemark_crds::pipeline::{CertificateAuthority, KeyReference, PodUser};
 use tidemark_crds::sink_config::SinkConfig;
 
 use super::sink_config::{CONFIG_FILE, Paths, SASL_USERNAME_FILE, roll_text};
@@ -22,9 +22,6 @@ pub const PROBE_PORT: i32 = 8080;
 pub const ARENAS: (&str, &str) = ("MALLOC_ARENA_MAX", "2");
 /// Seconds that a sink has between SIGTERM and its end, to write and commit what it holds.
 const GRACE_SECONDS: i64 = 30;
-/// User and group of the sink's process.
-const NONROOT: i64 = 65532;
-
 /// Builds the ConfigMap with the sink's configuration.
 pub fn config_map(input: &SinkInput<'_>, config: &SinkConfig) -> core::ConfigMap {
     let mut data = BTreeMap::new();
@@ -70,17 +67,7 @@ pub fn deployment(input: &SinkInput<'_>, config: &SinkConfig) -> Deployment {
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
                     termination_grace_period_seconds: Some(GRACE_SECONDS),
-                    security_context: Some(core::PodSecurityContext {
-                        run_as_non_root: Some(true),
-                        run_as_user: Some(NONROOT),
-                        run_as_group: Some(NONROOT),
-                        fs_group: Some(NONROOT),
-                        seccomp_profile: Some(core::SeccompProfile {
-                            type_: "RuntimeDefault".into(),
-                            ..Default::default()
-                        }),
-                        ..Default::default()
-                    }),
+                    security_context: Some(pod_user(&pod.security_context.unwrap_or_default())),
                     containers: vec![container(input, mounts)],
                     volumes: Some(volumes),
                     node_selector: (!pod.node_selector.is_empty()).then_some(pod.node_selector),
@@ -93,6 +80,18 @@ pub fn deployment(input: &SinkInput<'_>, config: &SinkConfig) -> Deployment {
             },
             ..Default::default()
         }),
+        ..Default::default()
+    }
+}
+
+/// No user of ours: where none is named the image's runs, or the one that the cluster assigns to the namespace.
+fn pod_user(user: &PodUser) -> core::PodSecurityContext {
+    core::PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: user.run_as_user,
+        run_as_group: user.run_as_group,
+        fs_group: user.fs_group,
+        seccomp_profile: Some(core::SeccompProfile { type_: "RuntimeDefault".into(), ..Default::default() }),
         ..Default::default()
     }
 }
