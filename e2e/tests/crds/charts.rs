@@ -68,6 +68,30 @@ async fn the_api_server_accepts_every_object_of_every_set_of_values() -> anyhow:
     for namespace in ["tidemark", "shop", "other-shop"] {
         server.create_namespace(namespace).await?;
     }
+    // The Prometheus operator's, as far as it matters here: that there is such a kind.
+    let rules = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "prometheusrules.monitoring.coreos.com"},
+        "spec": {
+            "group": "monitoring.coreos.com", "scope": "Namespaced",
+            "names": {"kind": "PrometheusRule", "plural": "prometheusrules"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"spec": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }}}],
+        },
+    });
+    let output = server.tool("kubectl", &["apply", "-f", "-"], Some(&rules.to_string())).await?;
+    printed(&output)?;
+    server
+        .kubectl_ok(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "crd/prometheusrules.monitoring.coreos.com",
+        ])
+        .await?;
     for entry in std::fs::read_dir(path("charts/tests/values"))? {
         let values = entry?.path().display().to_string();
         let arguments = ["template", "tidemark", &chart(), "--namespace=tidemark", "--values", &values];

@@ -1,5 +1,9 @@
 //! The operator's metrics: names, labels and counters. Nothing here decides.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -57,6 +61,22 @@ pub struct TablesLabel {
     pub state: &'static str,
 }
 
+/// Labels of a condition as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConditionLabel {
+    /// Namespace and name of the pipeline.
+    pub pipeline: String,
+    /// Its type, such as `Ready`.
+    pub condition: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// The series of each pipeline's conditions.
+type Told = BTreeMap<String, Vec<ConditionLabel>>;
+
 /// All metrics of the operator.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -68,6 +88,9 @@ pub struct Metrics {
     looks: Family<SystemLabel, Histogram>,
     tables: Family<TablesLabel, Gauge>,
     retained: Family<PipelineLabel, Gauge>,
+    conditions: Family<ConditionLabel, Gauge>,
+    /// What `conditions` has, since a condition that changes is another series.
+    told: Arc<Mutex<Told>>,
     active: Gauge,
     leader: Gauge,
     invalid: Family<NamespaceLabel, Gauge>,
@@ -84,6 +107,8 @@ impl Default for Metrics {
             looks: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             tables: Family::default(),
             retained: Family::default(),
+            conditions: Family::default(),
+            told: Arc::default(),
             active: Gauge::default(),
             leader: Gauge::default(),
             invalid: Family::default(),
@@ -110,6 +135,11 @@ impl Metrics {
             "tidemark_slot_retained_bytes",
             "Write-ahead log that the replication slot of a pipeline holds back at the source",
             self.retained.clone(),
+        );
+        registry.register(
+            "tidemark_condition",
+            "1 for each condition of a pipeline as it is now",
+            self.conditions.clone(),
         );
         registry.register("tidemark_remote_errors", "Failed calls by system", self.errors.clone());
         registry.register("tidemark_remote_writes", "Writes by system", self.writes.clone());
@@ -180,8 +210,32 @@ impl Metrics {
         }
     }
 
+    /// Says how the conditions of a pipeline are.
+    pub fn set_conditions(&self, pipeline: &str, conditions: &[Condition]) {
+        let now: Vec<ConditionLabel> = (conditions.iter())
+            .map(|condition| ConditionLabel {
+                pipeline: pipeline.to_owned(),
+                condition: condition.type_.clone(),
+                status: condition.status.clone(),
+                reason: condition.reason.clone(),
+            })
+            .collect();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        for former in told.remove(pipeline).unwrap_or_default().iter().filter(|former| !now.contains(former))
+        {
+            self.conditions.remove(former);
+        }
+        for label in &now {
+            self.conditions.get_or_create(label).set(1);
+        }
+        if !now.is_empty() {
+            told.insert(pipeline.to_owned(), now);
+        }
+    }
+
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
+        self.set_conditions(pipeline, &[]);
         self.set_retained(pipeline, None);
         for state in TroubleState::ALL.map(TroubleState::as_str).into_iter().chain(["Streaming"]) {
             self.tables.remove(&TablesLabel { pipeline: pipeline.to_owned(), state });
@@ -217,5 +271,46 @@ impl Lane {
             Self::Grafana => "grafana",
             Self::FormerGrafana => "former-grafana",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    fn series(metrics: &Metrics) -> Vec<String> {
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text.lines().filter(|line| line.starts_with("tidemark_condition{")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_condition_that_changes_is_one_series_and_those_of_a_pipeline_that_is_gone_are_none() {
+        let metrics = Metrics::default();
+        let condition = |status: &str, reason: &str| Condition {
+            type_: "Ready".into(),
+            status: status.into(),
+            reason: reason.into(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: Time("2026-01-01T00:00:00Z".parse().unwrap()),
+        };
+        metrics.set_conditions("shop/shop", &[condition("False", "Reading")]);
+        metrics.set_conditions("shop/other", &[condition("False", "Reading")]);
+        metrics.set_conditions("shop/shop", &[condition("True", "AsDesired")]);
+        let line = |pipeline: &str, status: &str, reason: &str| {
+            format!(
+                r#"tidemark_condition{{pipeline="{pipeline}",condition="Ready",status="{status}",reason="{reason}"}} 1"#
+            )
+        };
+        let mut now = series(&metrics);
+        now.sort();
+        assert_eq!(now, [line("shop/other", "False", "Reading"), line("shop/shop", "True", "AsDesired")]);
+        metrics.forget("shop/shop");
+        assert_eq!(series(&metrics), [line("shop/other", "False", "Reading")]);
     }
 }

@@ -310,6 +310,7 @@ impl Engine {
         };
         let (status, nexts) = status::status_and_nexts(&situation, input.before, &Time(now));
         let same = self.memory.same_looks(&key, &short_hash(&Report::found(&status, &outcome.plan)));
+        self.metrics.set_conditions(&key, &status.conditions);
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
