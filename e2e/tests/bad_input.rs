@@ -189,23 +189,30 @@ async fn views_of_users_run_as_the_viewer_and_a_right_that_it_lacks_is_named() -
     const NAME: &str = "boards_viewed";
     let stack = shared().await?;
     payments(stack, NAME).await?;
-    let run_as = |user: User| {
+    let run_as = |user: User, further: Option<&str>| {
         let mut manifest = pipeline(stack, NAME, &["public.payments"]);
         manifest["spec"]["views"] = json!({"preset": "None", "refreshInterval": "1s", "extra": [
             {"name": "totals", "sql": {"inline": "SELECT sum(amount) AS total FROM payments_current"}},
-            {"name": "kept", "sql": {"inline": "SELECT max(id) AS most FROM payments"}, "materialization": {"type": "Refresh"}},
+            {"name": "kept", "sql": {"inline": "SELECT max(id) AS most FROM payments_current"}, "materialization": {"type": "Refresh"}},
         ]});
+        if let Some(sql) = further {
+            let views = manifest["spec"]["views"]["extra"].as_array_mut().unwrap();
+            views.push(json!({"name": "raw", "sql": {"inline": sql}}));
+        }
         manifest["spec"]["clickhouse"]["viewer"] = json!({"secretName": "viewer"});
         let mut all = objects(manifest);
         all.push(secret("viewer", user.name(), user.password()));
         all
     };
     // It may read nothing here, or may be nobody's definer.
-    let chain = Chain::prepare(stack, NAME, &run_as(User::Reader))?;
+    let chain = Chain::prepare(stack, NAME, &run_as(User::Reader, None))?;
     chain.start().await?;
     let message = chain.wait_condition("ViewsInSync", "False", "PermissionDenied", PATIENCE).await?;
-    assert!(message.contains("GRANT SELECT ON `boards_viewed`.* TO `reader`"), "{message}");
-    chain.write(&run_as(User::Dashboards))?;
+    assert!(
+        message.contains("GRANT SELECT ON `boards_viewed`.`payments_current` TO `reader`; GRANT SET DEFINER"),
+        "{message}"
+    );
+    chain.write(&run_as(User::Dashboards, None))?;
     wait_until(PATIENCE, "a message about the definer", || async {
         let (status, reason, message) = chain.condition("ViewsInSync")?;
         anyhow::ensure!(
@@ -220,15 +227,48 @@ async fn views_of_users_run_as_the_viewer_and_a_right_that_it_lacks_is_named() -
     // What no view can be made for goes on.
     chain.wait_condition("TablesInSync", "True", "", PATIENCE).await?;
 
-    chain.write(&run_as(User::Viewer))?;
+    // It may read the view of the table, and nothing else: neither the table nor what the operator keeps beside it.
+    chain.write(&run_as(User::Viewer, None))?;
     chain.wait_ready(PATIENCE).await?;
     rows(stack, "boards_viewed.totals", 1).await?;
     rows(stack, "boards_viewed.kept", 1).await?;
-    for view in ["totals", "kept", "kept__refresh"] {
-        let made = stack.clickhouse().query(&format!("SHOW CREATE TABLE boards_viewed.{view}")).await?;
-        assert!(made.contains("DEFINER = viewer"), "{made}");
+    // Empty where there is no such view.
+    let definer = async |view: &str| {
+        let sql = format!(
+            "SELECT extract(create_table_query, 'DEFINER = (\\\\w+)') FROM system.tables \
+             WHERE database = '{NAME}' AND name = '{view}'"
+        );
+        anyhow::Ok(stack.clickhouse().query(&sql).await?.trim().to_owned())
+    };
+    for (view, account) in [
+        ("totals", "viewer"),
+        ("kept__source", "viewer"),
+        ("kept__refresh", "tidemark"),
+        ("kept", "tidemark"),
+    ] {
+        assert_eq!(definer(view).await?, account, "{view}");
     }
-    Ok(())
+    for table in ["payments", "_tidemark_ledger", "kept"] {
+        let sql = format!("SELECT count() FROM boards_viewed.{table}");
+        let refused = stack.clickhouse().query_as(User::Viewer, &sql, &[]).await.unwrap_err().to_string();
+        assert!(refused.contains("ACCESS_DENIED"), "{table}: {refused}");
+    }
+    chain.write(&run_as(User::Viewer, Some("SELECT id FROM payments")))?;
+    let message = chain.wait_condition("ViewsInSync", "False", "PermissionDenied", PATIENCE).await?;
+    assert!(message.contains("GRANT SELECT ON `boards_viewed`.`payments` TO `viewer`"), "{message}");
+
+    // Without the account what runs as it goes.
+    let mut plain = run_as(User::Viewer, None);
+    plain[0]["spec"]["clickhouse"]["viewer"] = Value::Null;
+    chain.apply(&plain, PATIENCE).await?;
+    wait_until(PATIENCE, "the source of the refresh to go", || async {
+        let left = [definer("kept__source").await?, definer("totals").await?];
+        anyhow::ensure!(left[0].is_empty() && left[1] == "tidemark", "{left:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    chain.wait_ready(PATIENCE).await?;
+    rows(stack, "boards_viewed.kept", 1).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

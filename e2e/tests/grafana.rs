@@ -579,21 +579,42 @@ async fn a_dashboard_of_the_user_is_linted_asked_and_applied() -> anyhow::Result
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Result<()> {
-    const NAME: &str = "boards_held";
+    held_back("boards_held", false).await?;
+    // It may read what the view reads, and nothing of what the dashboard reads beside it.
+    held_back("boards_held_viewer", true).await
+}
+
+/// `viewed`: whether the user's views run as an account of their own.
+async fn held_back(name: &'static str, viewed: bool) -> anyhow::Result<()> {
     let stack = shared().await?;
     let grafana = Grafana::start(Version::Modern).await?;
-    open_shop(stack, NAME).await?;
+    open_shop(stack, name).await?;
     let apply = |select: &str| {
-        let board = refunds("SELECT status, number FROM by_status ORDER BY status LIMIT 9");
-        let mut manifest = with_dashboards(stack, NAME, &grafana, |part| {
-            part["dashboards"] = json!({"extra": [{"name": "statuses", "json": {"inline": board}}]});
+        let mut board: Value =
+            serde_json::from_str(&refunds("SELECT status, number FROM by_status ORDER BY status LIMIT 9"))
+                .unwrap();
+        let mut other = board["panels"][0].clone();
+        other["id"] = json!(2);
+        other["title"] = json!("Segments");
+        other["gridPos"]["x"] = json!(12);
+        other["targets"][0]["rawSql"] =
+            json!("SELECT segment, count() AS customers FROM customer_metrics GROUP BY segment LIMIT 9");
+        board["panels"].as_array_mut().unwrap().push(other);
+        let mut manifest = with_dashboards(stack, name, &grafana, |part| {
+            part["dashboards"] =
+                json!({"extra": [{"name": "statuses", "json": {"inline": board.to_string()}}]});
         });
         manifest["spec"]["views"]["extra"] = json!([{"name": "by_status", "sql": {"inline": select}}]);
-        objects(manifest)
+        if viewed {
+            manifest["spec"]["clickhouse"]["viewer"] = json!({"secretName": "viewer"});
+        }
+        let mut all = objects(manifest);
+        all.push(secret("viewer", User::Viewer.name(), User::Viewer.password()));
+        all
     };
     let chain = Chain::prepare(
         stack,
-        NAME,
+        name,
         &apply("SELECT status, count() AS number FROM orders_current GROUP BY status"),
     )?;
     chain.start().await?;
@@ -605,7 +626,7 @@ async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Resul
         anyhow::ensure!(message.contains(part), "{part}: {message}");
     }
     // The old one goes on, and so does everything else.
-    stack.clickhouse().query(&format!("SELECT number FROM {NAME}.by_status")).await?;
+    stack.clickhouse().query(&format!("SELECT number FROM {name}.by_status")).await?;
     in_sync(&chain).await?;
 
     // A change that keeps what the panel reads goes through.
@@ -613,7 +634,7 @@ async fn a_view_whose_change_would_break_a_panel_is_held_back() -> anyhow::Resul
         "SELECT status, count() AS orders, orders AS number FROM orders_current GROUP BY status",
     ))?;
     chain.wait_condition("ViewsInSync", "True", "AsDesired", PATIENCE).await?;
-    stack.clickhouse().query(&format!("SELECT orders, number FROM {NAME}.by_status")).await?;
+    stack.clickhouse().query(&format!("SELECT orders, number FROM {name}.by_status")).await?;
     in_sync(&chain).await
 }
 

@@ -28,8 +28,8 @@ pub struct ClickHouse {
     pub database: String,
     /// An account that may create and write in the database.
     pub credentials: Credentials,
-    /// An account that may read the database, and nothing else: views of `views.extra` run as it, and ClickHouse is asked by it
-    /// what they are. Absent: they run as the account of `credentials`.
+    /// An account that may read what views of `views.extra` read, such as `orders_current`, and nothing else: they run as it,
+    /// and ClickHouse is asked by it what they are. Absent: they run as the account of `credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub viewer: Option<Credentials>,
     /// TLS for an https address.

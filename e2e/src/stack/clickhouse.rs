@@ -24,7 +24,7 @@ pub enum User {
     Default,
     /// The operator and the sinks.
     Tidemark,
-    /// Views of users run as it, in the database `boards_viewed`.
+    /// Views of users run as it, in the database `boards_viewed`, and in `boards_held_viewer`.
     Viewer,
     /// Reads the views of [`ANALYTICS_DATABASE`], under any settings.
     Reader,

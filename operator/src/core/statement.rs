@@ -125,14 +125,24 @@ fn definer(view: &ViewDefinition) -> String {
     view.definer.as_ref().map_or_else(String::new, |definer| format!(" DEFINER = {}", ident(definer)))
 }
 
-/// What lets an account make views that run as another one, and lets that one run them.
-pub fn grants(database: &str, viewer: &str, maker: &str) -> String {
-    let (database, viewer, maker) = (ident(database), ident(viewer), ident(maker));
-    format!(
-        "GRANT SELECT ON {database}.* TO {viewer}; GRANT SET DEFINER ON {viewer} TO {maker}; and for views of type Refresh \
-         GRANT INSERT, CREATE TABLE, DROP TABLE ON {database}.* TO {viewer}; GRANT TABLE ENGINE ON MergeTree TO {viewer}, and a settings profile without \
-         readonly"
-    )
+/// What lets an account make views that run as another one.
+pub fn grant_definer(viewer: &str, maker: &str) -> String {
+    format!("GRANT SET DEFINER ON {} TO {}", ident(viewer), ident(maker))
+}
+
+/// What lets an account read these objects of a database, and nothing else; absent where there are none.
+pub fn grant_select(database: &str, objects: &[String], viewer: &str) -> Option<String> {
+    let each: Vec<String> =
+        objects.iter().map(|name| format!("SELECT ON {}", qualified(database, name))).collect();
+    (!each.is_empty()).then(|| format!("GRANT {} TO {}", each.join(", "), ident(viewer)))
+}
+
+/// A SELECT of columns of these names and types that reads nothing: of no constants, so that nothing is computed with them.
+pub fn stand_in(columns: &[(String, String)]) -> String {
+    let column = |(name, kind): &(String, String)| {
+        format!("materialize(defaultValueOfTypeName({})) AS {}", literal(kind), ident(name))
+    };
+    format!("SELECT {}", columns.iter().map(column).collect::<Vec<String>>().join(", "))
 }
 
 fn create_refresh(refresh: &RefreshDefinition) -> String {
@@ -141,12 +151,11 @@ fn create_refresh(refresh: &RefreshDefinition) -> String {
     let depends = if after.is_empty() { String::new() } else { format!(" DEPENDS ON {}", after.join(", ")) };
     let append = if refresh.append { " APPEND" } else { "" };
     format!(
-        "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {}{} SQL SECURITY DEFINER \
+        "CREATE MATERIALIZED VIEW IF NOT EXISTS {} REFRESH EVERY {} SECOND{depends}{append} TO {} SQL SECURITY DEFINER \
          COMMENT {} AS {select}",
         qualified(database, name),
         refresh.every_s,
         qualified(database, &refresh.to),
-        definer(&refresh.view),
         literal(comment),
     )
 }
@@ -310,7 +319,7 @@ mod tests {
             }),
             ClickHouseEffect::CreateView(users("u")),
             ClickHouseEffect::CreateRefresh(RefreshDefinition {
-                view: users("u__refresh"),
+                view: view("u__refresh"),
                 every_s: 30,
                 after: vec![],
                 append: false,

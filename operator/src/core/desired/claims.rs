@@ -25,7 +25,8 @@ pub(super) fn claim(views: &Views, tables: &[Table], table: &Table) -> Option<St
         };
         let helper = rest.strip_prefix("__");
         let is_hash = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        rest.is_empty() || helper.is_some_and(|suffix| suffix == "refresh" || is_hash(suffix))
+        rest.is_empty()
+            || helper.is_some_and(|suffix| ["refresh", "source"].contains(&suffix) || is_hash(suffix))
     })?;
     Some(if view == target {
         format!("{target} is a view of spec.views")
@@ -52,7 +53,7 @@ mod tests {
         let mine = json!({"preset": "None", "extra": [
             {"name": "mine", "sql": {"inline": "SELECT 1"}, "materialization": {"type": "View"}}
         ]});
-        for name in ["mine", "mine__refresh", "mine__0a1b2c3d", "_tidemark_ledger"] {
+        for name in ["mine", "mine__refresh", "mine__source", "mine__0a1b2c3d", "_tidemark_ledger"] {
             assert!(claimed(&mine, &[name]).is_some(), "{name}");
         }
         for name in ["mine__items", "mining", "orders", "daily_sales_summary", "other_current"] {

@@ -27,6 +27,7 @@ use crate::core::facts::{
 use crate::core::gate::{Gate, Proof, Seen, System, gate};
 use crate::core::problem::{Left, Problem};
 use crate::core::retention;
+use crate::core::statement;
 use crate::core::step::{Fact, Stage, Step, StepKind};
 
 /// One pipeline as the pure core sees it.
@@ -115,12 +116,12 @@ pub enum Asked {
     Replaced {
         /// The view.
         view: String,
-        /// Its SELECT as it would be.
+        /// Its SELECT as it would be, or one of the same columns.
         select: String,
         /// The dashboards that read it.
         dashboards: Vec<(String, Dashboard)>,
-        /// Whether the account is asked that the user's views run as.
-        as_viewer: bool,
+        /// Whether the reader is asked: it may read what dashboards read, and the account that a view runs as need not.
+        by_reader: bool,
     },
 }
 
@@ -128,8 +129,8 @@ impl Asked {
     /// Whether the account is asked that the user's views run as.
     pub fn as_viewer(&self) -> bool {
         match self {
-            Self::Columns { as_viewer, .. } | Self::Replaced { as_viewer, .. } => *as_viewer,
-            Self::Panels(..) => false,
+            Self::Columns { as_viewer, .. } => *as_viewer,
+            Self::Panels(..) | Self::Replaced { .. } => false,
         }
     }
 }
@@ -405,8 +406,12 @@ fn held_back(
             is_ours(&object.comment, subject.mark) && hash_in(&object.comment, subject.mark) != view.hash
         });
         let users = subject.spec.views.extra.iter().any(|extra| extra.name == view.name);
-        if !changed || !users || !matches!(answers.get(&view.hash), Some(Probe::Columns(_) | Probe::Unknown))
-        {
+        let columns: &[_] = match answers.get(&view.hash) {
+            Some(Probe::Columns(columns)) => columns,
+            Some(Probe::Unknown) => &[],
+            _ => continue,
+        };
+        if !changed || !users {
             continue;
         }
         let reads = |board: &Dashboard| board.queries().iter().any(|query| reads(&query.sql, &view.name));
@@ -428,15 +433,14 @@ fn held_back(
                 let problem = super::part::Problem::new(&view.name, Reason::PanelFailed, message);
                 desired.problem(ConditionType::ViewsInSync, problem);
             }
-            _ => desired.questions.push(Question {
-                hash,
-                asked: Asked::Replaced {
-                    view: view.name.clone(),
-                    select: view.select.clone(),
-                    dashboards: readers,
-                    as_viewer: view.definer.is_some(),
-                },
-            }),
+            _ => {
+                // A text that runs as another account is nobody else's to ask with.
+                let by_reader = view.definer.is_some();
+                let select = if by_reader { statement::stand_in(columns) } else { view.select.clone() };
+                let asked =
+                    Asked::Replaced { view: view.name.clone(), select, dashboards: readers, by_reader };
+                desired.questions.push(Question { hash, asked });
+            }
         }
         held.insert(view.name.clone());
     }

@@ -1,7 +1,9 @@
 //! Views of the preset and of the user: what each is, and what is missing of them. Pure.
 //!
 //! A refreshed view NAME is three objects: a table `NAME__<hash of its columns>`, the refresh `NAME__refresh`
-//! that fills it, and a plain view NAME over the table. The COMMENT holds our mark and a hash of all that the
+//! that fills it, and a plain view NAME over the table. Where the user's views run as an account of their own it is four: a
+//! refresh asks whoever it runs as for the right to make tables, so it runs as the operator's account and reads a plain
+//! view `NAME__source`, which runs as that other one. The COMMENT holds our mark and a hash of all that the
 //! view is made of, so that one that did not change is never written again.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,7 +224,8 @@ fn extra_view(input: &ViewsInput<'_>, extra: &ExtraView, sql: &str, made: &[View
     if let Some(wrong) = sql_lint::lint(sql, input.database) {
         return Err(Problem::new(name, Reason::InvalidView, format!("view {name}: {wrong}")));
     }
-    let taken = made.iter().any(|view| view.name == *name) || is_taken(input, name);
+    let is_source = || input.views.extra.iter().any(|other| source_of(&other.name) == *name);
+    let taken = made.iter().any(|view| view.name == *name) || is_taken(input, name) || is_source();
     if taken || name.starts_with("_tidemark") {
         let message =
             format!("view {name}: another table or view of this pipeline has that name: choose another");
@@ -348,10 +351,15 @@ pub fn steps(
             }
             Some(Probe::Denied(message)) => {
                 let (account, maker) = input.viewer.map_or(("", ""), |viewer| (viewer.account, viewer.maker));
+                let grants = [
+                    statement::grant_select(input.database, &view.depends_on, account),
+                    Some(statement::grant_definer(account, maker)),
+                ];
+                let grants: Vec<String> = grants.into_iter().flatten().collect();
                 let message = format!(
                     "view {}: it runs as {account}, the account of spec.clickhouse.viewer: {message}: run {}",
                     view.name,
-                    statement::grants(input.database, account, maker)
+                    grants.join("; ")
                 );
                 part.problems.push(Problem::new(&view.name, Reason::PermissionDenied, message));
             }
@@ -373,8 +381,8 @@ fn make(
     let mut part = Part::default();
     let mut needs: Vec<Fact> = view.depends_on.iter().cloned().map(Fact::View).collect();
     let comment = format!("{} {}", input.mark, view.hash);
-    let select = match &view.materialization {
-        Materialization::View => view.select.clone(),
+    let (select, definer) = match &view.materialization {
+        Materialization::View => (view.select.clone(), view.definer.clone()),
         Materialization::Refresh { every_s, order_by, after, keep_days } => {
             let rule = Rule { every_s: *every_s, order_by, after, keep_days: *keep_days };
             let refreshed = Refreshed { input, view, rule, columns, comment: &comment, facts };
@@ -384,18 +392,14 @@ fn make(
             } else {
                 return part;
             }
-            let names = columns.map_or_else(
-                || "*".to_owned(),
-                |columns| ident_list(columns.iter().map(|(name, _)| name.as_str())),
-            );
-            format!("SELECT {names} FROM {}", qualified(input.database, &refreshed.table()))
+            (refreshed.all_of(&refreshed.table()), None)
         }
     };
     let definition = ViewDefinition {
         database: input.database.to_owned(),
         name: view.name.clone(),
         comment,
-        definer: view.definer.clone(),
+        definer,
         select,
         columns: columns.unwrap_or_default().to_vec(),
     };
@@ -437,11 +441,35 @@ impl Refreshed<'_> {
         refresh_of(&self.view.name)
     }
 
-    /// Adds the steps of table and refresh; whether the view over them may be made.
-    fn plan(&self, needs: &[Fact], proof: Proof, part: &mut Part) -> bool {
-        let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
-        for (name, is_right) in [(&table, is_derived as fn(&_) -> bool), (&refresh, is_refresh)] {
-            let Some(object) = self.facts.objects.get(name) else {
+    /// The view that the refresh reads, where another account than the operator's is to.
+    fn source(&self) -> Option<String> {
+        self.view.definer.as_ref().map(|_| source_of(&self.view.name))
+    }
+
+    /// The query of all columns of an object.
+    fn all_of(&self, name: &str) -> String {
+        let names = self.columns.map_or_else(
+            || "*".to_owned(),
+            |columns| ident_list(columns.iter().map(|(name, _)| name.as_str())),
+        );
+        format!("SELECT {names} FROM {}", qualified(self.input.database, name))
+    }
+
+    /// Whether an object is of the view as it is wanted now.
+    fn is_current(&self, object: &ClickHouseObject) -> bool {
+        hash_in(&object.comment, self.input.mark) == self.view.hash
+    }
+
+    /// Names what has a name of the view's and is not what the view needs there; whether there is none.
+    fn names_are_free(&self, part: &mut Part) -> bool {
+        let database = self.input.database;
+        let names = [
+            (Some(self.table()), is_derived as fn(&_) -> bool),
+            (Some(self.refresh()), is_refresh),
+            (self.source(), |object: &ClickHouseObject| object.engine == "View"),
+        ];
+        for (name, is_right) in names {
+            let Some((name, object)) = name.and_then(|name| self.facts.objects.get_key_value(&name)) else {
                 continue;
             };
             let mut found = if !is_ours(&object.comment, self.input.mark) {
@@ -459,6 +487,15 @@ impl Refreshed<'_> {
             part.problems.push(found);
             return false;
         }
+        true
+    }
+
+    /// Adds the steps of table, source and refresh; whether the view over them may be made.
+    fn plan(&self, needs: &[Fact], proof: Proof, part: &mut Part) -> bool {
+        let (table, refresh, database) = (self.table(), self.refresh(), self.input.database);
+        if !self.names_are_free(part) {
+            return false;
+        }
         if !self.facts.objects.contains_key(&table) {
             let gives = Some(Fact::View(table.clone()));
             let mut what = format!("create table {table} of view {}", self.view.name);
@@ -472,16 +509,17 @@ impl Refreshed<'_> {
             part.step((Stage::View, StepKind::Create), what, needs.to_vec(), gives, effect);
         }
         let live = self.facts.objects.get(&refresh);
-        let current = live.is_some_and(|object| hash_in(&object.comment, self.input.mark) == self.view.hash);
-        if let Some(live) = live.filter(|_| !current) {
+        if let Some(live) = live.filter(|live| !self.is_current(live)) {
             let effect = drop_effect(database, &refresh, live, proof);
             let what = format!("drop the refresh of view {} to replace it", self.view.name);
             part.step((Stage::View, StepKind::Replace), what, vec![], None, effect);
             return false;
         }
+        self.plan_source(needs, proof, part);
         if live.is_none() {
             let mut needs = needs.to_vec();
             needs.push(Fact::View(table.clone()));
+            needs.extend(self.source().map(Fact::View));
             needs.extend(self.rule.after.iter().map(|name| Fact::View(refresh_of(name))));
             let effect = ClickHouseEffect::CreateRefresh(self.create_refresh(&table));
             let what = format!("create the refresh of view {}", self.view.name);
@@ -490,6 +528,24 @@ impl Refreshed<'_> {
         }
         let filled = self.facts.refreshes.get(&refresh).is_some_and(|refresh| refresh.last_success_ms > 0);
         filled || !self.facts.objects.contains_key(&self.view.name)
+    }
+
+    /// Adds the step of the view that the refresh reads.
+    fn plan_source(&self, needs: &[Fact], proof: Proof, part: &mut Part) {
+        let Some(name) = self.source() else { return };
+        let live = self.facts.objects.get(&name);
+        if live.is_some_and(|live| self.is_current(live)) {
+            return;
+        }
+        let definition = ViewDefinition {
+            database: self.input.database.to_owned(),
+            name: name.clone(),
+            comment: self.comment.to_owned(),
+            definer: self.view.definer.clone(),
+            select: self.view.select.clone(),
+            columns: self.columns.unwrap_or_default().to_vec(),
+        };
+        part.view(Stage::View, needs.to_vec(), Some(Fact::View(name)), definition, live.map(|_| proof));
     }
 
     /// Where rows stay when the view is refreshed, its table begins with those of the one that is shown now, or was: columns
@@ -551,8 +607,11 @@ impl Refreshed<'_> {
                 database: database.to_owned(),
                 name: self.refresh(),
                 comment: self.comment.to_owned(),
-                definer: self.view.definer.clone(),
-                select: self.view.select.replace(SELF, &qualified(database, table)),
+                definer: None,
+                select: self.source().map_or_else(
+                    || self.view.select.replace(SELF, &qualified(database, table)),
+                    |source| self.all_of(&source),
+                ),
                 columns: self.columns.unwrap_or_default().to_vec(),
             },
             every_s: self.rule.every_s,
@@ -582,6 +641,10 @@ fn refresh_of(name: &str) -> String {
     format!("{name}__refresh")
 }
 
+fn source_of(name: &str) -> String {
+    format!("{name}__source")
+}
+
 /// Marked views that are not wanted any more, and tables that no refresh fills any more. A view that is wanted
 /// and cannot be made now keeps what it has.
 fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof: Proof) -> Vec<Step> {
@@ -608,10 +671,14 @@ fn orphans(input: &ViewsInput<'_>, all: &[View], facts: &ClickHouseFacts, proof:
             .find(|view| view.name == base)
             .is_some_and(|view| live.is_some_and(|live| hash_in(&live.comment, input.mark) == view.hash));
         let plain = all.iter().any(|view| view.name == base && view.materialization == Materialization::View);
+        let direct = plain || all.iter().any(|view| view.name == base && view.definer.is_none());
         // A table is named by its columns, and the view over it shows all of them: no other table has the same.
         let in_use = !plain && live.is_some_and(|live| live.columns == object.columns);
         if is_derived(object) {
             return settled && !in_use;
+        }
+        if object.engine == "View" && suffix == "source" {
+            return settled && direct && !wanted.contains(name);
         }
         is_refresh(object) && suffix == "refresh" && settled && plain
     };

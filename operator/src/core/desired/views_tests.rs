@@ -182,15 +182,71 @@ fn the_users_views_run_as_an_account_of_their_own_where_there_is_one() {
             _ => None,
         })
         .collect();
+    // What asks for the right to make tables runs as the operator's account, and reads what runs as the other one.
     for (name, definer) in definers {
-        assert_eq!(definer.is_some(), name.starts_with("mine"), "{name}");
+        assert_eq!(definer.is_some(), name == "mine__source", "{name}");
     }
     let denied = case.plan(&ClickHouseFacts::default(), Probe::Denied("Not enough privileges".into()));
     let problem = denied.problems.iter().find(|problem| problem.object == "mine").unwrap();
     assert_eq!(problem.reason, Reason::PermissionDenied);
-    for grant in ["GRANT SELECT ON `db`.* TO `viewer`", "GRANT SET DEFINER ON `viewer` TO `tidemark`"] {
+    for grant in
+        ["GRANT SELECT ON `db`.`orders_current` TO `viewer`", "GRANT SET DEFINER ON `viewer` TO `tidemark`"]
+    {
         assert!(problem.message.contains(grant), "{}", problem.message);
     }
+}
+
+#[test]
+fn the_source_of_a_refresh_follows_its_text_and_goes_with_the_account() {
+    let what = |case: &Case, facts: &ClickHouseFacts| -> Vec<String> {
+        case.plan(facts, columns()).steps.into_iter().map(|step| step.what).collect()
+    };
+    let mut case = extra("SELECT sum(total_amount) AS total FROM orders_current", "Refresh");
+    case.viewer = Some("viewer".into());
+    let hash = case.views().0[0].hash.clone();
+    let with = |engine: &str, hash: &str| ClickHouseObject {
+        columns: vec![("total".into(), "Decimal(38, 2)".into())],
+        ..object(engine, format!("{MARK} {hash}"))
+    };
+    let mut facts = ClickHouseFacts::default();
+    for (name, engine) in [
+        ("mine", "View"),
+        ("mine__source", "View"),
+        ("mine__refresh", "MaterializedView"),
+        ("mine__2b5e83f5", "MergeTree"),
+    ] {
+        facts.objects.insert(name.into(), with(engine, &hash));
+    }
+    assert_eq!(what(&case, &facts), Vec::<String>::new());
+    // The text changed, and the refresh that reads the former one is gone: the new one is there before it.
+    facts.objects.insert("mine".into(), with("View", "00000000"));
+    facts.objects.insert("mine__source".into(), with("View", "00000000"));
+    let refresh = facts.objects.remove("mine__refresh").unwrap();
+    let steps = what(&case, &facts);
+    let at = |step: &str| steps.iter().position(|it| it == step);
+    assert!(at("replace view mine__source") < at("create the refresh of view mine"), "{steps:?}");
+    assert!(at("replace view mine__source").is_some(), "{steps:?}");
+    // Somebody else's is not replaced.
+    facts.objects.insert("mine__source".into(), object("View", "theirs".into()));
+    let part = case.plan(&facts, columns());
+    assert_eq!((part.steps.len(), part.problems[0].reason), (0, Reason::Conflict));
+
+    case.viewer = None;
+    let own = case.views().0[0].hash.clone();
+    for name in ["mine", "mine__2b5e83f5"] {
+        facts.objects.get_mut(name).unwrap().comment = format!("{MARK} {own}");
+    }
+    facts
+        .objects
+        .insert("mine__refresh".into(), ClickHouseObject { comment: format!("{MARK} {own}"), ..refresh });
+    facts.objects.insert("mine__source".into(), with("View", &hash));
+    assert_eq!(what(&case, &facts), ["drop view mine__source"]);
+    // A view of the user's with such a name is refused while the other is there.
+    let other = serde_json::from_value(json!({"name": "mine__source", "sql": {"inline": "SELECT 1 AS one"}}));
+    case.views.extra.push(other.unwrap());
+    case.extra_sql.insert("mine__source".into(), "SELECT 1 AS one".into());
+    assert_eq!(case.views().1[0].object, "mine__source");
+    assert_eq!(what(&case, &facts), Vec::<String>::new());
 }
 
 #[test]

@@ -52,23 +52,21 @@ pub async fn carry_out(
     }
     let done = execute(client, &statement::clickhouse(effect)).await;
     done.map_err(|failure| match definer(effect) {
-        Some((database, viewer)) if failure.class == FailureClass::Permission => {
-            let grants = statement::grants(database, viewer, maker);
-            Failure::new(failure.class, format!("{}: run {grants}", failure.message))
+        Some(viewer) if failure.class == FailureClass::Permission => {
+            let grant = statement::grant_definer(viewer, maker);
+            Failure::new(failure.class, format!("{}: run {grant}", failure.message))
         }
         _ => failure,
     })
 }
 
-/// The database of a view that runs as another account, and that account.
-fn definer(effect: &ClickHouseEffect) -> Option<(&str, &str)> {
-    let view = match effect {
-        ClickHouseEffect::CreateView(view) => view,
-        ClickHouseEffect::ReplaceView(view) => view,
-        ClickHouseEffect::CreateRefresh(refresh) => &refresh.view,
-        _ => return None,
-    };
-    Some((&view.database, view.definer.as_deref()?))
+/// The account that a view runs as, where it is another one.
+fn definer(effect: &ClickHouseEffect) -> Option<&str> {
+    match effect {
+        ClickHouseEffect::CreateView(view) => view.definer.as_deref(),
+        ClickHouseEffect::ReplaceView(view) => view.definer.as_deref(),
+        _ => None,
+    }
 }
 
 /// Looks once more: another object may have come under the name since it was planned. One that is gone is nobody's.

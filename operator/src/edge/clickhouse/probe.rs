@@ -63,8 +63,9 @@ pub async fn ask(accounts: &Accounts, questions: &[Question]) -> (BTreeMap<Strin
                 let now_ms = jiff::Timestamp::now().as_millisecond();
                 Box::pin(panels(&reader, dashboard, now_ms)).await.map(Probe::Panels)
             }
-            Asked::Replaced { view, select, dashboards, as_viewer } => {
-                let Some(client) = runs_as(*as_viewer) else { continue };
+            Asked::Replaced { view, select, dashboards, by_reader } => {
+                let client = if *by_reader { accounts.reader.as_ref().map(timed) } else { runs_as(false) };
+                let Some(client) = client else { continue };
                 Box::pin(replaced(&client, view, select, dashboards)).await.map(Probe::Panels)
             }
         };
