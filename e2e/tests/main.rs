@@ -15,6 +15,7 @@ mod freshness;
 mod grafana;
 mod looked_again;
 mod moves;
+mod namespaced;
 mod operator;
 mod outages;
 mod outside;

@@ -95,7 +95,7 @@ pub(crate) async fn payments(stack: &Stack, name: &str) -> anyhow::Result<()> {
 }
 
 /// Waits for the last that can happen without a sink: the table's read is asked for.
-async fn read_is_asked_for(stack: &Stack, database: &str) -> anyhow::Result<()> {
+pub(crate) async fn read_is_asked_for(stack: &Stack, database: &str) -> anyhow::Result<()> {
     let asked = format!(
         "SELECT count() FROM {database}._tidemark_ledger FINAL WHERE kind = 'read' AND value LIKE '%first load%'"
     );
@@ -347,7 +347,7 @@ fn operator_process(
 }
 
 /// Waits until three reconciles in a row wrote nothing.
-async fn rest_at(listen: SocketAddr) -> anyhow::Result<()> {
+pub(crate) async fn rest_at(listen: SocketAddr) -> anyhow::Result<()> {
     wait_until(PATIENCE, "three reconciles in a row without a write", || async {
         let writes = metric(listen, WRITES).await?;
         let reconciles = metric(listen, RECONCILES).await?;

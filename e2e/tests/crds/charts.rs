@@ -244,6 +244,104 @@ async fn the_operator_may_do_what_its_values_say_and_no_more() -> anyhow::Result
     Ok(())
 }
 
+/// What an account may in a namespace, as `kubectl auth can-i --list` asks for it: `GROUP/RESOURCE NAME` and its verbs.
+async fn rules(
+    server: &Server,
+    account: &str,
+    namespace: &str,
+) -> anyhow::Result<BTreeMap<String, BTreeSet<String>>> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview",
+        "spec": {"namespace": namespace},
+    });
+    let account = format!("--as={account}");
+    let arguments = ["create", "--output=json", &account, "-f", "-"];
+    let output = server.tool("kubectl", &arguments, Some(&review.to_string())).await?;
+    let answer: Value = serde_json::from_str(&printed(&output)?)?;
+    let status = &answer["status"];
+    ensure!(status["incomplete"] == false, "not all rules are told: {status}");
+    let words = |value: &Value| {
+        let words = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        words.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in status["resourceRules"].as_array().into_iter().flatten() {
+        let mut names: Vec<String> =
+            words(&rule["resourceNames"]).into_iter().map(|name| format!(" {name}")).collect();
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        for group in words(&rule["apiGroups"]) {
+            for resource in words(&rule["resources"]) {
+                for name in &names {
+                    let verbs = all.entry(format!("{group}/{resource}{name}")).or_default();
+                    verbs.extend(words(&rule["verbs"]));
+                }
+            }
+        }
+    }
+    for rule in status["nonResourceRules"].as_array().into_iter().flatten() {
+        for url in words(&rule["nonResourceURLs"]) {
+            all.entry(format!("url {url}")).or_default().extend(words(&rule["verbs"]));
+        }
+    }
+    Ok(all)
+}
+
+/// What the operator may in each namespace beyond what any account may, a line a resource.
+async fn rights(server: &Server, namespaces: &[&str]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for namespace in namespaces {
+        let _ = writeln!(text, "in {namespace}:");
+        let everybody = rules(server, "system:serviceaccount:tidemark:nobody", namespace).await?;
+        for (what, verbs) in rules(server, OPERATOR, namespace).await? {
+            let more: Vec<String> = match everybody.get(&what) {
+                Some(common) => verbs.difference(common).cloned().collect(),
+                None => verbs.into_iter().collect(),
+            };
+            if !more.is_empty() {
+                let _ = writeln!(text, "  {what}: {}", more.join(" "));
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// All rules that the operator's account has, in all namespaces, in some, and in one without any ClusterRole: each against a file
+/// that is looked at when it changes.
+#[tokio::test]
+async fn the_operators_rights_are_those_that_were_reviewed() -> anyhow::Result<()> {
+    const NAMESPACES: [&str; 5] = ["shop", "other-shop", "elsewhere", "tidemark", "kube-system"];
+    let server = Server::start().await?;
+    for namespace in NAMESPACES {
+        server.create_namespace(namespace).await?;
+    }
+    for values in ["default", "namespaced", "alone"] {
+        let file = path(&format!("charts/tests/values/{values}.yaml")).display().to_string();
+        let arguments =
+            ["upgrade", "--install", "tidemark", &chart(), "--namespace=tidemark", "--reset-values"];
+        helm(&server, &[&arguments[..], &["--values", &file]].concat()).await?;
+        let golden = format!("e2e/tests/crds/rights/{values}.txt");
+        let reviewed = read(&golden)?;
+        // The authorizer hears of new roles a moment later.
+        wait_until(SOON, &format!("the rights of {golden}"), || async {
+            let now = rights(&server, &NAMESPACES).await?;
+            ensure!(now == reviewed, "they are, to be written there if they are right:\n{now}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    let alone = read("e2e/tests/crds/rights/alone.txt")?;
+    for namespace in ["other-shop", "elsewhere", "kube-system"] {
+        let nothing = format!("in {namespace}:\nin ");
+        ensure!(
+            format!("{alone}in ").contains(&nothing),
+            "without a ClusterRole it may something in {namespace}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn definitions_and_pipelines_outlive_the_release_and_move_to_another() -> anyhow::Result<()> {
     let server = Server::start().await?;

@@ -83,34 +83,44 @@ impl Server {
 
     /// Runs a tool of the cache against this server.
     async fn tool(&self, name: &str, arguments: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
-        let mut command = Command::new(cache::part("tools")?.join("bin").join(name));
-        let home = self.stack.folder();
-        command
-            .args(arguments)
-            .env("KUBECONFIG", self.stack.api_server().kubeconfig())
-            .envs(["HOME", "HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"].map(|key| (key, home)))
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
-        if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
-            stdin.write_all(text.as_bytes()).await?;
-        }
-        let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
-        Ok(output.await.with_context(|| format!("{name} did not end"))??)
+        tool(&self.stack, name, arguments, input).await
     }
 }
 
+/// Runs a tool of the cache against the API server of a stack.
+pub(crate) async fn tool(
+    stack: &Stack,
+    name: &str,
+    arguments: &[&str],
+    input: Option<&str>,
+) -> anyhow::Result<Output> {
+    let mut command = Command::new(cache::part("tools")?.join("bin").join(name));
+    let home = stack.folder();
+    command
+        .args(arguments)
+        .env("KUBECONFIG", stack.api_server().kubeconfig())
+        .envs(["HOME", "HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME"].map(|key| (key, home)))
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().with_context(|| format!("starting {name}"))?;
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(text.as_bytes()).await?;
+    }
+    let output = tokio::time::timeout(Duration::from_mins(1), child.wait_with_output());
+    Ok(output.await.with_context(|| format!("{name} did not end"))??)
+}
+
 /// What a tool printed, if it succeeded.
-fn printed(output: &Output) -> anyhow::Result<String> {
+pub(crate) fn printed(output: &Output) -> anyhow::Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
     Ok(stdout)
 }
 
 /// A file of the repository.
-fn path(file: &str) -> PathBuf {
+pub(crate) fn path(file: &str) -> PathBuf {
     cache::e2e_folder().join("..").join(file)
 }
 
