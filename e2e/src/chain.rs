@@ -101,15 +101,27 @@ impl<'a> Chain<'a> {
     ///
     /// `name` is of lower-case letters, digits and underscores, and unique in the stack.
     pub fn prepare(stack: &'a Stack, name: &'static str, objects: &[Value]) -> anyhow::Result<Self> {
+        Self::prepare_in(stack, name, objects, &[])
+    }
+
+    /// The same, with variables of the environment of operator and sink such as `RUST_LOG=trace`.
+    pub fn prepare_in(
+        stack: &'a Stack,
+        name: &'static str,
+        objects: &[Value],
+        environment: &[&str],
+    ) -> anyhow::Result<Self> {
         let folder = stack.folder().join("chains").join(name);
         std::fs::create_dir_all(&folder)?;
         let file = folder.join("pipeline.yaml");
         let out = folder.join("out");
         let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        let mut operator = vec![program("tidemark")?.into_os_string()];
+        let env: Vec<OsString> = words(&[&["env"], environment].concat());
+        let mut operator = env.clone();
+        operator.push(program("tidemark")?.into_os_string());
         operator.extend(words(&["apply", "--without-cluster", "--watch", "--file"]));
         operator.extend([file.clone().into(), "--out".into(), out.clone().into()]);
-        let sink = sink_command(&out, "sink")?;
+        let sink = [env, sink_command(&out, "sink")?].concat();
         let chain = Self {
             stack,
             name: name.to_owned(),

@@ -22,6 +22,7 @@ mod outside;
 mod planned;
 mod reads;
 mod records;
+mod secrets;
 mod sink;
 mod source;
 mod stack;

@@ -330,18 +330,30 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_ends() -> an
     Ok(())
 }
 
-/// An operator as a process of its own, with its metrics at an address.
-fn operator_process(
+/// An operator as a process of its own, with its metrics at an address; `level` is that of its log.
+pub(crate) fn operator_process(
     stack: &Stack,
     namespace: &str,
     name: &'static str,
+    level: &str,
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let kubeconfig = format!("KUBECONFIG={}", stack.api_server().kubeconfig().display());
-    let (address, hostname) = (listen.to_string(), format!("HOSTNAME={name}"));
+    let (address, hostname, level) =
+        (listen.to_string(), format!("HOSTNAME={name}"), format!("RUST_LOG={level}"));
     let program = program("tidemark")?.display().to_string();
-    let words =
-        ["env", &kubeconfig, &hostname, &program, "run", "--namespace", namespace, "--listen", &address];
+    let words = [
+        "env",
+        &kubeconfig,
+        &hostname,
+        &level,
+        &program,
+        "run",
+        "--namespace",
+        namespace,
+        "--listen",
+        &address,
+    ];
     let words = words.into_iter().chain(["--watch-namespaces", namespace, "--log-format", "text"]);
     Ok((stack.program(name, words.map(Into::into).collect()), listen))
 }
@@ -383,8 +395,8 @@ async fn a_leader_that_was_frozen_finds_its_term_over_and_writes_nothing() -> an
             }
         }
     };
-    let (first, first_at) = operator_process(stack, NAME, "frozen-first")?;
-    let (second, second_at) = operator_process(stack, NAME, "frozen-second")?;
+    let (first, first_at) = operator_process(stack, NAME, "frozen-first", "info")?;
+    let (second, second_at) = operator_process(stack, NAME, "frozen-second", "info")?;
     first.spawn()?;
     wait_until(PATIENCE, "the first to lead", held_by("frozen-first")).await?;
     read_is_asked_for(stack, NAME).await?;
