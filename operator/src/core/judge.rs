@@ -415,9 +415,9 @@ fn views_in_sync(situation: &Situation<'_>) -> Verdict {
     let views = &situation.spec.views;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let mut steps = situation.plan.steps().iter();
-    let to_do = steps.find(|step| matches!(step.stage, Stage::View | Stage::DropView)).map(|step| {
-        verdict(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what))
-    });
+    let to_do = steps
+        .find(|step| matches!(step.stage, Stage::View | Stage::DropView))
+        .map(|step| verdict(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)));
     if views.preset == Preset::None && views.extra.is_empty() {
         // Those that there were are to go.
         let leaving = failed_step(situation, ViewsInSync, &system, Lane::ClickHouse).or(to_do);

@@ -276,7 +276,14 @@ fn settle(
             Some(true) => drop(made.insert(name)),
             Some(false) => {
                 let what = format!("withdraw the note of topic {name}, which others made");
-                note(ledger, name, Value::Null, (what, StepKind::Change), (vec![Fact::Bookkeeping], None), part);
+                note(
+                    ledger,
+                    name,
+                    Value::Null,
+                    (what, StepKind::Change),
+                    (vec![Fact::Bookkeeping], None),
+                    part,
+                );
             }
             None => {}
         }
