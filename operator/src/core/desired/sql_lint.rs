@@ -61,6 +61,9 @@ const FOREIGN: [&str; 13] = [
     "globalnotnullin",
 ];
 
+/// What ends the names of further forms of IN.
+const FORMS_OF_IN: &str = "ignoreset";
+
 /// What begins the names of functions that read dictionaries, of any database.
 const DICTIONARIES: &str = "dict";
 
@@ -200,7 +203,10 @@ struct Frame {
 fn call(tokens: &[Token], at: usize) -> Option<String> {
     let name = tokens[at].name().filter(|_| is(tokens.get(at + 1), '('))?;
     let function = name.to_lowercase();
-    (FOREIGN.contains(&function.as_str()) || function.starts_with(DICTIONARIES)).then(|| foreign(name))
+    let is_foreign = FOREIGN.contains(&function.as_str())
+        || function.starts_with(DICTIONARIES)
+        || function.ends_with(FORMS_OF_IN);
+    is_foreign.then(|| foreign(name))
 }
 
 /// Names that may stand before a point: tables, their aliases and those of expressions and queries.

@@ -50,6 +50,7 @@ fn a_view_reads_the_target_database_alone_whatever_it_is_hidden_behind() {
         "SELECT 1 FROM orders_current AS bank WHERE id IN ((bank.accounts))",
         "SELECT in(o.id, bank.accounts) FROM orders_current AS o",
         "SELECT notIn(id, bank.accounts) FROM orders_current",
+        "WITH 1 AS bank SELECT globalInIgnoreSet(o.id, bank.accounts) FROM orders_current AS o",
         "SELECT 1 FROM orders_current AS o, orders_current AS bank WHERE in(o.id, (bank.accounts)) SETTINGS a = 1",
         "SELECT joinGetOrNull('bank.accounts', 'owner', id) FROM orders_current",
         "SELECT dictGetOrDefault('bank.owners', 'name', id, '') FROM orders_current",
