@@ -29,6 +29,9 @@ pub(super) const GRAFANA: &str = "http://grafana:3000";
 /// Uid of the operator's cluster.
 pub(super) const CLUSTER: &str = "cluster-uid";
 
+/// Why a sink has a table read again whose topic is another one.
+pub(super) const TOPIC_MADE_ANEW: &str = "the topic was made anew";
+
 /// Names and numbers that are given once.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Ids(u32);
@@ -297,7 +300,7 @@ impl super::clickhouse::Database {
             let before = self.topics.insert(key.clone(), topic.id.clone());
             if *next > 0 && before.is_some_and(|before| before != topic.id) {
                 *next = 0;
-                state.doubt = "the topic was made anew".into();
+                state.doubt = TOPIC_MADE_ANEW.into();
                 let applied = rows.applied.iter().map(|(version, lsn)| (version.epoch(), *lsn)).max();
                 state.doubt_at = applied.unwrap_or_default().max(barrier);
             }

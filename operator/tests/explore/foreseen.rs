@@ -8,7 +8,7 @@ use tidemark_operator::core::assume::coming::Coming;
 use tidemark_operator::core::foresee::{End, Foreseen};
 use tidemark_operator::core::step::{Lane, Stage, StepId};
 
-use super::estate::Estate;
+use super::estate::{Estate, TOPIC_MADE_ANEW};
 use super::world::Act;
 
 /// Positions of the log, which nobody knows before.
@@ -25,10 +25,12 @@ fn line(id: &StepId) -> String {
 }
 
 /// The steps of a lane in the order in which each came first. What is noted of the connector, and how late it is, hangs on
-/// when it is looked at.
+/// when it is looked at; that a topic was made anew only a sink finds out.
 fn lane<'a>(ids: impl Iterator<Item = &'a StepId>, of: Lane) -> Vec<String> {
     let mut all = Vec::new();
-    for line in ids.filter(|id| id.lane == of && id.stage != Stage::History).map(line) {
+    let counts =
+        |id: &&StepId| id.lane == of && id.stage != Stage::History && !id.what.ends_with(TOPIC_MADE_ANEW);
+    for line in ids.filter(counts).map(line) {
         if !all.contains(&line) {
             all.push(line);
         }
