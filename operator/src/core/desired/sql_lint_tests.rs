@@ -77,7 +77,7 @@ fn a_view_reads_the_target_database_alone_whatever_it_is_hidden_behind() {
     }
     for fine in [
         "SELECT * FROM shop.orders_current AS o JOIN items_current AS i ON o.id = i.order_id",
-        "SELECT * FROM `shop`.`orders_current`, numbers(10) WHERE o.id IN (1, 2)",
+        "SELECT * FROM `shop`.`orders_current` AS o, numbers(10) WHERE o.id IN (1, 2)",
         "SELECT n.number FROM numbers_mt(10) AS n LEFT ARRAY JOIN n.list AS x",
         "SELECT extract(year FROM o.created_at), trim(BOTH ' ' FROM o.name) FROM orders_current AS o",
         "SELECT url, file FROM pages_current WHERE url(1) = 2",
