@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use tidemark_crds::names::Topics;
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Policy};
 use tidemark_operator::core::desired::topics;
 use tidemark_operator::core::effect::{Effect, KafkaEffect};
@@ -55,12 +56,16 @@ fn carry_out(steps: &[Step], facts: &mut KafkaFacts, ledger: &mut LedgerFacts) {
     }
 }
 
+/// The steps once the topic is there that says whose the prefix is.
 fn steps(spec: &AnalyticsPipelineSpec, facts: &KafkaFacts, ledger: &LedgerFacts) -> Vec<Step> {
     let tables: Vec<_> = spec.all_tables().iter().filter_map(|table| table.name.parse().ok()).collect();
     let fixture = fixture();
     let proof = fixture.subject().gate(&fixture.running()).proof(System::Kafka);
     assert!(proof.is_some());
-    topics::steps(&spec.kafka, &tables, &topics::dead_letter(spec), facts, Some(ledger), proof).steps
+    let mark = fixture.mark.as_str();
+    let mut facts = facts.clone();
+    facts.topics.insert(Topics { prefix: &spec.kafka.topic_prefix }.owner(mark), 1);
+    topics::steps(&spec.kafka, &tables, &topics::dead_letter(spec), &facts, Some(ledger), (mark, proof)).steps
 }
 
 fn whats(steps: &[Step]) -> Vec<&str> {

@@ -205,12 +205,17 @@ impl Replica {
                 self.table.remember(Doubt { why: state.doubt.clone(), at: state.doubt_at });
             }
         }
+        self.table.looked();
         if self.heard == Some(clickhouse.stamp) {
             return;
         }
         self.heard = Some(clickhouse.stamp);
+        let (epoch, now) = (self.board.epoch, around.now());
         self.board = Board::new(&clickhouse.board_rows(), Encoding::Contract, &self.board);
-        let now = around.now();
+        if self.board.epoch != epoch {
+            self.table.use_epoch(self.board.epoch);
+            self.table.resume(now);
+        }
         if let Some(read) = self.board.reads.get(TARGET) {
             self.table.hear(read, now);
         }

@@ -149,7 +149,8 @@ fn outside(tokens: &[Token], database: &str) -> Option<String> {
                 let function = before.and_then(Token::name).filter(|_| !before.is_some_and(|it| it.is("in")));
                 let is_query = tokens.get(at + 1).is_some_and(|next| QUERIES.contains(&next.bare().as_str()));
                 // `x IN (database.table)` reads a table, and so does `in(x, database.table)`.
-                let is_list = before.is_some_and(|it| it.is("in")) || frame.is_list && function.is_none();
+                let is_list = !is_query
+                    && (before.is_some_and(|it| it.is("in")) || frame.is_list && function.is_none());
                 let has_from = function.is_some_and(|name| WITH_FROM.contains(&name.to_lowercase().as_str()));
                 frames.push(Frame { in_tables: false, has_from: has_from && !is_query, is_list });
                 expects_table &= !is_query && !is_list;

@@ -252,7 +252,7 @@ pub fn steps(
         });
         let what = format!("create topic {name} with {partitions} partitions");
         let noted = is_exclusive.then(|| Fact::TopicNoted(name.clone()));
-        let needs = std::iter::once(claimed.clone()).chain(noted).collect();
+        let needs = noted.into_iter().chain([claimed.clone()]).collect();
         part.step((Stage::Topic, StepKind::Create), what, needs, Some(Fact::Topic(name)), effect);
     }
     part
