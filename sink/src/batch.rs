@@ -227,6 +227,11 @@ impl Batch {
         &self.offsets
     }
 
+    /// Greatest position of its records.
+    pub fn reach(&self) -> Position {
+        self.offsets.iter().map(|(_, range)| (range.epoch, range.lsn)).max().unwrap_or_default()
+    }
+
     /// Remembers the present state.
     pub fn mark(&self) -> Mark {
         Mark { rows: self.rows, places: self.places.len() }

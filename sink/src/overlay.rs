@@ -97,15 +97,16 @@ impl<'a> Overlay<'a> {
             let newest = there.iter().max_by_key(|(version, ..)| *version);
             // What a complete row follows is never seen.
             rows.retain(|row| newest.is_none_or(|(version, ..)| row.version > *version));
+            // One that a move brought is another row than what had the key before: a truncate leaves no tombstone of that.
+            let moved = rows.iter().rposition(|row| row.old_key.is_some());
+            rows.drain(..moved.unwrap_or(0));
             let first = rows.first()?;
             let mut base = match newest {
                 Some((_, row, false)) => Base::Row(*row),
                 Some((_, _, true)) => Base::Source,
                 None => Base::Table,
             };
-            if let Some(old) = &first.old_key
-                && !matches!(base, Base::Row(_))
-            {
+            if let Some(old) = &first.old_key {
                 let moved = complete.get(old.as_slice()).unwrap_or(&none);
                 let before = moved.iter().filter(|(version, ..)| *version < first.version);
                 let before = before.max_by_key(|(version, ..)| *version);

@@ -125,6 +125,8 @@ pub struct Table {
     floor: Position,
     /// Version of the rows that the last whole read brought.
     read: Version,
+    /// Greatest position of the batches that were sent.
+    sent: Position,
     /// Barrier of the last whole read, and the latest of any read.
     barrier: Position,
     begun: Position,
@@ -150,6 +152,7 @@ impl Table {
             doubt: None,
             floor: (0, 0),
             read: Version(0),
+            sent: (0, 0),
             barrier: (0, 0),
             begun: (0, 0),
             share: ShareLimit::new(max_share_per_mille),
@@ -220,9 +223,11 @@ impl Table {
 
     /// Notes that records are gone, when everything up to `applied` was applied. Nothing says where in the log they were;
     /// but each was written before this moment, and a read that is asked for now has a later barrier than every read so
-    /// far. Of a former epoch every read of this one is later.
+    /// far, and than every record that was taken: until then no row of those lends its values.
     pub fn lost(&mut self, why: String, applied: Position) {
-        self.add_doubt(Doubt { why, at: self.begun.max(applied) });
+        let taken = self.open.iter().chain(&self.sealed).map(Batch::reach).max();
+        let at = self.begun.max(applied).max(self.sent).max(taken.unwrap_or_default());
+        self.add_doubt(Doubt { why, at });
     }
 
     /// Hears how far the last read is. Returns whether the table was stopped and goes on, since it was read again.
@@ -362,6 +367,7 @@ impl Table {
             self.seal();
         }
         let mut batch = self.sealed.pop_front()?;
+        self.sent = self.sent.max(batch.reach());
         batch.floor = self.floor.max(self.history.complete_from(batch.plan()));
         Some((batch, cause))
     }

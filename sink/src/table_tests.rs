@@ -79,6 +79,23 @@ fn what_fits_nothing_at_a_confirmed_position_is_passed_over_and_the_table_is_in_
 }
 
 #[test]
+fn where_records_are_gone_no_row_of_before_lends_its_values() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    table.hear(&ReadState { request: 1, barrier: (1, 100), done: true }, now);
+    assert_eq!(table.take(&event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 130), now), Taken::Applied);
+    assert_eq!(batches(&mut table)[0].floor, (0, 0));
+    assert_eq!(table.take(&event(0, 1, "c", r#"{"id":2,"a":"y"}"#, 140), now), Taken::Applied);
+    table.lost("gone".to_owned(), (1, 90));
+    assert_eq!((table.doubt().unwrap().at, batches(&mut table)[0].floor), ((1, 140), (1, 140)));
+    // A read that had begun before is none that ends it.
+    table.hear(&ReadState { request: 2, barrier: (1, 120), done: true }, now);
+    assert!(table.doubt().is_some());
+    table.hear(&ReadState { request: 3, barrier: (1, 150), done: true }, now);
+    assert!(table.doubt().is_none());
+}
+
+#[test]
 fn what_a_read_has_superseded_is_passed_over_whatever_its_shape() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String")], None);

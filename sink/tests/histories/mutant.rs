@@ -31,12 +31,14 @@ pub(super) enum Mutant {
     TruncateIgnored,
     /// Rows that move to other pages between two ranges are not missed.
     MovedUnseen,
+    /// Partitions begin before the operator was heard.
+    ReadsUnknown,
     /// A read knows nothing of columns that its layout lacks.
     ColumnUnseen,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::NoWait,
         Self::SnapshotVersion,
         Self::GhostsStay,
@@ -52,5 +54,6 @@ impl Mutant {
         Self::TruncateIgnored,
         Self::MovedUnseen,
         Self::ColumnUnseen,
+        Self::ReadsUnknown,
     ];
 }

@@ -209,7 +209,7 @@ impl Active {
 
     /// Reads a range, inserts one that was read, or ends.
     fn ranges(&mut self, pick: usize, fault: Fault, around: &mut Around) -> Step {
-        if !self.inserts.is_empty() && (self.spans.is_empty() || pick % 2 == 0) {
+        if !self.inserts.is_empty() && (self.spans.is_empty() || pick.is_multiple_of(2)) {
             let place = pick / 2 % self.inserts.len();
             let (batch, work) = &mut self.inserts[place];
             if insert(batch, work, fault, around) {

@@ -33,6 +33,8 @@ pub(super) struct Around {
     pub(super) mutant: Option<Mutant>,
     /// Processes that were started.
     pub(super) processes: usize,
+    /// Whether the history is over, and all comes to rest.
+    pub(super) rests: bool,
 }
 
 impl Around {
@@ -135,6 +137,10 @@ impl Replica {
     }
 
     pub(super) fn poll(&mut self, mut records: usize, around: &Around) {
+        // What is gone is in doubt behind the reads that there were: those have to be known first.
+        if self.heard.is_none() && !around.is(Mutant::ReadsUnknown) {
+            return;
+        }
         for partition in self.partitions() {
             if self.router.get((0, partition)).is_some_and(|part| !part.located) {
                 self.locate(partition, None, around);
@@ -256,7 +262,7 @@ impl Replica {
         if fault == Fault::Refused {
             return;
         }
-        if fault != Fault::Lost || !around.is(Mutant::DoubtForgotten) {
+        if around.rests || !around.is(Mutant::DoubtForgotten) {
             around.clickhouse.states.insert(self.id, (self.table.state(), around.now_ms));
         }
         if fault == Fault::Late {

@@ -31,7 +31,7 @@ impl Figures {
         }
     }
 
-    fn count(&mut self, op: &Op) {
+    fn count(&mut self, op: Op) {
         self.operations += 1;
         let name = match op {
             Op::GoOn { fault, .. } | Op::Report { fault, .. } | Op::Read { fault, .. } => match fault {
@@ -47,6 +47,7 @@ impl Figures {
             Op::Crash { .. } => "sink killed",
             Op::Assign { .. } | Op::Revoke { .. } => "partition moved",
             Op::Alter { .. } => "table altered",
+            Op::Vacuum => "rows moved",
             Op::Truncate { .. } => "table truncated",
             Op::Commit { how: super::op::How::Flush | super::op::How::Standby, .. } => "commit seen late",
             _ => return,
@@ -65,7 +66,7 @@ pub(super) struct World {
 pub(super) fn run(history: &[Op], mutant: Option<Mutant>, figures: &mut Figures) -> Result<(), String> {
     let mut world = World::new(mutant);
     for (at, op) in history.iter().enumerate() {
-        figures.count(op);
+        figures.count(*op);
         world.apply(*op);
         world.check_shown().map_err(|wrong| format!("after {at}: {wrong}"))?;
     }
@@ -84,6 +85,7 @@ impl World {
             start: Instant::now(),
             mutant,
             processes: 0,
+            rests: false,
         };
         let mut replicas: Vec<Replica> = (0..REPLICAS).map(|_| Replica::start(&mut around)).collect();
         let mut operator = Operator::default();
@@ -91,7 +93,9 @@ impl World {
         for partition in 0..2 {
             replicas[0].assign(partition);
         }
-        replicas.iter_mut().for_each(|replica| replica.hear(&around));
+        for replica in &mut replicas {
+            replica.hear(&around);
+        }
         Self { around, operator, replicas }
     }
 
@@ -100,12 +104,18 @@ impl World {
         around.now_ms += 1;
         let place = usize::from;
         match op {
+            Op::Load => {
+                self.operator.look(around);
+                self.load();
+            }
+            Op::Ask => self.operator.ask_now(&mut around.clickhouse),
             Op::Write { session, key, what } => around.source.write(place(session), key.into(), what),
             Op::Commit { session, how } => around.source.commit(place(session), how),
             Op::Show { session } => around.source.show(place(session)),
             Op::RollBack { session } => around.source.roll_back(place(session)),
             Op::Truncate { session } => around.source.truncate(place(session)),
             Op::Alter { session, ddl } => around.source.alter(place(session), ddl),
+            Op::Vacuum => around.source.vacuum(),
             Op::Stream(count) => around.stream.send(&around.source.log, count.into()),
             Op::Resend(count) => around.stream.resend(count.into()),
             Op::SlotLost => {
@@ -160,7 +170,9 @@ impl World {
     fn crash(&mut self, place: usize) {
         let partitions = self.replicas[place].partitions();
         let mut fresh = Replica::start(&mut self.around);
-        partitions.into_iter().for_each(|partition| fresh.assign(partition));
+        for partition in partitions {
+            fresh.assign(partition);
+        }
         self.replicas[place] = fresh;
     }
 
@@ -194,6 +206,7 @@ impl World {
         self.around.clickhouse.land();
         // The others are gone for good.
         self.replicas.truncate(1);
+        self.around.rests = true;
         for partition in 0..self.around.stream.partitions.len() {
             let partition = i32::try_from(partition).unwrap();
             if !self.replicas[0].partitions().contains(&partition) {
@@ -208,6 +221,21 @@ impl World {
             }
         }
         Err(format!("it does not come to rest: {}", self.why()))
+    }
+
+    /// Replica 0 reads the table, if it was asked for.
+    fn load(&mut self) {
+        let (around, replica) = (&mut self.around, &mut self.replicas[0]);
+        replica.hear(around);
+        replica.reader.look(replica.id, around);
+        for _ in 0..40 {
+            if !replica.reader.is_busy() {
+                break;
+            }
+            replica.reader.go_on(0, Fault::None, around);
+        }
+        replica.reader.look(replica.id, around);
+        replica.hear(around);
     }
 
     fn round(&mut self) {
@@ -225,15 +253,8 @@ impl World {
             }
             replica.go_on(Fault::None, around);
         }
-        replica.reader.look(replica.id, around);
-        for _ in 0..40 {
-            if !replica.reader.is_busy() {
-                break;
-            }
-            replica.reader.go_on(0, Fault::None, around);
-        }
-        replica.reader.look(replica.id, around);
-        replica.report(Fault::None, around);
+        self.load();
+        self.replicas[0].report(Fault::None, &mut self.around);
     }
 
     fn is_at_rest(&self) -> bool {
