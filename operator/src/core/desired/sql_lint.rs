@@ -146,11 +146,12 @@ fn outside(tokens: &[Token], database: &str) -> Option<String> {
         }
         match token {
             Token::Sign('(') => {
-                let function = before.and_then(Token::name).filter(|_| !before.is_some_and(|it| it.is("in")));
+                let is_in = |name: &&str| name.eq_ignore_ascii_case("in");
+                let function = before.and_then(Token::name).filter(|name| !is_in(name));
                 let is_query = tokens.get(at + 1).is_some_and(|next| QUERIES.contains(&next.bare().as_str()));
                 // `x IN (database.table)` reads a table, and so does `in(x, database.table)`.
-                let is_list = !is_query
-                    && (before.is_some_and(|it| it.is("in")) || frame.is_list && function.is_none());
+                let opens = before.and_then(Token::name).is_some_and(|name| is_in(&name));
+                let is_list = !is_query && (opens || frame.is_list && function.is_none());
                 let has_from = function.is_some_and(|name| WITH_FROM.contains(&name.to_lowercase().as_str()));
                 frames.push(Frame { in_tables: false, has_from: has_from && !is_query, is_list });
                 expects_table &= !is_query && !is_list;

@@ -49,6 +49,7 @@ fn a_view_reads_the_target_database_alone_whatever_it_is_hidden_behind() {
         "SELECT 1 AS bank FROM orders_current WHERE id IN (bank.accounts)",
         "SELECT 1 FROM orders_current AS bank WHERE id IN ((bank.accounts))",
         "SELECT in(o.id, bank.accounts) FROM orders_current AS o",
+        "SELECT `in`(o.id, bank.accounts) FROM orders_current AS o, orders_current AS bank",
         "SELECT notIn(id, bank.accounts) FROM orders_current",
         "WITH 1 AS bank SELECT globalInIgnoreSet(o.id, bank.accounts) FROM orders_current AS o",
         "SELECT 1 FROM orders_current AS o, orders_current AS bank WHERE in(o.id, (bank.accounts)) SETTINGS a = 1",
