@@ -101,7 +101,7 @@ pub struct Batch {
     changed: Vec<u64>,
     offsets: Vec<(i32, OffsetRange)>,
     last: usize,
-    /// Epoch of its last record.
+    /// Greatest epoch of its records.
     pub epoch: u16,
     /// Rows up to this position are not taken for the values that an event lacks.
     pub floor: Position,

@@ -648,7 +648,8 @@ impl Table {
         let place = record.place();
         let batch = self.batch_for(place.partition)?;
         if let Some((epoch, _)) = change {
-            batch.epoch = epoch;
+            // Partitions come in any order, and what is read at the source for one key has to beat all of its rows.
+            batch.epoch = batch.epoch.max(epoch);
         }
         let (epoch, lsn, committed_at) = change.map_or((batch.epoch, 0, None), |(epoch, change)| {
             (epoch, change.position, Some(change.committed_at))

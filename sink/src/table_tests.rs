@@ -79,6 +79,17 @@ fn what_fits_nothing_at_a_confirmed_position_is_passed_over_and_the_table_is_in_
 }
 
 #[test]
+fn a_batch_is_of_the_greatest_epoch_of_its_records_whatever_their_order() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    let mut newer = event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 130);
+    newer.headers[0].1 = Some(b"2".to_vec());
+    assert_eq!(table.take(&newer, now), Taken::Applied);
+    assert_eq!(table.take(&event(1, 0, "c", r#"{"id":2,"a":"y"}"#, 120), now), Taken::Applied);
+    assert_eq!(batches(&mut table)[0].epoch, 2);
+}
+
+#[test]
 fn where_records_are_gone_no_row_of_before_lends_its_values() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String")], None);

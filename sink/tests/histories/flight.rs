@@ -69,10 +69,9 @@ impl Flight {
     pub(super) fn go_on(&mut self, table: &Table, id: usize, fault: Fault, around: &mut Around) -> bool {
         let step = std::mem::replace(&mut self.step, Step::Doubt);
         let next = match step {
-            Step::Doubt if around.is(Mutant::DoubtForgotten) => Step::Complete,
             Step::Doubt if fault == Fault::Refused => Step::Doubt,
             Step::Doubt => {
-                around.clickhouse.states.insert(id, (table.state(), around.now_ms));
+                around.say(id, table);
                 Step::Complete
             }
             Step::Complete if fault == Fault::Refused => Step::Complete,

@@ -25,8 +25,8 @@ pub(super) enum Mutant {
     UnchangedIsNull,
     /// Records that retention deleted are not missed.
     GapUnseen,
-    /// A doubt is not noted before the offsets behind it are.
-    DoubtForgotten,
+    /// A doubt is told to nobody.
+    DoubtUnsaid,
     /// A truncate raises no fence.
     TruncateIgnored,
     /// Rows that move to other pages between two ranges are not missed.
@@ -50,7 +50,7 @@ impl Mutant {
         Self::EpochStays,
         Self::UnchangedIsNull,
         Self::GapUnseen,
-        Self::DoubtForgotten,
+        Self::DoubtUnsaid,
         Self::TruncateIgnored,
         Self::MovedUnseen,
         Self::ColumnUnseen,

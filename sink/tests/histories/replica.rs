@@ -33,8 +33,6 @@ pub(super) struct Around {
     pub(super) mutant: Option<Mutant>,
     /// Processes that were started.
     pub(super) processes: usize,
-    /// Whether the history is over, and all comes to rest.
-    pub(super) rests: bool,
 }
 
 impl Around {
@@ -49,6 +47,15 @@ impl Around {
         }
         let waited = Duration::from_millis(u64::try_from(self.now_ms - since).unwrap());
         self.source.open_below(bound).verdict(waited)
+    }
+
+    /// Writes what a table of a process does.
+    pub(super) fn say(&mut self, id: usize, table: &Table) {
+        let mut state = table.state();
+        if self.is(Mutant::DoubtUnsaid) {
+            state.doubt.clear();
+        }
+        self.clickhouse.states.insert(id, (state, self.now_ms));
     }
 
     pub(super) fn is(&self, mutant: Mutant) -> bool {
@@ -262,9 +269,7 @@ impl Replica {
         if fault == Fault::Refused {
             return;
         }
-        if around.rests || !around.is(Mutant::DoubtForgotten) {
-            around.clickhouse.states.insert(self.id, (self.table.state(), around.now_ms));
-        }
+        around.say(self.id, &self.table);
         if fault == Fault::Late {
             return;
         }
