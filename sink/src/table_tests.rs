@@ -82,6 +82,7 @@ fn what_fits_nothing_at_a_confirmed_position_is_passed_over_and_the_table_is_in_
 fn a_batch_is_of_the_greatest_epoch_of_its_records_whatever_their_order() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    table.use_epoch(2);
     let mut newer = event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 130);
     newer.headers[0].1 = Some(b"2".to_vec());
     assert_eq!(table.take(&newer, now), Taken::Applied);

@@ -144,12 +144,22 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
 fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
     let operator = Operator::new();
     let mut written = Vec::new();
+    let status = |model: &Model| -> BTreeSet<String> {
+        let inner = model.inner();
+        let conditions = inner.estate.namespace.resource.iter().flat_map(|it| &it.status.conditions);
+        conditions.map(|it| format!("{} {} {}: {}", it.type_, it.status, it.reason, it.message)).collect()
+    };
     for _ in 0..3 {
         model.inner().estate.tick();
+        let before = status(model);
         let round = operator.round(model);
         let acts = std::mem::take(&mut model.inner().acts);
-        if round.changed {
+        if !acts.is_empty() {
             written.push(acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>());
+        } else if round.changed {
+            // The status alone: what it said hung on what the former process remembered.
+            let said = status(model).difference(&before).cloned().collect::<Vec<_>>();
+            println!("{name}: a restart at rest says {said:?}");
         }
     }
     (!written.is_empty())

@@ -6,7 +6,7 @@ use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::{SourceTable, TableLayout};
 use tidemark_crds::ledger::{Kind, LEDGER_TABLE, SeenPublication};
-use tidemark_crds::names::{PipelineName, short_hash};
+use tidemark_crds::names::{PipelineName, Topics, short_hash};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use super::chosen::{Chosen, Table as ChosenTable, chosen};
@@ -492,6 +492,11 @@ fn sink(
     let input = SinkInput { name: subject.name, uid: subject.uid, image: subject.image, spec: subject.spec };
     let mut needs = vec![Fact::Incarnation];
     needs.extend(layouts.iter().map(|layout| Fact::Layout(layout.target.clone())));
+    if !live.objects.keys().any(|name| name.starts_with("Deployment/")) {
+        // The first one reads no topic before it is known whose the prefix is.
+        let names = Topics { prefix: &subject.spec.kafka.topic_prefix };
+        needs.push(Fact::Topic(names.owner(subject.mark)));
+    }
     let objects = sink_objects(&input, &config);
     let condition = ConditionType::SinkAvailable;
     desired.left.extend(drift::left(&objects, live).into_iter().map(|left| Left::settled(condition, left)));
