@@ -154,12 +154,12 @@ fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
         let before = status(model);
         let round = operator.round(model);
         let acts = std::mem::take(&mut model.inner().acts);
-        if !acts.is_empty() {
-            written.push(acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>());
-        } else if round.changed {
+        if round.changed && acts.is_empty() {
             // The status alone: what it said hung on what the former process remembered.
             let said = status(model).difference(&before).cloned().collect::<Vec<_>>();
             println!("{name}: a restart at rest says {said:?}");
+        } else if round.changed {
+            written.push(acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>());
         }
     }
     (!written.is_empty())
