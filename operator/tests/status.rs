@@ -1,5 +1,7 @@
 //! Conditions and printer fields.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
@@ -12,12 +14,13 @@ use tidemark_operator::core::facts::{
     ClickHouseFacts, Failure, FailureClass, GrafanaFacts, Observation, Observed, PartitionProgress,
     ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts,
 };
+use tidemark_operator::core::pace::{Next, least};
 use tidemark_operator::core::plan::Plan;
 use tidemark_operator::core::position::ReadTo;
 use tidemark_operator::core::problem::{Left, Problem};
 use tidemark_operator::core::restart::Steadiness;
 use tidemark_operator::core::rollout::Rollout;
-use tidemark_operator::core::status::{Situation, same, status};
+use tidemark_operator::core::status::{Situation, same, status_and_nexts};
 use tidemark_operator::core::step::{Stage, Step, StepKind};
 
 use crate::fixture::{Fixture, fixture, unreachable};
@@ -58,6 +61,15 @@ fn judged_after(
     before: &AnalyticsPipelineStatus,
     second: i64,
 ) -> AnalyticsPipelineStatus {
+    judged_with_nexts(fixture, case, before, second).0
+}
+
+fn judged_with_nexts(
+    fixture: &Fixture,
+    case: &Case,
+    before: &AnalyticsPipelineStatus,
+    second: i64,
+) -> (AnalyticsPipelineStatus, Vec<Next>) {
     let tables = [("public.orders".parse().unwrap(), "orders".to_owned())];
     let situation = Situation {
         kept: &[],
@@ -82,11 +94,51 @@ fn judged_after(
         identities: std::collections::BTreeMap::new(),
         now_ms: NOW,
     };
-    status(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))
+    status_and_nexts(&situation, before, &Time(jiff::Timestamp::from_second(second).unwrap()))
 }
 
 fn judged(fixture: &Fixture, case: &Case) -> AnalyticsPipelineStatus {
     judged_after(fixture, case, &AnalyticsPipelineStatus::default(), 0)
+}
+
+/// When the verdicts ask for another look.
+fn next(fixture: &Fixture, case: &Case) -> Option<Duration> {
+    least(judged_with_nexts(fixture, case, &AnalyticsPipelineStatus::default(), 0).1, 1)
+}
+
+#[test]
+fn what_only_a_person_can_change_waits_for_a_change_and_what_goes_on_by_itself_does_not() {
+    let fixture = fixture();
+    assert_eq!(next(&fixture, &streaming(&fixture)), None, "at rest");
+    for reason in Reason::ALL {
+        for condition in ConditionType::REQUIRED {
+            let problem = Problem::of_all(condition, *reason, "mend it");
+            let is_terminal = problem.is_terminal();
+            let found = next(&fixture, &Case { problems: vec![problem], ..streaming(&fixture) });
+            assert!(!is_terminal || found.is_none(), "{condition:?} {reason:?}: {found:?}");
+        }
+    }
+    let mut asking = streaming(&fixture);
+    let asks = SinkState { wants: (1, 700), ..SinkState::default() };
+    say(known(&mut asking.observed.clickhouse), "a", asks);
+    let soon = next(&fixture, &asking).expect("a sink waits for an answer");
+    let problem = Problem::of(ConditionType::TablesInSync, "public.orders", Reason::TypeConflict, "mend it");
+    asking.problems.push(problem);
+    assert_eq!(next(&fixture, &asking), None, "which no look brings");
+    let mut replaced = streaming(&fixture);
+    let Observation::Known(kubernetes) = &mut replaced.observed.kubernetes else { unreachable!() };
+    kubernetes.rollout = Rollout { replicas: 2, available: 1, updated: 1, failure: None };
+    assert_eq!(next(&fixture, &replaced), Some(soon));
+    let Observation::Known(kubernetes) = &mut replaced.observed.kubernetes else { unreachable!() };
+    kubernetes.rollout.failure = Some("no such image".into());
+    assert_eq!(next(&fixture, &replaced), None);
+    let mut failing = streaming(&fixture);
+    let Observation::Known(connect) = &mut failing.observed.connect else { unreachable!() };
+    connect.connector.as_mut().unwrap().state = "FAILED".into();
+    assert!(
+        next(&fixture, &failing).is_some_and(|later| later > soon),
+        "its restart comes when its pause is over"
+    );
 }
 
 fn condition(status: &AnalyticsPipelineStatus, kind: ConditionType) -> (String, String, String) {

@@ -8,6 +8,7 @@ use crate::core::credentials::Missing;
 use crate::core::desired::selector_text;
 use crate::core::facts::{Failure, FailureClass, Observation, TaskFacts};
 use crate::core::freshness::Freshness;
+use crate::core::pace::{Next, SLOW};
 use crate::core::problem::Problem;
 use crate::core::restart::Steadiness;
 use crate::core::retention;
@@ -25,7 +26,7 @@ pub fn judge(
     tables: &TablesStatus,
     freshness: Option<&Freshness>,
     held_back: Option<&str>,
-) -> Vec<Judgement> {
+) -> Vec<Verdict> {
     let required = vec![
         spec_valid(situation),
         credentials(situation),
@@ -39,26 +40,52 @@ pub fn judge(
     let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
     all.push(fresh(freshness));
-    for judgement in &mut all {
-        judgement.message = cut(&judgement.message, LONGEST_MESSAGE);
+    for verdict in &mut all {
+        verdict.judgement.message = cut(&verdict.judgement.message, LONGEST_MESSAGE);
     }
     all
 }
 
-fn judgement(r#type: ConditionType, status: Status, reason: Reason, message: impl Into<String>) -> Judgement {
-    Judgement { r#type, status, reason, message: message.into() }
+/// What is true of one part, and when to look again for its sake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The condition.
+    pub judgement: Judgement,
+    /// When to look again.
+    pub next: Next,
 }
 
-fn as_desired(r#type: ConditionType) -> Judgement {
-    judgement(r#type, Status::True, Reason::AsDesired, "")
+impl Verdict {
+    /// So, and it goes on by itself.
+    fn and_goes_on(self) -> Self {
+        Self { next: Next::Soon, ..self }
+    }
+
+    /// So, and time alone changes it.
+    fn and_passes(self) -> Self {
+        Self { next: Next::After(SLOW), ..self }
+    }
 }
 
-fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
+/// A verdict that stands until something changes; a step that is left to do asks for the next look itself.
+fn verdict(r#type: ConditionType, status: Status, reason: Reason, message: impl Into<String>) -> Verdict {
+    let judgement = Judgement { r#type, status, reason, message: message.into() };
+    Verdict { judgement, next: Next::OnChange }
+}
+
+fn as_desired(r#type: ConditionType) -> Verdict {
+    verdict(r#type, Status::True, Reason::AsDesired, "")
+}
+
+fn ready(situation: &Situation<'_>, required: &[Verdict]) -> Verdict {
     use ConditionType::Ready;
     if situation.deleting {
-        return judgement(Ready, Status::False, Reason::Deleting, "the resource is being deleted");
+        return verdict(Ready, Status::False, Reason::Deleting, "the resource is being deleted")
+            .and_goes_on();
     }
-    let first = |status| required.iter().find(|judgement| judgement.status == status);
+    let first = |status| {
+        required.iter().map(|verdict| &verdict.judgement).find(|judgement| judgement.status == status)
+    };
     let found = first(Status::False).or_else(|| first(Status::Unknown));
     // Data goes on, and what the newest spec asks for beyond it does not hold: this is no resource that is as desired.
     if let Some(todo) = situation.todo().filter(|_| situation.spec.suspend)
@@ -66,10 +93,10 @@ fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
     {
         let message =
             format!("spec.suspend holds changes back: {todo}: set it to false to have them carried out");
-        return judgement(Ready, Status::False, Reason::Suspended, message);
+        return verdict(Ready, Status::False, Reason::Suspended, message);
     }
     match found {
-        Some(found) => judgement(
+        Some(found) => verdict(
             Ready,
             found.status,
             found.reason,
@@ -79,56 +106,56 @@ fn ready(situation: &Situation<'_>, required: &[Judgement]) -> Judgement {
     }
 }
 
-fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
+fn reconciling(situation: &Situation<'_>, tables: &TablesStatus) -> Verdict {
     use ConditionType::Reconciling;
     if situation.deleting {
-        return judgement(Reconciling, Status::True, Reason::Deleting, "cleaning up");
+        return verdict(Reconciling, Status::True, Reason::Deleting, "cleaning up");
     }
     if situation.spec.suspend {
-        return judgement(Reconciling, Status::False, Reason::Suspended, "spec.suspend is set; data goes on");
+        return verdict(Reconciling, Status::False, Reason::Suspended, "spec.suspend is set; data goes on");
     }
     if let Some(todo) = situation.todo() {
-        return judgement(Reconciling, Status::True, Reason::InProgress, format!("to do: {todo}"));
+        return verdict(Reconciling, Status::True, Reason::InProgress, format!("to do: {todo}"));
     }
     if tables.degraded.iter().any(|table| table.state == TroubleState::Reading.as_str()) {
-        return judgement(Reconciling, Status::True, Reason::Reading, "tables are being read at the source");
+        return verdict(Reconciling, Status::True, Reason::Reading, "tables are being read at the source");
     }
-    judgement(Reconciling, Status::False, Reason::AsDesired, "")
+    verdict(Reconciling, Status::False, Reason::AsDesired, "")
 }
 
-fn stalled(situation: &Situation<'_>) -> Judgement {
+fn stalled(situation: &Situation<'_>) -> Verdict {
     use ConditionType::Stalled;
     if let Some(invalid) = situation.invalid {
-        return judgement(Stalled, Status::True, Reason::InvalidSpec, invalid);
+        return verdict(Stalled, Status::True, Reason::InvalidSpec, invalid);
     }
     if let Some(problem) = situation.problems.iter().find(|problem| problem.is_terminal()) {
-        return judgement(Stalled, Status::True, problem.reason, &problem.message);
+        return verdict(Stalled, Status::True, problem.reason, &problem.message);
     }
     let failed = situation.observed.kubernetes.known().is_some_and(|facts| facts.rollout.failure.is_some());
     if failed && !situation.deleting {
         let message = "the sink's pods cannot be replaced: SinkAvailable says why";
-        return judgement(Stalled, Status::True, Reason::RolloutFailed, message);
+        return verdict(Stalled, Status::True, Reason::RolloutFailed, message);
     }
     if situation.no_progress {
         let what = situation.plan.first_wave().first().map_or(String::new(), |step| step.what.clone());
         let message = format!("{what}: done without effect, again and again; look at the operator's log");
-        return judgement(Stalled, Status::True, Reason::NoProgress, message);
+        return verdict(Stalled, Status::True, Reason::NoProgress, message);
     }
-    judgement(Stalled, Status::False, Reason::AsDesired, "")
+    verdict(Stalled, Status::False, Reason::AsDesired, "")
 }
 
-fn spec_valid(situation: &Situation<'_>) -> Judgement {
+fn spec_valid(situation: &Situation<'_>) -> Verdict {
     use ConditionType::SpecValid;
     match situation.invalid {
-        Some(message) => judgement(SpecValid, Status::False, Reason::InvalidSpec, message),
+        Some(message) => verdict(SpecValid, Status::False, Reason::InvalidSpec, message),
         None => match problems(situation, SpecValid) {
-            Some((reason, message)) => judgement(SpecValid, Status::False, reason, message),
+            Some((reason, message)) => verdict(SpecValid, Status::False, reason, message),
             None => as_desired(SpecValid),
         },
     }
 }
 
-fn credentials(situation: &Situation<'_>) -> Judgement {
+fn credentials(situation: &Situation<'_>) -> Verdict {
     use ConditionType::CredentialsResolved;
     let verdicts = || situation.missing.iter().map(Missing::verdict);
     // What a person has to mend counts before what time may.
@@ -137,11 +164,11 @@ fn credentials(situation: &Situation<'_>) -> Judgement {
         return as_desired(CredentialsResolved);
     };
     let all: Vec<String> = situation.missing.iter().map(ToString::to_string).collect();
-    judgement(CredentialsResolved, status, reason, all.join("; "))
+    verdict(CredentialsResolved, status, reason, all.join("; "))
 }
 
 /// As it should be, apart from what is known and left.
-fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Judgement {
+fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Verdict {
     let left: Vec<&str> = situation
         .left
         .iter()
@@ -151,7 +178,7 @@ fn settled(situation: &Situation<'_>, r#type: ConditionType) -> Judgement {
     if left.is_empty() {
         return as_desired(r#type);
     }
-    judgement(r#type, Status::True, Reason::Drifted, format!("left as it is: {}", left.join("; ")))
+    verdict(r#type, Status::True, Reason::Drifted, format!("left as it is: {}", left.join("; ")))
 }
 
 /// Reason and message of all problems of one condition, as far as there are any.
@@ -169,7 +196,7 @@ fn trouble<T>(
     system: &str,
     lane: Lane,
     observation: &Observation<T>,
-) -> Option<Judgement> {
+) -> Option<Verdict> {
     // It answers, and is not the one of before, or not this pipeline's.
     let another = |problem: &&Problem| {
         let told = matches!(problem.reason, Reason::IdentityChanged | Reason::Conflict);
@@ -178,13 +205,13 @@ fn trouble<T>(
     let others: Vec<&Problem> = situation.problems.iter().filter(another).collect();
     if let Some(first) = others.first() {
         let messages: Vec<&str> = others.iter().map(|problem| problem.message.as_str()).collect();
-        return Some(judgement(r#type, Status::False, first.reason, messages.join("; ")));
+        return Some(verdict(r#type, Status::False, first.reason, messages.join("; ")));
     }
     match observation {
         Observation::Unreachable(failure) => return Some(failed(r#type, system, lane, failure)),
         Observation::NotAsked => {
             let message = format!("{system} was not asked yet: it waits for other conditions");
-            return Some(judgement(r#type, Status::Unknown, Reason::Waiting, message));
+            return Some(verdict(r#type, Status::Unknown, Reason::Waiting, message));
         }
         Observation::Known(_) | Observation::Absent => {}
     }
@@ -214,7 +241,7 @@ fn told_by(step: &StepId) -> ConditionType {
 }
 
 /// The judgement of a failure: nobody knows what an unreachable system is like.
-fn failed(r#type: ConditionType, system: &str, lane: Lane, failure: &Failure) -> Judgement {
+fn failed(r#type: ConditionType, system: &str, lane: Lane, failure: &Failure) -> Verdict {
     let (status, reason) = match failure.class {
         FailureClass::Unreachable => (Status::Unknown, Reason::Unreachable),
         FailureClass::Authentication => (Status::False, Reason::AuthenticationFailed),
@@ -225,10 +252,10 @@ fn failed(r#type: ConditionType, system: &str, lane: Lane, failure: &Failure) ->
         Lane::Kubernetes => failure.class.advice_in_cluster(),
         _ => failure.class.advice(),
     };
-    judgement(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
+    verdict(r#type, status, reason, format!("{system}: {}: {advice}", failure.message))
 }
 
-fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
+fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Verdict {
     use ConditionType::SourceReady;
     // Its failures name the address themselves.
     if let Some(found) =
@@ -249,15 +276,15 @@ fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Judgement {
     };
     messages.extend(filling);
     if !messages.is_empty() {
-        return judgement(SourceReady, Status::False, reason, messages.join("; "));
+        return verdict(SourceReady, Status::False, reason, messages.join("; "));
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| step.stage == Stage::Publication) {
-        return judgement(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+        return verdict(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     as_desired(SourceReady)
 }
 
-fn connector(situation: &Situation<'_>) -> Judgement {
+fn connector(situation: &Situation<'_>) -> Verdict {
     use ConditionType::ConnectorRunning;
     let spec = situation.spec;
     let kafka = format!("kafka {}", spec.kafka.bootstrap_servers);
@@ -270,16 +297,16 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         return found;
     }
     if let Some((reason, message)) = problems(situation, ConnectorRunning) {
-        return judgement(ConnectorRunning, Status::False, reason, message);
+        return verdict(ConnectorRunning, Status::False, reason, message);
     }
     let live = situation.observed.connect.known().and_then(|facts| facts.connector.as_ref());
     let Some(live) = live else {
         let waits = "the connector is made when tables and topics are there";
-        return judgement(ConnectorRunning, Status::False, Reason::InProgress, waits);
+        return verdict(ConnectorRunning, Status::False, Reason::InProgress, waits);
     };
     if spec.source.connect.state != ConnectorState::Running {
         let message = format!("spec.source.connect.state is {:?}", spec.source.connect.state);
-        return judgement(ConnectorRunning, Status::True, Reason::ConnectorPaused, message);
+        return verdict(ConnectorRunning, Status::True, Reason::ConnectorPaused, message);
     }
     if let Some(task) = live.tasks.iter().find(|task| task.state == "FAILED") {
         return failed_task(situation, task);
@@ -287,13 +314,13 @@ fn connector(situation: &Situation<'_>) -> Judgement {
     if live.state == "FAILED" {
         let message =
             "the connector failed: look at its status in Connect; it is restarted with growing pauses";
-        return judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message);
+        return verdict(ConnectorRunning, Status::False, Reason::ConnectorFailed, message).and_passes();
     }
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
     if running && situation.steadiness == Steadiness::Unstable {
         let message = "the connector failed and was restarted: it counts as running once it has run for as long as the next \
                        pause would be; the events of this resource and connector_history say why it failed";
-        return judgement(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message);
+        return verdict(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message).and_passes();
     }
     if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
         return settled(situation, ConnectorRunning);
@@ -303,10 +330,10 @@ fn connector(situation: &Situation<'_>) -> Judgement {
         Some(blocking) => format!("the connector is starting: its replication slot waits for {blocking}"),
         None => "the connector is starting".to_owned(),
     };
-    judgement(ConnectorRunning, Status::False, Reason::InProgress, message)
+    verdict(ConnectorRunning, Status::False, Reason::InProgress, message).and_goes_on()
 }
 
-fn failed_task(situation: &Situation<'_>, task: &TaskFacts) -> Judgement {
+fn failed_task(situation: &Situation<'_>, task: &TaskFacts) -> Verdict {
     use ConditionType::ConnectorRunning;
     let error = task.error.as_deref().unwrap_or("no trace");
     let lower = error.to_lowercase();
@@ -323,16 +350,16 @@ fn failed_task(situation: &Situation<'_>, task: &TaskFacts) -> Judgement {
              ({}), or leave its large column out with spec.tables[].columns[].exclude: {error}",
             task.id, situation.spec.kafka.max_message_bytes
         );
-        return judgement(ConnectorRunning, Status::False, Reason::RecordTooLarge, message);
+        return verdict(ConnectorRunning, Status::False, Reason::RecordTooLarge, message).and_passes();
     }
     let message = format!(
         "task {} of the connector failed: mend the cause; it is restarted with growing pauses: {error}",
         task.id
     );
-    judgement(ConnectorRunning, Status::False, Reason::ConnectorFailed, message)
+    verdict(ConnectorRunning, Status::False, Reason::ConnectorFailed, message).and_passes()
 }
 
-fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement {
+fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Verdict {
     use ConditionType::TablesInSync;
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
@@ -340,16 +367,16 @@ fn tables_in_sync(situation: &Situation<'_>, tables: &TablesStatus) -> Judgement
         return found;
     }
     if let Some((reason, message)) = problems(situation, TablesInSync) {
-        return judgement(TablesInSync, Status::False, reason, message);
+        return verdict(TablesInSync, Status::False, reason, message);
     }
     if let Some(step) = situation.plan.steps().iter().find(|step| step.stage <= Stage::CurrentView) {
-        return judgement(TablesInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+        return verdict(TablesInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     table_trouble(tables)
 }
 
 /// What the worst of the tables makes of the condition.
-fn table_trouble(tables: &TablesStatus) -> Judgement {
+fn table_trouble(tables: &TablesStatus) -> Verdict {
     use ConditionType::TablesInSync;
     let silent = |table: &&DegradedTable| table.reason == Reason::NotObserved.as_str();
     for state in TroubleState::ALL {
@@ -368,16 +395,16 @@ fn table_trouble(tables: &TablesStatus) -> Judgement {
         let also = if others.is_empty() { String::new() } else { format!("; also: {}", others.join(", ")) };
         let status =
             if tables.degraded.iter().all(|table| silent(&table)) { Status::Unknown } else { Status::False };
-        return judgement(TablesInSync, status, reason, format!("{}{also}", first.message));
+        return verdict(TablesInSync, status, reason, format!("{}{also}", first.message));
     }
     as_desired(TablesInSync)
 }
 
-fn views_in_sync(situation: &Situation<'_>) -> Judgement {
+fn views_in_sync(situation: &Situation<'_>) -> Verdict {
     use ConditionType::ViewsInSync;
     let views = &situation.spec.views;
     if views.preset == Preset::None && views.extra.is_empty() {
-        return judgement(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
+        return verdict(ViewsInSync, Status::True, Reason::NotConfigured, "spec.views asks for none");
     }
     let system = format!("clickhouse {}", situation.spec.clickhouse.url);
     let observation = &situation.observed.clickhouse;
@@ -385,15 +412,15 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
         return found;
     }
     if let Some((reason, message)) = problems(situation, ViewsInSync) {
-        return judgement(ViewsInSync, Status::False, reason, message);
+        return verdict(ViewsInSync, Status::False, reason, message);
     }
     if let Some(step) =
         situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
     {
-        return judgement(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
+        return verdict(ViewsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
     if situation.views.is_empty() {
-        return judgement(
+        return verdict(
             ViewsInSync,
             Status::Unknown,
             Reason::Waiting,
@@ -405,7 +432,7 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
             "view {view} is not as it should be yet: clickhouse has not said what its columns are, what it reads is not \
              there, or it is being filled"
         );
-        return judgement(ViewsInSync, Status::False, Reason::InProgress, message);
+        return verdict(ViewsInSync, Status::False, Reason::InProgress, message).and_goes_on();
     }
     let broken = observation.known().and_then(|facts| {
         // One that is not wanted just now, such as a copy of a query log that the server lacks, is not missed.
@@ -419,35 +446,35 @@ fn views_in_sync(situation: &Situation<'_>) -> Judgement {
         })
     });
     match broken {
-        Some(message) => judgement(ViewsInSync, Status::False, Reason::RefreshFailed, message),
+        Some(message) => verdict(ViewsInSync, Status::False, Reason::RefreshFailed, message),
         None => as_desired(ViewsInSync),
     }
 }
 
-fn sink(situation: &Situation<'_>) -> Judgement {
+fn sink(situation: &Situation<'_>) -> Verdict {
     use ConditionType::SinkAvailable;
     let observation = &situation.observed.kubernetes;
     if let Some(found) = trouble(situation, SinkAvailable, "kubernetes", Lane::Kubernetes, observation) {
         return found;
     }
     if let Some((reason, message)) = problems(situation, SinkAvailable) {
-        return judgement(SinkAvailable, Status::False, reason, message);
+        return verdict(SinkAvailable, Status::False, reason, message);
     }
     let deployment = format!("Deployment/{}", situation.name.sink());
     let made = observation.known().is_some_and(|facts| facts.objects.contains_key(&deployment));
     if !made || situation.plan.steps().iter().any(|step| step.stage == Stage::Sink) {
         let waits = "the sink is made when state tables are there";
-        return judgement(SinkAvailable, Status::False, Reason::InProgress, waits);
+        return verdict(SinkAvailable, Status::False, Reason::InProgress, waits);
     }
     let wanted = situation.spec.sink.replicas;
     let rollout = observation.known().map(|facts| facts.rollout.clone()).unwrap_or_default();
     if wanted == 0 && rollout.replicas > 0 {
         let message = "spec.sink.replicas is 0, and pods of the sink are ending";
-        return judgement(SinkAvailable, Status::False, Reason::InProgress, message);
+        return verdict(SinkAvailable, Status::False, Reason::InProgress, message).and_goes_on();
     }
     if wanted == 0 {
         let message = "spec.sink.replicas is 0: nothing is applied";
-        return judgement(SinkAvailable, Status::True, Reason::NotConfigured, message);
+        return verdict(SinkAvailable, Status::True, Reason::NotConfigured, message);
     }
     if rollout.is_complete(wanted) {
         return settled(situation, SinkAvailable);
@@ -456,7 +483,7 @@ fn sink(situation: &Situation<'_>) -> Judgement {
 }
 
 /// A Deployment whose pods are not, or not yet, those of the newest template.
-fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Judgement {
+fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Verdict {
     use ConditionType::SinkAvailable;
     let sink = situation.name.sink();
     let pods =
@@ -466,24 +493,24 @@ fn unfinished(situation: &Situation<'_>, rollout: &Rollout, wanted: i32) -> Judg
             "Deployment {sink} cannot replace its pods, and older ones go on as far as there are any: {why} Most likely its \
              image, a Secret, a quota or its resources: `{pods}` says which"
         );
-        return judgement(SinkAvailable, Status::False, Reason::RolloutFailed, message);
+        return verdict(SinkAvailable, Status::False, Reason::RolloutFailed, message);
     }
     if rollout.available >= wanted {
         let message = format!("the pods of Deployment {sink} are being replaced");
-        return judgement(SinkAvailable, Status::False, Reason::InProgress, message);
+        return verdict(SinkAvailable, Status::False, Reason::InProgress, message).and_goes_on();
     }
     let message = format!(
         "{} of {wanted} replicas of Deployment {sink} are available: `{pods}` says why",
         rollout.available
     );
-    judgement(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message)
+    verdict(SinkAvailable, Status::False, Reason::ReplicasUnavailable, message).and_goes_on()
 }
 
-fn dashboards(situation: &Situation<'_>) -> Judgement {
+fn dashboards(situation: &Situation<'_>) -> Verdict {
     use ConditionType::DashboardsInSync;
     let Some(grafana) = &situation.spec.grafana else {
         return blocked(situation).unwrap_or_else(|| {
-            judgement(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set")
+            verdict(DashboardsInSync, Status::True, Reason::NotConfigured, "spec.grafana is not set")
         });
     };
     let observed = situation.observed;
@@ -518,11 +545,11 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
         situation.plan.steps().iter().find(|step| matches!(step.stage, Stage::View | Stage::DropView))
     {
         let message = format!("to do: {}", step.what);
-        return judgement(DashboardsInSync, Status::False, Reason::InProgress, message);
+        return verdict(DashboardsInSync, Status::False, Reason::InProgress, message);
     }
     if situation.panels_open || situation.observed.clickhouse.known().is_none() {
         let message = "the panels are asked once every view is there";
-        return judgement(DashboardsInSync, Status::Unknown, Reason::Waiting, message);
+        return verdict(DashboardsInSync, Status::Unknown, Reason::Waiting, message).and_goes_on();
     }
     if !situation.kept.is_empty() {
         let message = format!(
@@ -530,16 +557,16 @@ fn dashboards(situation: &Situation<'_>) -> Judgement {
              one in Grafana to get ours): {}",
             situation.kept.join("; ")
         );
-        return judgement(DashboardsInSync, Status::True, Reason::Drifted, message);
+        return verdict(DashboardsInSync, Status::True, Reason::Drifted, message);
     }
     settled(situation, DashboardsInSync)
 }
 
 /// What stands in the way of dashboards, or of leaving a Grafana that the spec does not name any more.
-fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
+fn blocked(situation: &Situation<'_>) -> Option<Verdict> {
     use ConditionType::DashboardsInSync;
     if let Some((reason, message)) = problems(situation, DashboardsInSync) {
-        return Some(judgement(DashboardsInSync, Status::False, reason, message));
+        return Some(verdict(DashboardsInSync, Status::False, reason, message));
     }
     let mut failures = situation.failures.iter();
     if let Some((step, failure)) = failures.find(|(step, _)| step.lane == Lane::FormerGrafana) {
@@ -547,18 +574,16 @@ fn blocked(situation: &Situation<'_>) -> Option<Judgement> {
         return Some(failed(DashboardsInSync, &system, Lane::FormerGrafana, failure));
     }
     let step = situation.plan.steps().iter().find(|step| step.lane() == Lane::FormerGrafana)?;
-    Some(judgement(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))
+    Some(verdict(DashboardsInSync, Status::False, Reason::InProgress, format!("to do: {}", step.what)))
 }
 
-fn fresh(freshness: Option<&Freshness>) -> Judgement {
+fn fresh(freshness: Option<&Freshness>) -> Verdict {
     use ConditionType::Fresh;
     match freshness {
-        None => {
-            judgement(Fresh, Status::Unknown, Reason::NotObserved, "no sink has reported progress lately")
-        }
+        None => verdict(Fresh, Status::Unknown, Reason::NotObserved, "no sink has reported progress lately"),
         Some(Freshness { missed: None, .. }) => as_desired(Fresh),
         Some(Freshness { missed: Some((reason, message)), .. }) => {
-            judgement(Fresh, Status::False, *reason, message)
+            verdict(Fresh, Status::False, *reason, message)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator decides, and how: functions of values. Nothing here sees a client, a clock, a runtime or the environment.
 //!
 //! `facts` are what was seen, [`gate`] says what may be done about them, [`desired`] what should be there, [`plan`] orders the
-//! steps of a wave, [`judge`] and [`status`] say how it is.
+//! steps of a wave, [`judge`] and [`status`] say how it is, [`pace`] when to look again.
 
 pub mod admission;
 pub mod assume;
@@ -20,6 +20,7 @@ pub mod freshness;
 pub mod gate;
 pub mod judge;
 pub mod ledger;
+pub mod pace;
 pub mod plan;
 pub mod position;
 pub mod problem;

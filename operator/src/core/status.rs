@@ -16,13 +16,14 @@ use crate::core::desired::grafana::place;
 use crate::core::desired::selector_text;
 use crate::core::facts::{Failure, Observed};
 use crate::core::freshness::freshness;
-use crate::core::judge::judge;
+use crate::core::judge::{Verdict, judge};
+use crate::core::pace::Next;
 use crate::core::plan::Plan;
 use crate::core::problem::{Left, Problem};
 use crate::core::restart::Steadiness;
 use crate::core::retention;
 use crate::core::step::StepId;
-use crate::core::table_status::tables;
+use crate::core::table_status;
 
 /// Everything that the status is judged from.
 #[derive(Debug)]
@@ -88,14 +89,27 @@ pub fn status(
     before: &AnalyticsPipelineStatus,
     now: &Time,
 ) -> AnalyticsPipelineStatus {
-    let tables = tables(situation);
+    status_and_nexts(situation, before, now).0
+}
+
+/// The status, and when each of its verdicts asks for another look.
+pub fn status_and_nexts(
+    situation: &Situation<'_>,
+    before: &AnalyticsPipelineStatus,
+    now: &Time,
+) -> (AnalyticsPipelineStatus, Vec<Next>) {
+    let tables = table_status::tables(situation);
     let fresh = before.conditions.iter().find(|known| known.type_ == ConditionType::Fresh.as_str());
     let reason = fresh.and_then(|known| Reason::parse(&known.reason));
     let freshness = freshness(situation, (before.freshness.as_deref(), reason));
     let held_back = held_back(situation, before.held_back.as_deref());
-    let judgements = judge(situation, &tables, freshness.as_ref(), held_back.as_deref());
+    let verdicts = judge(situation, &tables, freshness.as_ref(), held_back.as_deref());
+    let of_tables = table_status::nexts(situation);
+    let nexts = verdicts.iter().map(|verdict| verdict.next).chain(of_tables).collect();
+    let judgements: Vec<Judgement> =
+        verdicts.into_iter().map(|Verdict { judgement, .. }| judgement).collect();
     let ledger = situation.observed.clickhouse.known().map(|facts| &facts.ledger);
-    AnalyticsPipelineStatus {
+    let status = AnalyticsPipelineStatus {
         observed_generation: Some(situation.generation),
         applied_generation: if is_applied(situation, &judgements) {
             Some(situation.generation)
@@ -123,7 +137,8 @@ pub fn status(
             None => before.replicas,
         },
         selector: Some(selector_text(situation.name)),
-    }
+    };
+    (status, nexts)
 }
 
 /// Whether everything that this generation asks for was seen to be as asked. What nobody answered for is not, nor is what

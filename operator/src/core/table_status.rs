@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
+use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{SinkState, TableState};
+use tidemark_crds::pipeline::ConnectorState;
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
 use crate::core::desired::topics;
 use crate::core::facts::{ClickHouseFacts, ProgressFacts};
+use crate::core::pace::Next;
 use crate::core::problem::Problem;
 use crate::core::status::{Situation, cut};
 
@@ -154,6 +157,34 @@ fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Troub
         );
         trouble(TroubleState::Degraded, Reason::DeadLetters, message)
     })
+}
+
+/// When each table asks for another look. One that a person has to mend does not, nor does a read that the connector,
+/// which the spec keeps from running, would have to bring on.
+pub fn nexts(situation: &Situation<'_>) -> impl Iterator<Item = Next> {
+    let refused =
+        |name: &str| situation.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
+    let facts = situation.observed.clickhouse.known();
+    situation.tables.iter().map(move |(source, target)| {
+        let goes_on = facts.is_some_and(|facts| {
+            !refused(&source.to_string()) && is_under_way(facts, target, situation.spec.source.connect.state)
+        });
+        if goes_on { Next::Soon } else { Next::OnChange }
+    })
+}
+
+/// Whether a table is being read, or will be, or a sink waits for an answer.
+fn is_under_way(facts: &ClickHouseFacts, target: &str, wanted: ConnectorState) -> bool {
+    let (ledger, history) = (&facts.ledger, facts.ledger.history(target));
+    let request = ledger.reads.get(target).map(|(_, request)| request);
+    let comes = wanted == ConnectorState::Running
+        || request.is_some_and(|request| ledger.epoch == Some(request.epoch));
+    let asked_for = request.map_or(0, |request| request.layout);
+    let changed = |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for;
+    let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
+    (!history.is_empty() && comes && !is_read(facts, target))
+        || history.iter().any(changed)
+        || facts.states.get(target).is_some_and(|states| states.values().any(waits))
 }
 
 /// How much a sink's word counts against those of the others.

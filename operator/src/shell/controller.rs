@@ -21,7 +21,8 @@ use tidemark_crds::status::AnalyticsPipelineStatus;
 use crate::core::desired::neighbours::Neighbour;
 use crate::core::desired::sink_config::Paths;
 use crate::core::finalize::LeftBehind;
-use crate::core::rest::{Asked, Due, Glance, all_answered};
+use crate::core::pace::SLOW;
+use crate::core::rest::{Asked, Due, Glance};
 use crate::core::step::{Step, StepKind};
 use crate::core::validate::validate;
 use crate::core::{credentials, status};
@@ -33,17 +34,36 @@ use crate::shell::error::Error;
 use crate::shell::events::{Note, changes, table_changes};
 use crate::shell::leader::Term;
 use crate::shell::planned;
-use crate::shell::reconcile::{Mode, pause};
+use crate::shell::reconcile::Mode;
 
 /// A resource, or what could be read of one that is not valid.
 pub type Guarded = DeserializeGuard<AnalyticsPipeline>;
 
 /// Pause of a replica that does not lead.
 const FOLLOW: Duration = Duration::from_secs(2);
-/// Pause while something is under way.
-const FAST: Duration = Duration::from_millis(1500);
-/// Pause where nothing is under way that a look brings on; of many pipelines those at rest are looked at less often.
-const SLOW: Duration = Duration::from_secs(10);
+/// Pause where something happened while a pipeline was looked at.
+const AGAIN: Duration = Duration::from_millis(1500);
+
+/// What came of a reconcile that reached its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Nothing was written.
+    Unchanged,
+    /// Something was written.
+    Changed,
+    /// Steps failed; they are in the status.
+    Failed,
+}
+
+impl Ended {
+    fn of(report: &Report, changed: bool) -> Self {
+        match (report.outcome.failures.is_empty(), changed) {
+            (false, _) => Self::Failed,
+            (true, true) => Self::Changed,
+            (true, false) => Self::Unchanged,
+        }
+    }
+}
 
 /// Reconciles one resource.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
@@ -91,9 +111,9 @@ async fn work(
     };
     metrics.active().dec();
     let outcome = match &result {
-        Ok((_, true)) => "changed",
-        Ok((_, false)) => "unchanged",
-        Err(_) => "error",
+        Ok((_, Ended::Changed)) => "changed",
+        Ok((_, Ended::Unchanged)) => "unchanged",
+        Ok((_, Ended::Failed)) | Err(_) => "error",
     };
     if result.is_err() {
         context.engine.rests.wake(&key);
@@ -143,14 +163,14 @@ async fn reconcile_pipeline(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
     context: &Arc<Context>,
-) -> Result<(Action, bool), Error> {
+) -> Result<(Action, Ended), Error> {
     let client = &context.client.0;
     let api = objects_of(context, name);
     let deleting = pipeline.metadata.deletion_timestamp.is_some();
     let finalizer = pipeline.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
     if deleting && !finalizer {
         context.forget(name);
-        return Ok((Action::await_change(), false));
+        return Ok((Action::await_change(), Ended::Unchanged));
     }
     if !finalizer {
         // With the resourceVersion that was read, so that no finalizer of another is lost.
@@ -197,12 +217,12 @@ async fn reconcile_pipeline(
     context.pools.note(&name.to_string(), report.slow);
     if !context.term.leads() {
         // What was seen is another's to say now.
-        return Ok((Action::requeue(FOLLOW), false));
+        return Ok((Action::requeue(FOLLOW), Ended::Unchanged));
     }
     let reference = pipeline.object_ref(&());
     tell_what_changed(context, &before, &report, &reference).await;
     if deleting && finish_deletion(pipeline, name, &api, context, &report, &reference).await? {
-        return Ok((Action::await_change(), true));
+        return Ok((Action::await_change(), Ended::Changed));
     }
     let status_changed = !status::same(&before, &report.status);
     if status_changed {
@@ -210,20 +230,10 @@ async fn reconcile_pipeline(
     }
     Box::pin(planned::answer(pipeline, name, &neighbours, context)).await;
     let changed = status_changed || !report.outcome.done.is_empty();
-    if !report.outcome.failures.is_empty() {
-        return Err(Error::Steps(report.outcome.failures.len()));
-    }
-    context.backoff.succeeded(&name.to_string());
-    let pending = report.outcome.is_pending(&spec) || deleting;
-    let pause = pause(pending, report.outcome.same_plans, (FAST, SLOW));
     // A spec that is not valid is not the one that a glance would be made by.
-    let pause = if deleting || invalid.is_some() {
-        context.engine.rests.wake(&name.to_string());
-        pause
-    } else {
-        next(pipeline, name, context, &report, (pause, changed, all.len()))
-    };
-    Ok((Action::requeue(pause), changed))
+    let may_rest = !deleting && invalid.is_none();
+    let pause = pause(pipeline, name, context, &report, (changed, may_rest, all.len()));
+    Ok((Action::requeue(pause), Ended::of(&report, changed)))
 }
 
 /// Events of what a reconcile found and did.
@@ -244,20 +254,27 @@ async fn tell_what_changed(
     }
 }
 
-/// Notes whether a pipeline, one of so many, is at rest; the pause until it is asked about again.
-fn next(
+/// The pause until a pipeline, one of so many, is asked about again; notes whether it is at rest.
+fn pause(
     pipeline: &AnalyticsPipeline,
     name: &PipelineName,
     context: &Context,
     report: &Report,
-    (pause, changed, pipelines): (Duration, bool, usize),
+    (changed, may_rest, pipelines): (bool, bool, usize),
 ) -> Duration {
     let (key, rests) = (name.to_string(), &context.engine.rests);
-    let observed = &report.outcome.observed;
-    if pause < SLOW || !report.outcome.plan.is_empty() || !all_answered(observed) {
+    let backoff = if report.outcome.failures.is_empty() {
+        context.backoff.succeeded(&key);
+        Duration::ZERO
+    } else {
+        context.backoff.failed(&key, rand::random())
+    };
+    let next = report.next(backoff);
+    if next.is_some() || !may_rest {
         rests.wake(&key);
-        return pause;
+        return next.unwrap_or(SLOW);
     }
+    let observed = &report.outcome.observed;
     let now = Timestamp::now().as_millisecond();
     let seen = (Glance::of_look(observed, now), changed);
     rests.looked(&key, asked(pipeline), seen, (Instant::now(), pipelines, rand::random()));
@@ -270,7 +287,7 @@ fn pause_of(due: &Due) -> Duration {
     match due {
         Due::Nothing(pause) => *pause,
         // Something happened meanwhile.
-        Due::Glance(_) | Due::Look => FAST,
+        Due::Glance(_) | Due::Look => AGAIN,
     }
 }
 

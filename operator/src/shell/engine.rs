@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::duration::{duration, milliseconds};
-use tidemark_crds::names::PipelineName;
+use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 use tidemark_crds::status::{AnalyticsPipelineStatus, DeletionWait};
 
@@ -22,12 +22,13 @@ use crate::core::finalize;
 use crate::core::finalize::LeftBehind;
 use crate::core::foresee::{Foreseen, foresee};
 use crate::core::gate::{ACCEPT, Gate};
+use crate::core::pace::{self, Next};
 use crate::core::plan::Plan;
 use crate::core::rest::{Glance, Rests, all_answered};
 use crate::core::restart::Restarts;
 use crate::core::status;
 use crate::core::status::Situation;
-use crate::core::step::StepKind;
+use crate::core::step::{StepId, StepKind};
 use crate::edge::breaker::Breakers;
 use crate::edge::glance;
 use crate::edge::grafana::former::Opener;
@@ -147,6 +148,10 @@ pub struct Report {
     pub foreseen: Option<Foreseen>,
     /// The status that follows.
     pub status: AnalyticsPipelineStatus,
+    /// When each verdict asks for another look.
+    pub nexts: Vec<Next>,
+    /// Looks in a row that found the same, this one among them.
+    pub same: u32,
     /// Whether nothing is left that the deletion has to remove.
     pub clean: bool,
     /// Whether a deletion has waited for all that is left as long as the policy says.
@@ -155,6 +160,25 @@ pub struct Report {
     pub left_behind: Vec<LeftBehind>,
     /// Whether a system kept the reconcile waiting, or gave no answer.
     pub slow: bool,
+}
+
+impl Report {
+    /// When to look next; `None`: when something changes. Steps that failed are tried again after `backoff`.
+    pub fn next(&self, backoff: Duration) -> Option<Duration> {
+        let failed: Vec<StepId> = self.outcome.failures.iter().map(|(id, _)| id.clone()).collect();
+        let of_steps = pace::of_steps(&self.outcome.plan, &failed, backoff, self.same);
+        // Who gave no answer is asked again.
+        let unanswered = (!all_answered(&self.outcome.observed)).then_some(Next::After(pace::SLOW));
+        pace::least(self.nexts.iter().copied().chain(of_steps).chain(unanswered), self.same)
+    }
+
+    /// What was found, as far as looks are compared by it.
+    fn found(status: &AnalyticsPipelineStatus, plan: &Plan) -> String {
+        let said = status.conditions.iter().map(|it| (&it.type_, &it.status, &it.reason));
+        let tables = status.tables.iter().flat_map(|tables| &tables.degraded);
+        let tables = tables.map(|table| (&table.name, &table.state, &table.reason));
+        format!("{} {:?}", plan.fingerprint(), said.chain(tables).collect::<Vec<_>>())
+    }
 }
 
 impl Engine {
@@ -284,7 +308,8 @@ impl Engine {
             identities: gate.identities(&input.before.identities),
             now_ms: now.as_millisecond(),
         };
-        let status = status::status(&situation, input.before, &Time(now));
+        let (status, nexts) = status::status_and_nexts(&situation, input.before, &Time(now));
+        let same = self.memory.same_looks(&key, &short_hash(&Report::found(&status, &outcome.plan)));
         if let Some(tables) = &status.tables {
             self.metrics.set_tables(&key, tables);
         }
@@ -293,7 +318,7 @@ impl Engine {
         let ending = Ending::of(&subject, &gate, &believed, &outcome.plan, &waiting, now);
         drop(believed);
         let Ending { clean, time_is_up, left_behind } = ending.unwrap_or_default();
-        Report { outcome, foreseen, status, clean, time_is_up, left_behind, slow: false }
+        Report { outcome, foreseen, status, nexts, same, clean, time_is_up, left_behind, slow: false }
     }
 }
 

@@ -9,7 +9,4 @@ pub enum Error {
     /// A call of the API server ran into its deadline.
     #[error("kubernetes: no answer in time while {0}")]
     Deadline(&'static str),
-    /// Steps failed; they are in the status.
-    #[error("{0} steps failed")]
-    Steps(usize),
 }

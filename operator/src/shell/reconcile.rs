@@ -6,9 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::SinkState;
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState};
 
 use crate::core::desired::grafana::place;
 use crate::core::desired::grafana::place::Place;
@@ -20,7 +17,6 @@ use crate::core::gate::adopted_mark;
 use crate::core::plan::{Plan, unreachable_lanes};
 use crate::core::position::Positions;
 use crate::core::step::{Lane, Step, StepId};
-use crate::core::table_status::is_read;
 use crate::edge::metrics::Metrics;
 use crate::edge::world::World;
 use crate::shell::engine::Engine;
@@ -59,10 +55,12 @@ struct Remembered {
     answers: BTreeMap<String, Probe>,
     /// Fingerprint of the plan that the last reconcile ended with.
     plan: String,
-    /// How many in a row ended with it.
-    same: u32,
-    /// How many of these had something to carry out.
+    /// How many in a row ended with it and had something to carry out.
     in_vain: u32,
+    /// What the last look found: its plan and its verdicts.
+    found: String,
+    /// How many in a row found the same.
+    same: u32,
     /// How far the source's log was at earlier looks.
     positions: Positions,
 }
@@ -118,8 +116,6 @@ pub struct Outcome {
     pub waves: u32,
     /// Whether the same plan came back too often.
     pub no_progress: bool,
-    /// How many reconciles in a row ended with the same plan, this one among them.
-    pub same_plans: u32,
     /// Whether the ledger has another mark than the objects were looked at with: nothing was done.
     pub other_mark: bool,
 }
@@ -191,8 +187,7 @@ pub async fn reconcile<W: World>(
         let again = fingerprint == previous;
         let over = outcome.waves >= MOST_WAVES || world.now().duration_since(begin).unsigned_abs() > LONGEST;
         if !mode.writes() || wave.is_empty() || again || over {
-            (outcome.same_plans, outcome.no_progress) =
-                memory.same_plan(&pipeline, &fingerprint, is_idle(mode, &wave));
+            outcome.no_progress = memory.is_in_vain(&pipeline, &fingerprint, is_idle(mode, &wave));
             return outcome;
         }
         if !term.holds() || !is_still_wanted(subject, world, &wave).await {
@@ -332,73 +327,31 @@ impl Memory {
         });
     }
 
-    /// Counts how often in a row a pipeline's reconcile ended with the same plan, and whether that had something to run
-    /// too often.
-    fn same_plan(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> (u32, bool) {
+    /// Whether a pipeline's reconcile has ended with the same plan, which had something to run, too often in a row.
+    fn is_in_vain(&self, pipeline: &str, fingerprint: &str, nothing_to_run: bool) -> bool {
         self.of(pipeline, |known| {
             if known.plan != fingerprint {
-                (known.plan, known.same, known.in_vain) = (fingerprint.to_owned(), 0, 0);
+                (known.plan, known.in_vain) = (fingerprint.to_owned(), 0);
+            }
+            known.in_vain = if nothing_to_run { 0 } else { known.in_vain.saturating_add(1) };
+            known.in_vain >= SAME_PLANS
+        })
+    }
+
+    /// Counts how many looks in a row, this one among them, found the same of a pipeline.
+    pub fn same_looks(&self, pipeline: &str, found: &str) -> u32 {
+        self.of(pipeline, |known| {
+            if known.found != found {
+                (known.found, known.same) = (found.to_owned(), 0);
             }
             known.same = known.same.saturating_add(1);
-            known.in_vain = if nothing_to_run { 0 } else { known.in_vain.saturating_add(1) };
-            (known.same, known.in_vain >= SAME_PLANS)
+            known.same
         })
     }
 
     /// Forgets a pipeline that is gone.
     pub fn forget(&self, pipeline: &str) {
         self.pipelines.lock().unwrap_or_else(PoisonError::into_inner).remove(pipeline);
-    }
-}
-
-/// Looks at the pace of something that is under way; then each is longer than the one before.
-const LOOKS_AT_PACE: u32 = 20;
-
-/// Pause until the next look: `fast` while something is under way, growing up to `slow` where it stays the same, as a
-/// long read does, or a step that waits for what a person has to do.
-pub fn pause(pending: bool, same_plans: u32, (fast, slow): (Duration, Duration)) -> Duration {
-    if !pending {
-        return slow;
-    }
-    let late = same_plans.saturating_sub(LOOKS_AT_PACE).min(16);
-    fast.saturating_mul(1 << late).min(slow)
-}
-
-impl Outcome {
-    /// Whether something is under way that the next look may find done: worth looking again soon.
-    pub fn is_pending(&self, spec: &AnalyticsPipelineSpec) -> bool {
-        !self.plan.is_empty() || self.read_under_way(spec) || self.rollout_under_way()
-    }
-
-    /// Whether a table is being read, or will be, or a sink waits for an answer. One that a person has to mend, or whose
-    /// connector the spec keeps from running, is not looked at more often for it.
-    fn read_under_way(&self, spec: &AnalyticsPipelineSpec) -> bool {
-        let Some(facts) = self.observed.clickhouse.known() else {
-            return false;
-        };
-        let refused =
-            |name: &str| self.desired.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
-        let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
-        let asked_for =
-            |target: &str| facts.ledger.reads.get(target).map_or(0, |(_, request)| request.layout);
-        self.desired.tables.iter().filter(|(source, _)| !refused(&source.to_string())).any(|(_, target)| {
-            let history = facts.ledger.history(target);
-            let changed =
-                |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for(target);
-            let comes = spec.source.connect.state == ConnectorState::Running
-                || facts
-                    .ledger
-                    .reads
-                    .get(target)
-                    .is_some_and(|(_, read)| facts.ledger.epoch == Some(read.epoch));
-            (!history.is_empty() && comes && !is_read(facts, target))
-                || history.iter().any(changed)
-                || facts.states.get(target).is_some_and(|states| states.values().any(waits))
-        })
-    }
-
-    fn rollout_under_way(&self) -> bool {
-        self.observed.kubernetes.known().is_some_and(|facts| facts.rollout.is_under_way())
     }
 }
 
@@ -433,34 +386,29 @@ mod tests {
             let memory = Memory::default();
             let mut told = false;
             for _ in 0..SAME_PLANS * 3 {
-                told = memory.same_plan("ns/shop", "the same", is_idle(mode, wave)).1;
+                told = memory.is_in_vain("ns/shop", "the same", is_idle(mode, wave));
             }
             assert_eq!(told, expected, "{mode:?} {}", wave.len());
         }
     }
 
     #[test]
-    fn what_stays_the_same_is_looked_at_less_and_less_often_and_never_less_than_at_rest() {
-        let pace = (Duration::from_millis(1500), Duration::from_secs(10));
-        assert_eq!(pause(false, 1, pace), pace.1);
-        assert_eq!(pause(true, 1, pace), pace.0);
-        assert_eq!(pause(true, LOOKS_AT_PACE, pace), pace.0);
-        let all: Vec<Duration> = (0..1000).map(|same| pause(true, same, pace)).collect();
-        assert!(all.is_sorted() && all.iter().all(|pause| (pace.0..=pace.1).contains(pause)));
-        assert_eq!(all[999], pace.1);
-        assert_eq!(pause(true, u32::MAX, pace), pace.1);
+    fn a_plan_that_waits_is_not_in_vain_and_another_one_begins_anew() {
+        let memory = Memory::default();
+        for _ in 1..=SAME_PLANS {
+            assert!(!memory.is_in_vain("p", "a", true));
+        }
+        for _ in 1..SAME_PLANS {
+            assert!(!memory.is_in_vain("p", "a", false));
+        }
+        assert!(memory.is_in_vain("p", "a", false));
+        assert!(!memory.is_in_vain("p", "b", false));
     }
 
     #[test]
-    fn a_plan_that_waits_is_the_same_and_not_in_vain_and_another_one_begins_anew() {
+    fn looks_that_find_the_same_are_counted_for_each_pipeline() {
         let memory = Memory::default();
-        for look in 1..=SAME_PLANS {
-            assert_eq!(memory.same_plan("p", "a", true), (look, false));
-        }
-        for look in 1..SAME_PLANS {
-            assert_eq!(memory.same_plan("p", "a", false), (SAME_PLANS + look, false));
-        }
-        assert_eq!(memory.same_plan("p", "a", false), (2 * SAME_PLANS, true));
-        assert_eq!(memory.same_plan("p", "b", false), (1, false));
+        assert_eq!([1, 2, 3].map(|_| memory.same_looks("p", "a")), [1, 2, 3]);
+        assert_eq!((memory.same_looks("q", "a"), memory.same_looks("p", "b")), (1, 1));
     }
 }

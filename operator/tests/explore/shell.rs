@@ -1,5 +1,7 @@
 //! An operator over a model: rounds as the controller makes them, until nothing happens any more.
 
+use std::time::Duration;
+
 use futures::FutureExt as _;
 use tidemark_crds::conditions::ConditionType;
 use tidemark_crds::names::PipelineName;
@@ -89,6 +91,7 @@ impl Operator {
         if model.inner().killed {
             return Round { changed: true, pending: true };
         }
+        let pending = report.next(Duration::from_secs(1)).is_some();
         // What fails again and again is tried at a growing pace: nothing is changed by it.
         let acted = !report.outcome.done.is_empty();
         if resource.deleting && (report.clean || report.time_is_up) {
@@ -102,7 +105,7 @@ impl Operator {
             }
             say(model, &resource, report.status);
         }
-        Round { changed: acted || other, pending: report.outcome.is_pending(&spec) || resource.deleting }
+        Round { changed: acted || other, pending }
     }
 
     fn report(

@@ -22,7 +22,7 @@ use crate::edge::kubernetes::objects::{ObjectStore, file};
 use crate::shell::config::DEFAULT_SINK_IMAGE;
 use crate::shell::engine::{Engine, Input, Report};
 use crate::shell::leader::Term;
-use crate::shell::reconcile::{Mode, pause};
+use crate::shell::reconcile::Mode;
 
 /// Time in which an apply without `--wait` has to come to rest.
 const SETTLE: Duration = Duration::from_secs(90);
@@ -212,7 +212,7 @@ pub async fn apply(args: &ApplyArgs) -> anyhow::Result<()> {
             print::result(&report.status, did_anything, begin.elapsed());
             anyhow::bail!("the pipeline {} did not get there: see the conditions above", local.bundle.name);
         }
-        let pause = pause(report.outcome.is_pending(local.spec()), report.outcome.same_plans, (FAST, SLOW));
+        let pause = report.next(SLOW).unwrap_or(SLOW).min(SLOW);
         if tokio::time::timeout(pause, shutdown.requested()).await.is_ok() {
             return Ok(());
         }

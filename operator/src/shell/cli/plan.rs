@@ -311,6 +311,8 @@ mod tests {
             outcome: Outcome { desired, ..Outcome::default() },
             foreseen: Some(foreseen),
             status: AnalyticsPipelineStatus::default(),
+            nexts: Vec::new(),
+            same: 1,
             clean: false,
             time_is_up: false,
             left_behind: Vec::new(),

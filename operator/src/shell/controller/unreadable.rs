@@ -12,7 +12,7 @@ use serde_json::Value;
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::AnalyticsPipeline;
 
-use super::{objects_of, reconcile_pipeline, release, tell_what_is_left, within, write_status};
+use super::{Ended, objects_of, reconcile_pipeline, release, tell_what_is_left, within, write_status};
 use crate::core::unreadable;
 use crate::edge::kubernetes::revisions;
 use crate::shell::context::Context;
@@ -22,7 +22,7 @@ use crate::shell::error::Error;
 pub(super) async fn reconcile(
     invalid: &InvalidObject,
     context: &Arc<Context>,
-) -> Result<(Action, bool), Error> {
+) -> Result<(Action, Ended), Error> {
     let metadata = &invalid.metadata;
     let name = PipelineName::new(
         metadata.namespace.clone().unwrap_or_default(),
@@ -31,7 +31,7 @@ pub(super) async fn reconcile(
     tracing::error!(pipeline = %name, error = %invalid.error, "resource cannot be read");
     let api = objects_of(context, &name);
     let Some(live) = within("reading the resource", api.get_opt(&name.name)).await? else {
-        return Ok((Action::await_change(), false));
+        return Ok((Action::await_change(), Ended::Unchanged));
     };
     let metadata = live.metadata.clone();
     let raw = serde_json::to_value(&live).unwrap_or_default();
@@ -43,7 +43,7 @@ pub(super) async fn reconcile(
     if changed {
         write_status(&api, &live.metadata, &status).await?;
     }
-    Ok((Action::await_change(), changed))
+    Ok((Action::await_change(), of(changed)))
 }
 
 /// Cleans up by the last spec of this resource that can be read; without one it is let go when time is up.
@@ -52,7 +52,7 @@ async fn end(
     name: &PipelineName,
     raw: &Value,
     context: &Arc<Context>,
-) -> Result<(Action, bool), Error> {
+) -> Result<(Action, Ended), Error> {
     let last = revisions::last_valid(&context.client.0, &metadata);
     if let Some(spec) = within("reading the last valid spec", last).await? {
         let status = serde_json::from_value(raw["status"].clone()).ok();
@@ -61,13 +61,17 @@ async fn end(
     }
     let pipeline = metadata.into_response_partial::<AnalyticsPipeline>();
     if let Some(pause) = unreadable::wait(raw, Timestamp::now()) {
-        return Ok((Action::requeue(pause), false));
+        return Ok((Action::requeue(pause), Ended::Unchanged));
     }
     if pipeline.finalizers().is_empty() {
-        return Ok((Action::await_change(), false));
+        return Ok((Action::await_change(), Ended::Unchanged));
     }
     let left = unreadable::left_behind(name, &name.mark(&context.cluster), raw);
     tell_what_is_left(name, context, &left, &pipeline.object_ref(&())).await;
     let gone = release(&objects_of(context, name), name, &pipeline.metadata, context).await?;
-    Ok((Action::await_change(), gone))
+    Ok((Action::await_change(), of(gone)))
+}
+
+fn of(changed: bool) -> Ended {
+    if changed { Ended::Changed } else { Ended::Unchanged }
 }
