@@ -155,7 +155,10 @@ fn a_deletion_leaves_nothing_of_what_the_first_plan_made() {
         is_gone(world.postgres.known().unwrap().publication.is_some(), "the publication");
         is_gone(!world.kubernetes.known().unwrap().objects.is_empty(), "an object of kubernetes");
         let grafana = world.grafana.known().unwrap();
-        is_gone(grafana.folder.is_some() || grafana.source.is_some() || !grafana.ours.is_empty(), "grafana");
+        is_gone(
+            grafana.folder.is_some() || grafana.source.is_some() || !grafana.tagged.is_empty(),
+            "grafana",
+        );
         is_gone(grafana.rules.as_ref().is_some_and(|rules| !rules.is_empty()), "an alert rule");
     }
 }

@@ -44,7 +44,7 @@ fn full(fixture: &Fixture, url: &str) -> GrafanaFacts {
         version: "12.4.0".into(),
         folder: Some(FolderFacts { id: 1, title: "Shop analytics".into(), version: Some(1) }),
         source: Some(json!({"jsonData": {"tidemark": {"mark": MARK, "place": key}}})),
-        ours: [names.dashboard("executive")].into(),
+        tagged: [(names.dashboard("executive"), names.tags.clone())].into(),
         ..GrafanaFacts::default()
     }
 }

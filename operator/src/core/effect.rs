@@ -9,6 +9,7 @@ use tidemark_crds::ledger::{ConnectorRecord, Kind};
 use tidemark_crds::version::Version;
 use tidemark_runtime::credentials::Secret;
 
+use crate::core::desired::grafana::owned::Own as GrafanaOwn;
 use crate::core::desired::owned::Own;
 use crate::core::gate::Allowed;
 
@@ -65,7 +66,7 @@ impl Effect {
                 ConnectEffect::PutConfig { .. } | ConnectEffect::DeleteOffsets(_) | ConnectEffect::Delete(_)
             ),
             Self::Kubernetes(effect) => matches!(effect, KubernetesEffect::Delete(_)),
-            Self::Grafana(effect) => effect.verb == Verb::Delete,
+            Self::Grafana(effect) => matches!(effect.call, GrafanaCall::Delete(_)),
             Self::Ledger { kind, .. } => matches!(kind, Kind::Epoch | Kind::Intent),
             Self::Fence { .. } => false,
         }
@@ -327,15 +328,13 @@ pub enum Publishes {
     ByRootAndGenerated,
 }
 
-/// The methods of HTTP that write.
+/// The methods of HTTP that make or change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// Makes.
     Post,
     /// Changes.
     Put,
-    /// Removes.
-    Delete,
 }
 
 impl Verb {
@@ -344,7 +343,6 @@ impl Verb {
         match self {
             Self::Post => "POST",
             Self::Put => "PUT",
-            Self::Delete => "DELETE",
         }
     }
 }
@@ -364,11 +362,37 @@ pub struct GrafanaEffect {
     /// Which Grafana.
     pub site: Site,
     /// What is done.
+    pub call: GrafanaCall,
+}
+
+/// What is done in Grafana.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GrafanaCall {
+    /// Makes or changes something.
+    Save(Saving),
+    /// Deletes an object.
+    Delete(GrafanaOwn),
+}
+
+impl GrafanaCall {
+    /// Method and path, for people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Save(saving) => format!("{} /{}", saving.verb.as_str(), saving.path.join("/")),
+            Self::Delete(own) => format!("DELETE /{}", own.path().join("/")),
+        }
+    }
+}
+
+/// Something that is made or changed in Grafana.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saving {
+    /// Whether it is made or changed.
     pub verb: Verb,
     /// Segments of the path.
     pub path: Vec<String>,
     /// JSON without secrets.
-    pub body: Option<serde_json::Value>,
+    pub body: serde_json::Value,
     /// The password of a data source; goes into the request and nowhere else.
     pub password: Option<Secret>,
     /// Uid that Grafana has to answer with.

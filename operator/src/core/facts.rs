@@ -430,8 +430,8 @@ pub struct GrafanaFacts {
     pub dashboards: BTreeMap<String, DashboardFacts>,
     /// Dashboards in our folder: what their title becomes in an address → uid.
     pub titles: BTreeMap<String, String>,
-    /// Uids of all dashboards with our tags and prefix.
-    pub ours: BTreeSet<String>,
+    /// Dashboards with our tags and prefix: uid → the tags that it has.
+    pub tagged: BTreeMap<String, Vec<String>>,
     /// Whether our folder has folders in it; ours are none of them.
     pub has_subfolders: bool,
     /// Our alert rules by uid; absent: this Grafana has no such interface, or the login no right to it.

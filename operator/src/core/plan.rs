@@ -163,7 +163,7 @@ pub fn details(effect: &Effect) -> Vec<String> {
         Effect::Connect(effect) => vec![format!("{effect:?}")],
         Effect::Kubernetes(KubernetesEffect::Apply { .. }) => Vec::new(),
         Effect::Kubernetes(effect) => vec![format!("{effect:?}")],
-        Effect::Grafana(effect) => vec![format!("{} /{}", effect.verb.as_str(), effect.path.join("/"))],
+        Effect::Grafana(effect) => vec![effect.call.text()],
     }
 }
 

@@ -164,6 +164,15 @@ fn foreign() -> Vec<Plan> {
         ends(Plan::applied("a folder of somebody else with our title").beside(|estate| {
             server(estate).folders.insert("theirs".into(), ("Shop analytics".into(), 3));
         })),
+        ends(Plan::applied("an alert rule of somebody else in our folder, with a uid as ours").beside(
+            |estate| {
+                let name = PipelineName::new("shop", "shop");
+                let names = Names::new(&name, &name.mark(CLUSTER));
+                let uid = names.dashboard("theirs");
+                let rule = json!({"uid": uid, "title": "theirs", "folderUID": names.folder});
+                server(estate).rules.insert(uid, rule);
+            },
+        )),
         ends(Plan::applied("a data source of somebody else with our name").beside(|estate| {
             let source = json!({"uid": "theirs", "name": "Tidemark shop/shop", "jsonData": {}});
             server(estate).sources.insert("theirs".into(), (source, 3));

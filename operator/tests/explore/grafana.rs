@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tidemark_operator::core::desired::grafana::owned::ObjectName;
 use tidemark_operator::core::desired::grafana::{GrafanaQuestion, Names, leaving, question, slug};
 use tidemark_operator::core::desired::pipeline::Subject;
-use tidemark_operator::core::effect::{GrafanaEffect, Verb};
+use tidemark_operator::core::effect::{GrafanaCall, GrafanaEffect, Saving, Verb};
 use tidemark_operator::core::facts::{DashboardFacts, Failure, FolderFacts, GrafanaFacts, SourceHealth};
 
 use super::estate::remote;
@@ -80,9 +81,11 @@ impl Server {
                 .filter(|_| folder.is_some())
                 .map(|(uid, (model, ..))| (slug(&text(&model["title"])), uid.clone()))
                 .collect(),
-            ours: (self.dashboards.iter())
+            tagged: (self.dashboards.iter())
                 .filter(|(uid, (model, ..))| uid.starts_with(&prefix) && is_tagged(model))
-                .map(|(uid, _)| uid.clone())
+                .map(|(uid, (model, ..))| {
+                    (uid.clone(), model["tags"].as_array().into_iter().flatten().map(text).collect())
+                })
                 .collect(),
             has_subfolders: false,
             rules: Some(
@@ -95,9 +98,33 @@ impl Server {
     }
 
     pub(super) fn act(&mut self, effect: &GrafanaEffect) -> Result<(), Failure> {
-        let body = effect.body.clone().unwrap_or_default();
-        let path: Vec<&str> = effect.path.iter().map(String::as_str).collect();
-        match (effect.verb, &path[..]) {
+        match &effect.call {
+            GrafanaCall::Save(saving) => self.change(saving),
+            GrafanaCall::Delete(own) => {
+                self.delete(own);
+                Ok(())
+            }
+        }
+    }
+
+    /// As Grafana does it: a folder goes with all that is in it.
+    fn delete(&mut self, object: &ObjectName) {
+        match object {
+            ObjectName::Folder(uid) => {
+                self.folders.remove(uid);
+                self.dashboards.retain(|_, (_, folder, _)| folder != uid);
+                self.rules.retain(|_, rule| rule["folderUID"] != **uid);
+            }
+            ObjectName::Source(uid) => drop(self.sources.remove(uid)),
+            ObjectName::Dashboard(uid) => drop(self.dashboards.remove(uid)),
+            ObjectName::Rule(uid) => drop(self.rules.remove(uid)),
+        }
+    }
+
+    fn change(&mut self, saving: &Saving) -> Result<(), Failure> {
+        let body = saving.body.clone();
+        let path: Vec<&str> = saving.path.iter().map(String::as_str).collect();
+        match (saving.verb, &path[..]) {
             (Verb::Post, ["api", "folders"]) => {
                 let (uid, title) = (text(&body["uid"]), text(&body["title"]));
                 let taken = self.folders.iter().any(|(of, (name, _))| *of == uid || *name == title);
@@ -109,11 +136,6 @@ impl Server {
                 same(*version, &body["version"])?;
                 *title = text(&body["title"]);
                 *version += 1;
-            }
-            (Verb::Delete, ["api", "folders", uid]) => {
-                self.folders.remove(*uid);
-                self.dashboards.retain(|_, (_, folder, _)| folder != uid);
-                self.rules.retain(|_, rule| rule["folderUID"] != **uid);
             }
             (Verb::Post, ["api", "datasources"]) => {
                 let taken = self
@@ -129,9 +151,7 @@ impl Server {
                 *source = body;
                 *version += 1;
             }
-            (Verb::Delete, ["api", "datasources", "uid", uid]) => drop(self.sources.remove(*uid)),
             (Verb::Post, ["api", "dashboards", "db"]) => self.save(&body)?,
-            (Verb::Delete, ["api", "dashboards", "uid", uid]) => drop(self.dashboards.remove(*uid)),
             (Verb::Post, ["api", "v1", "provisioning", "alert-rules"]) => {
                 let uid = text(&body["uid"]);
                 absent(self.rules.contains_key(&uid), "a rule with this uid")?;
@@ -139,9 +159,6 @@ impl Server {
             }
             (Verb::Put, ["api", "v1", "provisioning", "alert-rules", uid]) => {
                 *self.rules.get_mut(*uid).ok_or_else(|| lacks(uid))? = body;
-            }
-            (Verb::Delete, ["api", "v1", "provisioning", "alert-rules", uid]) => {
-                drop(self.rules.remove(*uid));
             }
             (verb, path) => return Err(remote(format!("grafana has no {verb:?} {path:?}"))),
         }

@@ -10,7 +10,8 @@ use tidemark_operator::core::credentials::{ConnectLogin, Login};
 use tidemark_operator::core::desired::connector::CONNECTOR_CLASS;
 use tidemark_operator::core::desired::grafana::GrafanaQuestion;
 use tidemark_operator::core::effect::{
-    ClickHouseEffect, ConnectEffect, DatabaseDefinition, Effect, GrafanaEffect, KubernetesEffect, Site, Verb,
+    ClickHouseEffect, ConnectEffect, DatabaseDefinition, Effect, GrafanaCall, GrafanaEffect,
+    KubernetesEffect, Saving, Site, Verb,
 };
 use tidemark_operator::core::facts::Failure;
 use tidemark_operator::edge;
@@ -100,11 +101,13 @@ impl System {
             }),
             Self::Grafana => Effect::Grafana(GrafanaEffect {
                 site: Site::Current,
-                verb: Verb::Post,
-                path: ["api", "datasources"].map(str::to_owned).into(),
-                body: Some(json!({"name": "shop"})),
-                password: Some(Secret::new(SECRET)),
-                uid: None,
+                call: GrafanaCall::Save(Saving {
+                    verb: Verb::Post,
+                    path: ["api", "datasources"].map(str::to_owned).into(),
+                    body: json!({"name": "shop"}),
+                    password: Some(Secret::new(SECRET)),
+                    uid: None,
+                }),
             }),
             Self::Kubernetes => {
                 let metadata = json!({"name": "shop-sink", "namespace": "shop"});

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::core::desired::grafana::owned::ObjectName;
 use crate::core::desired::grafana::slug;
-use crate::core::effect::{GrafanaEffect, Site, Verb};
+use crate::core::effect::{GrafanaCall, GrafanaEffect, Saving, Site};
 use crate::core::facts::{DashboardFacts, FolderFacts, GrafanaFacts, Observation, Observed};
 
 pub(super) fn request(effect: &GrafanaEffect, observed: &mut Observed) {
@@ -14,7 +15,10 @@ pub(super) fn request(effect: &GrafanaEffect, observed: &mut Observed) {
         if let Observation::Known(facts) = facts
             && (is_one || site == effect.site)
         {
-            at(effect, facts);
+            match &effect.call {
+                GrafanaCall::Save(saving) => saved(saving, facts),
+                GrafanaCall::Delete(own) => deleted(own, facts),
+            }
         }
     }
 }
@@ -25,24 +29,27 @@ fn is_one_server(observed: &Observed) -> bool {
     source(&observed.grafana).is_some_and(|current| Some(current) == source(&observed.former_grafana))
 }
 
-fn at(effect: &GrafanaEffect, facts: &mut GrafanaFacts) {
-    let path: Vec<&str> = effect.path.iter().map(String::as_str).collect();
-    let body = effect.body.clone().unwrap_or(Value::Null);
-    match (effect.verb, path.as_slice()) {
-        (Verb::Delete, ["api", "folders", _]) => facts.folder = None,
-        (Verb::Delete, ["api", "datasources", ..]) => facts.source = None,
-        (Verb::Delete, ["api", "dashboards", "uid", uid]) => {
-            facts.dashboards.remove(*uid);
-            facts.ours.remove(*uid);
-            facts.titles.retain(|_, of| of.as_str() != *uid);
+fn deleted(object: &ObjectName, facts: &mut GrafanaFacts) {
+    match object {
+        ObjectName::Folder(_) => facts.folder = None,
+        ObjectName::Source(_) => facts.source = None,
+        ObjectName::Dashboard(uid) => {
+            facts.dashboards.remove(uid);
+            facts.tagged.remove(uid);
+            facts.titles.retain(|_, of| of != uid);
         }
-        (Verb::Delete, [.., "alert-rules", uid]) => {
-            facts.rules.iter_mut().for_each(|rules| drop(rules.remove(*uid)));
-        }
-        (_, ["api", "folders", ..]) => folder(&body, facts),
-        (_, ["api", "datasources", ..]) => source(body, facts),
-        (_, ["api", "dashboards", "db"]) => dashboard(&body, effect.uid.as_deref(), facts),
-        (_, [.., "alert-rules"] | [.., "alert-rules", _]) => {
+        ObjectName::Rule(uid) => facts.rules.iter_mut().for_each(|rules| drop(rules.remove(uid))),
+    }
+}
+
+fn saved(saving: &Saving, facts: &mut GrafanaFacts) {
+    let path: Vec<&str> = saving.path.iter().map(String::as_str).collect();
+    let body = &saving.body;
+    match path.as_slice() {
+        ["api", "folders", ..] => folder(body, facts),
+        ["api", "datasources", ..] => source(body.clone(), facts),
+        ["api", "dashboards", "db"] => dashboard(body, saving.uid.as_deref(), facts),
+        [.., "alert-rules"] | [.., "alert-rules", _] => {
             let uid = text(&body["uid"]);
             facts.rules.iter_mut().for_each(|rules| drop(rules.insert(uid.clone(), body.clone())));
         }
@@ -75,7 +82,8 @@ fn dashboard(body: &Value, uid: Option<&str>, facts: &mut GrafanaFacts) {
     let based_on = model["tidemark"]["basedOn"].as_i64().unwrap_or(0);
     facts.titles.retain(|_, of| *of != uid);
     facts.titles.insert(slug(&text(&model["title"])), uid.clone());
-    facts.ours.insert(uid.clone());
+    let tags = model["tags"].as_array().into_iter().flatten().map(text).collect();
+    facts.tagged.insert(uid.clone(), tags);
     let made = DashboardFacts {
         model,
         version: based_on + 1,

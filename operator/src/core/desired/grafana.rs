@@ -5,6 +5,7 @@
 
 pub mod alerts;
 mod board;
+pub mod owned;
 pub mod place;
 mod reader;
 mod removal;
@@ -26,7 +27,7 @@ pub use self::wanted::wanted;
 use super::part::{Part, Problem};
 use crate::core::dashboards;
 use crate::core::dashboards::Dashboard;
-use crate::core::effect::{Effect, GrafanaEffect, Site, Verb};
+use crate::core::effect::{Effect, GrafanaCall, GrafanaEffect, Saving, Site, Verb};
 use crate::core::facts::GrafanaFacts;
 use crate::core::step::{Fact, Stage, StepKind};
 
@@ -61,6 +62,11 @@ impl Names {
             tags: vec!["tidemark".to_owned(), name.to_string()],
             prefix,
         }
+    }
+
+    /// Whether a uid begins as those of the pipeline's dashboards and rules do.
+    pub fn has(&self, uid: &str) -> bool {
+        uid.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('-'))
     }
 
     /// Uid of a dashboard.
@@ -182,15 +188,18 @@ pub fn compare(input: &GrafanaInput<'_>) -> Comparison {
     comparison
 }
 
-fn request(site: Site, verb: Verb, path: &[&str], body: Option<Value>) -> Effect {
-    Effect::Grafana(GrafanaEffect {
-        site,
-        verb,
-        path: path.iter().map(|part| (*part).to_owned()).collect(),
-        body,
-        password: None,
-        uid: None,
-    })
+/// What is made or changed in the Grafana that the spec names.
+fn saving(verb: Verb, path: &[&str], body: Value) -> Saving {
+    let path = path.iter().map(|part| (*part).to_owned()).collect();
+    Saving { verb, path, body, password: None, uid: None }
+}
+
+fn request(verb: Verb, path: &[&str], body: Value) -> Effect {
+    save(saving(verb, path, body))
+}
+
+fn save(saving: Saving) -> Effect {
+    Effect::Grafana(GrafanaEffect { site: Site::Current, call: GrafanaCall::Save(saving) })
 }
 
 fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
@@ -205,7 +214,7 @@ fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
             return;
         }
         let body = json!({"uid": uid, "title": title});
-        let effect = request(Site::Current, Verb::Post, &["api", "folders"], Some(body));
+        let effect = request(Verb::Post, &["api", "folders"], body);
         let what = format!("create folder {title:?} in Grafana");
         let (needs, gives) = (vec![place::fact()], Some(folder_fact()));
         out.part.step((Stage::Folder, StepKind::Create), what, needs, gives, effect);
@@ -225,7 +234,7 @@ fn folder(input: &GrafanaInput<'_>, out: &mut Comparison) {
         Some(version) => body["version"] = json!(version),
         None => body["overwrite"] = json!(true),
     }
-    let effect = request(Site::Current, Verb::Put, &["api", "folders", uid], Some(body));
+    let effect = request(Verb::Put, &["api", "folders", uid], body);
     let (kind, verb) = changed(by_hand);
     let what = format!("{verb} the title of folder {title:?} in Grafana");
     out.part.step((Stage::Folder, kind), what, vec![], None, effect);

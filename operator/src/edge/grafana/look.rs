@@ -108,8 +108,11 @@ async fn search(
     let ours = client.list(&["api", "search"], &tagged).await?.unwrap_or_default();
     // A parameter that a Grafana does not know is ignored without a word: the prefix decides.
     let prefix = format!("{}-", question.uid_prefix);
-    facts.ours =
-        ours.iter().map(|found| text(&found["uid"])).filter(|uid| uid.starts_with(&prefix)).collect();
+    let tags = |found: &Value| found["tags"].as_array().into_iter().flatten().map(text).collect();
+    facts.tagged = (ours.iter())
+        .map(|found| (text(&found["uid"]), tags(found)))
+        .filter(|(uid, _)| uid.starts_with(&prefix))
+        .collect();
     let Some(folder) = folder else {
         return Ok(());
     };

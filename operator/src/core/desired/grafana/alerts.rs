@@ -5,9 +5,11 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::names::short_hash;
 use tidemark_crds::pipeline::{Alerts, AnalyticsPipelineSpec, DriftPolicy};
 
+use super::owned;
 use super::removal::drop_rule;
 use super::{
-    Comparison, GrafanaInput, MOST_FIELDS, Problem, changed, folder_fact, request, seconds, source_fact,
+    Comparison, GrafanaInput, MOST_FIELDS, Names, Problem, changed, folder_fact, request, seconds,
+    source_fact,
 };
 use crate::core::dashboards::subset;
 use crate::core::effect::{Site, Verb};
@@ -185,8 +187,9 @@ pub(super) fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
     for rule in &wanted {
         one_rule(input, rule, live.get(uid_of(rule)), out);
     }
-    let gone = live.keys().filter(|uid| !wanted.iter().any(|rule| uid_of(rule) == uid.as_str()));
-    out.part.steps.extend(gone.map(|uid| drop_rule(uid, Site::Current)));
+    let ours = owned::rules(input.names, input.facts).into_iter();
+    let gone = ours.filter(|(uid, _)| !wanted.iter().any(|rule| uid_of(rule) == uid));
+    out.part.steps.extend(gone.map(|(uid, own)| drop_rule(&uid, own, Site::Current)));
 }
 
 fn uid_of(rule: &Value) -> &str {
@@ -198,7 +201,7 @@ fn one_rule(input: &GrafanaInput<'_>, wanted: &Value, live: Option<&Value>, out:
     let mut path = ["api", "v1", "provisioning", "alert-rules"].to_vec();
     let needs = vec![folder_fact(), source_fact()];
     let Some(live) = live else {
-        let effect = request(Site::Current, Verb::Post, &path, Some(signed(wanted)));
+        let effect = request(Verb::Post, &path, signed(wanted));
         let what = format!("create alert rule {title} in Grafana");
         out.part.step((Stage::AlertRule, StepKind::Create), what, needs, None, effect);
         return;
@@ -214,10 +217,17 @@ fn one_rule(input: &GrafanaInput<'_>, wanted: &Value, live: Option<&Value>, out:
         return;
     }
     path.push(uid_of(wanted));
-    let effect = request(Site::Current, Verb::Put, &path, Some(signed(wanted)));
+    let effect = request(Verb::Put, &path, signed(wanted));
     let (kind, verb) = changed(by_hand);
     let what = format!("{verb} alert rule {title} in Grafana: {fields}");
     out.part.step((Stage::AlertRule, kind), what, needs, None, effect);
+}
+
+/// Whether a rule was made by the pipeline: its label says so, or, where somebody took that away, the hash in it.
+pub(super) fn is_signed(names: &Names, rule: &Value) -> bool {
+    let labels = &rule["labels"];
+    let is_labelled = labels["managed_by"] == "tidemark" && labels["pipeline"] == *names.tags[1];
+    is_labelled || rule["data"][1]["model"]["tidemark"].is_string()
 }
 
 fn hash_of(rule: &Value) -> String {

@@ -5,11 +5,15 @@ use tidemark_crds::conditions::Reason;
 use tidemark_crds::names::short_hash;
 use tidemark_crds::pipeline::{AdoptionPolicy, DriftPolicy};
 
-use super::{Comparison, GrafanaInput, MOST_FIELDS, Part, Problem, changed, folder_fact, slug, source_fact};
+use super::removal::drop_dashboard;
+use super::{
+    Comparison, GrafanaInput, MOST_FIELDS, Part, Problem, changed, folder_fact, owned, saving, slug,
+    source_fact,
+};
 use crate::core::dashboards::{Dashboard, subset};
-use crate::core::effect::{Effect, GrafanaEffect, Site, Verb};
+use crate::core::effect::{Effect, Saving, Site, Verb};
 use crate::core::facts::DashboardFacts;
-use crate::core::step::{Fact, Stage, Step, StepKind};
+use crate::core::step::{Fact, Stage, StepKind};
 
 /// Whether a stored dashboard is this pipeline's: its uid is ours, and so are its tags or the mark inside.
 fn is_ours(input: &GrafanaInput<'_>, live: &DashboardFacts) -> bool {
@@ -118,15 +122,8 @@ fn save(input: &GrafanaInput<'_>, wanted: &Wanted<'_>, version: Option<i64>, mes
     {
         body["folderId"] = json!(folder.id);
     }
-    let path = ["api", "dashboards", "db"].map(str::to_owned).to_vec();
-    Effect::Grafana(GrafanaEffect {
-        site: Site::Current,
-        verb: Verb::Post,
-        path,
-        body: Some(body),
-        password: None,
-        uid: Some(wanted.uid.to_owned()),
-    })
+    let saving = saving(Verb::Post, &["api", "dashboards", "db"], body);
+    super::save(Saving { uid: Some(wanted.uid.to_owned()), ..saving })
 }
 
 /// Removes dashboards that are no longer wanted.
@@ -137,12 +134,8 @@ pub(super) fn orphans(input: &GrafanaInput<'_>, part: &mut Part) {
         let extra = &input.grafana.dashboards.extra;
         extra.iter().any(|extra| input.names.dashboard(&format!("x-{}", extra.name)) == *uid)
     };
-    for uid in input.facts.ours.iter().filter(|uid| !wanted(uid) && !named(uid)) {
-        part.steps.push(drop_dashboard(uid, Site::Current));
+    let ours = owned::dashboards(input.names, input.facts).into_iter();
+    for (uid, own) in ours.filter(|(uid, _)| !wanted(uid) && !named(uid)) {
+        part.steps.push(drop_dashboard(&uid, own, Site::Current));
     }
-}
-
-/// Removes one dashboard.
-pub(super) fn drop_dashboard(uid: &str, site: Site) -> Step {
-    super::removal::drop_step(&format!("delete dashboard {uid}"), &["api", "dashboards", "uid", uid], site)
 }

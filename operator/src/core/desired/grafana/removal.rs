@@ -1,40 +1,38 @@
 //! What goes when a Grafana is left: dashboards, rules, data source, and the folder once it is empty. Pure.
 
-use serde_json::Value;
-
-use super::board::drop_dashboard;
-use super::{Names, request};
-use crate::core::effect::{Site, Verb};
+use super::Names;
+use super::owned::{self, Own};
+use crate::core::effect::{Effect, GrafanaCall, GrafanaEffect, Site};
 use crate::core::facts::GrafanaFacts;
 use crate::core::step::{Stage, Step, StepKind};
 
 /// Removes all that is ours, and the folder when nothing of others is in it.
 pub fn removal(names: &Names, mark: &str, facts: &GrafanaFacts, site: Site) -> Vec<Step> {
-    let mut steps: Vec<Step> = facts.ours.iter().map(|uid| drop_dashboard(uid, site)).collect();
-    for uid in facts.rules.iter().flat_map(|rules| rules.keys()) {
-        steps.push(drop_rule(uid, site));
+    let dashboards = owned::dashboards(names, facts).into_iter();
+    let mut steps: Vec<Step> = dashboards.map(|(uid, own)| drop_dashboard(&uid, own, site)).collect();
+    steps.extend(owned::rules(names, facts).into_iter().map(|(uid, own)| drop_rule(&uid, own, site)));
+    if let Some(own) = owned::source(names, mark, facts) {
+        steps.push(drop_step(&format!("delete data source {:?}", names.source_name), own, site));
     }
-    let ours = |source: &Value| source["jsonData"]["tidemark"]["mark"] == *mark && source["readOnly"] != true;
-    if facts.source.as_ref().is_some_and(ours) {
-        let path = ["api", "datasources", "uid", names.prefix.as_str()];
-        steps.push(drop_step(&format!("delete data source {:?}", names.source_name), &path, site));
-    }
-    // Grafana deletes a folder with all that is in it: what others put there keeps it.
-    let empty = steps.is_empty() && facts.titles.is_empty() && !facts.has_subfolders;
-    if facts.folder.is_some() && empty {
-        steps.push(drop_step("delete the folder", &["api", "folders", names.folder.as_str()], site));
+    if steps.is_empty()
+        && let Some(own) = owned::folder(names, facts)
+    {
+        steps.push(drop_step("delete the folder", own, site));
     }
     steps
 }
 
-/// Removes one alert rule.
-pub(super) fn drop_rule(uid: &str, site: Site) -> Step {
-    let path = ["api", "v1", "provisioning", "alert-rules", uid];
-    drop_step(&format!("delete alert rule {uid}"), &path, site)
+/// Removes one dashboard.
+pub(super) fn drop_dashboard(uid: &str, own: Own, site: Site) -> Step {
+    drop_step(&format!("delete dashboard {uid}"), own, site)
 }
 
-/// Removes one object.
-pub(super) fn drop_step(what: &str, path: &[&str], site: Site) -> Step {
+/// Removes one alert rule.
+pub(super) fn drop_rule(uid: &str, own: Own, site: Site) -> Step {
+    drop_step(&format!("delete alert rule {uid}"), own, site)
+}
+
+fn drop_step(what: &str, own: Own, site: Site) -> Step {
     let place = match site {
         Site::Current => "in Grafana",
         Site::Former => "in the former Grafana",
@@ -45,6 +43,6 @@ pub(super) fn drop_step(what: &str, path: &[&str], site: Site) -> Step {
         what: format!("{what} {place}"),
         needs: vec![],
         gives: None,
-        effect: request(site, Verb::Delete, path, None),
+        effect: Effect::Grafana(GrafanaEffect { site, call: GrafanaCall::Delete(own) }),
     }
 }

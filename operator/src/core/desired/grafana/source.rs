@@ -5,9 +5,9 @@ use sha2::{Digest, Sha256};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::pipeline::{AdoptionPolicy, AnalyticsPipelineSpec, DriftPolicy};
 
-use super::{Comparison, GrafanaInput, MOST_FIELDS, Problem, changed, place, request, source_fact};
+use super::{Comparison, GrafanaInput, MOST_FIELDS, Problem, changed, place, save, saving, source_fact};
 use crate::core::dashboards::{PLUGIN, subset};
-use crate::core::effect::{Effect, GrafanaEffect, Site, Verb};
+use crate::core::effect::{Effect, Saving, Verb};
 use crate::core::facts::SourceHealth;
 use crate::core::step::{Stage, StepKind};
 
@@ -78,8 +78,8 @@ pub(super) fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
             out.part.problems.push(Problem::new("data source", Reason::Conflict, message));
             return;
         }
-        let body = Some(source_body(input, 0));
-        let effect = with_password(request(Site::Current, Verb::Post, &["api", "datasources"], body), input);
+        let body = source_body(input, 0);
+        let effect = with_password(saving(Verb::Post, &["api", "datasources"], body), input);
         let what = format!("create data source {name:?} in Grafana");
         let (needs, gives) = (vec![place::fact()], Some(source_fact()));
         out.part.step((Stage::DataSource, StepKind::Create), what, needs, gives, effect);
@@ -140,18 +140,13 @@ pub(super) fn compare(input: &GrafanaInput<'_>, out: &mut Comparison) {
     } else {
         &["api", "datasources", &id]
     };
-    let effect = with_password(request(Site::Current, Verb::Put, path, Some(body)), input);
+    let effect = with_password(saving(Verb::Put, path, body), input);
     let (kind, verb) = changed(by_hand);
     let what = format!("{verb} data source {name:?} in Grafana: {}", fields.join(", "));
     let gives = Some(source_fact());
     out.part.step((Stage::DataSource, kind), what, vec![place::fact()], gives, effect);
 }
 
-fn with_password(effect: Effect, input: &GrafanaInput<'_>) -> Effect {
-    match effect {
-        Effect::Grafana(effect) => {
-            Effect::Grafana(GrafanaEffect { password: Some(input.reader.password.clone()), ..effect })
-        }
-        other => other,
-    }
+fn with_password(saving: Saving, input: &GrafanaInput<'_>) -> Effect {
+    save(Saving { password: Some(input.reader.password.clone()), ..saving })
 }
