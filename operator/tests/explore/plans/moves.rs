@@ -1,0 +1,93 @@
+//! Addresses lead elsewhere: to the same system by another name, or to another one.
+
+use serde_json::{Value, json};
+
+use super::{Plan, accept_what_was_found, merge};
+use crate::explore::clickhouse::Server;
+use crate::explore::connect::Workers;
+use crate::explore::estate::{CLICKHOUSE, CONNECT, Estate, KAFKA, POSTGRES};
+use crate::explore::kafka::Brokers;
+use crate::explore::postgres::Source;
+
+/// Another system: its name, how it comes to be, and the spec that leads there and back.
+type Another = (&'static str, fn(&mut Estate), Value, Value);
+
+/// Addresses lead elsewhere: to the same system by another name, or to another one.
+pub(super) fn moves() -> Vec<Plan> {
+    let renamed = |system: &'static str, address: &'static str, name: &'static str, patch: Value| {
+        Plan::applied(format!("{system} by another name")).then("renamed", move |estate| {
+            estate.aliases.insert(name.to_owned(), address.to_owned());
+            merge(estate, &patch);
+        })
+    };
+    let host = json!({"source": {"postgres": {"host": "pg-new"}}});
+    let brokers = json!({"kafka": {"bootstrapServers": "new:9092"}});
+    let workers = json!({"source": {"connect": {"url": "http://new:8083"}}});
+    let server = json!({"clickhouse": {"url": "http://new:8123"}});
+    let back = |patch: Value| move |estate: &mut Estate| merge(estate, &patch);
+    let mut plans = vec![
+        renamed("postgresql", POSTGRES, "pg-new", host.clone()),
+        renamed("kafka", KAFKA, "new:9092", brokers.clone()),
+        renamed("connect", CONNECT, "http://new:8083", workers.clone()),
+        renamed("clickhouse", CLICKHOUSE, "http://new:8123", server.clone()),
+    ];
+    let another: [Another; 4] = [
+        (
+            "postgresql",
+            |estate| {
+                let tables = ["public.orders", "public.customers", "public.items"];
+                let made = Source::new(&mut estate.ids, &tables);
+                estate.postgres.insert("pg-new".into(), made);
+            },
+            host,
+            json!({"source": {"postgres": {"host": POSTGRES}}}),
+        ),
+        (
+            "kafka",
+            |estate| {
+                let made = Brokers::new(&mut estate.ids);
+                estate.kafka.insert("new:9092".into(), made);
+            },
+            brokers,
+            json!({"kafka": {"bootstrapServers": KAFKA}}),
+        ),
+        (
+            "connect",
+            |estate| {
+                estate.connect.insert("http://new:8083".into(), Workers::new(KAFKA));
+            },
+            workers,
+            json!({"source": {"connect": {"url": CONNECT}}}),
+        ),
+        (
+            "clickhouse",
+            |estate| {
+                let made = Server::new(&mut estate.ids);
+                estate.clickhouse.insert("http://new:8123".into(), made);
+            },
+            server,
+            json!({"clickhouse": {"url": CLICKHOUSE}}),
+        ),
+    ];
+    for (system, made, patch, restored) in another {
+        let there = {
+            let patch = patch.clone();
+            move |estate: &mut Estate| {
+                made(estate);
+                merge(estate, &patch);
+            }
+        };
+        plans.push(
+            Plan::applied(format!("another {system}, by mistake"))
+                .then("another", there.clone())
+                .then("back", back(restored)),
+        );
+        plans.push(
+            Plan::applied(format!("another {system}, accepted"))
+                .then("another", there)
+                .then("accepted", accept_what_was_found),
+        );
+    }
+    plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
+    plans
+}
