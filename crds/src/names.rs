@@ -4,6 +4,8 @@ use sha2::{Digest, Sha256};
 
 /// Field manager of every server-side apply, and the value of `app.kubernetes.io/managed-by`.
 pub const FIELD_MANAGER: &str = "tidemark";
+/// Characters that the name of a topic may have at most.
+pub const LONGEST_TOPIC: usize = 249;
 /// Finalizer on every pipeline.
 pub const FINALIZER: &str = "tidemark.dev/cleanup";
 
@@ -112,6 +114,20 @@ impl Topics<'_> {
         format!("{}.message", self.prefix)
     }
 
+    /// Topic whose name says whose the prefix is: there is never anything in it. `mark` is the pipeline's.
+    pub fn owner(&self, mark: &str) -> String {
+        let allowed =
+            |sign: char| if sign.is_ascii_alphanumeric() || "._-".contains(sign) { sign } else { '_' };
+        let owner = mark.strip_prefix("tidemark ").unwrap_or(mark).replace('/', ".");
+        format!("{}.owner.{owner}", self.prefix).chars().map(allowed).take(LONGEST_TOPIC).collect()
+    }
+
+    /// Whose the prefix is by a topic, `CLUSTER.NAMESPACE.NAME`; `None`: that is not what the topic is for.
+    pub fn owner_by<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        let owner = topic.strip_prefix(self.prefix)?.strip_prefix(".owner.")?;
+        (owner.split('.').count() >= 3).then_some(owner)
+    }
+
     /// Default topic of the dead letters.
     pub fn dead_letter(&self) -> String {
         format!("{}.dead-letter", self.prefix)
@@ -141,6 +157,21 @@ mod tests {
         let topic = |name: &str| Topics { prefix: "p" }.table(&name.parse().unwrap());
         assert_eq!(topic("public.Odd, Na:me;x"), "p.public.Odd__Na_me_x");
         assert_eq!(topic("public.größe 🎁"), "p.public.gr__e___");
+    }
+
+    #[test]
+    fn whose_a_topic_prefix_is_stands_in_the_name_of_a_topic() {
+        let (prefix, other) = (Topics { prefix: "shop" }, Topics { prefix: "shop.eu" });
+        let mark = PipelineName::new("ns", "my.shop").mark("11f8-aa");
+        let topic = prefix.owner(&mark);
+        assert_eq!(topic, "shop.owner.11f8-aa.ns.my.shop");
+        assert_eq!((prefix.owner_by(&topic), other.owner_by(&topic)), (Some("11f8-aa.ns.my.shop"), None));
+        assert_eq!(prefix.owner_by(&other.owner(&mark)), None);
+        assert_eq!(prefix.owner_by("shop.owner.accounts"), None, "a table of a schema of that name");
+        let longest = PipelineName::new("n".repeat(63), "p".repeat(40)).mark(&"u".repeat(36));
+        let prefix = "t".repeat(100);
+        let topic = Topics { prefix: &prefix }.owner(&longest);
+        assert!(topic.ends_with('p') && topic.len() <= LONGEST_TOPIC, "{topic}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tidemark_e2e::chain::{Chain, pipeline};
 use tidemark_e2e::stack::{Component as _, PATIENCE, Part, Postgres, Role, Stack, shared, wait_until};
 
 use crate::chain::objects;
-use crate::operator::{Operator, prepare, put};
+use crate::operator::{Operator, of_payments, payments, prepare, put};
 
 const TABLE: &str = "CREATE TABLE payments (id bigint PRIMARY KEY, amount bigint NOT NULL)";
 
@@ -469,4 +469,78 @@ async fn a_life_over_the_topics_of_an_older_one_shows_what_is_true_now() -> anyh
     equal(postgres, stack, NAME).await?;
     ensure!(chain.status()?["epoch"] == 3, "{}", chain.status()?);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_prefix_of_another_clusters_pipeline_is_not_written_to_until_that_one_is_gone()
+-> anyhow::Result<()> {
+    const NAME: &str = "firstcomer";
+    const LATE: &str = "latecomer";
+    let stack = shared().await?;
+    stack.postgres().create_database(NAME).await?;
+    stack.postgres().execute(Role::Shop, NAME, TABLE).await?;
+    pay(stack.postgres(), NAME, 1, 20).await?;
+    let chain = Chain::prepare(stack, NAME, &objects(pipeline(stack, NAME, &["public.payments"])))?;
+    chain.start().await?;
+    chain.wait_ready(PATIENCE).await?;
+    let of_prefix = || async {
+        let mut topics = stack.kafka().topics().await?;
+        topics.retain(|topic| topic.contains(NAME));
+        topics.sort();
+        anyhow::Ok(topics)
+    };
+    let before = of_prefix().await?;
+    let owner = format!("{NAME}.owner.local.local.{NAME}");
+    ensure!(before.contains(&owner), "{before:?}");
+
+    // Another cluster, another database at the source, another one in ClickHouse: nothing is shared but Kafka and Connect.
+    let client = stack.api_server().client().await?;
+    prepare(&client, LATE).await?;
+    payments(stack, LATE).await?;
+    let mut manifest = of_payments(stack, LATE);
+    manifest["spec"]["kafka"]["topicPrefix"] = json!(NAME);
+    let pipelines: Api<AnalyticsPipeline> = Api::namespaced(client.clone(), LATE);
+    put(&pipelines, manifest).await?;
+    let operator = Operator::start(&client, LATE)?;
+    let connector = || async {
+        let conditions = pipelines.get(LATE).await?.status.unwrap_or_default().conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == "ConnectorRunning");
+        found.context("no condition ConnectorRunning")
+    };
+    let message = wait_until(PATIENCE, "the late one to be refused", || async {
+        let found = connector().await?;
+        ensure!(found.reason == "Conflict", "{}: {}", found.reason, found.message);
+        Ok(Some(found.message))
+    })
+    .await?;
+    for part in [&format!("topic prefix {NAME}"), &format!("local/{NAME} of cluster local"), &owner] {
+        ensure!(message.contains(part.as_str()), "{message}");
+    }
+    // It has looked again and again by now, and nothing of it is there.
+    pay(stack.postgres(), NAME, 21, 40).await?;
+    equal(stack.postgres(), stack, NAME).await?;
+    ensure!(of_prefix().await? == before, "{:?}", of_prefix().await?);
+    let own = PipelineName::new(LATE, LATE);
+    let connectors = stack.connect().request(reqwest::Method::GET, "/connectors", None).await?;
+    let is_own = |one: &Value| *one == own.connector();
+    ensure!(!connectors.as_array().context("a list")?.iter().any(is_own), "{connectors}");
+    let slots = "SELECT count(*)::text FROM pg_replication_slots WHERE slot_name LIKE 'tidemark_latecomer%'";
+    ensure!(stack.postgres().query(Role::Superuser, LATE, slots).await?[0][0].as_deref() == Some("0"));
+
+    chain.operator().stop().await?;
+    chain.sink().stop().await?;
+    chain.delete().await?;
+    wait_until(PATIENCE, "the late one to go on", || async {
+        let found = connector().await?;
+        ensure!(found.status == "True", "{}: {}", found.reason, found.message);
+        Ok(Some(()))
+    })
+    .await?;
+    let topics = of_prefix().await?;
+    let owners: Vec<&String> = topics.iter().filter(|topic| topic.contains(".owner.")).collect();
+    ensure!(owners.len() == 1 && owners[0].ends_with(".latecomer.latecomer"), "{topics:?}");
+    pipelines.delete(LATE, &DeleteParams::default()).await?;
+    gone(&pipelines, LATE).await?;
+    ensure!(of_prefix().await?.iter().all(|topic| !topic.contains(".owner.")), "{:?}", of_prefix().await?);
+    operator.stop().await
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use tidemark_crds::ledger::{self, Kind};
-use tidemark_crds::names::PipelineName;
+use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy};
 use tidemark_crds::status::DeletionWait;
 
@@ -300,23 +300,30 @@ fn kafka(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &mut V
         let effect = Effect::Kafka(KafkaEffect::DeleteGroup(proof.allow(id)));
         steps.push(drop_step(Stage::DeleteGroup, what, vec![Fact::SinkDrained], None, effect));
     }
+    let mut needs = left_by_connector(subject, observed);
+    needs.push(Fact::SinkDrained);
+    if observed.connect.known().is_none() {
+        // A connector that may run would make them again, or fail and hold the source's log back.
+        needs.push(Fact::ConnectorStopped);
+    }
+    let mut drop = |what: String, names: Vec<String>| {
+        let effect = Effect::Kafka(KafkaEffect::DeleteTopics(proof.allow(names)));
+        steps.push(drop_step(Stage::DeleteTopics, what, needs.clone(), None, effect));
+    };
     let names = own_topics(observed, facts);
     if subject.spec.deletion_policy.topics == Policy::Delete && !names.is_empty() {
-        let mut needs = left_by_connector(subject, observed);
-        needs.push(Fact::SinkDrained);
-        if observed.connect.known().is_none() {
-            // A connector that may run would make them again, or fail and hold the source's log back.
-            needs.push(Fact::ConnectorStopped);
-        }
-        let what = format!("delete {} topics", names.len());
-        steps.push(drop_step(
-            Stage::DeleteTopics,
-            what,
-            needs,
-            None,
-            Effect::Kafka(KafkaEffect::DeleteTopics(proof.allow(names))),
-        ));
+        drop(format!("delete {} topics", names.len()), names);
     }
+    // Whatever stays: the prefix is anybody's to take.
+    let owner = owner(subject);
+    if facts.topics.contains_key(&owner) {
+        drop(format!("delete topic {owner}, which says whose the topic prefix is"), vec![owner]);
+    }
+}
+
+/// The topic that says that the topic prefix is the pipeline's.
+fn owner(subject: &Subject<'_>) -> String {
+    Topics { prefix: &subject.spec.kafka.topic_prefix }.owner(subject.mark)
 }
 
 /// The consumer group of the incarnation that the ledger has, where it is still there. Those of earlier ones hold
@@ -526,12 +533,17 @@ fn left_in_place(subject: &Subject<'_>, observed: &Observed, steps: &[Step]) -> 
             format!("kafka-consumer-groups.sh --bootstrap-server {servers} --delete --group '{group}'"),
         );
     }
-    let topics: Vec<String> = match (observed.kafka.known(), ledger) {
+    let mut topics: Vec<String> = match (observed.kafka.known(), ledger) {
+        _ if policy.topics == Policy::Retain => Vec::new(),
         (Some(facts), Some(_)) => own_topics(observed, facts),
         (None, Some(ledger)) => ledger.topics.iter().cloned().collect(),
         (_, None) => topics::names(spec),
     };
-    if policy.topics == Policy::Delete && !topics.is_empty() {
+    let owner = owner(subject);
+    topics.extend(
+        observed.kafka.known().is_none_or(|facts| facts.topics.contains_key(&owner)).then_some(owner),
+    );
+    if !topics.is_empty() {
         // The tool reads a regular expression.
         let exact = topics.iter().map(|topic| topic.replace('.', "[.]")).collect::<Vec<_>>().join("|");
         leave(

@@ -15,6 +15,7 @@ use tidemark_crds::ledger::Kind;
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use crate::core::desired::connector::{CLICKHOUSE_KEY, POSTGRES_KEY, is_ours};
+use crate::core::desired::topics;
 use crate::core::effect::Effect;
 use crate::core::facts::{
     ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, LedgerFacts,
@@ -201,8 +202,10 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
         gate.shut.insert(System::ClickHouse, problem);
     }
     // What it made before is its own to remove.
-    if let Some(problem) = seen.claimed.filter(|_| !seen.deleting) {
-        gate.shut.insert(System::Kafka, problem.clone());
+    if !seen.deleting
+        && let Some(problem) = seen.claimed.cloned().or_else(|| claimed_elsewhere(seen))
+    {
+        gate.shut.insert(System::Kafka, problem);
     }
     for system in System::ALL {
         if gate.shut.contains_key(&system) {
@@ -239,6 +242,11 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
     }
     timeline(seen, ledger, settled, &mut gate);
     gate
+}
+
+/// Why the topic prefix is a pipeline's of which this cluster may know nothing.
+fn claimed_elsewhere(seen: &Seen<'_>) -> Option<Problem> {
+    topics::taken(&seen.spec.kafka.topic_prefix, seen.mark, seen.observed.kafka.known()?)
 }
 
 /// Whether the log was followed. Before that nothing is lost by another server: a mistyped address is corrected

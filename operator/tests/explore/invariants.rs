@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
-use tidemark_crds::names::PipelineName;
+use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, Policy};
 use tidemark_operator::core::desired::connector::MARK_KEY;
 use tidemark_operator::core::desired::owned::is_owned;
@@ -126,6 +126,10 @@ fn after_the_end(estate: &Estate) -> Vec<String> {
     };
     check("an object in ClickHouse", policy.clickhouse, ours > 0);
     check("the connector", policy.connector, marked);
+    let brokers = estate.kafka.get(estate.name(&spec.kafka.bootstrap_servers));
+    let claim = Topics { prefix: &spec.kafka.topic_prefix }.owner(&mark);
+    let keeps = brokers.is_some_and(|brokers| brokers.topics.contains_key(&claim));
+    check("the topic that says whose the topic prefix is", Policy::Delete, keeps);
     let slot = source.and_then(|source| source.slots.get(&name.replication_slot()));
     let slot = slot.filter(|slot| slot.database == spec.source.postgres.database);
     // It is whose the publication of its name is.

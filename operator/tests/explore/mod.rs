@@ -2,6 +2,7 @@
 //! with a fault at it, and have to end as they did undisturbed.
 #![allow(clippy::print_stdout, reason = "figures are this test's output")]
 
+mod claims;
 mod clickhouse;
 mod connect;
 mod dashboards;

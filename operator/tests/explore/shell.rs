@@ -32,6 +32,8 @@ pub(super) struct Operator {
     engine: Engine,
     name: PipelineName,
     references: References,
+    /// Uid of its cluster.
+    cluster: &'static str,
 }
 
 /// What a round did.
@@ -45,6 +47,11 @@ pub(super) struct Round {
 
 impl Operator {
     pub(super) fn new() -> Self {
+        Self::of(CLUSTER)
+    }
+
+    /// One of another cluster.
+    pub(super) fn of(cluster: &'static str) -> Self {
         let mut references = References::default();
         for secret in ["pg", "ch", "kafka-user", "grafana"] {
             let data = [("username", "tidemark"), ("password", CANARY), ("token", CANARY)];
@@ -52,7 +59,7 @@ impl Operator {
             references.insert(Holder::Secret, secret, data.into());
         }
         references.insert(Holder::ConfigMap, "views", [("daily.sql".to_owned(), SQL.to_owned())].into());
-        Self { engine: Engine::default(), name: PipelineName::new("shop", "shop"), references }
+        Self { engine: Engine::default(), name: PipelineName::new("shop", "shop"), references, cluster }
     }
 
     /// One reconcile of the resource, as it is now.
@@ -124,7 +131,7 @@ impl Operator {
             annotations: &resource.annotations,
             references: &self.references,
             objects: ObjectStore::Folder("/nowhere".into()),
-            cluster: CLUSTER,
+            cluster: self.cluster,
             paths: &Paths::in_container(),
             image: "tidemark-sink:test",
             created: None,

@@ -467,7 +467,7 @@ fn needs_to_run(input: &ConnectorInput<'_>) -> Vec<Fact> {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
     let mut needs = vec![Fact::Publication];
     needs.extend(input.tables.iter().map(|table| Fact::Topic(topics.table(table))));
-    needs.extend([topics.heartbeat(), topics.message()].map(Fact::Topic));
+    needs.extend([topics.heartbeat(), topics.message(), topics.owner(input.mark)].map(Fact::Topic));
     needs
 }
 

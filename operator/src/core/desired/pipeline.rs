@@ -210,7 +210,14 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
         let spec = &subject.spec.kafka;
         let left = ledger.map(|ledger| topics::left(spec, &sources, &dead_letter, kafka, ledger));
         desired.left.extend(left.into_iter().flatten());
-        let part = topics::steps(spec, &sources, &dead_letter, kafka, ledger, gate.proof(System::Kafka));
+        let part = topics::steps(
+            spec,
+            &sources,
+            &dead_letter,
+            kafka,
+            ledger,
+            (subject.mark, gate.proof(System::Kafka)),
+        );
         desired.take(ConditionType::ConnectorRunning, part);
     }
     desired.held =

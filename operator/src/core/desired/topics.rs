@@ -7,14 +7,14 @@ use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::Kind;
-use tidemark_crds::names::Topics;
+use tidemark_crds::names::{LONGEST_TOPIC, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Kafka};
 
 use super::part::{Part, Problem};
 use crate::core::effect::{Effect, KafkaEffect};
 use crate::core::facts::{KafkaFacts, LedgerFacts, TopicSettings};
 use crate::core::gate::Proof;
-use crate::core::problem::Left;
+use crate::core::problem::{Left, Problem as Finding};
 use crate::core::step::{Fact, Stage, StepKind};
 
 /// Retention of the table topics where the spec's text is none, in milliseconds.
@@ -24,9 +24,6 @@ const HOUR_MS: u64 = 3_600_000;
 
 /// Topics that a message names at most.
 const MOST_NAMES: usize = 5;
-
-/// Characters that the name of a topic may have at most.
-const LONGEST_NAME: usize = 249;
 
 /// The topics of a pipeline's tables: each must have one of its own.
 #[derive(Debug)]
@@ -45,9 +42,9 @@ impl<'a> Names<'a> {
     /// name has `_` for each character that it cannot have.
     pub fn claim(&mut self, table: &SourceTable) -> Result<(), Problem> {
         let topic = self.topics.table(table);
-        if topic.len() > LONGEST_NAME {
+        if topic.len() > LONGEST_TOPIC {
             let message = format!(
-                "table {table}: its topic would have a name of {} characters, and {LONGEST_NAME} are possible: choose \
+                "table {table}: its topic would have a name of {} characters, and {LONGEST_TOPIC} are possible: choose \
                  a shorter spec.kafka.topicPrefix in a new pipeline, or rename the table",
                 topic.len()
             );
@@ -124,6 +121,46 @@ fn differing(kafka: &Kafka, wanted: &Wanted, live: &TopicSettings) -> Vec<(&'sta
     followed(kafka, wanted).into_iter().filter_map(differs).collect()
 }
 
+/// Why the topic prefix is another pipeline's, of whatever cluster: a topic says so that was there before this pipeline had
+/// one. Of two that began in the same moment, and see both, the first by name keeps it.
+pub fn taken(prefix: &str, mark: &str, facts: &KafkaFacts) -> Option<Finding> {
+    let names = Topics { prefix };
+    let own = names.owner(mark);
+    let mut topics = facts.topics.keys().filter(|topic| **topic != own);
+    let (topic, owner) = topics.find_map(|topic| Some((topic, names.owner_by(topic)?)))?;
+    if facts.topics.contains_key(&own) && own < *topic {
+        return None;
+    }
+    let mut parts = owner.splitn(3, '.');
+    let (cluster, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let name = parts.next().unwrap_or_default();
+    let message = format!(
+        "topic prefix {prefix} is that of AnalyticsPipeline {namespace}/{name} of cluster {cluster}, as topic {topic} says:          two would hide each other's rows, so this one writes nothing to Kafka: make it anew with another          spec.kafka.topicPrefix; or, where that one is gone for good, delete topic {topic}"
+    );
+    Some(Finding::of_all(ConditionType::ConnectorRunning, Reason::Conflict, message))
+}
+
+/// Makes the topic that says whose the topic prefix is. It is seen before anything else is made.
+fn claim(kafka: &Kafka, name: String, facts: &KafkaFacts, part: &mut Part) {
+    if facts.topics.contains_key(&name) {
+        return;
+    }
+    let what = format!("create topic {name}, which says whose the topic prefix is");
+    let effect = Effect::Kafka(KafkaEffect::CreateTopic {
+        name: name.clone(),
+        partitions: 1,
+        replication_factor: kafka.topics.replication_factor,
+        config: [("cleanup.policy".to_owned(), "delete".to_owned())].into(),
+    });
+    part.step(
+        (Stage::Topic, StepKind::Create),
+        what,
+        vec![Fact::Bookkeeping],
+        Some(Fact::Topic(name)),
+        effect,
+    );
+}
+
 /// Makes the topics that are missing, each after the ledger has it that it is the pipeline's. Of one that is, settings
 /// follow the spec. One that others made is left as it is, and is nobody's to remove: its partitions and settings may have
 /// been chosen by somebody.
@@ -133,9 +170,12 @@ pub fn steps(
     dead_letter: &str,
     facts: &KafkaFacts,
     ledger: Option<&LedgerFacts>,
-    proof: Option<Proof>,
+    (mark, proof): (&str, Option<Proof>),
 ) -> Part {
     let mut part = Part::default();
+    let owner = Topics { prefix: &kafka.topic_prefix }.owner(mark);
+    let claimed = Fact::Topic(owner.clone());
+    claim(kafka, owner, facts, &mut part);
     for (name, wanted) in wanted(kafka, tables, dead_letter) {
         if facts.topics.contains_key(&name) {
             if let Some(proof) = proof.filter(|_| ledger.is_some_and(|ledger| ledger.topics.contains(&name)))
@@ -151,7 +191,8 @@ pub fn steps(
                 version: ledger.next_version(Kind::Topic, &name),
                 value: json!(true),
             };
-            let (needs, gives) = (vec![Fact::Bookkeeping], Some(Fact::TopicNoted(name.clone())));
+            let needs = vec![Fact::Bookkeeping, claimed.clone()];
+            let gives = Some(Fact::TopicNoted(name.clone()));
             let what = format!("note topic {name} as the pipeline's in the ledger");
             part.step((Stage::Ledger, StepKind::Create), what, needs, gives, effect);
         }
@@ -166,7 +207,7 @@ pub fn steps(
             config,
         });
         let what = format!("create topic {name} with {partitions} partitions");
-        let needs = vec![Fact::TopicNoted(name.clone())];
+        let needs = vec![Fact::TopicNoted(name.clone()), claimed.clone()];
         part.step((Stage::Topic, StepKind::Create), what, needs, Some(Fact::Topic(name)), effect);
     }
     part
@@ -285,9 +326,34 @@ fn some(all: &[String]) -> String {
 mod tests {
     use super::*;
     use crate::core::gate::{Gate, System};
+    use crate::core::step::Step;
 
-    fn proof() -> Option<Proof> {
-        Gate::open().proof(System::Kafka)
+    const MARK: &str = "tidemark u/ns/shop";
+
+    fn proof() -> (&'static str, Option<Proof>) {
+        (MARK, Gate::open().proof(System::Kafka))
+    }
+
+    #[test]
+    fn a_prefix_is_that_of_whoever_was_there_first_and_of_two_at_once_of_one_of_them() {
+        let owner = |cluster: &str| Topics { prefix: "shop" }.owner(&format!("tidemark {cluster}/ns/shop"));
+        let said = |topics: &[String]| {
+            let topics = topics.iter().map(|topic| (topic.clone(), 1)).collect();
+            taken("shop", MARK, &KafkaFacts { topics, ..KafkaFacts::default() }).map(|said| said.message)
+        };
+        let tables = ["shop.public.orders".to_owned(), "shop.owner.accounts".to_owned()];
+        assert_eq!((said(&[]), said(&tables), said(&[owner("u")])), (None, None, None));
+        assert_eq!(said(&["shop.eu.owner.v.ns.shop".to_owned()]), None, "of another prefix");
+        let message = said(&[owner("a")]).expect("another was there first");
+        for part in [
+            "topic prefix shop",
+            "AnalyticsPipeline ns/shop of cluster a",
+            "delete topic shop.owner.a.ns.shop",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(said(&[owner("v")]).is_some(), "whatever its name");
+        assert!(said(&[owner("a"), owner("u")]).is_some() && said(&[owner("u"), owner("v")]).is_none());
     }
 
     #[test]
@@ -323,6 +389,7 @@ mod tests {
             facts.topics.insert(name.clone(), if wanted.is_table { partitions } else { 1 });
             facts.settings.insert(name, settings);
         }
+        facts.topics.insert(Topics { prefix: "shop" }.owner(MARK), 1);
         facts
     }
 
@@ -445,7 +512,8 @@ mod tests {
             serde_json::from_value(serde_json::json!({"bootstrapServers": "k:9092", "topicPrefix": "shop"}))
                 .unwrap();
         let tables = ["public.orders".parse().unwrap()];
-        let nothing = KafkaFacts::default();
+        let owner = Topics { prefix: "shop" }.owner(MARK);
+        let nothing = KafkaFacts { topics: [(owner.clone(), 1)].into(), ..KafkaFacts::default() };
         let noted = ["shop.dead-letter", "shop.message", "__debezium-heartbeat.shop", "shop.public.orders"];
         let noted = LedgerFacts { topics: noted.map(str::to_owned).into(), ..LedgerFacts::default() };
         let part = steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&noted), proof());
@@ -453,10 +521,19 @@ mod tests {
         let first =
             steps(&kafka, &tables, "shop.dead-letter", &nothing, Some(&LedgerFacts::default()), proof());
         assert_eq!(first.steps.len(), 8, "each is noted before it is made");
+        let claimed = Fact::Topic(owner.clone());
         for made in first.steps.iter().filter(|step| step.stage == Stage::Topic) {
-            assert!(
-                first.steps.iter().any(|step| made.needs == step.gives.iter().cloned().collect::<Vec<_>>())
-            );
+            let needs = |step: &Step| {
+                step.gives.as_ref().is_some_and(|gives| made.needs == [gives.clone(), claimed.clone()])
+            };
+            assert!(first.steps.iter().any(needs), "{:?}", made.needs);
+        }
+        let from_nothing = KafkaFacts::default();
+        let ledger = LedgerFacts::default();
+        let all = steps(&kafka, &tables, "shop.dead-letter", &from_nothing, Some(&ledger), proof()).steps;
+        assert_eq!(all.len(), 9, "and before all of them it is said whose they are");
+        for step in &all {
+            assert_ne!(step.gives == Some(claimed.clone()), step.needs.contains(&claimed), "{step:?}");
         }
         let topics = part.steps.iter().filter_map(|step| match &step.effect {
             Effect::Kafka(KafkaEffect::CreateTopic { name, partitions, .. }) => {
@@ -464,7 +541,7 @@ mod tests {
             }
             _ => None,
         });
-        let all = KafkaFacts { topics: topics.collect(), ..KafkaFacts::default() };
+        let all = KafkaFacts { topics: topics.chain([(owner, 1)]).collect(), ..KafkaFacts::default() };
         let unknown = LedgerFacts::default();
         assert_eq!(
             steps(&kafka, &tables, "shop.dead-letter", &all, Some(&unknown), proof()),

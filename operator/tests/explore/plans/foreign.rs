@@ -4,6 +4,7 @@ use serde_json::json;
 use tidemark_crds::names::PipelineName;
 use tidemark_operator::core::effect::Publishes;
 
+use super::moves::take_the_prefix;
 use super::{Plan, delete};
 use crate::explore::clickhouse::Database;
 use crate::explore::connect::Connector;
@@ -71,6 +72,7 @@ pub(super) fn foreign() -> Vec<Plan> {
                 estate.brokers().topics.insert(name.into(), made);
             }
         }),
+        life("topic prefix", take_the_prefix),
         life("state table", |estate| plant(estate, "orders", "MergeTree", "theirs")),
         life("state table of another pipeline", |estate| {
             plant(estate, "orders", "ReplacingMergeTree", "tidemark another/ns/shop");

@@ -1,12 +1,15 @@
 //! Addresses lead elsewhere: to the same system by another name, or to another one.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
-use super::{Plan, accept_what_was_found, merge};
+use serde_json::{Value, json};
+use tidemark_crds::names::Topics;
+
+use super::{Plan, accept_what_was_found, apply, merge, spec};
 use crate::explore::clickhouse::Server;
 use crate::explore::connect::Workers;
 use crate::explore::estate::{CLICKHOUSE, CONNECT, Estate, KAFKA, POSTGRES};
-use crate::explore::kafka::Brokers;
+use crate::explore::kafka::{Brokers, Record, Topic};
 use crate::explore::postgres::Source;
 
 /// Another system: its name, how it comes to be, and the spec that leads there and back.
@@ -89,5 +92,39 @@ pub(super) fn moves() -> Vec<Plan> {
         );
     }
     plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
+    plans.push(a_prefix_that_is_taken());
     plans
+}
+
+/// Another cluster's pipeline has the topic prefix, and goes.
+fn a_prefix_that_is_taken() -> Plan {
+    Plan::new("a topic prefix of another cluster's pipeline")
+        .then("apply", |estate| {
+            take_the_prefix(estate);
+            apply(estate, spec());
+        })
+        .then("theirs is gone", |estate| {
+            estate.brokers().topics.remove(&theirs());
+        })
+        .ready(true)
+}
+
+/// The topic that says that the prefix is another cluster's pipeline's.
+fn theirs() -> String {
+    Topics { prefix: "shop" }.owner("tidemark another/their/shop")
+}
+
+/// Topics of another cluster's pipeline, one of them with its changes.
+pub(super) fn take_the_prefix(estate: &mut Estate) {
+    let records = vec![Record { epoch: 3, lsn: 77 }];
+    for (name, records) in [(theirs(), vec![]), ("shop.public.orders".to_owned(), records)] {
+        let made = Topic {
+            id: format!("theirs {name}"),
+            partitions: 1,
+            replicas: 1,
+            config: BTreeMap::new(),
+            records,
+        };
+        estate.brokers().topics.insert(name, made);
+    }
 }
