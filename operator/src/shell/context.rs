@@ -7,15 +7,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
 use tidemark_crds::names::PipelineName;
+use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
+use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::core::concerns::Concerns;
 use crate::core::credentials::References;
+use crate::core::desired::neighbours::Neighbour;
+use crate::core::desired::sink_config::Paths;
+use crate::edge::kubernetes::objects::ObjectStore;
 use crate::shell::backoff::Backoff;
 use crate::shell::controller::Guarded;
-use crate::shell::engine::Engine;
+use crate::shell::engine::{Engine, Input};
 use crate::shell::events::Events;
 use crate::shell::leader::Term;
 use crate::shell::pools::Pools;
+use crate::shell::reconcile::Mode;
 
 /// Shared by all reconciles of a process.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub struct Context {
     pub events: Events,
     /// Image of the sink.
     pub sink_image: String,
+    /// Folders in which the sink finds its files.
+    pub paths: Paths,
     /// Uid of the cluster.
     pub cluster: String,
     /// Whether this replica may write.
@@ -54,7 +62,56 @@ impl std::fmt::Debug for ClientHandle {
     }
 }
 
+/// What is done with a resource of the cluster, and by which spec.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// The spec that runs.
+    pub spec: &'a AnalyticsPipelineSpec,
+    /// Why the spec that was read does not run.
+    pub invalid: Option<&'a str>,
+    /// Annotations of the resource.
+    pub annotations: &'a BTreeMap<String, String>,
+    /// Secrets and ConfigMaps that the spec names.
+    pub references: &'a References,
+    /// All pipelines that are known, this one among them or not.
+    pub neighbours: &'a [Neighbour<'a>],
+    /// The status that the resource has.
+    pub before: &'a AnalyticsPipelineStatus,
+    /// Until when may be written.
+    pub term: &'a Term,
+    /// What may be done.
+    pub mode: Mode,
+}
+
 impl Context {
+    /// A resource of this cluster as the engine takes it.
+    pub fn input<'a>(
+        &'a self,
+        pipeline: &'a AnalyticsPipeline,
+        name: &'a PipelineName,
+        task: &Task<'a>,
+    ) -> Input<'a> {
+        Input {
+            name,
+            uid: pipeline.metadata.uid.as_deref(),
+            generation: pipeline.metadata.generation.unwrap_or(0),
+            spec: task.spec,
+            addresses: task.spec,
+            invalid: task.invalid,
+            annotations: task.annotations,
+            references: task.references,
+            objects: ObjectStore::cluster(self.client.0.clone()),
+            cluster: &self.cluster,
+            paths: &self.paths,
+            image: &self.sink_image,
+            created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            neighbours: task.neighbours,
+            before: task.before,
+            term: task.term,
+            mode: task.mode,
+        }
+    }
+
     /// Builds the context.
     pub fn new(
         client: kube::Client,
@@ -70,6 +127,7 @@ impl Context {
             backoff: Backoff::default(),
             events,
             sink_image,
+            paths: Paths::in_container(),
             cluster,
             term,
             pools: Pools::new(workers),

@@ -19,7 +19,6 @@ use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use crate::core::desired::neighbours::Neighbour;
-use crate::core::desired::sink_config::Paths;
 use crate::core::finalize::LeftBehind;
 use crate::core::pace::SLOW;
 use crate::core::rest::{Asked, Due, Glance};
@@ -28,8 +27,8 @@ use crate::core::validate::validate;
 use crate::core::{credentials, status};
 use crate::edge::kubernetes::objects::{DEADLINE, ObjectStore, api};
 use crate::edge::kubernetes::{references, revisions};
-use crate::shell::context::Context;
-use crate::shell::engine::{Input, REQUEST_PREFIX, Report};
+use crate::shell::context::{Context, Task};
+use crate::shell::engine::{REQUEST_PREFIX, Report};
 use crate::shell::error::Error;
 use crate::shell::events::{Note, changes, table_changes};
 use crate::shell::leader::Term;
@@ -194,25 +193,17 @@ async fn reconcile_pipeline(
     let term = of_reconcile(pipeline, name, context);
     let all = context.pipelines();
     let neighbours: Vec<Neighbour<'_>> = all.iter().filter_map(|object| neighbour(object)).collect();
-    let input = Input {
-        name,
-        uid: pipeline.metadata.uid.as_deref(),
-        generation: pipeline.metadata.generation.unwrap_or(0),
+    let task = Task {
         spec: &spec,
-        addresses: &spec,
         invalid: invalid.as_deref(),
         annotations: &annotations,
         references: &references,
-        objects: ObjectStore::cluster(client.clone()),
-        cluster: &context.cluster,
-        paths: &Paths::in_container(),
-        image: &context.sink_image,
-        created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
         neighbours: &neighbours,
         before: &before,
         term: &term,
         mode: mode(deleting, runs),
     };
+    let input = context.input(pipeline, name, &task);
     let report = Box::pin(context.engine.run(&input, &|_, _: &[&Step]| {})).await;
     context.pools.note(&name.to_string(), report.slow);
     if !context.term.leads() {

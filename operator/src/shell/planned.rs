@@ -16,15 +16,13 @@ use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 
 use crate::core::blind::blind;
 use crate::core::desired::neighbours::Neighbour;
-use crate::core::desired::sink_config::Paths;
 use crate::core::{admission, credentials, validate};
-use crate::edge::kubernetes::objects::ObjectStore;
 use crate::edge::kubernetes::references;
 use crate::shell::cli::bundle::Faults;
 use crate::shell::cli::plan::PlanView;
-use crate::shell::context::Context;
+use crate::shell::context::{Context, Task};
 use crate::shell::controller::within;
-use crate::shell::engine::{Engine, Input, REQUEST_PREFIX};
+use crate::shell::engine::{Engine, REQUEST_PREFIX};
 use crate::shell::error::Error;
 use crate::shell::reconcile::Mode;
 
@@ -209,25 +207,17 @@ async fn foreseen(
     annotations.extend(request.annotations.clone());
     let before = pipeline.status.clone().unwrap_or_default();
     let deletes = request.deletion || pipeline.metadata.deletion_timestamp.is_some();
-    let input = Input {
-        name,
-        uid: pipeline.metadata.uid.as_deref(),
-        generation: pipeline.metadata.generation.unwrap_or(0),
+    let task = Task {
         spec,
-        addresses: spec,
         invalid: None,
         annotations: &annotations,
         references: &references,
-        objects: ObjectStore::cluster(client.clone()),
-        cluster: &context.cluster,
-        paths: &Paths::in_container(),
-        image: &context.sink_image,
-        created: pipeline.metadata.creation_timestamp.as_ref().map(|time| time.0),
         neighbours,
         before: &before,
         term: &context.term,
         mode: if deletes { Mode::ForeseeDeletion } else { Mode::Foresee },
     };
+    let input = context.input(pipeline, name, &task);
     // Its own memory and connections: what is only asked about leaves no trace in what runs.
     let report = Box::pin(Engine::default().run(&input, &|_, _| {})).await;
     let resolved = credentials::resolve(spec, &references);
