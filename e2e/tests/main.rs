@@ -21,4 +21,5 @@ mod sink;
 mod source;
 mod stack;
 mod tables;
+mod verify;
 mod views;

@@ -31,7 +31,7 @@ pub async fn read(
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
     let clickhouse = clickhouse.with_limit(ANSWER_LIMIT);
     let mut stored = HashMap::new();
-    for keys in statements(plan, keys).map_err(corrupt)? {
+    for keys in portions(plan, keys).map_err(corrupt)? {
         let sql = statement(plan, &keys, columns);
         let answer = clickhouse.query_bytes_with_settings(&sql, "RowBinary", &settings).await?;
         stored.extend(rows_of(plan, columns, &answer).map_err(corrupt)?);
@@ -40,7 +40,7 @@ pub async fn read(
 }
 
 /// Keys as literals, in portions that fit a statement.
-fn statements(plan: &TablePlan, keys: &[&[u8]]) -> Result<Vec<Vec<String>>, Corrupt> {
+pub(crate) fn portions(plan: &TablePlan, keys: &[&[u8]]) -> Result<Vec<Vec<String>>, Corrupt> {
     let mut portions: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
     for key in keys {
@@ -74,6 +74,12 @@ fn statement(plan: &TablePlan, keys: &[String], columns: &BTreeSet<usize>) -> St
 
 /// A tuple of key values, each from its bytes in RowBinary.
 fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
+    let parts = key_literals(plan, key)?;
+    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
+}
+
+/// Each value of a key as a literal, from its bytes in RowBinary.
+pub(crate) fn key_literals(plan: &TablePlan, key: &[u8]) -> Result<Vec<String>, Corrupt> {
     use std::fmt::Write as _;
     let mut rest = key;
     let mut parts = Vec::new();
@@ -98,7 +104,15 @@ fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
             format!("reinterpret(unhex('{hex}'), {})", quote::literal(&type_name))
         });
     }
-    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
+    Ok(parts)
+}
+
+/// Takes the value of a column off the front of an answer in RowBinary.
+pub(crate) fn take_value(plan: &TablePlan, place: usize, answer: &mut &[u8]) -> Result<Vec<u8>, Corrupt> {
+    let mut reader = Column::new(&plan.layout.columns[place].r#type).map_err(|_| Corrupt)?;
+    let before = *answer;
+    reader.push_row_binary(answer)?;
+    Ok(before[..before.len() - answer.len()].to_vec())
 }
 
 /// Reads the answer of a point read.
@@ -107,21 +121,15 @@ fn rows_of(
     columns: &BTreeSet<usize>,
     mut answer: &[u8],
 ) -> Result<HashMap<Vec<u8>, Stored>, Corrupt> {
-    let value = |place: usize, answer: &mut &[u8]| {
-        let mut reader = Column::new(&plan.layout.columns[place].r#type).map_err(|_| Corrupt)?;
-        let before = *answer;
-        reader.push_row_binary(answer)?;
-        Ok(before[..before.len() - answer.len()].to_vec())
-    };
     let mut stored = HashMap::new();
     while !answer.is_empty() {
         let mut key = Vec::new();
         for place in &plan.key {
-            key.extend(value(*place, &mut answer)?);
+            key.extend(take_value(plan, *place, &mut answer)?);
         }
         let mut values = BTreeMap::new();
         for place in columns {
-            values.insert(*place, value(*place, &mut answer)?);
+            values.insert(*place, take_value(plan, *place, &mut answer)?);
         }
         let (version, rest) = answer.split_first_chunk::<16>().ok_or(Corrupt)?;
         let (deleted, rest) = rest.split_first().ok_or(Corrupt)?;

@@ -257,6 +257,8 @@ fn clickhouse(
         ledger::PROGRESS_TABLE,
         ledger::STATES_TABLE,
         ledger::READS_TABLE,
+        ledger::VERIFICATION_TABLE,
+        ledger::DIFFERENCES_TABLE,
         ledger::CONNECTOR_TABLE,
         ledger::LEDGER_TABLE,
     ];

@@ -15,6 +15,7 @@ use crate::core::rollout::Rollout;
 use crate::core::status::{Situation, cut};
 use crate::core::step::{Lane, Stage, StepId};
 use crate::core::table_status::TroubleState;
+use crate::core::verified;
 
 /// Longest message of a condition, characters.
 const LONGEST_MESSAGE: usize = 1024;
@@ -39,6 +40,7 @@ pub fn judge(
     let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
     all.push(fresh(freshness));
+    all.push(verified::judge(situation));
     for judgement in &mut all {
         judgement.message = cut(&judgement.message, LONGEST_MESSAGE);
     }

@@ -33,3 +33,4 @@ pub mod step;
 pub mod table_status;
 pub mod unreadable;
 pub mod validate;
+pub mod verified;

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tidemark_crds::layout::SourceTable;
 use tidemark_crds::pg_quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::postgres::{Error, ErrorClass, Session};
 use tokio::sync::Mutex;
 
+use super::barrier::Barrier;
 use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::key_text::conditions;
@@ -86,52 +88,72 @@ impl KeyReader {
         keys: &[Vec<u8>],
     ) -> Result<Batch, ReadError> {
         let table = &plan.layout.source;
-        let wrong = |error| source_error(table, "reading rows by key", &error);
-        let corrupt = || ReadError::Refused {
-            table: table.to_string(),
-            reason: "a key is not in the form of the layout's key columns".to_owned(),
-        };
-        let wanted: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let mut wanted: Vec<&[u8]> = wanted.into_iter().collect();
-        // An order of its own, so that equal calls ask alike.
-        wanted.sort_unstable();
-        let conditions = conditions(plan, &wanted).map_err(|_| corrupt())?;
         let barrier = barrier::set(session, self.source.pipeline(), &table.to_string())
             .await
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
-        let relation = relation::begin(session, &plan.layout).await?;
-        let only = if relation.partitioned { "" } else { "ONLY " };
-        let from = format!("{only}{}", pg_quote::qualified(&table.schema, &table.name));
-        let columns = expressions(plan);
         let topic = format!("{}.{table}", self.topic_prefix).into();
-        // One bad row of a few asked for says nothing about the table.
-        let mut builder = RowBuilder::new(Arc::clone(plan), epoch, barrier, topic, 1000);
-        let (mut batch, mut dead) = (new_batch(plan)?, HashSet::new());
-        for condition in conditions {
-            let statement = format!("COPY (SELECT {columns} FROM {from} WHERE {condition}) TO STDOUT");
-            let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
-            let mut lines = Lines::default();
-            while let Some(chunk) = stream.next().await {
-                lines.feed(&chunk.map_err(wrong)?, |line| {
-                    if !builder.append(&mut batch, line)? {
-                        dead.insert(builder.key_of(line).ok_or_else(corrupt)?);
-                    }
-                    Ok(())
-                })?;
-            }
-        }
-        session.batch_execute("COMMIT").await.map_err(wrong)?;
-        let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
-        for key in wanted.into_iter().filter(|key| !found.contains(*key) && !dead.contains(*key)) {
-            tombstone(&mut batch, plan, key).ok_or_else(corrupt)?;
+        let (mut batch, absent) = fetch(session, plan, epoch, barrier, topic, keys).await?;
+        let found = batch.rows();
+        for key in absent {
+            tombstone(&mut batch, plan, key).ok_or_else(|| corrupt(table))?;
             let version = Version::of_read(epoch, barrier.lsn);
             batch.end_row(version, true, barrier.at, Place::source(version.last_commit_lsn()));
         }
         let label = TableLabel { table: plan.layout.target.clone() };
         self.metrics.keys.get_or_create(&label).inc_by(keys.len() as u64);
-        tracing::debug!(%table, barrier = barrier.lsn, keys = keys.len(), found = found.len(), "read rows by key");
+        tracing::debug!(%table, barrier = barrier.lsn, keys = keys.len(), found, "read rows by key");
         Ok(batch)
     }
+}
+
+fn corrupt(table: &SourceTable) -> ReadError {
+    ReadError::Refused {
+        table: table.to_string(),
+        reason: "a key is not in the form of the layout's key columns".to_owned(),
+    }
+}
+
+/// Reads the rows of keys in a snapshot of now; also returns the keys that have none, sorted. A row that a column's policy
+/// sends to the dead letters is in neither.
+pub(super) async fn fetch<'k>(
+    session: &Session,
+    plan: &Arc<TablePlan>,
+    epoch: u16,
+    barrier: Barrier,
+    topic: Arc<str>,
+    keys: &'k [Vec<u8>],
+) -> Result<(Batch, Vec<&'k [u8]>), ReadError> {
+    let table = &plan.layout.source;
+    let wrong = |error| source_error(table, "reading rows by key", &error);
+    let wanted: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let mut wanted: Vec<&[u8]> = wanted.into_iter().collect();
+    // An order of its own, so that equal calls ask alike.
+    wanted.sort_unstable();
+    let conditions = conditions(plan, &wanted).map_err(|_| corrupt(table))?;
+    let relation = relation::begin(session, &plan.layout).await?;
+    let only = if relation.partitioned { "" } else { "ONLY " };
+    let from = format!("{only}{}", pg_quote::qualified(&table.schema, &table.name));
+    let columns = expressions(plan);
+    // One bad row of a few asked for says nothing about the table.
+    let mut builder = RowBuilder::new(Arc::clone(plan), epoch, barrier, topic, 1000);
+    let (mut batch, mut dead) = (new_batch(plan)?, HashSet::new());
+    for condition in conditions {
+        let statement = format!("COPY (SELECT {columns} FROM {from} WHERE {condition}) TO STDOUT");
+        let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
+        let mut lines = Lines::default();
+        while let Some(chunk) = stream.next().await {
+            lines.feed(&chunk.map_err(wrong)?, |line| {
+                if !builder.append(&mut batch, line)? {
+                    dead.insert(builder.key_of(line).ok_or_else(|| corrupt(table))?);
+                }
+                Ok(())
+            })?;
+        }
+    }
+    session.batch_execute("COMMIT").await.map_err(wrong)?;
+    let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
+    wanted.retain(|key| !found.contains(*key) && !dead.contains(*key));
+    Ok((batch, wanted))
 }
 
 /// Appends the key's values and defaults for all others; `None` if it is no key of the plan.

@@ -14,6 +14,7 @@ mod key_text;
 mod keys;
 mod metrics;
 mod pace;
+mod probe;
 mod ranges;
 mod reader;
 mod relation;
@@ -21,10 +22,15 @@ mod requests;
 mod source;
 mod table;
 #[cfg(test)]
-mod table_tests;
+pub(crate) mod table_tests;
 
 pub use error::ReadError;
+pub(crate) use key_text::key_json;
 pub use keys::KeyReader;
 pub use metrics::ReadMetrics;
+pub(crate) use pace::Pace;
+pub(crate) use probe::{Page, Probe};
 pub use reader::{Reader, ReaderContext, ReaderOptions};
+pub(crate) use requests::Open as OpenRead;
+pub(crate) use requests::Requests;
 pub use source::Source;

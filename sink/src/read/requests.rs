@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 
 /// State of a read in the reads table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadState {
+pub(crate) enum ReadState {
     /// A replica reads it.
     Reading,
     /// Every row is there and the fence is raised.
@@ -40,43 +40,53 @@ impl ReadState {
 
 /// A request and what the reads table says of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Open {
+pub(crate) struct Open {
     /// State table.
-    pub(super) table: String,
+    pub(crate) table: String,
     /// Id of the request: its row's version.
-    pub(super) id: u64,
+    pub(crate) id: u64,
     /// The request.
-    pub(super) request: ReadRequest,
+    pub(crate) request: ReadRequest,
     /// Epoch of the ledger.
-    pub(super) epoch: u16,
+    pub(crate) epoch: u16,
     /// Newest layout of the table, 0 without one.
-    pub(super) layout: u64,
+    pub(crate) layout: u64,
     /// ClickHouse's time, milliseconds since 1970-01-01.
-    pub(super) now_ms: i64,
+    pub(crate) now_ms: i64,
     /// The row of the reads table, whatever request it is of.
-    pub(super) seen: Option<Seen>,
+    pub(crate) seen: Option<Seen>,
 }
 
 /// A row of the reads table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Request that it is of.
-    pub(super) id: u64,
+    pub(crate) id: u64,
     /// How far that is.
-    pub(super) state: ReadState,
+    pub(crate) state: ReadState,
     /// Replica that wrote it.
-    pub(super) owner: String,
+    pub(crate) owner: String,
     /// Its place among the rows of the table.
-    pub(super) beat: u64,
+    pub(crate) beat: u64,
     /// Milliseconds since it was written, by ClickHouse's clock.
-    pub(super) age_ms: i64,
+    pub(crate) age_ms: i64,
+}
+
+impl Open {
+    /// Whether every row of the table was read by the last request, in this epoch and from this source, so that the
+    /// stream alone changes it.
+    pub(crate) fn is_settled(&self, source: &str) -> bool {
+        let here = self.request.source.as_deref().is_none_or(|wanted| wanted == source);
+        let read = self.seen.as_ref().is_some_and(|seen| seen.id == self.id && seen.state == ReadState::Read);
+        here && read && self.request.epoch == self.epoch && self.layout > 0
+    }
 }
 
 /// What a replica writes about a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer<'a> {
     pub(super) table: &'a str,
-    pub(super) id: u64,
+    pub(crate) id: u64,
     pub(super) epoch: u16,
     pub(super) state: ReadState,
     pub(super) barrier: u64,
@@ -93,7 +103,7 @@ pub(super) struct Answer<'a> {
 
 /// The requests of one pipeline.
 #[derive(Debug, Clone)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     clickhouse: ClickHouse,
     pipeline: String,
     replica: String,
@@ -121,7 +131,7 @@ const SEEN: &str = "seen";
 
 impl Requests {
     /// Reads and writes through a client whose default database is the target, in the name of a replica.
-    pub(super) fn new(clickhouse: &ClickHouse, pipeline: &str, replica: &str) -> Self {
+    pub(crate) fn new(clickhouse: &ClickHouse, pipeline: &str, replica: &str) -> Self {
         Self {
             clickhouse: clickhouse.with_deadline(DEADLINE),
             pipeline: pipeline.to_owned(),
@@ -130,14 +140,14 @@ impl Requests {
     }
 
     /// Returns every request with its answer; one that this program cannot read is left out and logged.
-    pub(super) async fn look(&self) -> Result<Vec<Open>, Error> {
+    pub(crate) async fn look(&self) -> Result<Vec<Open>, Error> {
         let statement = look_statement(&self.pipeline);
         let settings = [("max_threads", "1")];
         Ok(open(&self.clickhouse.query_with_settings::<Row>(&statement, &settings).await?))
     }
 
     /// Returns a layout of a table.
-    pub(super) async fn layout(&self, table: &str, version: u64) -> Result<TableLayout, Error> {
+    pub(crate) async fn layout(&self, table: &str, version: u64) -> Result<TableLayout, Error> {
         #[derive(Deserialize)]
         struct Value {
             value: String,

@@ -159,6 +159,7 @@ mod tests {
                 rows_per_second: Some(12),
                 behind_ms: Some(340),
                 dead_letters: None,
+                verified: None,
             }],
             blind: vec![Blind {
                 system: "clickhouse".into(),
