@@ -210,7 +210,13 @@ impl<'a> Chain<'a> {
     /// Runs a command over the pipeline's file and folder, with further words; its exit code and what it printed.
     pub async fn asks_with(&self, command: &str, words: &[&str]) -> anyhow::Result<(i32, String)> {
         let mut asked = tokio::process::Command::new(program("tidemark")?);
-        asked.arg(command).args(words).arg("--file").arg(&self.file).arg("--out").arg(self.folder.join("out"));
+        asked
+            .arg(command)
+            .args(words)
+            .arg("--file")
+            .arg(&self.file)
+            .arg("--out")
+            .arg(self.folder.join("out"));
         let output = asked.kill_on_drop(true).output();
         let output = tokio::time::timeout(ONCE, output).await.context("tidemark did not end")??;
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

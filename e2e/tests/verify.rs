@@ -49,12 +49,24 @@ async fn write(stack: &'static Stack, seed: u64, stop: Arc<AtomicBool>) -> anyho
             let id = 3 * random.random_range(1..4000_i64) + 1;
             let statement = match random.random_range(0..9) {
                 0 => format!("DELETE FROM items WHERE id = {id}"),
-                1 => format!("INSERT INTO items VALUES ({id}, 1, 'new') ON CONFLICT (id) DO UPDATE SET n = items.n + 7"),
-                2 => format!("UPDATE items SET big = repeat('y', {}) WHERE id = {id}", random.random_range(1..6000)),
-                3 => format!("UPDATE items SET id = id + 500000 WHERE id = {id} AND NOT EXISTS (SELECT FROM items WHERE id = {id} + 500000)"),
+                1 => format!(
+                    "INSERT INTO items VALUES ({id}, 1, 'new') ON CONFLICT (id) DO UPDATE SET n = items.n + 7"
+                ),
+                2 => format!(
+                    "UPDATE items SET big = repeat('y', {}) WHERE id = {id}",
+                    random.random_range(1..6000)
+                ),
+                3 => format!(
+                    "UPDATE items SET id = id + 500000 WHERE id = {id} AND NOT EXISTS (SELECT FROM items WHERE id = {id} + 500000)"
+                ),
                 4 => format!("DELETE FROM items WHERE id = {id} + 500000"),
-                5 => format!("UPDATE pairs SET v = v || '{{\"n\": {id}}}', price = price + 1 WHERE b = md5('{id}')::uuid"),
-                6 => format!("UPDATE events SET tags = tags || 'b', day = '2024-01-01'::date + {} WHERE id = {id}", id % 59),
+                5 => format!(
+                    "UPDATE pairs SET v = v || '{{\"n\": {id}}}', price = price + 1 WHERE b = md5('{id}')::uuid"
+                ),
+                6 => format!(
+                    "UPDATE events SET tags = tags || 'b', day = '2024-01-01'::date + {} WHERE id = {id}",
+                    id % 59
+                ),
                 _ => format!("UPDATE items SET n = n + 1 WHERE id = {id}"),
             };
             // Two that want the same rows in another order, or the same key: one of them begins anew.
@@ -132,7 +144,9 @@ async fn plant(stack: &Stack, table: &str, from: usize, count: usize) -> anyhow:
     };
     let copy = |columns: &str, at: usize| {
         let keys = keys(at);
-        format!("INSERT INTO {NAME}.{table} SELECT * REPLACE ({columns}) FROM {NAME}.{table} FINAL WHERE {keys}")
+        format!(
+            "INSERT INTO {NAME}.{table} SELECT * REPLACE ({columns}) FROM {NAME}.{table} FINAL WHERE {keys}"
+        )
     };
     // The last first: what is deleted is not counted by the next OFFSET.
     for statement in [
@@ -232,21 +246,29 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
     let answer = verify(&chain, 0).await?;
     let comparer = chain.comparer().await?;
     for table in TABLES {
-        let mismatch = wait_until(PATIENCE, &format!("{table} to be equal"), || async {
+        wait_until(PATIENCE, &format!("{table} to be equal"), || async {
             let mismatch = comparer.check(table, table, &[]).await?;
             ensure!(mismatch.is_none(), "{mismatch:?}");
             Ok(Some(()))
-        });
-        mismatch.await?;
+        })
+        .await?;
     }
     let sum = full_round(stack).await?;
-    ensure!(sum == Sum { differences: planted, repaired: planted, open: 0, full: 3 }, "{planted} planted, {sum:?}");
+    ensure!(
+        sum == Sum { differences: planted, repaired: planted, open: 0, full: 3 },
+        "{planted} planted, {sum:?}"
+    );
     chain.wait_condition("Verified", "True", "AsDesired", PATIENCE).await?;
     let status = chain.status()?;
-    let verified = status["tables"]["verified"].as_array().or(status["status"]["tables"]["verified"].as_array());
+    let verified =
+        status["tables"]["verified"].as_array().or(status["status"]["tables"]["verified"].as_array());
     ensure!(verified.is_some_and(|all| all.len() == 3), "{status}");
-    let compared: u64 =
-        answer["tables"].as_array().into_iter().flatten().filter_map(|table| table["compared"].as_u64()).sum();
+    let compared: u64 = answer["tables"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|table| table["compared"].as_u64())
+        .sum();
     ensure!(compared > 30_000, "{answer}");
     report::write(
         "verify.json",

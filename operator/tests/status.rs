@@ -10,7 +10,7 @@ use tidemark_operator::core::credentials::{Holder, Lack, Missing};
 use tidemark_operator::core::effect::{Effect, KafkaEffect};
 use tidemark_operator::core::facts::{
     ClickHouseFacts, Failure, FailureClass, GrafanaFacts, Observation, Observed, PartitionProgress,
-    ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts,
+    ProgressFacts, ReadFacts, ReaderFacts, RefreshFacts, VerificationFacts,
 };
 use tidemark_operator::core::plan::Plan;
 use tidemark_operator::core::position::ReadTo;
@@ -618,6 +618,65 @@ fn freshness_stays_in_its_bucket_near_the_bound_and_leaves_it_far_from_it() {
     assert_eq!(bucket(400, Some("<10s")), "<1s");
     assert_eq!(condition(&aged(8_000, None), ConditionType::Fresh).1, "Stale");
     assert_eq!(condition(&judged(&fixture, &case(&fixture)), ConditionType::Fresh).0, "Unknown");
+}
+
+/// What a sink says of a comparison; `Verified`.
+const VERIFIED: &[(&str, VerificationFacts, &str)] = &[
+    ("a full round an hour ago", compared(NOW - 3_600_000, 0), "True AsDesired"),
+    ("rows that could not be repaired", compared(NOW - 3_600_000, 2), "False Differs"),
+    ("a full round eight days ago", compared(NOW - 8 * 86_400_000, 0), "False Unverified"),
+    ("the first round is under way", compared(0, 0), "Unknown InProgress"),
+    (
+        "the first round began eight days ago",
+        VerificationFacts { began_ms: NOW - 8 * 86_400_000, ..compared(0, 0) },
+        "False Unverified",
+    ),
+];
+
+const fn compared(from_ms: i64, open: u64) -> VerificationFacts {
+    VerificationFacts {
+        request: 0,
+        began_ms: from_ms,
+        from_ms,
+        compared: 90,
+        per_mille: 370,
+        differences: 5,
+        repaired: 5 - open,
+        open,
+        error: String::new(),
+    }
+}
+
+#[test]
+fn verified_says_what_the_comparisons_found_and_is_no_part_of_ready() {
+    let fixture = fixture();
+    let of = |facts: Option<&VerificationFacts>, problems: &[Problem]| {
+        let mut case = Case { problems: problems.to_vec(), ..streaming(&fixture) };
+        let found = facts.map(|facts| ("orders".to_owned(), facts.clone()));
+        known(&mut case.observed.clickhouse).verification.extend(found);
+        judged(&fixture, &case)
+    };
+    for (what, facts, expected) in VERIFIED {
+        let status = of(Some(facts), &[]);
+        let (is, reason, message) = condition(&status, ConditionType::Verified);
+        assert_eq!(format!("{is} {reason}"), *expected, "{what}");
+        assert_eq!(message.is_empty(), reason == "AsDesired", "{what}: {message}");
+        assert!(message.is_empty() || message.contains("public.orders"), "{what}: {message}");
+        assert_eq!(condition(&status, ConditionType::Ready).0, "True", "{what}");
+        let verified = &status.tables.unwrap().verified[0];
+        assert_eq!(
+            (verified.coverage.as_str(), verified.oldest.is_some(), verified.differences, verified.repaired),
+            ("0.3", facts.from_ms > 0, 5, i64::try_from(facts.repaired).unwrap()),
+            "{what}"
+        );
+    }
+    let status = of(None, &[]);
+    assert_eq!(condition(&status, ConditionType::Verified).0, "Unknown");
+    assert_eq!(status.tables.unwrap().verified, []);
+    let refused = [Problem::new("public.orders", Reason::NoPrimaryKey, "public.orders has no key")];
+    let (is, reason, message) = condition(&of(None, &refused), ConditionType::Verified);
+    assert_eq!((is.as_str(), reason.as_str()), ("True", "LeftOut"));
+    assert!(message.contains("public.orders"), "{message}");
 }
 
 /// A connector that has read up to so long ago.

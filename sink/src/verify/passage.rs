@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -46,6 +47,14 @@ pub(super) struct Passage {
     clickhouse: ClickHouse,
     pipeline: String,
     consumer: Option<Arc<BaseConsumer>>,
+    /// Ends the wait that blocks a thread.
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
 }
 
 impl std::fmt::Debug for Passage {
@@ -63,7 +72,7 @@ impl Passage {
         clickhouse: ClickHouse,
         pipeline: String,
     ) -> Self {
-        Self { config, messages, clickhouse, pipeline, consumer: None }
+        Self { config, messages, clickhouse, pipeline, consumer: None, stop: Arc::default() }
     }
 
     /// Listens from now on; to be called before the first mark is set.
@@ -97,9 +106,9 @@ impl Passage {
     ) -> Result<(), NotPassed> {
         self.listen().await?;
         let Some(consumer) = self.consumer.take() else { return Ok(()) };
-        let (shared, topic) = (Arc::clone(&consumer), topic.to_owned());
+        let (shared, topic, stop) = (Arc::clone(&consumer), topic.to_owned(), Arc::clone(&self.stop));
         let passed = tokio::task::spawn_blocking(move || {
-            follow(&shared, mark, epoch)?;
+            follow(&shared, mark, epoch, &stop)?;
             ends(&shared, &topic)
         });
         let ends = passed.await.map_err(|error| NotPassed(error.to_string()))?;
@@ -172,10 +181,10 @@ fn ends(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, NotP
 }
 
 /// Reads until a message of the epoch is at or behind a position. Blocks.
-fn follow(consumer: &BaseConsumer, mark: u64, epoch: u16) -> Result<(), NotPassed> {
+fn follow(consumer: &BaseConsumer, mark: u64, epoch: u16, stop: &AtomicBool) -> Result<(), NotPassed> {
     let begin = Instant::now();
     let mut decoder = Decoder::default();
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < PATIENCE && !stop.load(Ordering::Acquire) {
         let message = match consumer.poll(Duration::from_millis(200)) {
             None => continue,
             Some(message) => message?,

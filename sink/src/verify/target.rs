@@ -112,7 +112,12 @@ impl Target {
     }
 
     /// Removes rows of keys whose version is above `most`, which no write could hide.
-    pub(super) async fn remove(&self, plan: &TablePlan, keys: &[Vec<u8>], most: Version) -> Result<(), Error> {
+    pub(super) async fn remove(
+        &self,
+        plan: &TablePlan,
+        keys: &[Vec<u8>],
+        most: Version,
+    ) -> Result<(), Error> {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         for literals in stored::portions(plan, &keys).map_err(corrupt)? {
             let sql = format!(
