@@ -111,14 +111,18 @@ fn now_ms() -> i64 {
 }
 
 /// Waits for a full round of every table that began from now on.
-async fn full_round(stack: &Stack) -> anyhow::Result<Sum> {
-    let since = now_ms();
+async fn full_round(chain: &Chain<'_>) -> anyhow::Result<Sum> {
+    let (stack, since) = (chain.stack, now_ms());
     wait_until(PATIENCE, "a full round of every table", || async {
         let sum = sum(stack, since).await?;
-        ensure!(sum.full == TABLES.len(), "{sum:?}");
-        Ok(Some(sum))
+        if sum.full == TABLES.len() {
+            return Ok(Some(sum));
+        }
+        let sql = format!("SELECT table, compared, coverage, error, place FROM {NAME}._tidemark_verification FINAL");
+        anyhow::bail!("{sum:?}\n{}", stack.clickhouse().query(&sql).await?)
     })
     .await
+    .with_context(|| chain.sink().log_tail(20))
 }
 
 /// Plants `count` rows of each kind in a table from its `from`th quiet row on; returns how many.
@@ -208,7 +212,7 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
         writers.spawn(write(stack, seed, Arc::clone(&stop)));
     }
     for _ in 0..3 {
-        let sum = full_round(stack).await?;
+        let sum = full_round(&chain).await?;
         ensure!(sum.differences == 0, "a false difference: {sum:?}\n{}", kinds(stack).await?);
     }
 
@@ -227,7 +231,7 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
     chain.sink().kill().await?;
     chain.sink().spawn()?;
     found(stack, planted).await.with_context(|| chain.sink().log_tail(20))?;
-    let sum = full_round(stack).await?;
+    let sum = full_round(&chain).await?;
     ensure!(sum.differences == planted, "{planted} planted, {sum:?}\n{}", kinds(stack).await?);
 
     stop.store(true, Ordering::Relaxed);
@@ -253,7 +257,7 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
         })
         .await?;
     }
-    let sum = full_round(stack).await?;
+    let sum = full_round(&chain).await?;
     ensure!(
         sum == Sum { differences: planted, repaired: planted, open: 0, full: 3 },
         "{planted} planted, {sum:?}"

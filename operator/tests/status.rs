@@ -628,15 +628,23 @@ const VERIFIED: &[(&str, VerificationFacts, &str)] = &[
     ("the first round is under way", compared(0, 0), "Unknown InProgress"),
     (
         "the first round began eight days ago",
-        VerificationFacts { began_ms: NOW - 8 * 86_400_000, ..compared(0, 0) },
+        began(NOW - 8 * 86_400_000),
         "False Unverified",
     ),
 ];
 
 const fn compared(from_ms: i64, open: u64) -> VerificationFacts {
+    facts_of(from_ms, from_ms, open)
+}
+
+const fn began(ms: i64) -> VerificationFacts {
+    facts_of(ms, 0, 0)
+}
+
+const fn facts_of(began_ms: i64, from_ms: i64, open: u64) -> VerificationFacts {
     VerificationFacts {
         request: 0,
-        began_ms: from_ms,
+        began_ms,
         from_ms,
         compared: 90,
         per_mille: 370,
@@ -673,7 +681,7 @@ fn verified_says_what_the_comparisons_found_and_is_no_part_of_ready() {
     let status = of(None, &[]);
     assert_eq!(condition(&status, ConditionType::Verified).0, "Unknown");
     assert_eq!(status.tables.unwrap().verified, []);
-    let refused = [Problem::new("public.orders", Reason::NoPrimaryKey, "public.orders has no key")];
+    let refused = [Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "public.orders has no key")];
     let (is, reason, message) = condition(&of(None, &refused), ConditionType::Verified);
     assert_eq!((is.as_str(), reason.as_str()), ("True", "LeftOut"));
     assert!(message.contains("public.orders"), "{message}");
