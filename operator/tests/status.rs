@@ -626,11 +626,7 @@ const VERIFIED: &[(&str, VerificationFacts, &str)] = &[
     ("rows that could not be repaired", compared(NOW - 3_600_000, 2), "False Differs"),
     ("a full round eight days ago", compared(NOW - 8 * 86_400_000, 0), "False Unverified"),
     ("the first round is under way", compared(0, 0), "Unknown InProgress"),
-    (
-        "the first round began eight days ago",
-        began(NOW - 8 * 86_400_000),
-        "False Unverified",
-    ),
+    ("the first round began eight days ago", began(NOW - 8 * 86_400_000), "False Unverified"),
 ];
 
 const fn compared(from_ms: i64, open: u64) -> VerificationFacts {
@@ -681,7 +677,12 @@ fn verified_says_what_the_comparisons_found_and_is_no_part_of_ready() {
     let status = of(None, &[]);
     assert_eq!(condition(&status, ConditionType::Verified).0, "Unknown");
     assert_eq!(status.tables.unwrap().verified, []);
-    let refused = [Problem::of(ConditionType::TablesInSync, "public.orders", Reason::NoPrimaryKey, "public.orders has no key")];
+    let refused = [Problem::of(
+        ConditionType::TablesInSync,
+        "public.orders",
+        Reason::NoPrimaryKey,
+        "public.orders has no key",
+    )];
     let (is, reason, message) = condition(&of(None, &refused), ConditionType::Verified);
     assert_eq!((is.as_str(), reason.as_str()), ("True", "LeftOut"));
     assert!(message.contains("public.orders"), "{message}");

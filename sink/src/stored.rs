@@ -11,10 +11,8 @@ use crate::native::{Column, Corrupt};
 use crate::overlay::Stored;
 use crate::plan::TablePlan;
 
-/// Bytes of keys in one statement: the server takes 256 KiB of text (`max_query_size`).
-const KEY_BYTES: usize = 96 << 10;
-/// Keys of one statement at most.
-const KEYS: usize = 1000;
+/// Keys of one statement at most, and bytes of them: the server takes 256 KiB of text (`max_query_size`).
+pub(crate) const POINTS: (usize, usize) = (1000, 96 << 10);
 /// Longest answer, bytes: rows are as large as their values.
 const ANSWER_LIMIT: usize = 1 << 30;
 
@@ -31,7 +29,7 @@ pub async fn read(
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
     let clickhouse = clickhouse.with_limit(ANSWER_LIMIT);
     let mut stored = HashMap::new();
-    for keys in portions(plan, keys).map_err(corrupt)? {
+    for keys in portions(plan, keys, POINTS).map_err(corrupt)? {
         let sql = statement(plan, &keys, columns);
         let answer = clickhouse.query_bytes_with_settings(&sql, "RowBinary", &settings).await?;
         stored.extend(rows_of(plan, columns, &answer).map_err(corrupt)?);
@@ -39,15 +37,19 @@ pub async fn read(
     Ok(stored)
 }
 
-/// Keys as literals, in portions that fit a statement.
-pub(crate) fn portions(plan: &TablePlan, keys: &[&[u8]]) -> Result<Vec<Vec<String>>, Corrupt> {
+/// Keys as literals, in portions of at most so many keys, and bytes of text, as fit a statement.
+pub(crate) fn portions(
+    plan: &TablePlan,
+    keys: &[&[u8]],
+    (most_keys, most_bytes): (usize, usize),
+) -> Result<Vec<Vec<String>>, Corrupt> {
     let mut portions: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
     for key in keys {
         let literal = key_literal(plan, key)?;
         bytes += literal.len() + 2;
         match portions.last_mut() {
-            Some(last) if bytes <= KEY_BYTES && last.len() < KEYS => last.push(literal),
+            Some(last) if bytes <= most_bytes && last.len() < most_keys => last.push(literal),
             _ => {
                 bytes = literal.len() + 2;
                 portions.push(vec![literal]);
@@ -98,10 +100,11 @@ pub(crate) fn key_literals(plan: &TablePlan, key: &[u8]) -> Result<Vec<String>, 
             let _ = write!(hex, "{byte:02X}");
             hex
         });
-        parts.push(if text {
-            format!("unhex('{hex}')")
-        } else {
-            format!("reinterpret(unhex('{hex}'), {})", quote::literal(&type_name))
+        parts.push(match type_name.as_str() {
+            _ if text => format!("unhex('{hex}')"),
+            // The one type of keys that the server reinterprets nothing as.
+            "Date32" => format!("CAST(reinterpret(unhex('{hex}'), 'Int32') AS Date32)"),
+            name => format!("reinterpret(unhex('{hex}'), {})", quote::literal(name)),
         });
     }
     Ok(parts)
@@ -139,4 +142,38 @@ fn rows_of(
         stored.insert(key, row);
     }
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_crds::layout::Wire;
+    use tidemark_crds::types::ChType;
+
+    use super::*;
+    use crate::read::table_tests::{column, layout, plan};
+
+    #[test]
+    fn a_date_in_a_key_is_named_by_its_day_since_no_bytes_are_reinterpreted_as_one() {
+        let mut layout = layout();
+        layout.columns.push(column("day", 4, "date", Wire::Date, ChType::Date32, Some(1)));
+        let mut key = 7_i64.to_le_bytes().to_vec();
+        key.extend((-1_i32).to_le_bytes());
+        assert_eq!(
+            key_literal(&plan(layout), &key).unwrap(),
+            "(reinterpret(unhex('0700000000000000'), 'Int64'), CAST(reinterpret(unhex('FFFFFFFF'), 'Int32') AS Date32))"
+        );
+    }
+
+    #[test]
+    fn keys_are_parted_by_their_number_and_by_their_text() {
+        let keys: Vec<Vec<u8>> = (0..5_i64).map(|id| id.to_le_bytes().to_vec()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let sizes = |limit| {
+            let portions = portions(&plan(layout()), &keys, limit).unwrap();
+            portions.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes((2, 1000)), [2, 2, 1]);
+        assert_eq!(sizes((9, 100)), [2, 2, 1]);
+        assert_eq!(sizes((9, 1)), [1; 5]);
+    }
 }

@@ -13,6 +13,8 @@ use crate::read::Page;
 
 /// Rows of a range at most; a range whose rows are large has fewer.
 pub(super) const RANGE_ROWS: u64 = 2000;
+/// Keys of a range of pages, of which nothing else is read.
+pub(super) const RANGE_KEYS: u64 = 20_000;
 /// Rows of a range at least.
 const LEAST_ROWS: u64 = 16;
 /// Suspects that are examined at once.

@@ -19,10 +19,13 @@ use crate::stored;
 const DEADLINE: Duration = Duration::from_secs(40);
 /// Longest answer, bytes: the memory that a range takes.
 const ANSWER_LIMIT: usize = 48 << 20;
+/// Keys of one statement without values, and bytes of them: where keys are in no order, each statement reads most of the
+/// table's keys, however many it asks for.
+const LOOKED_UP: (usize, usize) = (20_000, 8 << 20);
 /// Settings of every question: what a session could set otherwise, and how much of the server one may take.
 const SETTINGS: [(&str, &str); 6] = [
     ("select_sequential_consistency", "1"),
-    ("max_query_size", "1048576"),
+    ("max_query_size", "16777216"),
     ("max_threads", "1"),
     ("max_execution_time", "30"),
     ("use_skip_indexes_if_final", "0"),
@@ -86,7 +89,7 @@ impl Target {
         plan: &TablePlan,
         keys: &[Vec<u8>],
     ) -> Result<HashMap<Vec<u8>, Live>, Error> {
-        self.of_keys(plan, keys, false).await
+        self.of_keys(plan, keys, None).await
     }
 
     /// Everything about some keys.
@@ -95,7 +98,7 @@ impl Target {
         plan: &TablePlan,
         keys: &[Vec<u8>],
     ) -> Result<HashMap<Vec<u8>, Found>, Error> {
-        let mut live = self.of_keys(plan, keys, true).await?;
+        let mut live = self.of_keys(plan, keys, Some(stored::POINTS)).await?;
         // Those that readers do not see, after the others: what changes in between is seen as later.
         let hidden: Vec<&[u8]> =
             keys.iter().filter(|key| !live.contains_key(*key)).map(Vec::as_slice).collect();
@@ -119,7 +122,7 @@ impl Target {
         most: Version,
     ) -> Result<(), Error> {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        for literals in stored::portions(plan, &keys).map_err(corrupt)? {
+        for literals in stored::portions(plan, &keys, stored::POINTS).map_err(corrupt)? {
             let sql = format!(
                 "DELETE FROM {} WHERE ({}) IN ({}) AND {VERSION_COLUMN} > toUInt128('{most}')",
                 quote::ident(&plan.layout.target),
@@ -138,17 +141,18 @@ impl Target {
         Ok(Version(u128::from_le_bytes(*version)))
     }
 
+    /// Rows of keys: with values, in portions of this size, or their versions alone.
     async fn of_keys(
         &self,
         plan: &TablePlan,
         keys: &[Vec<u8>],
-        values: bool,
+        values: Option<(usize, usize)>,
     ) -> Result<HashMap<Vec<u8>, Live>, Error> {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let mut all = HashMap::new();
-        for literals in stored::portions(plan, &keys).map_err(corrupt)? {
+        for literals in stored::portions(plan, &keys, values.unwrap_or(LOOKED_UP)).map_err(corrupt)? {
             let condition = format!("({}) IN ({})", key_columns(plan), literals.join(", "));
-            all.extend(self.live(plan, &condition, values).await?);
+            all.extend(self.live(plan, &condition, values.is_some()).await?);
         }
         Ok(all)
     }

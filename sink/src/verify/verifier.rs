@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::book::{Book, Entry};
 use super::compare::{self, Difference, Kind};
-use super::lane::{Lane, Next, RANGE_ROWS, Wanted};
+use super::lane::{Lane, Next, RANGE_KEYS, Wanted};
 use super::passage::{NotPassed, Passage};
 use super::round::{Place, next_pages};
 use super::target::Target;
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Longest pause between two ranges.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Pauses are so many times as long as what was done: of the round's own accord, and where somebody waits.
-const PAUSE_PER_WORK: (u32, u32) = (9, 1);
+const PAUSE_PER_WORK: (u32, u32) = (4, 1);
 /// Pause between two examinations of the same keys.
 const BETWEEN: Duration = Duration::from_secs(1);
 /// How long a repair may take.
@@ -389,7 +389,7 @@ impl Work {
 
     /// Asks how large the table is.
     async fn measure(&mut self, lane: &mut Lane) -> Result<(), Trouble> {
-        let pages = self.probe.pages(&lane.plan, RANGE_ROWS).await?;
+        let pages = self.probe.pages(&lane.plan, RANGE_KEYS).await?;
         if let Some(round) = &mut lane.round {
             round.estimated = pages.iter().map(|page| page.rows).sum();
         }
