@@ -275,15 +275,15 @@ mod tests {
         let (now, before) = (reading(40_000), reading(24_000));
         let looks = Looks { now: &now, now_ms: 9_500, before: Some((&before, 2_000)) };
         insta::assert_snapshot!(render(&tables(&spec, &status, Some(&looks))), @r"
-        TABLE             STATE                           READ  ROWS/S  BEHIND  LETTERS  MESSAGE
-        public.orders     Reading    40,000 of ~100,000 (40 %)   8,000       -        -  public.orders: it is being read at the source: first load
-        public.customers  Streaming                  1,234,567   1,600   3.5 s        2
-        public.odd        Refused                            -       -       -        -  public.odd has no key: add one
+        TABLE             STATE                           READ  ROWS/S  BEHIND  LETTERS  VERIFIED    DIFFERED  MESSAGE
+        public.orders     Reading    40,000 of ~100,000 (40 %)   8,000       -        -      34 %           0  public.orders: it is being read at the source: first load
+        public.customers  Streaming                  1,234,567   1,600   3.5 s        2   5 s ago  3 (1 open)
+        public.odd        Refused                            -       -       -        -         -           -  public.odd has no key: add one
         ");
         let without = render(&tables(&spec, &status, None));
         assert_eq!(
             without.lines().nth(2),
-            Some("public.customers  Streaming     -       -       -        -")
+            Some("public.customers  Streaming     -       -       -        -         -         -")
         );
     }
 }
