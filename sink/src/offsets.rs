@@ -124,6 +124,17 @@ impl Offsets {
         })
     }
 
+    /// Reads a partition from `start` on. Counters go on from its own where it is ours `again`, else from what an earlier
+    /// owner recorded.
+    pub fn begin(&mut self, partition: Partition, start: i64, again: bool, recorded: Option<Applied>) {
+        let known = self.all().find(|(known, _)| *known == partition).map(|(_, applied)| applied);
+        let earlier = known.filter(|_| again).or(recorded);
+        self.assign(partition, Some(start));
+        if let Some(earlier) = earlier {
+            self.resume(partition, &earlier);
+        }
+    }
+
     /// Goes on from the counters that an earlier owner of the partition recorded.
     pub fn resume(&mut self, partition: Partition, earlier: &Applied) {
         let Some(applied) = self.partitions.get_mut(&partition) else {

@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use tidemark_crds::history::Position;
 use tidemark_crds::version::Version;
 
 use crate::batch::{Batch, Deferred, Place};
+use crate::history::position_of;
 
 /// The newest row of a key in its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,12 @@ pub enum Stored {
         /// Its version.
         version: Version,
     },
+}
+
+/// Whether values are taken from a row of this version: it is not hidden by its table's fence, and not from before
+/// something that was not applied.
+pub fn is_trusted(version: Version, fence: Version, floor: Position) -> bool {
+    version >= fence && position_of(version) > floor
 }
 
 /// A row whose values are all known.

@@ -45,6 +45,20 @@ impl Part {
         }
     }
 
+    /// Begins to be read at an offset.
+    pub fn begin(&mut self, start: i64) {
+        self.located = true;
+        self.next = start;
+        self.refused = None;
+    }
+
+    /// Goes on at the record that was not taken.
+    pub fn go_back(&mut self, offset: i64) {
+        self.refused = None;
+        self.next = offset;
+        self.allowed = Some(offset);
+    }
+
     /// Whether reading that has come to `position` passed nothing but marks of Kafka's own, such as the end of a
     /// transaction: these are not given out. Behind a larger step records may be missing.
     pub fn passed_marks(&self, position: i64) -> bool {

@@ -11,6 +11,7 @@ use tidemark_crds::sink_config::TableRoute;
 use tidemark_crds::version::Version;
 
 use crate::batch::{Batch, Doubt, Place};
+use crate::board::ReadState;
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::decode::envelope::{Change, Decoder, Op};
 use crate::history::{Chosen, History, Missing};
@@ -115,6 +116,9 @@ pub struct Table {
     floor: Position,
     /// Version of the rows that the last whole read brought.
     read: Version,
+    /// Barrier of the last whole read, and the latest of any read.
+    barrier: Position,
+    begun: Position,
     share: ShareLimit,
     stopped: bool,
 }
@@ -136,6 +140,8 @@ impl Table {
             doubt: None,
             floor: (0, 0),
             read: Version(0),
+            barrier: (0, 0),
+            begun: (0, 0),
             share: ShareLimit::new(max_share_per_mille),
             stopped: false,
         }
@@ -184,6 +190,40 @@ impl Table {
     pub fn add_doubt(&mut self, doubt: Doubt) {
         self.floor = self.floor.max(doubt.at);
         Doubt::join(&mut self.doubt, doubt);
+    }
+
+    /// Adds the doubt that an earlier process had, unless the read that ends it is over already.
+    pub fn remember(&mut self, doubt: Doubt) {
+        self.add_doubt(doubt);
+        self.was_read(self.barrier);
+    }
+
+    /// Notes that records are gone, when everything up to `applied` was applied. Nothing says where in the log they were;
+    /// but each was written before this moment, and a read that is asked for now has a later barrier than every read so
+    /// far. Of a former epoch every read of this one is later.
+    pub fn lost(&mut self, why: String, applied: Position) {
+        self.add_doubt(Doubt { why, at: self.begun.max(applied) });
+    }
+
+    /// Hears how far the last read is. Returns whether the table was stopped and goes on, since it was read again.
+    pub fn hear(&mut self, read: &ReadState, now: Instant) -> bool {
+        self.begun = self.begun.max(read.barrier);
+        if !read.done || read.barrier <= self.barrier {
+            return false;
+        }
+        self.barrier = read.barrier;
+        self.was_read(read.barrier);
+        let goes_on = self.stopped;
+        if goes_on {
+            self.restart();
+        }
+        self.resume(now);
+        goes_on
+    }
+
+    /// Barrier of the last whole read; zeros before one.
+    pub fn barrier(&self) -> Position {
+        self.barrier
     }
 
     /// Notes that the table was read behind a barrier: what was in doubt before it is not any more, and a change of

@@ -21,7 +21,7 @@ use crate::group::Records;
 use crate::history::position_of;
 use crate::metrics::{CauseLabel, ColumnLabel, Metrics, TableLabel};
 use crate::outcome::{Backoff, Refused, Verdict, Work, is_too_many_partitions};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, is_trusted};
 use crate::plan::TablePlan;
 use crate::read::KeyReader;
 use crate::state::States;
@@ -399,7 +399,7 @@ impl Writer {
             }
         }
         let floor = batch.floor;
-        let trusted = |version: Version| version >= fence && position_of(version) > floor;
+        let trusted = |version: Version| is_trusted(version, fence, floor);
         let resolution = overlay.resolve(batch, &found, trusted);
         let mut letters = Vec::new();
         for row in resolution.rows {

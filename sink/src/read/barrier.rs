@@ -17,11 +17,11 @@ const STANDBY_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A position of the log behind everything that a read must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Barrier {
+pub struct Barrier {
     /// Position in bytes of write-ahead log.
-    pub(super) lsn: u64,
+    pub lsn: u64,
     /// The server's time, milliseconds since 1970-01-01: the commit time of the rows that are read.
-    pub(super) at: i64,
+    pub at: i64,
 }
 
 /// Commits a logical message, returns its position, and waits until what was committed before can be seen.
@@ -99,24 +99,29 @@ WHERE x.xid < $1::text::xid8";
 
 /// What is open of the transactions that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seen {
+pub struct Seen {
     /// All of them.
-    open: i64,
+    pub open: i64,
     /// Those whose session waits for its client: their commit will be behind the barrier.
-    idle: i64,
+    pub idle: i64,
     /// Whether any commit waits for a standby, where the role may see that.
-    standby: bool,
+    pub standby: bool,
 }
 
+/// Whether a read may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
+    /// Everything of before the barrier can be seen.
     Done,
+    /// A commit may be on its way.
     Wait,
+    /// Commits wait for a standby for longer than a read waits.
     Hangs,
 }
 
 impl Seen {
-    fn verdict(self, waited: Duration) -> Verdict {
+    /// Judges what is still open after this time.
+    pub fn verdict(self, waited: Duration) -> Verdict {
         match (self.open <= self.idle, self.standby) {
             (true, _) => Verdict::Done,
             (false, false) if waited >= PATIENCE => Verdict::Done,

@@ -32,7 +32,7 @@ enum Fault {
 
 /// Makes rows of lines, all of one version.
 #[derive(Debug)]
-pub(super) struct RowBuilder {
+pub struct RowBuilder {
     plan: Arc<TablePlan>,
     version: Version,
     committed_at: i64,
@@ -43,7 +43,7 @@ pub(super) struct RowBuilder {
 
 impl RowBuilder {
     /// Builds rows behind a barrier; dead letters name the topic.
-    pub(super) fn new(
+    pub fn new(
         plan: Arc<TablePlan>,
         epoch: u16,
         barrier: Barrier,
@@ -63,7 +63,7 @@ impl RowBuilder {
     /// Appends the row of a line; one whose value is out of range goes the way that the column's policy says.
     ///
     /// Returns whether the batch has the row; otherwise it is among the batch's dead letters.
-    pub(super) fn append(&mut self, batch: &mut Batch, line: &[u8]) -> Result<bool, ReadError> {
+    pub fn append(&mut self, batch: &mut Batch, line: &[u8]) -> Result<bool, ReadError> {
         let fault = match self.fill(batch, line) {
             Ok(()) => {
                 let place = Place::source(self.version.last_commit_lsn());
@@ -125,7 +125,7 @@ impl RowBuilder {
     }
 
     /// Key of a line in RowBinary, also where other values of it have no place.
-    pub(super) fn key_of(&mut self, line: &[u8]) -> Option<Vec<u8>> {
+    pub fn key_of(&mut self, line: &[u8]) -> Option<Vec<u8>> {
         let mut parts = vec![Vec::new(); self.plan.columns.len()];
         let mut fields = Fields::new(line);
         for (place, plan) in self.plan.columns.iter().enumerate() {

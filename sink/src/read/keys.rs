@@ -11,6 +11,7 @@ use tidemark_crds::version::Version;
 use tidemark_runtime::postgres::{Error, ErrorClass, Session};
 use tokio::sync::Mutex;
 
+use super::barrier::Barrier;
 use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::key_text::conditions;
@@ -121,17 +122,31 @@ impl KeyReader {
             }
         }
         session.batch_execute("COMMIT").await.map_err(wrong)?;
-        let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
-        for key in wanted.into_iter().filter(|key| !found.contains(*key) && !dead.contains(*key)) {
-            tombstone(&mut batch, plan, key).ok_or_else(corrupt)?;
-            let version = Version::of_read(epoch, barrier.lsn);
-            batch.end_row(version, true, barrier.at, Place::source(version.last_commit_lsn()));
-        }
+        let found = batch.rows();
+        add_missing(&mut batch, &wanted, &dead, (epoch, barrier)).ok_or_else(corrupt)?;
         let label = TableLabel { table: plan.layout.target.clone() };
         self.metrics.keys.get_or_create(&label).inc_by(keys.len() as u64);
-        tracing::debug!(%table, barrier = barrier.lsn, keys = keys.len(), found = found.len(), "read rows by key");
+        tracing::debug!(%table, barrier = barrier.lsn, keys = keys.len(), found, "read rows by key");
         Ok(batch)
     }
+}
+
+/// Appends a tombstone for each wanted key that has neither a row nor a dead letter; `None` where one is no key of the
+/// batch's plan.
+pub fn add_missing(
+    batch: &mut Batch,
+    wanted: &[&[u8]],
+    dead: &HashSet<Vec<u8>>,
+    (epoch, barrier): (u16, Barrier),
+) -> Option<()> {
+    let plan = Arc::clone(batch.plan());
+    let found: HashSet<Vec<u8>> = (0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect();
+    for key in wanted.iter().filter(|key| !found.contains(**key) && !dead.contains(**key)) {
+        tombstone(batch, &plan, key)?;
+        let version = Version::of_read(epoch, barrier.lsn);
+        batch.end_row(version, true, barrier.at, Place::source(version.last_commit_lsn()));
+    }
+    Some(())
 }
 
 /// Appends the key's values and defaults for all others; `None` if it is no key of the plan.

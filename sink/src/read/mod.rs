@@ -6,17 +6,18 @@
 //! stream; what was committed before is below and was seen. So a read can be repeated, in part or as a whole, by any
 //! replica and by several at once, and each ends in the same rows.
 
-mod barrier;
-mod copy;
+pub mod barrier;
+pub mod claim;
+pub mod copy;
 mod copy_text;
 mod error;
 mod key_text;
-mod keys;
+pub mod keys;
 mod metrics;
 mod pace;
-mod ranges;
+pub mod ranges;
 mod reader;
-mod relation;
+pub mod relation;
 mod requests;
 mod source;
 mod table;

@@ -14,28 +14,28 @@ const LEAST_PAGES: u64 = 16;
 
 /// A relation that has rows of the table: itself, or a leaf of its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Part {
+pub struct Part {
     /// Schema, unquoted.
-    pub(super) schema: String,
+    pub schema: String,
     /// Name, unquoted.
-    pub(super) name: String,
+    pub name: String,
     /// Whether its rows lie on pages that can be named: a heap.
-    pub(super) heap: bool,
+    pub heap: bool,
     /// Whether the role may read it by its own name.
-    pub(super) readable: bool,
+    pub readable: bool,
     /// Rows that PostgreSQL estimates.
-    pub(super) rows: u64,
+    pub rows: u64,
     /// Pages.
-    pub(super) pages: u64,
+    pub pages: u64,
     /// Bytes of its pages and of its out-of-line values.
-    pub(super) bytes: u64,
+    pub bytes: u64,
 }
 
 /// A piece of a table that is read by one statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Span {
+pub struct Span {
     /// What stands behind FROM.
-    pub(super) relation: String,
+    pub relation: String,
     /// First page, and the one behind the last; without one all that follow.
     pages: Option<(u64, Option<u64>)>,
     /// Pages that it had when it was planned.
@@ -48,7 +48,7 @@ impl Span {
     }
 
     /// Text behind the relation: empty, or ` WHERE …`.
-    pub(super) fn condition(&self) -> String {
+    pub fn condition(&self) -> String {
         match self.pages {
             None | Some((0, None)) => String::new(),
             Some((0, Some(end))) => format!(" WHERE ctid < '({end},0)'::tid"),
@@ -59,8 +59,13 @@ impl Span {
         }
     }
 
+    /// Whether it has the rows of a page.
+    pub fn covers(&self, page: u64) -> bool {
+        self.pages.is_none_or(|(begin, end)| page >= begin && end.is_none_or(|end| page < end))
+    }
+
     /// Two halves of a span that took too long; `None` where there is nothing to part.
-    pub(super) fn halves(&self) -> Option<(Self, Self)> {
+    pub fn halves(&self) -> Option<(Self, Self)> {
         let (begin, end) = self.pages?;
         let half = self.expected / 2;
         if half == 0 {
@@ -79,7 +84,7 @@ impl Span {
 ///
 /// A partitioned table is read leaf by leaf. Where the role may read it as a whole alone, all leaves are read page
 /// range by page range: a range of `ctid` means those pages of each leaf.
-pub(super) fn spans(table: &SourceTable, partitioned: bool, parts: &[Part]) -> Vec<Span> {
+pub fn spans(table: &SourceTable, partitioned: bool, parts: &[Part]) -> Vec<Span> {
     let own = pg_quote::qualified(&table.schema, &table.name);
     if !partitioned {
         return parts.iter().flat_map(|part| spans_of(&format!("ONLY {own}"), part)).collect();
@@ -186,11 +191,6 @@ mod tests {
         assert_eq!(spans[0].halves(), None);
     }
 
-    fn covers(span: &Span, page: u64) -> bool {
-        let (begin, end) = span.pages.unwrap();
-        page >= begin && end.is_none_or(|end| page < end)
-    }
-
     proptest! {
         #[test]
         fn every_page_is_in_one_span_also_after_halving(
@@ -200,12 +200,12 @@ mod tests {
             halved in any::<proptest::sample::Index>(),
         ) {
             let mut all = spans(&table(), false, &[part(pages, pages * bytes_a_page)]);
-            prop_assert_eq!(all.iter().filter(|span| covers(span, page)).count(), 1);
+            prop_assert_eq!(all.iter().filter(|span| span.covers(page)).count(), 1);
             let place = halved.index(all.len());
             if let Some((first, second)) = all[place].halves() {
                 all.splice(place..=place, [first, second]);
             }
-            prop_assert_eq!(all.iter().filter(|span| covers(span, page)).count(), 1);
+            prop_assert_eq!(all.iter().filter(|span| span.covers(page)).count(), 1);
         }
 
         #[test]

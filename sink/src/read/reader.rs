@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 
 use super::ReadError;
 use super::barrier::Barrier;
+use super::claim::{Decision, Open, Own, PAUSES, ReadState, decide};
 use super::pace::Pace;
-use super::requests::{Answer, Open, ReadState, Requests};
+use super::requests::{Answer, Requests};
 use super::source::Source;
 use super::table::{Job, Progress};
 use crate::metrics::{CauseLabel, Metrics, TableLabel};
@@ -29,8 +30,6 @@ use crate::write::Writer;
 
 /// Pause between two looks at the requests.
 const LOOK: Duration = Duration::from_secs(1);
-/// First and longest pause before a read that failed is tried again.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
 /// Pause between two attempts to raise the fence of a table that was read.
 const FENCE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,47 +84,6 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// What is to be done about a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    /// Nothing, and a read of it that runs here is ended.
-    Leave,
-    /// It is read here: begun, or gone on with.
-    Read,
-}
-
-/// What this replica knows about a request beside the tables.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Own {
-    /// Whether it is read here.
-    active: bool,
-    /// Whether its last attempt here failed and the pause is not over.
-    pausing: bool,
-}
-
-/// What is to be done about a request by the replica `me`, which reads from `source`.
-fn decide(open: &Open, (me, source): (&str, &str), lease: Duration, own: Own) -> Decision {
-    // The configuration of a pod that is being replaced may name another server.
-    if open.request.source.as_deref().is_some_and(|wanted| wanted != source) {
-        return Decision::Leave;
-    }
-    // Behind another epoch's barrier nothing is newer; an older layout would read other columns.
-    if open.request.epoch != open.epoch || open.layout < open.request.layout.max(1) {
-        return Decision::Leave;
-    }
-    let of_this = open.seen.as_ref().filter(|seen| seen.id == open.id);
-    let free = of_this.is_none_or(|seen| {
-        let age = Duration::from_millis(u64::try_from(seen.age_ms).unwrap_or(0));
-        match seen.state {
-            ReadState::Read => false,
-            ReadState::Reading => seen.owner == me || age > lease,
-            // Its owner tries again after a pause.
-            ReadState::Failed => seen.owner == me || age > PAUSES.1 + lease,
-        }
-    });
-    if free && (own.active || !own.pausing) { Decision::Read } else { Decision::Leave }
 }
 
 /// A request that was taken, and how far it is.
@@ -426,7 +384,3 @@ impl Looker {
 fn label(table: &str) -> TableLabel {
     TableLabel { table: table.to_owned() }
 }
-
-#[cfg(test)]
-#[path = "reader_tests.rs"]
-mod tests;

@@ -11,13 +11,13 @@ use super::ranges::Part;
 
 /// What the catalogue says of a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Relation {
+pub struct Relation {
     /// `pg_class.oid`.
-    pub(super) oid: u32,
+    pub oid: u32,
     /// Whether its rows are in partitions.
-    pub(super) partitioned: bool,
+    pub partitioned: bool,
     /// Names of the live columns by `attnum`.
-    columns: BTreeMap<i16, String>,
+    pub columns: BTreeMap<i16, String>,
 }
 
 /// Begins a transaction in which the table keeps the columns that it has, and compares them with a layout's.
@@ -59,7 +59,7 @@ GROUP BY c.oid, c.relkind";
 }
 
 /// Says what a table has otherwise than its layout.
-fn agree(layout: &TableLayout, found: Option<Relation>) -> Result<Relation, String> {
+pub fn agree(layout: &TableLayout, found: Option<Relation>) -> Result<Relation, String> {
     let Some(found) = found else {
         return Err("the table does not exist".to_owned());
     };

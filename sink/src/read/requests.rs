@@ -10,67 +10,10 @@ use tidemark_crds::quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass, number};
 
+use super::claim::{Open, ReadState, Seen};
+
 /// Deadline of one question or row.
 const DEADLINE: Duration = Duration::from_secs(5);
-
-/// State of a read in the reads table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadState {
-    /// A replica reads it.
-    Reading,
-    /// Every row is there and the fence is raised.
-    Read,
-    /// The last attempt failed; its owner tries again.
-    Failed,
-}
-
-impl ReadState {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Reading => "reading",
-            Self::Read => "read",
-            Self::Failed => "failed",
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        [Self::Reading, Self::Read, Self::Failed].into_iter().find(|state| state.as_str() == text)
-    }
-}
-
-/// A request and what the reads table says of its table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Open {
-    /// State table.
-    pub(super) table: String,
-    /// Id of the request: its row's version.
-    pub(super) id: u64,
-    /// The request.
-    pub(super) request: ReadRequest,
-    /// Epoch of the ledger.
-    pub(super) epoch: u16,
-    /// Newest layout of the table, 0 without one.
-    pub(super) layout: u64,
-    /// ClickHouse's time, milliseconds since 1970-01-01.
-    pub(super) now_ms: i64,
-    /// The row of the reads table, whatever request it is of.
-    pub(super) seen: Option<Seen>,
-}
-
-/// A row of the reads table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// Request that it is of.
-    pub(super) id: u64,
-    /// How far that is.
-    pub(super) state: ReadState,
-    /// Replica that wrote it.
-    pub(super) owner: String,
-    /// Its place among the rows of the table.
-    pub(super) beat: u64,
-    /// Milliseconds since it was written, by ClickHouse's clock.
-    pub(super) age_ms: i64,
-}
 
 /// What a replica writes about a read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,6 @@ use rdkafka::{Offset, TopicPartitionList};
 use tidemark_crds::history::Position;
 
 use crate::assignment::{Located, Wanted, locate};
-use crate::batch::Doubt;
 use crate::consume::Event;
 use crate::group::lock;
 use crate::progress::Recorded;
@@ -91,18 +90,10 @@ impl Session {
                 continue;
             };
             let again = self.recorded.contains(&partition);
-            part.located = true;
-            part.next = start;
-            part.refused = None;
+            part.begin(start);
             let (at, number) = partition;
             if !again || gap.is_some() {
-                let known =
-                    self.offsets.all().find(|(known, _)| *known == partition).map(|(_, applied)| applied);
-                let earlier = known.filter(|_| again).or(recorded.as_ref().map(Recorded::applied));
-                self.offsets.assign(partition, Some(start));
-                if let Some(earlier) = earlier {
-                    self.offsets.resume(partition, &earlier);
-                }
+                self.offsets.begin(partition, start, again, recorded.as_ref().map(Recorded::applied));
             }
             self.recorded.insert(partition);
             if let Some(why) = gap {
@@ -115,12 +106,10 @@ impl Session {
         }
     }
 
-    /// Notes that records of a table are gone. Nothing says where in the log they were; but each was written before
-    /// this moment, and a read that is asked for now has a later barrier than every read so far.
+    /// Notes that records of a table are gone.
     fn doubt(&mut self, at: usize, why: String, applied: Position) {
         let lane = &mut self.lanes[at];
-        // Of a former epoch every read of this one is later.
-        lane.table.add_doubt(Doubt { why, at: lane.begun.max(applied) });
+        lane.table.lost(why, applied);
         self.around.states.set(&lane.label.table, lane.table.state());
         let states = self.around.states.clone();
         let runtime = self.around.runtime.clone();
@@ -180,9 +169,7 @@ impl Session {
             match self.consumer.seek(&topic, part.partition.1, Offset::Offset(offset), Duration::from_secs(1))
             {
                 Ok(()) => {
-                    part.refused = None;
-                    part.next = offset;
-                    part.allowed = Some(offset);
+                    part.go_back(offset);
                 }
                 Err(error) => tracing::debug!(topic, %error, "cannot go back yet"),
             }

@@ -89,17 +89,10 @@ impl Session {
         for at in 0..self.lanes.len() {
             let lane = &mut self.lanes[at];
             let name = lane.label.table.clone();
-            if let Some(read) = board.reads.get(&name) {
-                lane.begun = lane.begun.max(read.barrier);
-                if read.done && read.barrier > lane.read {
-                    lane.read = read.barrier;
-                    lane.table.was_read(read.barrier);
-                    if lane.table.is_stopped() {
-                        tracing::info!(table = name, "the table was read again: it goes on");
-                        lane.table.restart();
-                    }
-                    lane.table.resume(now);
-                }
+            if let Some(read) = board.reads.get(&name)
+                && lane.table.hear(read, now)
+            {
+                tracing::info!(table = name, "the table was read again: it goes on");
             }
             if let Some(history) = board.histories.get(&name)
                 && !Arc::ptr_eq(history, lane.table.history())
@@ -135,9 +128,7 @@ impl Session {
             };
             let lane = &mut self.lanes[at];
             if let Some(doubt) = doubt {
-                lane.table.add_doubt(doubt);
-                // Where the read that ends it is over already.
-                lane.table.was_read(lane.read);
+                lane.table.remember(doubt);
             }
             if let Some(layout) = stopped_under {
                 lane.table.stop();

@@ -20,7 +20,6 @@ use prometheus_client::metrics::counter::Counter;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaResult;
 use rdkafka::message::{BorrowedMessage, Message};
-use tidemark_crds::history::Position;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::kafka::Connection;
 use tokio::sync::watch;
@@ -112,9 +111,6 @@ struct Lane {
     letters: Open,
     /// The newest plan, for the batch that is being written; absent before the first.
     newest: Option<watch::Sender<Arc<TablePlan>>>,
-    /// Barrier of its last complete read, and the latest of any read.
-    read: Position,
-    begun: Position,
     /// Layout under which dead letters stopped it.
     stopped_under: u64,
 }
@@ -398,8 +394,6 @@ fn lanes(around: &Surroundings) -> Vec<Lane> {
             active: false,
             letters: Open::default(),
             newest: None,
-            read: (0, 0),
-            begun: (0, 0),
             stopped_under: 0,
         }
     };

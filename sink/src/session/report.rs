@@ -58,7 +58,7 @@ impl Session {
         };
         let row = |((at, partition), applied): ((usize, i32), Applied)| {
             let lane = &self.lanes[at];
-            let (dead, dead_at) = lane.letters.count(partition, self.board.epoch, lane.read);
+            let (dead, dead_at) = lane.letters.count(partition, self.board.epoch, lane.table.barrier());
             (lane.label.table.clone(), partition, Applied { dead, dead_at, ..applied })
         };
         self.offsets.all().filter(known).map(row).collect()

@@ -1,8 +1,5 @@
 //! Which requests a replica takes, goes on with and leaves.
 
-use tidemark_crds::ledger::ReadRequest;
-
-use super::super::requests::Seen;
 use super::*;
 
 const LEASE: Duration = Duration::from_secs(15);

@@ -1,0 +1,114 @@
+//! Which requests to read tables a replica takes, goes on with and leaves. Pure.
+
+use std::time::Duration;
+
+use tidemark_crds::ledger::ReadRequest;
+
+/// First and longest pause before a read that failed is tried again.
+pub const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
+
+/// State of a read in the reads table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadState {
+    /// A replica reads it.
+    Reading,
+    /// Every row is there and the fence is raised.
+    Read,
+    /// The last attempt failed; its owner tries again.
+    Failed,
+}
+
+impl ReadState {
+    /// Text of the `state` column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Read => "read",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The state of a text; `None` where it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Reading, Self::Read, Self::Failed].into_iter().find(|state| state.as_str() == text)
+    }
+}
+
+/// A request and what the reads table says of its table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// State table.
+    pub table: String,
+    /// Id of the request: its row's version.
+    pub id: u64,
+    /// The request.
+    pub request: ReadRequest,
+    /// Epoch of the ledger.
+    pub epoch: u16,
+    /// Newest layout of the table, 0 without one.
+    pub layout: u64,
+    /// ClickHouse's time, milliseconds since 1970-01-01.
+    pub now_ms: i64,
+    /// The row of the reads table, whatever request it is of.
+    pub seen: Option<Seen>,
+}
+
+/// A row of the reads table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Request that it is of.
+    pub id: u64,
+    /// How far that is.
+    pub state: ReadState,
+    /// Replica that wrote it.
+    pub owner: String,
+    /// Its place among the rows of the table.
+    pub beat: u64,
+    /// Milliseconds since it was written, by ClickHouse's clock.
+    pub age_ms: i64,
+}
+
+/// What is to be done about a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing, and a read of it that runs here is ended.
+    Leave,
+    /// It is read here: begun, or gone on with.
+    Read,
+}
+
+/// What this replica knows about a request beside the tables.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Own {
+    /// Whether it is read here.
+    pub active: bool,
+    /// Whether its last attempt here failed and the pause is not over.
+    pub pausing: bool,
+}
+
+/// What is to be done about a request by the replica `me`, which reads from `source`.
+pub fn decide(open: &Open, (me, source): (&str, &str), lease: Duration, own: Own) -> Decision {
+    // The configuration of a pod that is being replaced may name another server.
+    if open.request.source.as_deref().is_some_and(|wanted| wanted != source) {
+        return Decision::Leave;
+    }
+    // Behind another epoch's barrier nothing is newer; an older layout would read other columns.
+    if open.request.epoch != open.epoch || open.layout < open.request.layout.max(1) {
+        return Decision::Leave;
+    }
+    let of_this = open.seen.as_ref().filter(|seen| seen.id == open.id);
+    let free = of_this.is_none_or(|seen| {
+        let age = Duration::from_millis(u64::try_from(seen.age_ms).unwrap_or(0));
+        match seen.state {
+            ReadState::Read => false,
+            ReadState::Reading => seen.owner == me || age > lease,
+            // Its owner tries again after a pause.
+            ReadState::Failed => seen.owner == me || age > PAUSES.1 + lease,
+        }
+    });
+    if free && (own.active || !own.pausing) { Decision::Read } else { Decision::Leave }
+}
+
+#[cfg(test)]
+#[path = "claim_tests.rs"]
+mod tests;
