@@ -467,6 +467,51 @@ async fn a_read_whose_replica_is_gone_is_read_again_by_another() -> anyhow::Resu
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_the_layout_lacks_holds_a_read_up() -> anyhow::Result<()> {
+    let (stack, _turn) = stack().await?;
+    let place = Place::new(stack, "items", ITEMS, &item_columns()).await?;
+    // What it gets before the barrier is in events that the read's rows would supersede.
+    let add = "ALTER TABLE items ADD COLUMN extra bigint; UPDATE items SET extra = 9 WHERE id = 17";
+    stack.postgres().execute(Role::Shop, &place.name, add).await?;
+    let _reader = place.reader("a", None);
+    place.request(1).await?;
+    let answer = place.answer("the read to fail", |row| row["state"] == "failed").await?;
+    ensure!(answer["error"].contains("column extra was added"), "{}", answer["error"]);
+    ensure!(
+        place.clickhouse("SELECT count() FROM items").await? == ["0"],
+        "rows were read without the column"
+    );
+    let plan = Arc::new(TablePlan::new(Arc::new(place.layout.clone()), Encoding::Contract)?);
+    let by_key = place.keys().rows(&plan, 1, &[17_i64.to_le_bytes().to_vec()]).await;
+    ensure!(
+        by_key.is_err_and(|error| error.to_string().contains("extra")),
+        "a row was read without the column"
+    );
+    place.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_written_anew_between_two_ranges_is_read_again() -> anyhow::Result<()> {
+    let (stack, _turn) = stack().await?;
+    // A page a row, and three ranges of pages.
+    let place = Place::new(stack, "items", ITEMS, &item_columns()).await?;
+    let pages = place.postgres("SELECT pg_relation_size('items') / 8192 > 16384").await?;
+    ensure!(pages == ["t"], "the table has too few pages");
+    let _reader = place.reader("a", Some(4000));
+    place.request(1).await?;
+    place.answer("some rows to be read", |row| row["rows"].parse::<u64>().is_ok_and(|rows| rows > 0)).await?;
+    // It waits for the ranges that are being read; behind it all rows lie on the first pages.
+    stack.postgres().execute(Role::Shop, &place.name, "VACUUM FULL items").await?;
+    place
+        .answer("the read to fail", |row| row["state"] == "failed" && row["error"].contains("written anew"))
+        .await?;
+    place.read(1).await?;
+    let shown = place.clickhouse("SELECT count(), sum(id) FROM items_current").await?;
+    ensure!(shown == ["18000\t162009000"], "{shown:?}");
+    place.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_table_whose_rows_are_hidden_from_the_role_fails_by_name() -> anyhow::Result<()> {
     let (stack, _turn) = stack().await?;
     let hidden = "CREATE TABLE secrets (id bigint PRIMARY KEY, n bigint NOT NULL, pad text);

@@ -100,7 +100,7 @@ impl KeyReader {
         let barrier = barrier::set(session, self.source.pipeline(), &table.to_string())
             .await
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
-        let relation = relation::begin(session, &plan.layout).await?;
+        let relation = relation::begin_behind(session, &plan.layout).await?;
         let only = if relation.partitioned { "" } else { "ONLY " };
         let from = format!("{only}{}", pg_quote::qualified(&table.schema, &table.name));
         let columns = expressions(plan);

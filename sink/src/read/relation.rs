@@ -78,6 +78,29 @@ pub fn agree(layout: &TableLayout, found: Option<Relation>) -> Result<Relation, 
     Ok(found)
 }
 
+/// Compares a table behind a barrier with its layout: a column that the layout does not know may have got values before
+/// the barrier, and their events are older than the rows that are read without them.
+///
+/// Columns that come later do no harm: what they get is in events behind the barrier.
+pub fn knows_all(layout: &TableLayout, found: &Relation) -> Result<(), String> {
+    let known = |attnum: i16| {
+        layout.columns.iter().any(|column| column.attnum == attnum)
+            || layout.left_out.iter().any(|column| column.attnum == attnum)
+    };
+    match found.columns.iter().find(|(attnum, _)| !known(**attnum)) {
+        Some((_, name)) => Err(format!("column {name} was added")),
+        None => Ok(()),
+    }
+}
+
+/// Begins a transaction behind a barrier, as [`begin`] does, in which the table has no column that its layout lacks.
+pub(super) async fn begin_behind(session: &Session, layout: &TableLayout) -> Result<Relation, ReadError> {
+    let relation = begin(session, layout).await?;
+    knows_all(layout, &relation)
+        .map_err(|reason| ReadError::Layout { table: layout.source.to_string(), reason })?;
+    Ok(relation)
+}
+
 /// Returns the relations that have the table's rows, and the bytes of a page.
 pub(super) async fn parts(
     session: &Session,
@@ -113,6 +136,28 @@ ORDER BY c.oid";
     rows.iter().map(part).collect::<Result<_, _>>().map_err(wrong)
 }
 
+/// Returns the files in which the table's rows lie, by the relations that have them.
+pub(super) async fn files(
+    session: &Session,
+    table: &SourceTable,
+    relation: &Relation,
+) -> Result<BTreeMap<u32, u32>, ReadError> {
+    const FILES: &str = "
+SELECT c.oid, coalesce(pg_relation_filenode(c.oid), 0::oid)
+FROM pg_class c
+WHERE CASE WHEN $2 THEN c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass) WHERE isleaf)
+           ELSE c.oid = $1 END";
+    let wrong = |error| source_error(table, "the table's files", &error);
+    let rows = session.query(FILES, &[&relation.oid, &relation.partitioned]).await.map_err(wrong)?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, _>>().map_err(wrong)
+}
+
+/// Whether rows were moved to other pages without an event, as VACUUM FULL and CLUSTER do it: a range that was read
+/// before and one that is read now may have missed some between them.
+pub fn are_moved(before: &BTreeMap<u32, u32>, now: &BTreeMap<u32, u32>) -> bool {
+    before.iter().any(|(oid, file)| now.get(oid).is_some_and(|now| now != file))
+}
+
 /// Names the table and what was tried.
 pub(super) fn source_error(table: &SourceTable, what: &str, error: &tokio_postgres::Error) -> ReadError {
     ReadError::Source { table: table.to_string(), error: Error::of(what, error) }
@@ -120,6 +165,8 @@ pub(super) fn source_error(table: &SourceTable, what: &str, error: &tokio_postgr
 
 #[cfg(test)]
 mod tests {
+    use tidemark_crds::layout::LeftOut;
+
     use super::super::table_tests::layout;
     use super::*;
 
@@ -145,7 +192,22 @@ mod tests {
         assert_eq!(agree(&layout, Some(dropped)).unwrap_err(), "column price was dropped");
         let mut wider = found();
         wider.columns.insert(4, "added".into());
-        assert!(agree(&layout, Some(wider)).is_ok(), "what the layout does not store is not read");
+        assert!(agree(&layout, Some(wider.clone())).is_ok(), "it may have come behind the barrier");
+        assert_eq!(knows_all(&layout, &wider).unwrap_err(), "column added was added");
+        let left_out = LeftOut {
+            source: "added".into(),
+            attnum: 4,
+            why: tidemark_crds::layout::LeftOutReason::Excluded,
+        };
+        assert!(knows_all(&TableLayout { left_out: vec![left_out], ..layout }, &wider).is_ok());
+    }
+
+    #[test]
+    fn rows_that_were_written_anew_are_in_another_file() {
+        let before: BTreeMap<u32, u32> = [(1, 10), (2, 20)].into();
+        assert!(!are_moved(&before, &before) && are_moved(&before, &[(1, 10), (2, 21)].into()));
+        // A partition that came has rows from behind the barrier, and one that went is read no more.
+        assert!(!are_moved(&before, &[(1, 10), (3, 30)].into()));
     }
 
     #[test]

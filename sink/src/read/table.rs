@@ -1,6 +1,6 @@
 //! The read of one table behind one barrier, by one connection or two. I/O.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -17,7 +17,7 @@ use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::pace::Pace;
 use super::ranges::{Span, spans};
-use super::relation::{self, source_error};
+use super::relation::{self, Relation, are_moved, source_error};
 use super::source::{Server, Source};
 use super::{ReadError, ReadMetrics};
 use crate::batch::Batch;
@@ -115,6 +115,8 @@ struct Worker<'a> {
     job: &'a Job,
     barrier: Barrier,
     server: &'a Server,
+    /// The table, and the files in which its rows lay when it was parted.
+    place: &'a (Relation, BTreeMap<u32, u32>),
     open: &'a Mutex<VecDeque<Span>>,
     statement: String,
     /// At most one insert, while the next batch is read.
@@ -140,8 +142,9 @@ impl Job {
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
         self.progress.barrier.store(barrier.lsn, Ordering::Relaxed);
         // Partitions that are made from here on have rows from behind the barrier alone.
-        let relation = relation::begin(&session, &self.plan.layout).await?;
+        let relation = relation::begin_behind(&session, &self.plan.layout).await?;
         let parts = relation::parts(&session, table, &relation).await?;
+        let files = relation::files(&session, table, &relation).await?;
         session.batch_execute("COMMIT").await.map_err(end)?;
         self.progress.estimated.store(parts.iter().map(|part| part.rows).sum(), Ordering::Relaxed);
         let spans: VecDeque<Span> = spans(table, relation.partitioned, &parts).into();
@@ -151,10 +154,12 @@ impl Job {
         );
         let helper = if spans.len() > 1 { second() } else { None };
         let open = Mutex::new(spans);
+        let place = (relation, files);
         let worker = || Worker {
             job: self,
             barrier,
             server: &server,
+            place: &place,
             open: &open,
             statement: format!("COPY (SELECT {} FROM ", expressions(&self.plan)),
             inserts: JoinSet::new(),
@@ -292,6 +297,14 @@ impl Worker<'_> {
         read_bytes.inc_by(looked as u64);
         if !lines.is_complete() {
             let reason = "the server's answer ended in the middle of a row".to_owned();
+            return Err(ReadError::Refused { table: table.to_string(), reason });
+        }
+        // The statement has the lock: they are still where it read them.
+        let (relation, files) = self.place;
+        if are_moved(files, &relation::files(session, table, relation).await?) {
+            let reason = "its rows were written anew while it was read, as VACUUM FULL, CLUSTER and TRUNCATE do it; the \
+                          read begins anew"
+                .to_owned();
             return Err(ReadError::Refused { table: table.to_string(), reason });
         }
         session.batch_execute("COMMIT").await.map_err(wrong)?;
