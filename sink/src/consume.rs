@@ -33,6 +33,8 @@ pub enum Event {
     Start(Partition, i64),
     /// The tables have less than was applied, or may have.
     SetBack,
+    /// First offsets that partitions have.
+    Firsts(Vec<(Partition, i64)>),
     /// A heartbeat was seen: its instant and the end offsets of partitions at that time.
     Heartbeat(i64, Vec<(Partition, i64)>),
 }

@@ -86,6 +86,7 @@ impl Watch {
             };
             let ends = self.ends(&questions);
             let _ = self.events.send(Event::Heartbeat(instant, ends));
+            let _ = self.events.send(Event::Firsts(self.firsts(&questions)));
         }
         Ok(())
     }
@@ -176,6 +177,12 @@ impl Watch {
         let owned: Vec<Partition> = lock(&self.owned).iter().copied().collect();
         // In place of an instant: the offset after the last record.
         self.at(questions, &owned, Offset::End)
+    }
+
+    /// First offsets of the partitions that this replica owns.
+    fn firsts(&self, questions: &BaseConsumer) -> Vec<(Partition, i64)> {
+        let owned: Vec<Partition> = lock(&self.owned).iter().copied().collect();
+        self.at(questions, &owned, Offset::Beginning)
     }
 
     /// Offsets at one end of partitions: one request a broker, however many they are.

@@ -17,6 +17,8 @@ pub struct Part {
     pub next: i64,
     /// A jump to this offset was looked at and is none that loses records.
     pub allowed: Option<i64>,
+    /// Whether a small jump was looked at and nothing was gone: its topic is written to in transactions.
+    pub marks: bool,
     /// First record that was not taken, since its table waits: it is read again.
     pub refused: Option<i64>,
 }
@@ -38,15 +40,28 @@ impl Part {
     pub fn step(&self, offset: i64) -> Step {
         if !self.located || self.refused.is_some() {
             Step::Skip
-        } else if (self.next..=self.next + SMALL_JUMP).contains(&offset) || self.allowed == Some(offset) {
+        } else if offset == self.next || self.allowed == Some(offset) {
+            Step::Take
+        } else if self.marks && self.is_small(offset) {
             Step::Take
         } else {
             Step::Look
         }
     }
 
+    fn is_small(&self, offset: i64) -> bool {
+        (self.next + 1..=self.next + SMALL_JUMP).contains(&offset)
+    }
+
+    /// Whether records that come next are gone, when `low` is the first offset that there is.
+    pub fn is_cut(&self, low: i64) -> bool {
+        self.located && low > self.next
+    }
+
     /// Begins to be read at an offset.
     pub fn begin(&mut self, start: i64) {
+        // What was asked for is there: the jump was over marks.
+        self.marks |= start == self.next && self.allowed.is_some_and(|offset| self.is_small(offset));
         self.located = true;
         self.next = start;
         self.refused = None;
@@ -62,12 +77,11 @@ impl Part {
     /// Whether reading that has come to `position` passed nothing but marks of Kafka's own, such as the end of a
     /// transaction: these are not given out. Behind a larger step records may be missing.
     pub fn passed_marks(&self, position: i64) -> bool {
-        let near = self.next + 1..=self.next + SMALL_JUMP;
-        self.located && self.refused.is_none() && near.contains(&position)
+        self.located && self.refused.is_none() && self.is_small(position)
     }
 }
 
-/// Offsets that a transaction's own records take: a larger step is looked at.
+/// Offsets that a transaction's own records take: a larger step is looked at each time.
 const SMALL_JUMP: i64 = 2;
 
 /// The partitions of this replica.
@@ -122,6 +136,11 @@ impl Router {
         self.parts.get_mut(place)
     }
 
+    /// Index of a partition.
+    pub fn index(&self, partition: Partition) -> Option<usize> {
+        self.places.get(&partition).copied()
+    }
+
     /// Takes a partition over; returns the number of the question for its beginning.
     pub fn assign(&mut self, partition: Partition) -> u64 {
         self.revoke(partition);
@@ -133,6 +152,7 @@ impl Router {
             located: false,
             next: 0,
             allowed: None,
+            marks: false,
             refused: None,
         });
         self.generation
@@ -197,12 +217,30 @@ mod tests {
         part.next = 5;
         assert_eq!(
             [4, 5, 6, 100].map(|offset| part.step(offset)),
-            [Step::Look, Step::Take, Step::Take, Step::Look]
+            [Step::Look, Step::Take, Step::Look, Step::Look]
         );
         part.allowed = Some(100);
         assert_eq!(part.step(100), Step::Take);
         part.refused = Some(5);
         assert_eq!(part.step(6), Step::Skip);
+    }
+
+    #[test]
+    fn a_small_jump_is_taken_for_the_end_of_a_transaction_once_one_was() {
+        let mut router = Router::new(["a"]);
+        router.assign((0, 0));
+        let part = router.get((0, 0)).unwrap();
+        part.begin(5);
+        assert!(!part.is_cut(5) && part.is_cut(6), "retention can take one record alone");
+        part.allowed = Some(7);
+        // The records between are gone.
+        part.begin(7);
+        assert_eq!((part.step(9), part.step(7)), (Step::Look, Step::Take));
+        part.next = 8;
+        part.allowed = Some(9);
+        part.begin(8);
+        part.next = 10;
+        assert_eq!([11, 12, 13].map(|offset| part.step(offset)), [Step::Take, Step::Take, Step::Look]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tidemark_crds::history::Position;
 use crate::assignment::{Located, Wanted, locate};
 use crate::consume::Event;
 use crate::group::lock;
+use crate::offsets::Partition;
 use crate::progress::Recorded;
 use crate::session::Session;
 
@@ -82,6 +83,17 @@ impl Session {
         }
         let wanted = self.wanted(partition, generation, Some(next));
         self.find_beginnings(vec![wanted]);
+    }
+
+    /// Looks again where records are gone that come next: where none follows, no record tells.
+    pub(super) fn on_firsts(&mut self, firsts: Vec<(Partition, i64)>) {
+        for (partition, low) in firsts {
+            if self.router.get(partition).is_some_and(|part| part.is_cut(low))
+                && let Some(index) = self.router.index(partition)
+            {
+                self.look_again(index, low);
+            }
+        }
     }
 
     pub(super) fn on_located(&mut self, located: Vec<Located>) {

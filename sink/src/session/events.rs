@@ -25,6 +25,7 @@ impl Session {
             Event::Letter(notice) => self.on_letter(&notice),
             Event::Start(partition, next) => self.offsets.start(partition, next),
             Event::SetBack => self.set_back = true,
+            Event::Firsts(firsts) => self.on_firsts(firsts),
             Event::Heartbeat(instant, ends) => {
                 let mut lag: BTreeMap<usize, i64> = BTreeMap::new();
                 for (partition, end) in ends {
