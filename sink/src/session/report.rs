@@ -110,8 +110,12 @@ impl Session {
             (self.around.progress.clone(), self.around.states.clone(), self.progress_rows());
         let (runtime, events) = (self.around.runtime.clone(), self.sender.clone());
         let task = async move {
-            let (progress, states) = tokio::join!(progress.write(&rows), states.write(false));
-            match &progress {
+            // A doubt is noted before the offsets behind what is gone are: else it would end with this process.
+            if let Err(error) = states.write(false).await {
+                tracing::debug!(%error, "states cannot be written yet, and so progress is not");
+                return;
+            }
+            match progress.write(&rows).await {
                 Ok(Wrote::SetBack(at)) => {
                     tracing::error!(at, "the tables were set back: reading begins again where they are");
                     let _ = events.send(Event::SetBack);
@@ -120,10 +124,8 @@ impl Session {
                     tracing::info!("clickhouse was started anew: reading begins again where its tables are");
                     let _ = events.send(Event::SetBack);
                 }
-                Ok(Wrote::Done | Wrote::Behind) | Err(_) => {}
-            }
-            for error in [progress.err(), states.err()].into_iter().flatten() {
-                tracing::debug!(%error, "progress or states cannot be written yet");
+                Ok(Wrote::Done | Wrote::Behind) => {}
+                Err(error) => tracing::debug!(%error, "progress cannot be written yet"),
             }
         };
         self.report_task = Some(self.tasks.spawn_on(task, &runtime));
@@ -132,7 +134,14 @@ impl Session {
     /// Writes the last progress rows, so that nobody waits for those of the partitions' next owners.
     pub(super) fn last_report(&self) {
         let rows = self.progress_rows();
-        match self.around.runtime.block_on(self.around.progress.write(&rows)) {
+        for lane in &self.lanes {
+            self.around.states.set(&lane.label.table, lane.state());
+        }
+        let write = async {
+            self.around.states.write(false).await?;
+            self.around.progress.write(&rows).await
+        };
+        match self.around.runtime.block_on(write) {
             Ok(Wrote::Done) => {}
             Ok(Wrote::Behind | Wrote::SetBack(_) | Wrote::Anew) => {
                 tracing::warn!("the tables may have less than was applied: the last progress is not written");
