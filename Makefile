@@ -53,6 +53,10 @@ explore: ## Plans over a model of all systems, and again with each fault at each
 mutants: ## Takes each guard of the operator away in turn: the plans have to notice
 	@e2e/mutants
 
+.PHONY: model
+model: ## HISTORIES (1000000) of source, log, Kafka, sinks, reads and merges, in which the sink's own code decides (SEED=n)
+	@TIDEMARK_HISTORIES=$(or $(HISTORIES),1000000) TIDEMARK_SEED=$(SEED) e2e/test model
+
 .PHONY: fuzz
 fuzz: ## The decoders on mutated records for MINUTES (60) each
 	@e2e/test fuzz $(or $(MINUTES),60)

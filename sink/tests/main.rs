@@ -8,4 +8,5 @@
 
 mod corpus;
 mod fuzz;
+mod histories;
 mod types;
