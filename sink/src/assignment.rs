@@ -51,6 +51,11 @@ pub struct Located {
 /// Where to begin in a log from `low` to `high`, exclusive, when everything before `next` is applied; and what is lost.
 pub fn begin(next: Option<i64>, low: i64, high: i64) -> (i64, Option<String>) {
     match next {
+        None if low > 0 => {
+            let why =
+                format!("retention passed: the records before offset {low} were gone before any was read");
+            (low, Some(why))
+        }
         None => (low, None),
         Some(next) if next < low => {
             let why = format!("retention passed: the records from offset {next} to {low} are gone");
@@ -163,7 +168,9 @@ mod tests {
 
     #[test]
     fn a_partition_begins_where_the_rows_end_and_gaps_have_names() {
-        assert_eq!(begin(None, 7, 20), (7, None));
+        assert_eq!(begin(None, 0, 20), (0, None));
+        let (start, gap) = begin(None, 7, 20);
+        assert!(start == 7 && gap.unwrap().contains("before offset 7"));
         assert_eq!(begin(Some(7), 7, 20), (7, None));
         assert_eq!(begin(Some(20), 7, 20), (20, None));
         let (start, gap) = begin(Some(5), 7, 20);

@@ -40,9 +40,7 @@ impl Part {
     pub fn step(&self, offset: i64) -> Step {
         if !self.located || self.refused.is_some() {
             Step::Skip
-        } else if offset == self.next || self.allowed == Some(offset) {
-            Step::Take
-        } else if self.marks && self.is_small(offset) {
+        } else if offset == self.next || self.allowed == Some(offset) || self.marks && self.is_small(offset) {
             Step::Take
         } else {
             Step::Look

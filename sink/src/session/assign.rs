@@ -40,6 +40,21 @@ impl Session {
             tracing::info!(assigned, count = partitions.len(), "partitions changed");
         }
         *lock(&self.owned) = self.offsets.all().map(|(partition, _)| partition).collect();
+        // What is gone is in doubt behind the reads that there were: those have to be known first.
+        if self.heard {
+            self.find_beginnings(wanted);
+        }
+    }
+
+    /// Finds where all partitions begin that were assigned before the operator was heard.
+    pub(super) fn find_all_beginnings(&mut self) {
+        let all: Vec<Partition> = self.offsets.all().map(|(partition, _)| partition).collect();
+        let mut wanted = Vec::new();
+        for partition in all {
+            if let Some(generation) = self.router.get(partition).map(|part| part.generation) {
+                wanted.push(self.wanted(partition, generation, None));
+            }
+        }
         self.find_beginnings(wanted);
     }
 

@@ -120,6 +120,9 @@ impl Session {
             self.steer(at);
         }
         self.show_missing_layouts();
+        if !std::mem::replace(&mut self.heard, true) {
+            self.find_all_beginnings();
+        }
     }
 
     fn on_earlier(&mut self, earlier: Vec<Earlier>) {

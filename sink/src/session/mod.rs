@@ -129,6 +129,8 @@ pub struct Session {
     /// Partitions whose recorded counters are known.
     recorded: BTreeSet<Partition>,
     board: Arc<Board>,
+    /// Whether the operator was heard.
+    heard: bool,
     limits: Limits,
     memory: Memory,
     budget: InsertBudget,
@@ -193,6 +195,7 @@ impl Session {
             owned: Owned::default(),
             recorded: BTreeSet::new(),
             board: Arc::default(),
+            heard: false,
             events,
             sender,
             tasks: tokio::task::JoinSet::new(),
