@@ -101,10 +101,12 @@ pub struct Batch {
     changed: Vec<u64>,
     offsets: Vec<(i32, OffsetRange)>,
     last: usize,
-    /// Epoch of its last record.
+    /// Greatest epoch of its records.
     pub epoch: u16,
     /// Rows up to this position are not taken for the values that an event lacks.
     pub floor: Position,
+    /// Nor are rows below this version: changes between them and the read that has it were passed over.
+    pub read: Version,
 }
 
 /// A state of a batch to go back to.
@@ -138,6 +140,7 @@ impl Batch {
             last: 0,
             epoch: 0,
             floor: (0, 0),
+            read: Version(0),
             plan,
         })
     }
@@ -161,6 +164,7 @@ impl Batch {
         self.last = 0;
         self.epoch = 0;
         self.floor = (0, 0);
+        self.read = Version(0);
     }
 
     /// Returns the layout that the batch was built for.
@@ -225,6 +229,11 @@ impl Batch {
     /// Offsets that the batch covers, by partition.
     pub fn offsets(&self) -> &[(i32, OffsetRange)] {
         &self.offsets
+    }
+
+    /// Greatest position of its records.
+    pub fn reach(&self) -> Position {
+        self.offsets.iter().map(|(_, range)| (range.epoch, range.lsn)).max().unwrap_or_default()
     }
 
     /// Remembers the present state.

@@ -265,6 +265,40 @@ fn a_value_that_no_event_has_is_read_at_the_source() {
 }
 
 #[test]
+fn a_row_of_a_later_epoch_has_no_value_of_an_earlier_one() {
+    let later = |lsn| Version::new(2, Phase::Stream, 0, lsn);
+    let mut batch = batch();
+    put(&mut batch, 1, [Some("old"), Some("n")], version(10), None);
+    put(&mut batch, 1, [None, Some("n")], later(5), None);
+    put(&mut batch, 2, [None, Some("n")], later(6), None);
+    let deferred = batch.take_deferred();
+    let keys: Vec<Vec<u8>> = [1_i64, 2].iter().map(|id| id.to_le_bytes().to_vec()).collect();
+    let values = BTreeMap::from([(1, text("old"))]);
+    let mut stored =
+        HashMap::from([(keys[1].clone(), Stored::Live { version: version(20), values: values.clone() })]);
+    let overlay = Overlay::new(&batch, &deferred);
+    assert_eq!(overlay.resolve(&batch, &stored, |_| true).at_source, keys);
+    stored.insert(keys[1].clone(), Stored::Live { version: later(1), values });
+    let resolution = overlay.resolve(&batch, &stored, |_| true);
+    assert_eq!((resolution.at_source, resolution.rows.len()), (vec![keys[0].clone()], 1));
+}
+
+#[test]
+fn a_row_that_moved_has_nothing_of_a_truncated_one_under_its_new_key() {
+    let mut batch = batch();
+    put(&mut batch, 2, [Some("gone"), Some("n")], version(1), None);
+    // A truncate, of which no row tells.
+    put(&mut batch, 1, [Some("kept"), Some("n")], version(3), None);
+    delete(&mut batch, 1, version(4));
+    put(&mut batch, 2, [None, Some("n")], version(4), Some(1));
+    let deferred = batch.take_deferred();
+    let overlay = Overlay::new(&batch, &deferred);
+    let resolution = overlay.resolve(&batch, &HashMap::new(), |_| true);
+    assert_eq!(resolution.rows.len(), 1, "{resolution:?}");
+    assert_eq!(resolution.rows[0].values[1], text("kept"));
+}
+
+#[test]
 fn a_row_that_moved_has_the_values_of_the_last_row_under_its_old_key() {
     let mut batch = batch();
     put(&mut batch, 1, [Some("d1"), Some("n1")], version(10), None);

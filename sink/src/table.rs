@@ -14,7 +14,7 @@ use crate::batch::{Batch, Doubt, Place};
 use crate::board::ReadState;
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::decode::envelope::{Change, Decoder, Op};
-use crate::history::{Chosen, History, Missing};
+use crate::history::{Chosen, History, Missing, position_of};
 use crate::limits::FlushCause;
 use crate::plan::Mapping;
 use crate::row::{Facts, Image, RowError, RowWriter};
@@ -116,6 +116,8 @@ pub struct Table {
     floor: Position,
     /// Version of the rows that the last whole read brought.
     read: Version,
+    /// Greatest position of the batches that were sent.
+    sent: Position,
     /// Barrier of the last whole read, and the latest of any read.
     barrier: Position,
     begun: Position,
@@ -140,6 +142,7 @@ impl Table {
             doubt: None,
             floor: (0, 0),
             read: Version(0),
+            sent: (0, 0),
             barrier: (0, 0),
             begun: (0, 0),
             share: ShareLimit::new(max_share_per_mille),
@@ -200,9 +203,11 @@ impl Table {
 
     /// Notes that records are gone, when everything up to `applied` was applied. Nothing says where in the log they were;
     /// but each was written before this moment, and a read that is asked for now has a later barrier than every read so
-    /// far. Of a former epoch every read of this one is later.
+    /// far, and than every record that was taken: until then no row of those lends its values.
     pub fn lost(&mut self, why: String, applied: Position) {
-        self.add_doubt(Doubt { why, at: self.begun.max(applied) });
+        let taken = self.open.iter().chain(&self.sealed).map(Batch::reach).max();
+        let at = self.begun.max(applied).max(self.sent).max(taken.unwrap_or_default());
+        self.add_doubt(Doubt { why, at });
     }
 
     /// Hears how far the last read is. Returns whether the table was stopped and goes on, since it was read again.
@@ -341,7 +346,9 @@ impl Table {
             self.seal();
         }
         let mut batch = self.sealed.pop_front()?;
+        self.sent = self.sent.max(batch.reach());
         batch.floor = self.floor.max(self.history.complete_from(batch.plan()));
+        batch.read = self.read;
         Some((batch, cause))
     }
 
@@ -427,7 +434,8 @@ impl Table {
             Err(Choice::Hold(hold)) => return Err(hold),
             Err(Choice::Dead(error)) => return self.bury(record, Some((epoch, change)), error),
             Err(Choice::Doubt(why)) => {
-                let doubt = Doubt { why, at };
+                // Not its own position: its transaction may have been open while a later barrier was set.
+                let doubt = Doubt { why, at: position_of(change.version) };
                 self.add_doubt(doubt.clone());
                 let batch = self.batch_for(record.place().partition)?;
                 Doubt::join(&mut batch.doubt, doubt);
@@ -603,7 +611,8 @@ impl Table {
         let place = record.place();
         let batch = self.batch_for(place.partition)?;
         if let Some((epoch, _)) = change {
-            batch.epoch = epoch;
+            // Partitions come in any order, and what is read at the source for one key has to beat all of its rows.
+            batch.epoch = batch.epoch.max(epoch);
         }
         let (epoch, lsn, committed_at) = change.map_or((batch.epoch, 0, None), |(epoch, change)| {
             (epoch, change.position, Some(change.committed_at))
@@ -624,7 +633,7 @@ impl Table {
     ) -> Result<(), Hold> {
         self.note(record, change, 0)?;
         let place = record.place();
-        let position = change.map_or((0, 0), |(epoch, change)| (epoch, change.position));
+        let position = change.map_or((0, 0), |(_, change)| position_of(change.version));
         self.floor = self.floor.max(position);
         let batch = self.batch_for(place.partition)?;
         batch.range(place.partition).dead += 1;

@@ -78,6 +78,59 @@ fn what_fits_nothing_at_a_confirmed_position_is_passed_over_and_the_table_is_in_
 }
 
 #[test]
+fn a_batch_is_of_the_greatest_epoch_of_its_records_whatever_their_order() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    let mut newer = event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 130);
+    newer.headers[0].1 = Some(b"2".to_vec());
+    assert_eq!(table.take(&newer, now), Taken::Applied);
+    assert_eq!(table.take(&event(1, 0, "c", r#"{"id":2,"a":"y"}"#, 120), now), Taken::Applied);
+    assert_eq!(batches(&mut table)[0].epoch, 2);
+}
+
+#[test]
+fn a_change_that_was_made_before_a_barrier_and_committed_behind_it_is_in_doubt_after_that_read() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], Some(500));
+    let mut change = event(0, 0, "c", r#"{"id":1,"z":"y"}"#, 130);
+    let text = String::from_utf8(change.payload.take().unwrap()).unwrap();
+    change.payload = Some(text.replace(r#"[\"130\","#, r#"[\"160\","#).into_bytes());
+    assert_eq!(table.take(&change, now), Taken::Applied);
+    assert_eq!(table.doubt().unwrap().at, (1, 160));
+    table.was_read((1, 150));
+    assert!(table.doubt().is_some(), "the read may have missed it");
+}
+
+#[test]
+fn a_batch_lends_no_values_from_before_a_read_by_which_changes_were_passed_over() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    assert_eq!(table.take(&event(0, 0, "u", r#"{"id":1,"a":"old"}"#, 110), now), Taken::Applied);
+    table.hear(&ReadState { request: 1, barrier: (1, 130), done: true }, now);
+    assert_eq!(table.take(&event(0, 1, "u", r#"{"id":1,"a":"read"}"#, 120), now), Taken::Applied);
+    let [batch] = batches(&mut table).try_into().unwrap();
+    assert_eq!((batch.rows(), batch.read), (1, Version::of_read(1, 130)));
+    assert!(batch.version_of(0).0 < batch.read);
+}
+
+#[test]
+fn where_records_are_gone_no_row_of_before_lends_its_values() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    table.hear(&ReadState { request: 1, barrier: (1, 100), done: true }, now);
+    assert_eq!(table.take(&event(0, 0, "c", r#"{"id":1,"a":"x"}"#, 130), now), Taken::Applied);
+    assert_eq!(batches(&mut table)[0].floor, (0, 0));
+    assert_eq!(table.take(&event(0, 1, "c", r#"{"id":2,"a":"y"}"#, 140), now), Taken::Applied);
+    table.lost("gone".to_owned(), (1, 90));
+    assert_eq!((table.doubt().unwrap().at, batches(&mut table)[0].floor), ((1, 140), (1, 140)));
+    // A read that had begun before is none that ends it.
+    table.hear(&ReadState { request: 2, barrier: (1, 120), done: true }, now);
+    assert!(table.doubt().is_some());
+    table.hear(&ReadState { request: 3, barrier: (1, 150), done: true }, now);
+    assert!(table.doubt().is_none());
+}
+
+#[test]
 fn what_a_read_has_superseded_is_passed_over_whatever_its_shape() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String")], None);

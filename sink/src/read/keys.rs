@@ -1,6 +1,6 @@
 //! Rows by their key, as they are at the source behind a barrier of their own. I/O.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,7 +107,7 @@ impl KeyReader {
         let topic = format!("{}.{table}", self.topic_prefix).into();
         // One bad row of a few asked for says nothing about the table.
         let mut builder = RowBuilder::new(Arc::clone(plan), epoch, barrier, topic, 1000);
-        let (mut batch, mut dead) = (new_batch(plan)?, HashSet::new());
+        let (mut batch, mut dead) = (new_batch(plan)?, BTreeSet::new());
         for condition in conditions {
             let statement = format!("COPY (SELECT {columns} FROM {from} WHERE {condition}) TO STDOUT");
             let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
@@ -136,7 +136,7 @@ impl KeyReader {
 pub fn add_missing(
     batch: &mut Batch,
     wanted: &[&[u8]],
-    dead: &HashSet<Vec<u8>>,
+    dead: &BTreeSet<Vec<u8>>,
     (epoch, barrier): (u16, Barrier),
 ) -> Option<()> {
     let plan = Arc::clone(batch.plan());
