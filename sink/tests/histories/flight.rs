@@ -1,6 +1,6 @@
 //! A batch on its way: the steps of the writer, each of which can fail and between which anything can happen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use tidemark_crds::version::Version;
@@ -47,17 +47,31 @@ pub(super) struct Flight {
 
 impl Flight {
     pub(super) fn new(batch: Batch) -> Self {
-        Self { plan: Arc::clone(batch.plan()), batch, step: Step::Doubt, keys: Vec::new() }
+        let plan = Arc::clone(batch.plan());
+        let mut flight = Self { plan, batch, step: Step::Doubt, keys: Vec::new() };
+        flight.pass();
+        flight
+    }
+
+    /// Passes steps in which nothing is to be done.
+    fn pass(&mut self) {
+        loop {
+            self.step = match self.step {
+                Step::Doubt if self.batch.doubt.is_none() => Step::Complete,
+                Step::Complete if self.batch.deferred().is_empty() => Step::Fence,
+                Step::Fence if self.batch.fence().is_none() => Step::Rows(Work::new(self.batch.rows(), 1000)),
+                _ => return,
+            };
+        }
     }
 
     /// Takes one step; whether it was the last one.
     pub(super) fn go_on(&mut self, table: &Table, id: usize, fault: Fault, around: &mut Around) -> bool {
         let step = std::mem::replace(&mut self.step, Step::Doubt);
         let next = match step {
-            Step::Doubt if self.batch.doubt.is_none() || around.is(Mutant::DoubtForgotten) => Step::Complete,
             Step::Doubt if fault == Fault::Refused => Step::Doubt,
             Step::Doubt => {
-                around.clickhouse.states.insert(id, (table.state(), around.now_ms));
+                around.say(id, table);
                 Step::Complete
             }
             Step::Complete if fault == Fault::Refused => Step::Complete,
@@ -99,6 +113,7 @@ impl Flight {
             }
         };
         self.step = next;
+        self.pass();
         false
     }
 
@@ -122,7 +137,7 @@ impl Flight {
             Some((key.to_vec(), row))
         };
         let found: HashMap<Vec<u8>, Stored> = keys.iter().filter_map(stored).collect();
-        let floor = self.batch.floor;
+        let (fence, floor) = (fence.max(self.batch.read), self.batch.floor);
         let resolution = overlay.resolve(&self.batch, &found, |version| is_trusted(version, fence, floor));
         for row in resolution.rows {
             let appended = self.batch.append(&row.values, row.version, row.committed_at, row.place);
@@ -156,7 +171,7 @@ impl Flight {
                 return Step::Message;
             }
         }
-        add_missing(&mut batch, &wanted, &HashSet::new(), (epoch, barrier)).unwrap();
+        add_missing(&mut batch, &wanted, &BTreeSet::new(), (epoch, barrier)).unwrap();
         let work = Work::new(batch.rows(), 1000);
         Step::SourceRows(Box::new(batch), work)
     }

@@ -25,7 +25,7 @@ use self::op::{Lines, Op, histories};
 use self::world::{Figures, run};
 
 /// Histories of `make test`.
-const HISTORIES: u32 = 4_000;
+const HISTORIES: u32 = 10_000;
 /// Within so many histories each mutant has to be found.
 const FOUND_WITHIN: u32 = 20_000;
 /// Operations of a history at most.

@@ -25,18 +25,20 @@ pub(super) enum Mutant {
     UnchangedIsNull,
     /// Records that retention deleted are not missed.
     GapUnseen,
-    /// A doubt is not noted before the offsets behind it are.
-    DoubtForgotten,
+    /// A doubt is told to nobody.
+    DoubtUnsaid,
     /// A truncate raises no fence.
     TruncateIgnored,
     /// Rows that move to other pages between two ranges are not missed.
     MovedUnseen,
+    /// Partitions begin before the operator was heard.
+    ReadsUnknown,
     /// A read knows nothing of columns that its layout lacks.
     ColumnUnseen,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::NoWait,
         Self::SnapshotVersion,
         Self::GhostsStay,
@@ -48,9 +50,10 @@ impl Mutant {
         Self::EpochStays,
         Self::UnchangedIsNull,
         Self::GapUnseen,
-        Self::DoubtForgotten,
+        Self::DoubtUnsaid,
         Self::TruncateIgnored,
         Self::MovedUnseen,
         Self::ColumnUnseen,
+        Self::ReadsUnknown,
     ];
 }

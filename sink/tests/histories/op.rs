@@ -44,8 +44,6 @@ pub(super) enum Ddl {
     Swap,
     /// `ALTER TYPE text USING`: rows are written anew without an event.
     Retype,
-    /// `VACUUM FULL`: the same rows on other pages.
-    Vacuum,
 }
 
 /// What becomes of a write to ClickHouse.
@@ -62,6 +60,8 @@ pub(super) enum Fault {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Op {
+    /// Replica 0 reads the table without a fault.
+    Load,
     Write {
         session: u8,
         key: u8,
@@ -84,6 +84,8 @@ pub(super) enum Op {
         session: u8,
         ddl: Ddl,
     },
+    /// `VACUUM FULL`: the same rows on other pages.
+    Vacuum,
     /// Debezium sends so many events.
     Stream(u8),
     /// Debezium starts again so many events before, and sends them twice.
@@ -146,6 +148,8 @@ pub(super) enum Op {
     },
     /// The operator looks at everything.
     Operator,
+    /// Somebody asks for a read.
+    Ask,
     Wait {
         seconds: u8,
     },
@@ -154,6 +158,7 @@ pub(super) enum Op {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Load => write!(f, "replica 0 reads the table"),
             Self::Write { session, key, what: What::Put(value) } => {
                 write!(f, "session {session} puts key {key}, its long value {value:?}")
             }
@@ -168,6 +173,7 @@ impl fmt::Display for Op {
             Self::RollBack { session } => write!(f, "session {session} rolls back"),
             Self::Truncate { session } => write!(f, "session {session} truncates"),
             Self::Alter { session, ddl } => write!(f, "session {session} alters the table: {ddl:?}"),
+            Self::Vacuum => write!(f, "the table is vacuumed, and its rows are moved"),
             Self::Stream(events) => write!(f, "debezium sends {events} events"),
             Self::Resend(events) => write!(f, "debezium starts again, {events} events before"),
             Self::SlotLost => write!(f, "the slot is lost: another epoch"),
@@ -195,6 +201,7 @@ impl fmt::Display for Op {
             Self::Read { replica, pick, fault } => {
                 write!(f, "replica {replica} goes on reading ({pick}), fault: {fault:?}")
             }
+            Self::Ask => write!(f, "a read is asked for"),
             Self::Operator => write!(f, "the operator looks"),
             Self::Wait { seconds } => write!(f, "{seconds} s pass"),
         }
@@ -235,7 +242,6 @@ fn ddl() -> impl Strategy<Value = Ddl> {
         1 => (0_u8..4).prop_map(Ddl::Rename),
         1 => Just(Ddl::Swap),
         1 => Just(Ddl::Retype),
-        2 => Just(Ddl::Vacuum),
     ]
 }
 
@@ -247,6 +253,7 @@ fn source() -> impl Strategy<Value = Op> {
         5 => (0_u8..3).prop_map(|session| Op::Show { session }),
         1 => (0_u8..3).prop_map(|session| Op::RollBack { session }),
         1 => (0_u8..3).prop_map(|session| Op::Truncate { session }),
+        3 => Just(Op::Vacuum),
         2 => (0_u8..3, ddl()).prop_map(|(session, ddl)| Op::Alter { session, ddl }),
     ]
 }
@@ -256,11 +263,12 @@ fn between() -> impl Strategy<Value = Op> {
         8 => (1_u8..6).prop_map(Op::Stream),
         2 => (1_u8..6).prop_map(Op::Resend),
         1 => Just(Op::SlotLost),
-        1 => (0_u8..3, 1_u8..6).prop_map(|(partition, records)| Op::Retain { partition, records }),
+        2 => (0_u8..3, 1_u8..6).prop_map(|(partition, records)| Op::Retain { partition, records }),
         1 => Just(Op::AddPartition),
         1 => Just(Op::Merge),
         2 => Just(Op::Land),
         4 => Just(Op::Operator),
+        2 => Just(Op::Ask),
         2 => (1_u8..20).prop_map(|seconds| Op::Wait { seconds }),
     ]
 }
@@ -276,7 +284,8 @@ fn sink() -> impl Strategy<Value = Op> {
         9 => (replica(), fault()).prop_map(|(replica, fault)| Op::GoOn { replica, fault }),
         3 => (replica(), fault()).prop_map(|(replica, fault)| Op::Report { replica, fault }),
         4 => replica().prop_map(|replica| Op::Hear { replica }),
-        1 => replica().prop_map(|replica| Op::Crash { replica }),
+        2 => replica().prop_map(|replica| Op::Crash { replica }),
+        1 => Just(Op::Load),
         4 => replica().prop_map(|replica| Op::Claim { replica }),
         12 => (replica(), any::<u8>(), fault()).prop_map(|(replica, pick, fault)| Op::Read { replica, pick, fault }),
     ]
@@ -285,5 +294,8 @@ fn sink() -> impl Strategy<Value = Op> {
 /// Histories of up to `longest` operations.
 pub(super) fn histories(longest: usize) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![2 => source(), 1 => between(), 3 => sink()];
-    prop::collection::vec(op, 4..longest)
+    // Else the first read, at the end, would mend what was lost before.
+    let load = prop_oneof![2 => Just(true), 1 => Just(false)];
+    (load, prop::collection::vec(op, 4..longest))
+        .prop_map(|(load, ops)| load.then_some(Op::Load).into_iter().chain(ops).collect())
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, TableLayout, Wire};
 use tidemark_crds::ledger::{Confirmed, ReadRequest, SinkState};
 use tidemark_sink::read::claim::ReadState;
+use tidemark_sink::read::relation::are_moved;
 
 use super::clickhouse::{ClickHouse, TARGET};
 use super::replica::Around;
@@ -18,6 +19,8 @@ const STATE_MS: i64 = 15_000;
 pub(super) struct Operator {
     /// Up to where the catalogue was seen to be that of the newest layout.
     seen: (u16, u64),
+    /// Files in which the rows lay then.
+    files: BTreeMap<u32, u32>,
     requests: u64,
 }
 
@@ -28,13 +31,16 @@ impl Operator {
         // While somebody alters the table, events of what it becomes may lie before this position.
         if !source.is_altered() {
             let columns = source.catalogue().to_vec();
-            self.layout(&columns, source.lsn, clickhouse);
+            // Rows that were written anew along with a change of columns have values that no event has.
+            let anew = are_moved(&self.files, &source.files());
+            self.files = source.files();
+            self.layout(&columns, anew, source.lsn, clickhouse);
             self.confirm(clickhouse);
         }
         self.ask(around);
     }
 
-    fn layout(&mut self, columns: &[Column], lsn: u64, clickhouse: &mut ClickHouse) {
+    fn layout(&mut self, columns: &[Column], anew: bool, lsn: u64, clickhouse: &mut ClickHouse) {
         let epoch = clickhouse.epoch;
         let same = |old: &TableLayout| {
             old.columns.len() == columns.len()
@@ -52,8 +58,9 @@ impl Operator {
         let previous = clickhouse.layouts.last();
         let stored: Vec<ColumnLayout> =
             columns.iter().map(|column| column_layout(column, &clickhouse.layouts)).collect();
-        let again = previous
-            .is_some_and(|old| is_rewritten(old, columns) || is_ambiguous(&clickhouse.layouts, columns));
+        let again = previous.is_some_and(|old| {
+            anew || is_rewritten(old, columns) || is_ambiguous(&clickhouse.layouts, columns)
+        });
         let (of, after) = previous.map_or((0, 0), |old| self.seen.max(old.from.by()));
         let from = Begin { epoch, after: if of == epoch { after } else { 0 }, by: lsn };
         let layout = TableLayout {
@@ -96,18 +103,18 @@ impl Operator {
     /// Asks for a read where there is a reason.
     fn ask(&mut self, around: &mut Around) {
         if Self::reason(around) {
-            self.requests += 1;
-            let clickhouse = &mut around.clickhouse;
-            let layout = clickhouse.layouts.last().map_or(0, |layout| layout.version);
-            let request = ReadRequest {
-                epoch: clickhouse.epoch,
-                layout,
-                reason: "asked".to_owned(),
-                ..ReadRequest::default()
-            };
-            clickhouse.request = Some((self.requests, request));
-            clickhouse.stamp += 1;
+            self.ask_now(&mut around.clickhouse);
         }
+    }
+
+    /// Asks for a read, whatever the reason.
+    pub(super) fn ask_now(&mut self, clickhouse: &mut ClickHouse) {
+        self.requests += 1;
+        let layout = clickhouse.layouts.last().map_or(0, |layout| layout.version);
+        let (epoch, reason) = (clickhouse.epoch, "asked".to_owned());
+        clickhouse.request =
+            Some((self.requests, ReadRequest { epoch, layout, reason, ..ReadRequest::default() }));
+        clickhouse.stamp += 1;
     }
 
     /// Whether the table has to be read, and is not being read.

@@ -148,6 +148,13 @@ impl Reader {
         }
     }
 
+    /// A barrier is one statement.
+    pub(super) fn end_barrier(&mut self, around: &mut Around) {
+        if let Some(active) = self.active.as_mut().filter(|active| matches!(active.step, Step::Commit(_))) {
+            active.go_on(0, Fault::None, around);
+        }
+    }
+
     /// Goes on with the read.
     pub(super) fn go_on(&mut self, pick: u8, fault: Fault, around: &mut Around) {
         if let Some(active) = &mut self.active {
@@ -209,7 +216,7 @@ impl Active {
 
     /// Reads a range, inserts one that was read, or ends.
     fn ranges(&mut self, pick: usize, fault: Fault, around: &mut Around) -> Step {
-        if !self.inserts.is_empty() && (self.spans.is_empty() || pick % 2 == 0) {
+        if !self.inserts.is_empty() && (self.spans.is_empty() || pick.is_multiple_of(2)) {
             let place = pick / 2 % self.inserts.len();
             let (batch, work) = &mut self.inserts[place];
             if insert(batch, work, fault, around) {

@@ -49,6 +49,15 @@ impl Around {
         self.source.open_below(bound).verdict(waited)
     }
 
+    /// Writes what a table of a process does.
+    pub(super) fn say(&mut self, id: usize, table: &Table) {
+        let mut state = table.state();
+        if self.is(Mutant::DoubtUnsaid) {
+            state.doubt.clear();
+        }
+        self.clickhouse.states.insert(id, (state, self.now_ms));
+    }
+
     pub(super) fn is(&self, mutant: Mutant) -> bool {
         self.mutant == Some(mutant)
     }
@@ -135,6 +144,10 @@ impl Replica {
     }
 
     pub(super) fn poll(&mut self, mut records: usize, around: &Around) {
+        // What is gone is in doubt behind the reads that there were: those have to be known first.
+        if self.heard.is_none() && !around.is(Mutant::ReadsUnknown) {
+            return;
+        }
         for partition in self.partitions() {
             if self.router.get((0, partition)).is_some_and(|part| !part.located) {
                 self.locate(partition, None, around);
@@ -198,7 +211,11 @@ impl Replica {
 
     /// Hears what processes before this one said, and then what the operator says.
     pub(super) fn hear(&mut self, around: &Around) {
+        self.hear_board(around);
         self.look_for_gaps(around);
+    }
+
+    fn hear_board(&mut self, around: &Around) {
         let clickhouse = &around.clickhouse;
         if self.heard.is_none() {
             for (state, _) in clickhouse.states.values().filter(|(state, _)| !state.doubt.is_empty()) {
@@ -251,9 +268,7 @@ impl Replica {
         if fault == Fault::Refused {
             return;
         }
-        if fault != Fault::Lost || !around.is(Mutant::DoubtForgotten) {
-            around.clickhouse.states.insert(self.id, (self.table.state(), around.now_ms));
-        }
+        around.say(self.id, &self.table);
         if fault == Fault::Late {
             return;
         }
