@@ -200,8 +200,12 @@ impl World {
             return Ok(());
         }
         let Some(layout) = clickhouse.layouts.last() else { return Ok(()) };
-        // While a table is read again under other types, readers see columns that are not filled yet.
-        let whole = Operator::is_read_again(clickhouse);
+        // Until the operator has seen other columns an event may look like one of before, and the table is read again
+        // then; and while it is, readers see columns that are not filled yet.
+        let known = |attnum: i16| layout.columns.iter().any(|column| column.attnum == attnum);
+        let whole = Operator::is_read_again(clickhouse)
+            && !source.is_altered()
+            && source.catalogue().iter().all(|column| known(column.attnum));
         for (key, row) in clickhouse.current() {
             let same = |image: &Row, column: &ColumnLayout| {
                 row.get(&column.attnum) == Some(image.get(&column.attnum).unwrap_or(&column.missing))
