@@ -140,7 +140,9 @@ pub fn taken(prefix: &str, mark: &str, facts: &KafkaFacts) -> Option<Finding> {
     let (cluster, namespace) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let name = parts.next().unwrap_or_default();
     let message = format!(
-        "topic prefix {prefix} is that of AnalyticsPipeline {namespace}/{name} of cluster {cluster}, as topic {topic} says:          two would hide each other's rows, so this one writes nothing to Kafka: make it anew with another          spec.kafka.topicPrefix; or, where that one is gone for good, delete topic {topic}"
+        "topic prefix {prefix} is that of AnalyticsPipeline {namespace}/{name} of cluster {cluster}, as topic {topic} says: \
+         two would hide each other's rows, so this one writes nothing to Kafka: make it anew with another \
+         spec.kafka.topicPrefix; or, where that one is gone for good, delete topic {topic}"
     );
     Some(Finding::of_all(ConditionType::ConnectorRunning, Reason::Conflict, message))
 }
