@@ -1220,3 +1220,12 @@ CREATE TABLE k_adims(id int PRIMARY KEY, a int[] NOT NULL, b text[] NOT NULL DEF
 INSERT INTO k_adims VALUES (1, '{1,2}'), (2, '{{1,2},{3,NULL}}');
 -- later
 UPDATE k_adims SET b = '{{a,b},{NULL,""}}', c = ARRAY['1e400', 'null', '{"n": 18446744073709551616.10}', NULL]::jsonb[] WHERE id = 1; INSERT INTO k_adims(id, a, b) VALUES (3, '[0:1]={1,2}', '{{{x}}}'), (4, '{{1},{2}}', '{}');
+
+-- case toast-key-types: a value out of line, stored under a key of every type that a key can have | equal
+-- expect equal
+CREATE TYPE toast_size AS ENUM ('small', 'large');
+CREATE TABLE toast_key_types(a boolean, b smallint, c integer, d bigint, e oid, f numeric(20, 4), g text, h character(5), i uuid, j date, k timestamp, l timestamptz, m time, o bytea, p bit(5), q inet, r toast_size, n int, body text, PRIMARY KEY (a, b, c, d, e, f, g, h, i, j, k, l, m, o, p, q, r));
+ALTER TABLE toast_key_types ALTER body SET STORAGE EXTERNAL;
+INSERT INTO toast_key_types SELECT g % 2 = 0, g, -g, g * 5000000000, 7, g / 7.0, 'key ' || g, 'c' || g, md5(g::text)::uuid, date '1969-12-25' + g, timestamp '2026-01-01 00:00:00.000001' + g * interval '1 hour', timestamptz '2026-03-29 00:30+00' + g * interval '1 hour', time '23:59:59.999999', decode('00ff' || lpad(g::text, 2, '0'), 'hex'), B'10110', '10.0.0.1', 'large', 0, repeat('b' || g, 3000) FROM generate_series(1, 12) g;
+-- later
+UPDATE toast_key_types SET n = 1; UPDATE toast_key_types SET body = repeat('c', 5000) WHERE b < 4; UPDATE toast_key_types SET n = 2; UPDATE toast_key_types SET j = j + 30000 WHERE b = 9; UPDATE toast_key_types SET n = 3;

@@ -92,10 +92,11 @@ fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
             let _ = write!(hex, "{byte:02X}");
             hex
         });
-        parts.push(if text {
-            format!("unhex('{hex}')")
-        } else {
-            format!("reinterpret(unhex('{hex}'), {})", quote::literal(&type_name))
+        parts.push(match type_name.as_str() {
+            _ if text => format!("unhex('{hex}')"),
+            // The one type of keys that the server reinterprets nothing as.
+            "Date32" => format!("CAST(reinterpret(unhex('{hex}'), 'Int32') AS Date32)"),
+            name => format!("reinterpret(unhex('{hex}'), {})", quote::literal(name)),
         });
     }
     Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
@@ -131,4 +132,25 @@ fn rows_of(
         stored.insert(key, row);
     }
     Ok(stored)
+}
+
+#[cfg(test)]
+mod tests {
+    use tidemark_crds::layout::Wire;
+    use tidemark_crds::types::ChType;
+
+    use super::*;
+    use crate::read::table_tests::{column, layout, plan};
+
+    #[test]
+    fn a_date_in_a_key_is_named_by_its_day_since_no_bytes_are_reinterpreted_as_one() {
+        let mut layout = layout();
+        layout.columns.push(column("day", 4, "date", Wire::Date, ChType::Date32, Some(1)));
+        let mut key = 7_i64.to_le_bytes().to_vec();
+        key.extend((-1_i32).to_le_bytes());
+        assert_eq!(
+            key_literal(&plan(layout), &key).unwrap(),
+            "(reinterpret(unhex('0700000000000000'), 'Int64'), CAST(reinterpret(unhex('FFFFFFFF'), 'Int32') AS Date32))"
+        );
+    }
 }

@@ -22,7 +22,7 @@ mod requests;
 mod source;
 mod table;
 #[cfg(test)]
-mod table_tests;
+pub(crate) mod table_tests;
 
 pub use error::ReadError;
 pub use keys::KeyReader;

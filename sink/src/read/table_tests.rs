@@ -13,7 +13,7 @@ use crate::batch::Batch;
 use crate::plan::{Encoding, TablePlan};
 
 /// `notes(id bigint, note text, price numeric(10,2))`, and what else a test adds.
-pub(super) fn layout() -> TableLayout {
+pub(crate) fn layout() -> TableLayout {
     TableLayout {
         version: 3,
         source: "public.notes".parse().unwrap(),
@@ -41,7 +41,7 @@ pub(super) fn layout() -> TableLayout {
     }
 }
 
-pub(super) fn column(
+pub(crate) fn column(
     name: &str,
     attnum: i16,
     pg_type: &str,
@@ -64,7 +64,7 @@ pub(super) fn column(
     }
 }
 
-pub(super) fn plan(layout: TableLayout) -> Arc<TablePlan> {
+pub(crate) fn plan(layout: TableLayout) -> Arc<TablePlan> {
     Arc::new(TablePlan::new(Arc::new(layout), Encoding::Contract).unwrap())
 }
 
