@@ -105,6 +105,8 @@ pub struct Batch {
     pub epoch: u16,
     /// Rows up to this position are not taken for the values that an event lacks.
     pub floor: Position,
+    /// Nor are rows below this version: changes between them and the read that has it were passed over.
+    pub read: Version,
 }
 
 /// A state of a batch to go back to.
@@ -138,6 +140,7 @@ impl Batch {
             last: 0,
             epoch: 0,
             floor: (0, 0),
+            read: Version(0),
             plan,
         })
     }
@@ -161,6 +164,7 @@ impl Batch {
         self.last = 0;
         self.epoch = 0;
         self.floor = (0, 0);
+        self.read = Version(0);
     }
 
     /// Returns the layout that the batch was built for.

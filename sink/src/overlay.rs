@@ -29,8 +29,8 @@ pub enum Stored {
     },
 }
 
-/// Whether values are taken from a row of this version: it is not hidden by its table's fence, and not from before
-/// something that was not applied.
+/// Whether values are taken from a row of this version: it is not hidden by its table's fence or a read, and not from
+/// before something that was not applied.
 pub fn is_trusted(version: Version, fence: Version, floor: Position) -> bool {
     version >= fence && position_of(version) > floor
 }
@@ -119,7 +119,12 @@ impl<'a> Overlay<'a> {
                     _ => Base::Source,
                 };
             }
-            if rows.iter().any(|row| row.unstreamed) {
+            // Between two epochs changes may be lost: no row lends a value to one of a later epoch.
+            let epoch = rows.last()?.version.epoch();
+            let is_other = |version: Version| version.epoch() != epoch;
+            if rows.iter().any(|row| row.unstreamed || is_other(row.version))
+                || matches!(base, Base::Row(row) if is_other(batch.version_of(row).0))
+            {
                 base = Base::Source;
             }
             Some(Chain { key, rows, base })
@@ -154,7 +159,12 @@ impl<'a> Overlay<'a> {
                     continue;
                 }
                 Base::Table => match stored.get(chain.key) {
-                    Some(Stored::Live { version, values }) if trusted(*version) => (values.clone(), *version),
+                    Some(Stored::Live { version, values })
+                        if trusted(*version)
+                            && chain.rows.iter().all(|row| row.version.epoch() <= version.epoch()) =>
+                    {
+                        (values.clone(), *version)
+                    }
                     // The deletion is newer than the rows here, or older and nothing is known of the row since.
                     Some(Stored::Deleted { version })
                         if chain.rows.iter().all(|row| row.version <= *version) =>

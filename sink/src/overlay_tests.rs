@@ -265,6 +265,25 @@ fn a_value_that_no_event_has_is_read_at_the_source() {
 }
 
 #[test]
+fn a_row_of_a_later_epoch_has_no_value_of_an_earlier_one() {
+    let later = |lsn| Version::new(2, Phase::Stream, 0, lsn);
+    let mut batch = batch();
+    put(&mut batch, 1, [Some("old"), Some("n")], version(10), None);
+    put(&mut batch, 1, [None, Some("n")], later(5), None);
+    put(&mut batch, 2, [None, Some("n")], later(6), None);
+    let deferred = batch.take_deferred();
+    let keys: Vec<Vec<u8>> = [1_i64, 2].iter().map(|id| id.to_le_bytes().to_vec()).collect();
+    let values = BTreeMap::from([(1, text("old"))]);
+    let mut stored =
+        HashMap::from([(keys[1].clone(), Stored::Live { version: version(20), values: values.clone() })]);
+    let overlay = Overlay::new(&batch, &deferred);
+    assert_eq!(overlay.resolve(&batch, &stored, |_| true).at_source, keys);
+    stored.insert(keys[1].clone(), Stored::Live { version: later(1), values });
+    let resolution = overlay.resolve(&batch, &stored, |_| true);
+    assert_eq!((resolution.at_source, resolution.rows.len()), (vec![keys[0].clone()], 1));
+}
+
+#[test]
 fn a_row_that_moved_has_nothing_of_a_truncated_one_under_its_new_key() {
     let mut batch = batch();
     put(&mut batch, 2, [Some("gone"), Some("n")], version(1), None);

@@ -15,7 +15,7 @@ use crate::board::ReadState;
 use crate::dead_letter::{DeadLetter, ShareLimit};
 use crate::decode::envelope::{Change, Decoder, Op};
 use crate::epochs::{Epochs, Whose};
-use crate::history::{Chosen, History, Missing};
+use crate::history::{Chosen, History, Missing, position_of};
 use crate::limits::FlushCause;
 use crate::plan::Mapping;
 use crate::row::{Facts, Image, RowError, RowWriter};
@@ -369,6 +369,7 @@ impl Table {
         let mut batch = self.sealed.pop_front()?;
         self.sent = self.sent.max(batch.reach());
         batch.floor = self.floor.max(self.history.complete_from(batch.plan()));
+        batch.read = self.read;
         Some((batch, cause))
     }
 
@@ -472,7 +473,8 @@ impl Table {
             Err(Choice::Hold(hold)) => return Err(hold),
             Err(Choice::Dead(error)) => return self.bury(record, Some((epoch, change)), error),
             Err(Choice::Doubt(why)) => {
-                let doubt = Doubt { why, at };
+                // Not its own position: its transaction may have been open while a later barrier was set.
+                let doubt = Doubt { why, at: position_of(change.version) };
                 self.add_doubt(doubt.clone());
                 let batch = self.batch_for(record.place().partition)?;
                 Doubt::join(&mut batch.doubt, doubt);
@@ -671,7 +673,7 @@ impl Table {
     ) -> Result<(), Hold> {
         self.note(record, change, 0)?;
         let place = record.place();
-        let position = change.map_or((0, 0), |(epoch, change)| (epoch, change.position));
+        let position = change.map_or((0, 0), |(_, change)| position_of(change.version));
         self.floor = self.floor.max(position);
         let batch = self.batch_for(place.partition)?;
         batch.range(place.partition).dead += 1;

@@ -91,6 +91,31 @@ fn a_batch_is_of_the_greatest_epoch_of_its_records_whatever_their_order() {
 }
 
 #[test]
+fn a_change_that_was_made_before_a_barrier_and_committed_behind_it_is_in_doubt_after_that_read() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], Some(500));
+    let mut change = event(0, 0, "c", r#"{"id":1,"z":"y"}"#, 130);
+    let text = String::from_utf8(change.payload.take().unwrap()).unwrap();
+    change.payload = Some(text.replace(r#"[\"130\","#, r#"[\"160\","#).into_bytes());
+    assert_eq!(table.take(&change, now), Taken::Applied);
+    assert_eq!(table.doubt().unwrap().at, (1, 160));
+    table.was_read((1, 150));
+    assert!(table.doubt().is_some(), "the read may have missed it");
+}
+
+#[test]
+fn a_batch_lends_no_values_from_before_a_read_by_which_changes_were_passed_over() {
+    let now = Instant::now();
+    let mut table = table(vec![of(1, 0, 0, "a", "String")], None);
+    assert_eq!(table.take(&event(0, 0, "u", r#"{"id":1,"a":"old"}"#, 110), now), Taken::Applied);
+    table.hear(&ReadState { request: 1, barrier: (1, 130), done: true }, now);
+    assert_eq!(table.take(&event(0, 1, "u", r#"{"id":1,"a":"read"}"#, 120), now), Taken::Applied);
+    let [batch] = batches(&mut table).try_into().unwrap();
+    assert_eq!((batch.rows(), batch.read), (1, Version::of_read(1, 130)));
+    assert!(batch.version_of(0).0 < batch.read);
+}
+
+#[test]
 fn where_records_are_gone_no_row_of_before_lends_its_values() {
     let now = Instant::now();
     let mut table = table(vec![of(1, 0, 0, "a", "String")], None);

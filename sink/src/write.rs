@@ -398,7 +398,7 @@ impl Writer {
                 }
             }
         }
-        let floor = batch.floor;
+        let (fence, floor) = (fence.max(batch.read), batch.floor);
         let trusted = |version: Version| is_trusted(version, fence, floor);
         let resolution = overlay.resolve(batch, &found, trusted);
         let mut letters = Vec::new();

@@ -137,7 +137,7 @@ impl Flight {
             Some((key.to_vec(), row))
         };
         let found: HashMap<Vec<u8>, Stored> = keys.iter().filter_map(stored).collect();
-        let floor = self.batch.floor;
+        let (fence, floor) = (fence.max(self.batch.read), self.batch.floor);
         let resolution = overlay.resolve(&self.batch, &found, |version| is_trusted(version, fence, floor));
         for row in resolution.rows {
             let appended = self.batch.append(&row.values, row.version, row.committed_at, row.place);

@@ -148,6 +148,13 @@ impl Reader {
         }
     }
 
+    /// A barrier is one statement.
+    pub(super) fn end_barrier(&mut self, around: &mut Around) {
+        if let Some(active) = self.active.as_mut().filter(|active| matches!(active.step, Step::Commit(_))) {
+            active.go_on(0, Fault::None, around);
+        }
+    }
+
     /// Goes on with the read.
     pub(super) fn go_on(&mut self, pick: u8, fault: Fault, around: &mut Around) {
         if let Some(active) = &mut self.active {

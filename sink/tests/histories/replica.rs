@@ -211,7 +211,11 @@ impl Replica {
 
     /// Hears what processes before this one said, and then what the operator says.
     pub(super) fn hear(&mut self, around: &Around) {
+        self.hear_board(around);
         self.look_for_gaps(around);
+    }
+
+    fn hear_board(&mut self, around: &Around) {
         let clickhouse = &around.clickhouse;
         if self.heard.is_none() {
             for (state, _) in clickhouse.states.values().filter(|(state, _)| !state.doubt.is_empty()) {
