@@ -60,12 +60,23 @@ pub struct Seen {
     pub id: u64,
     /// How far that is.
     pub state: ReadState,
+    /// Epoch and position of the last barrier that the row knows of; zeros before there was one.
+    pub barrier: (u16, u64),
     /// Replica that wrote it.
     pub owner: String,
     /// Its place among the rows of the table.
     pub beat: u64,
     /// Milliseconds since it was written, by ClickHouse's clock.
     pub age_ms: i64,
+}
+
+impl Open {
+    /// The barrier that a row about the request names as long as its own is not set: that of the read before. A sink that
+    /// starts meanwhile learns of it by this row alone, and needs it to tell which rows of the table are from before it.
+    pub fn barrier_before(&self) -> u64 {
+        let before = self.seen.as_ref().filter(|seen| seen.barrier.0 == self.request.epoch);
+        before.map_or(0, |seen| seen.barrier.1)
+    }
 }
 
 /// What is to be done about a request.

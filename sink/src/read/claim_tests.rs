@@ -13,7 +13,14 @@ fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
         epoch: 2,
         layout: 3,
         now_ms: 0,
-        seen: seen.map(|(id, state, owner, age_ms)| Seen { id, state, owner: owner.into(), beat: 1, age_ms }),
+        seen: seen.map(|(id, state, owner, age_ms)| Seen {
+            id,
+            state,
+            barrier: (0, 0),
+            owner: owner.into(),
+            beat: 1,
+            age_ms,
+        }),
     }
 }
 

@@ -104,13 +104,15 @@ struct Claim {
 
 impl Claim {
     fn of(open: &Open) -> Self {
+        let progress = Progress::default();
+        progress.barrier.store(open.barrier_before(), Ordering::Relaxed);
         Self {
             id: open.id,
             epoch: open.request.epoch,
             layout: open.layout,
             started_ms: open.now_ms,
             beat: open.seen.as_ref().map_or(0, |seen| seen.beat),
-            progress: Arc::default(),
+            progress: Arc::new(progress),
         }
     }
 }

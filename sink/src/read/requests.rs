@@ -59,7 +59,7 @@ struct Row {
     now_ms: i64,
 }
 
-/// Kind of the rows of the reads table, whose value is the state of the read.
+/// Kind of the rows of the reads table, whose value is the state of the read, its epoch and its barrier.
 const SEEN: &str = "seen";
 
 impl Requests {
@@ -125,7 +125,8 @@ fn look_statement(pipeline: &str) -> String {
          toUInt64(0) AS beat, toInt64(0) AS written_ms, toUnixTimestamp64Milli(now64(3)) AS now_ms \
          FROM {ledger} FINAL WHERE pipeline = {name} AND kind IN ({epoch}, {read}, {layout}) \
          UNION ALL \
-         SELECT {seen} AS kind, table AS key, request AS version, toString(state) AS value, owner, beat, \
+         SELECT {seen} AS kind, table AS key, request AS version, \
+         concat(toString(state), ' ', toString(epoch), ' ', toString(barrier)) AS value, owner, beat, \
          toUnixTimestamp64Milli(updated_at) AS written_ms, toUnixTimestamp64Milli(now64(3)) AS now_ms \
          FROM {reads} FINAL WHERE pipeline = {name}",
         name = quote::literal(pipeline),
@@ -160,6 +161,15 @@ fn answer_statement(pipeline: &str, replica: &str, answer: &Answer<'_>) -> Strin
     )
 }
 
+/// A row of the reads table; `None` where its state is a word of another version.
+fn seen(row: &Row) -> Option<Seen> {
+    let mut words = row.value.split(' ');
+    let state = ReadState::parse(words.next()?)?;
+    let barrier = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (owner, age_ms) = (row.owner.clone(), row.now_ms - row.written_ms);
+    Some(Seen { id: row.version, state, barrier, owner, beat: row.beat, age_ms })
+}
+
 /// Puts each request together with the answer to it, the epoch and the newest layout; sorted by table.
 fn open(rows: &[Row]) -> Vec<Open> {
     let mut layouts: BTreeMap<&str, u64> = BTreeMap::new();
@@ -181,9 +191,8 @@ fn open(rows: &[Row]) -> Vec<Open> {
                 let newest = layouts.entry(table).or_default();
                 *newest = version.parse().map_or(*newest, |version: u64| version.max(*newest));
             }
-        } else if let Some(state) = ReadState::parse(&row.value) {
-            let (owner, age_ms) = (row.owner.clone(), row.now_ms - row.written_ms);
-            answers.insert(&row.key, Seen { id: row.version, state, owner, beat: row.beat, age_ms });
+        } else if let Some(seen) = seen(row) {
+            answers.insert(&row.key, seen);
         }
     }
     let open = |(table, row): (&str, &Row)| match serde_json::from_str::<ReadRequest>(&row.value) {
@@ -226,8 +235,8 @@ mod tests {
     fn a_request_is_joined_with_its_answer_the_epoch_and_the_newest_layout() {
         let request = r#"{"epoch":3,"layout":1,"reason":"first load"}"#;
         let rows = [
-            row(SEEN, "orders", 16, "read"),
-            row(SEEN, "a@b", 7, "a later word"),
+            row(SEEN, "orders", 16, "read 3 500"),
+            row(SEEN, "a@b", 7, "later 3 500"),
             row("layout", "orders@0000000002", 2, ""),
             row("layout", "orders@0000000001", 1, ""),
             row("layout", "a@b@0000000004", 4, ""),
@@ -241,8 +250,19 @@ mod tests {
         let found: Vec<_> =
             open.iter().map(|open| (open.table.as_str(), open.id, open.epoch, open.layout)).collect();
         assert_eq!(found, [("a@b", 18, 3, 4), ("orders", 17, 3, 2)]);
-        let seen = Seen { id: 16, state: ReadState::Read, owner: "r".into(), beat: 5, age_ms: 250 };
+        let seen = Seen {
+            id: 16,
+            state: ReadState::Read,
+            barrier: (3, 500),
+            owner: "r".into(),
+            beat: 5,
+            age_ms: 250,
+        };
         assert_eq!((&open[0].seen, &open[1].seen), (&None, &Some(seen)));
+        assert_eq!(open[1].barrier_before(), 500);
+        let later = ReadRequest { epoch: 4, ..open[1].request.clone() };
+        let later = Open { request: later, ..open[1].clone() };
+        assert_eq!(later.barrier_before(), 0, "a position is of its epoch");
     }
 
     #[test]

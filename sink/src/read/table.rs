@@ -45,7 +45,7 @@ pub(super) struct Progress {
     pub(super) bytes: AtomicU64,
     /// Rows that PostgreSQL estimates for the whole.
     pub(super) estimated: AtomicU64,
-    /// Position of the barrier, 0 before there is one.
+    /// Position of the barrier; before there is one, of the barrier of the read before, 0 without one.
     pub(super) barrier: AtomicU64,
     /// Where the writer says why an insert does not work yet.
     failures: Sender<Event>,

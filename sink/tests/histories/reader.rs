@@ -87,6 +87,7 @@ impl Reader {
         let seen = clickhouse.read.as_ref().map(|read| Seen {
             id: read.request,
             state: read.state,
+            barrier: (read.epoch, read.barrier),
             owner: name(read.owner),
             beat: read.beat,
             age_ms: around.now_ms - read.at_ms,
@@ -121,7 +122,7 @@ impl Reader {
             layout: open.layout,
             beat: open.seen.as_ref().map_or(0, |seen| seen.beat),
             plan,
-            barrier: 0,
+            barrier: open.barrier_before(),
             step: Step::Look,
             files: BTreeMap::new(),
             spans: VecDeque::new(),
