@@ -146,7 +146,8 @@ fn operator(stack: &Stack, plan: &Plan, listen: std::net::SocketAddr) -> anyhow:
     let tidemark = plan.operator.clone().map_or_else(|| program("tidemark"), Ok)?;
     let kubeconfig = format!("KUBECONFIG={}", stack.api_server().kubeconfig().display());
     let listen = listen.to_string();
-    let mut command: Vec<std::ffi::OsString> = vec!["env".into(), kubeconfig.into(), tidemark.into()];
+    let mut command: Vec<std::ffi::OsString> =
+        vec!["env".into(), kubeconfig.into(), "MALLOC_ARENA_MAX=2".into(), tidemark.into()];
     command.extend(
         ["run", "--leader-election", "false", "--log-format", "text", "--listen", &listen]
             .map(std::ffi::OsString::from),
