@@ -1,8 +1,10 @@
 //! The history of a table's layouts: which of them an event may have. Pure.
 //!
 //! Positions of the log are `(epoch, bytes)`, ordered as pairs. The catalogue of an entry was not there yet at its
-//! `from.after` and was there at its `from.by`, so the end of one entry is known as exactly as the beginning of the
-//! next: between the two, the shape of an event decides.
+//! `from.after` and had come by its `from.by`, so the end of one entry is known as exactly as the beginning of the
+//! next: between the two, the shape of an event decides. That it had come by a position does not say that it was still
+//! there: that position is read behind the catalogue, and a transaction that alters the table again may have written
+//! before it. Only a later look that finds the same catalogue says so.
 
 use crate::layout::{Begin, TableLayout};
 use crate::ledger::Confirmed;
@@ -48,7 +50,7 @@ pub fn has_shape<'a>(layout: &TableLayout, fields: impl IntoIterator<Item = &'a 
 pub fn confirmed_to(layouts: &[TableLayout], confirmed: Option<&Confirmed>) -> Option<Position> {
     let newest = layouts.last()?;
     let later = confirmed.filter(|row| row.layout == newest.version).map(|row| (row.epoch, row.lsn));
-    Some(later.unwrap_or_default().max(newest.from.by()))
+    Some(later.unwrap_or_default().max(newest.from.after()))
 }
 
 #[cfg(test)]

@@ -71,9 +71,9 @@ fn a_shape_is_the_ordered_names_and_what_is_computed_may_be_missing() {
 fn what_is_confirmed_is_so_for_the_newest_layout_alone() {
     let layouts = [layout(1, (0, 0, 0), &["a"]), layout(2, (1, 5, 7), &["b"])];
     let row = |layout, lsn| Confirmed { layout, epoch: 1, lsn };
-    assert_eq!(confirmed_to(&layouts, None), Some((1, 7)));
-    assert_eq!(confirmed_to(&layouts, Some(&row(1, 90))), Some((1, 7)));
+    assert_eq!(confirmed_to(&layouts, None), Some((1, 5)));
+    assert_eq!(confirmed_to(&layouts, Some(&row(1, 90))), Some((1, 5)));
     assert_eq!(confirmed_to(&layouts, Some(&row(2, 90))), Some((1, 90)));
-    assert_eq!(confirmed_to(&layouts, Some(&row(2, 3))), Some((1, 7)));
+    assert_eq!(confirmed_to(&layouts, Some(&row(2, 3))), Some((1, 5)));
     assert_eq!(confirmed_to(&[], None), None);
 }

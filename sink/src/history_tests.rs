@@ -34,7 +34,7 @@ fn position_decides_and_between_the_bounds_the_shape() {
     assert_eq!(chosen(&history, 110, &["id", "b"]), Ok(2));
     assert_eq!(chosen(&history, 150, &["id", "a"]), Err(Missing::Shape));
     assert_eq!(chosen(&history, 210, &["id", "a"]), Ok(3));
-    assert!(history.is_confirmed((1, 220)) && !history.is_confirmed((1, 221)));
+    assert!(history.is_confirmed((1, 200)) && !history.is_confirmed((1, 201)));
 }
 
 #[test]

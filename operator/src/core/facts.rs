@@ -124,12 +124,18 @@ pub struct Observed {
 }
 
 /// Up to where a table's catalogue was seen to be that of its newest layout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeenCatalogue {
     /// Version of the layout.
     pub layout: u64,
     /// Position of the log.
     pub at: Position,
+}
+
+impl From<&Confirmed> for SeenCatalogue {
+    fn from(row: &Confirmed) -> Self {
+        Self { layout: row.layout, at: (row.epoch, row.lsn) }
+    }
 }
 
 /// Kafka as the operator's admin client sees it.
@@ -172,6 +178,8 @@ pub struct ConnectFacts {
     pub connector: Option<ConnectorFacts>,
     /// Whether the Debezium PostgreSQL plugin is installed.
     pub plugin_installed: bool,
+    /// Cluster id of the brokers that its workers write to (`kafka_cluster_id` of `GET /`); empty where they do not say.
+    pub kafka_cluster_id: String,
 }
 
 /// A connector's configuration and state.

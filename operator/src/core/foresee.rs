@@ -11,7 +11,7 @@ use crate::core::assume::coming::Coming;
 use crate::core::cost::{Cost, cost, is_read};
 use crate::core::desired::pipeline::{Asked, Desired, Subject, desire};
 use crate::core::desired::views::Probe;
-use crate::core::facts::Observed;
+use crate::core::facts::{Observation, Observed};
 use crate::core::finalize;
 use crate::core::plan::{Plan, unreachable_lanes};
 use crate::core::problem::Problem;
@@ -138,6 +138,12 @@ fn taken(
         taken.then.extend(assume(subject, &step.effect, world));
         let cost = cost(&step, observed, &desired.tables);
         taken.steps.push((step, cost));
+    }
+    // The next look begins behind this one's end.
+    if let Observation::Known(postgres) = &mut world.postgres
+        && postgres.lsn_before > 0
+    {
+        postgres.lsn_before = postgres.current_lsn;
     }
     taken
 }

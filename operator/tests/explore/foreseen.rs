@@ -25,11 +25,16 @@ fn line(id: &StepId) -> String {
 }
 
 /// The steps of a lane in the order in which each came first. What is noted of the connector, and how late it is, hangs on
-/// when it is looked at; that a topic was made anew only a sink finds out.
+/// when it is looked at; that a topic was made anew only a sink finds out; and whether a layout has to be confirmed hangs on
+/// up to where the process remembers the one before.
 fn lane<'a>(ids: impl Iterator<Item = &'a StepId>, of: Lane) -> Vec<String> {
     let mut all = Vec::new();
-    let counts =
-        |id: &&StepId| id.lane == of && id.stage != Stage::History && !id.what.ends_with(TOPIC_MADE_ANEW);
+    let counts = |id: &&StepId| {
+        id.lane == of
+            && id.stage != Stage::History
+            && !id.what.ends_with(TOPIC_MADE_ANEW)
+            && !id.what.starts_with("confirm layout ")
+    };
     for line in ids.filter(counts).map(line) {
         if !all.contains(&line) {
             all.push(line);

@@ -1,9 +1,9 @@
 //! ClickHouse: the state table, which keeps every row until it merges, fences, the ledger and what sinks write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use tidemark_crds::layout::TableLayout;
+use tidemark_crds::layout::{ColumnLayout, TableLayout};
 use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState, layout_key};
 use tidemark_crds::version::Version;
 use tidemark_sink::batch::Batch;
@@ -165,6 +165,17 @@ impl ClickHouse {
             Some((key_of(key), columns.collect()))
         };
         self.rows.iter().filter_map(shown).collect()
+    }
+
+    /// Columns that the shown row of a key lacks because a read brought it whose layout did not have them yet: what they
+    /// got is in events behind the barrier.
+    pub(super) fn unread(&self, key: i64) -> BTreeSet<i16> {
+        let image = self.newest(&key.to_le_bytes()).filter(|image| image.version.lsn() == 0);
+        let columns = self.layouts.last().map_or(&[][..], |layout| layout.columns.as_slice());
+        let lacks = |column: &&ColumnLayout| {
+            column.key.is_none() && image.is_some_and(|image| !image.values.contains_key(&column.stored))
+        };
+        columns.iter().filter(lacks).map(|column| column.attnum).collect()
     }
 
     /// Writes what is said of a read, unless a newer row is there.

@@ -17,8 +17,8 @@ const STATE_MS: i64 = 15_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    /// Up to where the catalogue was seen to be that of the newest layout.
-    seen: (u16, u64),
+    /// A layout, and up to where the catalogue was seen to be its.
+    seen: (u64, (u16, u64)),
     /// Files in which the rows lay then.
     files: BTreeMap<u32, u32>,
     requests: u64,
@@ -28,19 +28,22 @@ impl Operator {
     /// One look at everything, and what follows from it.
     pub(super) fn look(&mut self, around: &mut Around) {
         let Around { source, clickhouse, .. } = around;
+        let columns = source.catalogue().to_vec();
+        // Rows that were written anew along with a change of columns have values that no event has.
+        let anew = are_moved(&self.files, &source.files());
+        self.files = source.files();
+        let is_known = self.layout(&columns, anew, source.lsn, clickhouse);
         // While somebody alters the table, events of what it becomes may lie before this position.
-        if !source.is_altered() {
-            let columns = source.catalogue().to_vec();
-            // Rows that were written anew along with a change of columns have values that no event has.
-            let anew = are_moved(&self.files, &source.files());
-            self.files = source.files();
-            self.layout(&columns, anew, source.lsn, clickhouse);
-            self.confirm(clickhouse);
+        if is_known && !source.is_altered() {
+            let newest = clickhouse.layouts.last().map_or(0, |layout| layout.version);
+            self.seen = (newest, (clickhouse.epoch, source.lsn));
         }
+        self.confirm(clickhouse);
         self.ask(around);
     }
 
-    fn layout(&mut self, columns: &[Column], anew: bool, lsn: u64, clickhouse: &mut ClickHouse) {
+    /// Decides the layout; whether it is the one that is known.
+    fn layout(&self, columns: &[Column], anew: bool, lsn: u64, clickhouse: &mut ClickHouse) -> bool {
         let epoch = clickhouse.epoch;
         let same = |old: &TableLayout| {
             old.columns.len() == columns.len()
@@ -52,16 +55,18 @@ impl Operator {
                 })
         };
         if clickhouse.layouts.last().is_some_and(same) {
-            self.seen = (epoch, lsn);
-            return;
+            return true;
         }
         let previous = clickhouse.layouts.last();
         let stored: Vec<ColumnLayout> =
             columns.iter().map(|column| column_layout(column, &clickhouse.layouts)).collect();
-        let again = previous.is_some_and(|old| {
-            anew || is_rewritten(old, columns) || is_ambiguous(&clickhouse.layouts, columns)
+        let (of, after) = previous.map_or((0, 0), |old| {
+            let earlier = old.from.after();
+            if self.seen.0 == old.version { self.seen.1.max(earlier) } else { earlier }
         });
-        let (of, after) = previous.map_or((0, 0), |old| self.seen.max(old.from.by()));
+        let again = previous.is_some_and(|old| {
+            anew || is_rewritten(old, columns) || is_ambiguous(&clickhouse.layouts, columns, (of, after))
+        });
         let from = Begin { epoch, after: if of == epoch { after } else { 0 }, by: lsn };
         let layout = TableLayout {
             version: previous.map_or(1, |old| old.version + 1),
@@ -83,7 +88,7 @@ impl Operator {
         clickhouse.layouts.push(layout);
         clickhouse.stamp += 1;
         clickhouse.changed = true;
-        self.seen = (epoch, lsn);
+        false
     }
 
     /// Says how far the newest layout is known, where a sink waits for it.
@@ -92,9 +97,10 @@ impl Operator {
         let confirmed = clickhouse.confirmed.as_ref();
         let known = tidemark_crds::history::confirmed_to(&clickhouse.layouts, confirmed);
         let wants = clickhouse.states.values().map(|(state, _)| state.wants);
-        let wanted = wants.filter(|wants| *wants != (0, 0) && *wants <= self.seen).max();
-        if wanted.is_some_and(|wants| known.is_none_or(|known| known < wants)) {
-            let (epoch, lsn) = self.seen;
+        let (layout, seen) = self.seen;
+        let wanted = wants.filter(|wants| *wants != (0, 0) && *wants <= seen).max();
+        if layout == newest.version && wanted.is_some_and(|wants| known.is_none_or(|known| known < wants)) {
+            let (epoch, lsn) = seen;
             clickhouse.confirmed = Some(Confirmed { layout: newest.version, epoch, lsn });
             clickhouse.stamp += 1;
         }
@@ -200,7 +206,7 @@ fn is_rewritten(old: &TableLayout, columns: &[Column]) -> bool {
 }
 
 /// Whether an event since the last look may have the shape of a layout and not its columns.
-fn is_ambiguous(layouts: &[TableLayout], columns: &[Column]) -> bool {
+fn is_ambiguous(layouts: &[TableLayout], columns: &[Column], after: (u16, u64)) -> bool {
     let of =
         |layout: &TableLayout| layout.columns.iter().map(|column| column.attnum).collect::<BTreeSet<i16>>();
     let before = layouts.last().map(of).unwrap_or_default();
@@ -208,5 +214,10 @@ fn is_ambiguous(layouts: &[TableLayout], columns: &[Column]) -> bool {
     let top = layouts.iter().flat_map(of).max().unwrap_or(0);
     let added: Vec<i16> = now.difference(&before).copied().collect();
     let unseen = added.iter().zip(1..).any(|(attnum, nth)| *attnum != top + nth);
-    !added.is_empty() && (unseen || before.difference(&now).next().is_some())
+    let followed = layouts.iter().zip(layouts.iter().skip(1));
+    let possible = followed.filter(|(_, next)| next.from.by() > after).map(|(layout, _)| of(layout));
+    let differs = |other: BTreeSet<i16>| {
+        now.difference(&other).next().is_some() && other.difference(&now).next().is_some()
+    };
+    (!added.is_empty() && unseen) || now != before && possible.chain([before.clone()]).any(differs)
 }

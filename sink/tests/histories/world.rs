@@ -210,10 +210,13 @@ impl World {
             let same = |image: &Row, column: &ColumnLayout| {
                 row.get(&column.attnum) == Some(image.get(&column.attnum).unwrap_or(&column.missing))
             };
-            let images = source.images(key);
+            let (images, unread) = (source.images(key), clickhouse.unread(key));
             // Where an event lacks the long value it is that of a read, which may have seen more than the event.
-            let (long, others): (Vec<_>, Vec<_>) =
-                layout.columns.iter().partition(|column| column.attnum == 3);
+            let (long, others): (Vec<_>, Vec<_>) = layout
+                .columns
+                .iter()
+                .filter(|column| !unread.contains(&column.attnum))
+                .partition(|column| column.attnum == 3);
             let was = |columns: &[&ColumnLayout]| {
                 images.iter().any(|image| columns.iter().all(|column| !whole || same(image, column)))
             };

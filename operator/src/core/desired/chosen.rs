@@ -140,6 +140,7 @@ fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Cho
         }
     }
     let epoch = ledger.epoch.unwrap_or(0);
+    let noted = ledger.confirmed.get(target).map(SeenCatalogue::from);
     let decision = decide(&LayoutInput {
         table,
         source: facts,
@@ -149,7 +150,7 @@ fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Cho
             .known()
             .and_then(|facts| facts.objects.get(target))
             .map_or(&[], |object| object.columns.as_slice()),
-        seen: observed.seen.get(target).copied(),
+        seen: observed.seen.get(target).copied().into_iter().chain(noted).max(),
         storage: ledger.storages.get(target),
         epoch,
         by: postgres.current_lsn,

@@ -191,7 +191,8 @@ fn beside(state: &[(String, String)], columns: &mut [ColumnLayout]) -> Vec<Strin
 /// Between the last look that saw the catalogue before and this one.
 fn begin(input: &LayoutInput<'_>, previous: &TableLayout) -> Begin {
     let epoch = input.epoch;
-    let earlier = previous.from.by();
+    // Not its `by`: the table may have been altered again before that position.
+    let earlier = previous.from.after();
     let seen = input.seen.filter(|seen| seen.layout == previous.version).map_or(earlier, |seen| seen.at);
     let (of, after) = seen.max(earlier);
     // A position of an earlier epoch says nothing of this one's.
@@ -209,12 +210,21 @@ fn is_ambiguous(input: &LayoutInput<'_>, previous: &TableLayout) -> bool {
         columns.chain(layout.left_out.iter().map(|column| column.attnum)).collect()
     };
     let before = of(previous);
+    let from = begin(input, previous);
+    // Layouts that an event behind the last certain look may have, beside the one of now.
+    let followed = input.history.iter().zip(input.history.iter().skip(1));
+    let possible = followed.filter(|(_, next)| next.from.by() > from.after()).map(|(layout, _)| layout);
+    let possible: Vec<BTreeSet<i16>> =
+        possible.filter(|layout| layout.oid == previous.oid).map(of).chain([before.clone()]).collect();
     let now: BTreeSet<i16> = input.source.columns.iter().map(|column| column.attnum).collect();
     let earlier = input.history.iter().filter(|layout| layout.oid == previous.oid);
     let top = earlier.flat_map(of).max().unwrap_or(0);
     let added: Vec<i16> = now.difference(&before).copied().collect();
     let unseen = added.iter().zip(1..).any(|(attnum, nth)| *attnum != top.saturating_add(nth));
-    !added.is_empty() && (unseen || before.difference(&now).next().is_some())
+    let differs = |other: &BTreeSet<i16>| {
+        now.difference(other).next().is_some() && other.difference(&now).next().is_some()
+    };
+    (!added.is_empty() && unseen) || (now != before && possible.iter().any(differs))
 }
 
 /// Why rows changed without an event, if they did: a rewrite changes files and columns in one transaction.

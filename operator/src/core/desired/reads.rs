@@ -325,8 +325,8 @@ fn entry(source: &SourceTable) -> String {
     include_list(std::slice::from_ref(source))
 }
 
-/// Answers a sink that waits until the catalogue was seen at or behind an event's position: it is still that of the
-/// newest layout at `at`. Nothing where no sink asks.
+/// Says that the catalogue is still that of the newest layout at `at`: once behind its beginning, from where another look
+/// goes on, and where a sink waits until the catalogue was seen at or behind an event's position.
 pub fn confirmation(layout: &TableLayout, at: Position, facts: &ClickHouseFacts) -> Part {
     let (mut part, target) = (Part::default(), &layout.target);
     let ledger = &facts.ledger;
@@ -334,8 +334,8 @@ pub fn confirmation(layout: &TableLayout, at: Position, facts: &ClickHouseFacts)
     let states = facts.states.get(target).into_iter().flatten();
     let wanted =
         states.map(|(_, state)| state.wants).filter(|wants| *wants != (0, 0)).filter(|wants| *wants <= at);
-    let open = wanted.max().is_some_and(|wants| known.is_none_or(|known| known < wants));
-    if open {
+    let begun = Some(layout.from.by()).filter(|by| *by <= at);
+    if wanted.max().max(begun).is_some_and(|wanted| known.is_none_or(|known| known < wanted)) {
         let row = Confirmed { layout: layout.version, epoch: at.0, lsn: at.1 };
         let effect = Effect::Ledger {
             kind: Kind::Confirmed,
@@ -343,7 +343,7 @@ pub fn confirmation(layout: &TableLayout, at: Position, facts: &ClickHouseFacts)
             version: ledger.next_version(Kind::Confirmed, target),
             value: json!(row),
         };
-        let what = format!("confirm layout {} of {target} up to {:X}", layout.version, at.1);
+        let what = format!("confirm layout {} of {target}", layout.version);
         let needs = vec![Fact::Bookkeeping, Fact::Layout(target.clone())];
         part.step((Stage::Layout, StepKind::Change), what, needs, None, effect);
     }

@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use tidemark_crds::layout::Begin;
+
 use crate::core::desired::connector;
 use crate::core::desired::connector::{ConnectorInput, EPOCH_INTENT, MARK_KEY};
 use crate::core::desired::epochs::must_not_start;
@@ -64,7 +66,11 @@ impl World {
             account: Credentials::new("u", "p"),
             layouts: Vec::new(),
             refused: BTreeSet::new(),
-            connect: ConnectFacts { connector: None, plugin_installed: true },
+            connect: ConnectFacts {
+                connector: None,
+                plugin_installed: true,
+                kafka_cluster_id: String::new(),
+            },
             postgres: PostgresFacts {
                 publication: Some(PublicationFacts { ours: true, ..PublicationFacts::default() }),
                 ..PostgresFacts::default()
@@ -662,4 +668,13 @@ fn a_catalogue_is_confirmed_where_a_sink_asks_and_only_as_far_as_it_was_seen() {
     assert_eq!(asks((1, 500)), Some(Confirmed { layout: 1, epoch: 1, lsn: 500 }));
     facts.ledger.confirmed.insert("orders".into(), Confirmed { layout: 1, epoch: 1, lsn: 500 });
     assert!(confirmation(layout, (1, 900), &facts).steps.is_empty(), "it is answered");
+
+    facts.states.clear();
+    // What came later is confirmed once, by the first look that is behind its beginning, whoever asks.
+    let later = TableLayout { version: 2, from: Begin { epoch: 1, after: 400, by: 600 }, ..layout.clone() };
+    facts.ledger.layouts.entry("orders".into()).or_default().push(later.clone());
+    let count = |at, facts: &ClickHouseFacts| confirmation(&later, at, facts).steps.len();
+    assert_eq!([count((1, 599), &facts), count((1, 600), &facts)], [0, 1]);
+    facts.ledger.confirmed.insert("orders".into(), Confirmed { layout: 2, epoch: 1, lsn: 600 });
+    assert_eq!(count((1, 900), &facts), 0, "nothing is written at rest");
 }
