@@ -201,6 +201,19 @@ impl<'a> Chain<'a> {
         self.tidemark(&["delete", "--without-cluster"], &["--out".into(), out.into()]).await
     }
 
+    /// The word in this folder's marks in place of a cluster's uid.
+    pub fn owner(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.folder.join("out/owner"))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Runs a command over the pipeline's file and the folder of somebody else; its exit code and what it printed.
+    pub async fn elsewhere(&self, words: &[&str]) -> anyhow::Result<(i32, String)> {
+        let mut command = tokio::process::Command::new(program("tidemark")?);
+        command.args(words).args(["--without-cluster", "--file"]).arg(&self.file);
+        ended(command.arg("--out").arg(self.folder.join("elsewhere"))).await
+    }
+
     /// Removes what would go on without operator and sink: the refreshed views and the connector.
     async fn leave(&self) -> anyhow::Result<()> {
         self.stack.clickhouse().query(&format!("DROP DATABASE IF EXISTS {}", self.name)).await?;
@@ -218,10 +231,7 @@ impl<'a> Chain<'a> {
     pub async fn asks(&self, command: &str) -> anyhow::Result<(i32, String)> {
         let mut asked = tokio::process::Command::new(program("tidemark")?);
         asked.args([command, "--file"]).arg(&self.file).arg("--out").arg(self.folder.join("out"));
-        let output = asked.kill_on_drop(true).output();
-        let output = tokio::time::timeout(ONCE, output).await.context("tidemark did not end")??;
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        Ok((output.status.code().context("it was ended by a signal")?, text.concat()))
+        ended(&mut asked).await
     }
 
     async fn tidemark(&self, words: &[&str], rest: &[OsString]) -> anyhow::Result<String> {
@@ -332,6 +342,14 @@ impl<'a> Chain<'a> {
         parameters.pipeline = format!("local/{}", self.name.replace('_', "-"));
         Oracle::new(postgres, clickhouse, parameters).await
     }
+}
+
+/// Runs a command to its end; its exit code and what it printed.
+async fn ended(command: &mut tokio::process::Command) -> anyhow::Result<(i32, String)> {
+    let output = command.kill_on_drop(true).output();
+    let output = tokio::time::timeout(ONCE, output).await.context("tidemark did not end")??;
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ok((output.status.code().context("it was ended by a signal")?, text.concat()))
 }
 
 impl Drop for Chain<'_> {

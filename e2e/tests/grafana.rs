@@ -450,6 +450,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
     let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
     let paths = Paths { config: text(&out), secrets: text(&out.join("secrets")) };
     let annotations = BTreeMap::new();
+    let owner = chain.owner()?;
     let engine = Engine::default();
     let input = Input {
         created: None,
@@ -463,7 +464,7 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
         annotations: &annotations,
         references: &references,
         objects: ObjectStore::Folder(chain.manifests()),
-        cluster: "local",
+        cluster: &owner,
         paths: &paths,
         image: DEFAULT_SINK_IMAGE,
         before: &status,
@@ -482,15 +483,20 @@ async fn reconciles_and_a_thousand_looks_without_a_change_write_nothing() -> any
     }
     let took = start.elapsed().as_secs_f64();
     println!("{reconciles} reconciles wrote nothing, {:.0} ms each", took * 1000.0 / f64::from(reconciles));
-    looks(&grafana, &spec, &name).await?;
+    looks(&grafana, &spec, &name, &owner).await?;
     assert_eq!(before, grafana.with(|state| (state.writes(), state.versions())));
     Ok(())
 }
 
 /// Looks at Grafana again and again: nothing differs from what should be there.
-async fn looks(grafana: &Grafana, spec: &AnalyticsPipelineSpec, name: &PipelineName) -> anyhow::Result<()> {
+async fn looks(
+    grafana: &Grafana,
+    spec: &AnalyticsPipelineSpec,
+    name: &PipelineName,
+    owner: &str,
+) -> anyhow::Result<()> {
     let part = spec.grafana.as_ref().context("the manifest has it")?;
-    let mark = name.mark("local");
+    let mark = name.mark(owner);
     let names = Names::new(name, &mark);
     let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
         .map_err(|failure| anyhow::anyhow!(failure.message))?;

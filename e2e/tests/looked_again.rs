@@ -4,19 +4,31 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt as _};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidemark_crds::names::PipelineName;
 use tidemark_crds::pipeline::{CertificateCheck, TlsMode};
+use tidemark_e2e::grafana::{Grafana, TOKEN, Version};
 use tidemark_e2e::stack::{Role, User, shared, unique_name};
-use tidemark_operator::core::credentials::ConnectLogin;
-use tidemark_operator::core::effect::{ClickHouseEffect, ClickHouseName, ConnectEffect, PostgresEffect};
+use tidemark_operator::core::credentials::{ConnectLogin, Login};
+use tidemark_operator::core::desired::grafana::{Names, leaving, removal};
+use tidemark_operator::core::desired::owned::own;
+use tidemark_operator::core::effect::{
+    ClickHouseEffect, ClickHouseName, ConnectEffect, Effect, KubernetesEffect, PostgresEffect, Site,
+};
 use tidemark_operator::core::facts::Failure;
 use tidemark_operator::core::gate::{Proof, System};
+use tidemark_operator::core::step::Step;
 use tidemark_operator::edge::connect::client::{Connect, Options as ConnectOptions};
+use tidemark_operator::edge::grafana::client::Grafana as GrafanaClient;
+use tidemark_operator::edge::kubernetes::objects::ObjectStore;
 use tidemark_operator::edge::postgres::client::PostgresTarget;
-use tidemark_operator::edge::{clickhouse, connect, postgres};
+use tidemark_operator::edge::{clickhouse, connect, grafana, kubernetes, postgres};
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Options};
-use tidemark_runtime::credentials::{CredentialSource, Credentials};
+use tidemark_runtime::credentials::{CredentialSource, Credentials, Secret};
 use tidemark_runtime::foreign::Hidden;
 
 use crate::fixture::fixture;
@@ -35,7 +47,8 @@ fn refused(done: Result<(), Failure>, what: &str) -> anyhow::Result<()> {
     let failure = done.err().with_context(|| format!("{what} was carried out"))?;
     ensure!(
         failure.message.contains("another one than a moment ago")
-            || failure.message.contains("another object than"),
+            || failure.message.contains("another object than")
+            || failure.message.contains("was not made by this pipeline"),
         "{what}: {}",
         failure.message
     );
@@ -146,5 +159,95 @@ async fn a_connector_of_somebody_else_in_the_place_of_ours_is_left_as_it_is() ->
     let live: Value = serde_json::from_value(stack.connect().request(Method::GET, &path, None).await?)?;
     ensure!(live["config"]["tidemark.mark"] == THEIRS, "{live}");
     stack.connect().request(Method::DELETE, &path, None).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_kubernetes_that_somebody_made_theirs_is_not_deleted() -> anyhow::Result<()> {
+    let client = shared().await?.api_server().client().await?;
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+    let name = PipelineName::new("default", "looked-again");
+    let object = unique_name("looked-again").replace('_', "-");
+    let labels = |manager: &str| {
+        json!({"metadata": {"labels": {
+            "app.kubernetes.io/managed-by": manager, "app.kubernetes.io/instance": "looked-again",
+        }}})
+    };
+    let made = serde_json::from_value(json!({"metadata": {"name": object}}))?;
+    maps.create(&PostParams::default(), &made).await?;
+    let label = async |manager: &str| {
+        maps.patch(&object, &PatchParams::default(), &Patch::Merge(labels(manager))).await
+    };
+    let seen = serde_json::to_value(label("tidemark").await?)?;
+    let effect =
+        KubernetesEffect::Delete(own(&name, None, ("v1", "ConfigMap"), &seen).context("it is ours")?);
+    let store = ObjectStore::cluster(client);
+    label("somebody").await?;
+    refused(kubernetes::act::apply(&store, &name, None, &effect).await, "the deletion of an object")?;
+    ensure!(maps.get(&object).await?.name_any() == object);
+    label("tidemark").await?;
+    kubernetes::act::apply(&store, &name, None, &effect)
+        .await
+        .map_err(|failure| anyhow::anyhow!(failure.message))?;
+    ensure!(maps.get_opt(&object).await?.is_none(), "ours goes");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_made_theirs_in_grafana_is_not_deleted() -> anyhow::Result<()> {
+    let fake = Grafana::start(Version::Modern).await?;
+    let client = GrafanaClient::new(&fake.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
+        .map_err(|failure| anyhow::anyhow!(failure.message))?;
+    let names = Names::new(&PipelineName::new("local", "looked-again"), MARK);
+    let post = async |path: &[&str], body: Value| {
+        let sent = client.send(Method::POST, path, Some(&body), &[]).await;
+        sent.map_err(|failure| anyhow::anyhow!(failure.message))
+    };
+    let board = |uid: &str, tags: &[String]| json!({"folderUid": names.folder, "overwrite": true, "dashboard": {"uid": uid, "title": uid, "tags": tags}});
+    let source = |mark: &str| {
+        json!({
+            "uid": names.prefix, "name": names.source_name, "type": "grafana-clickhouse-datasource", "access": "proxy",
+            "jsonData": {"tidemark": {"mark": mark}},
+        })
+    };
+    let own_uid = names.dashboard("sales");
+    post(&["api", "folders"], json!({"uid": names.folder, "title": "Shop"})).await?;
+    post(&["api", "dashboards", "db"], board(&own_uid, &names.tags)).await?;
+    post(&["api", "datasources"], source(MARK)).await?;
+    let planned = async || {
+        let observed = grafana::look::observe(&client, &leaving("Shop", &names)).await;
+        let facts = observed.known().with_context(|| format!("{observed:?}"))?;
+        anyhow::Ok(removal(&names, MARK, facts, Site::Current))
+    };
+    let carry_out = async |step: &Step| {
+        let Effect::Grafana(effect) = &step.effect else { anyhow::bail!("{step:?}") };
+        Ok(grafana::act::execute(&client, effect).await)
+    };
+    let steps = planned().await?;
+    ensure!(steps.len() == 2, "{steps:?}");
+    fake.with(|state| {
+        state.save_in_browser(&own_uid, |model| model["tags"] = json!(["theirs"]));
+        state.edit_source(&names.prefix, |source| source["jsonData"] = json!({}));
+    });
+    for step in &steps {
+        refused(carry_out(step).await?, &step.what)?;
+    }
+    ensure!(fake.with(|state| (state.dashboards().len(), state.sources().len())) == (1, 1));
+    fake.with(|state| {
+        state.save_in_browser(&own_uid, |model| model["tags"] = json!(names.tags));
+        state.edit_source(&names.prefix, |found| found["jsonData"] = source(MARK)["jsonData"].clone());
+    });
+    for step in &steps {
+        carry_out(step).await?.map_err(|failure| anyhow::anyhow!(failure.message))?;
+    }
+    // Nothing is left but the folder, and somebody puts a dashboard of theirs into it.
+    let steps = planned().await?;
+    let [folder] = steps.as_slice() else { anyhow::bail!("{steps:?}") };
+    post(&["api", "dashboards", "db"], board("theirs", &[])).await?;
+    refused(carry_out(folder).await?, "the deletion of a folder")?;
+    ensure!(fake.with(|state| (state.folders().len(), state.dashboards().len())) == (1, 1));
+    fake.with(|state| state.remove_dashboard("theirs"));
+    carry_out(folder).await?.map_err(|failure| anyhow::anyhow!(failure.message))?;
+    ensure!(fake.with(|state| state.folders().is_empty()), "the empty one goes");
     Ok(())
 }

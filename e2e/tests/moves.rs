@@ -349,7 +349,8 @@ async fn a_second_cluster_does_nothing_by_mistake_and_takes_over_when_it_is_acce
     })
     .await?;
     ensure!(
-        message.contains("another cluster (local;") && word(&message)?.starts_with("cluster="),
+        message.contains(&format!("another cluster or folder ({};", chain.owner()?))
+            && word(&message)?.starts_with("cluster="),
         "{message}"
     );
     pay(stack.postgres(), NAME, 51, 60).await?;
@@ -490,8 +491,17 @@ async fn a_topic_prefix_of_another_clusters_pipeline_is_not_written_to_until_tha
         anyhow::Ok(topics)
     };
     let before = of_prefix().await?;
-    let owner = format!("{NAME}.owner.local.local.{NAME}");
+    let owner = format!("{NAME}.owner.{}.local.{NAME}", chain.owner()?);
     ensure!(before.contains(&owner), "{before:?}");
+
+    // Somebody else's folder with the same file: it is refused, and removes nothing but itself.
+    let (code, said) = chain.elsewhere(&["apply", "--wait", "60s"]).await?;
+    ensure!(code != 0 && said.contains("Conflict") && said.contains(&chain.owner()?), "{code}: {said}");
+    let (code, said) = chain.elsewhere(&["delete"]).await?;
+    ensure!(code == 0, "{code}: {said}");
+    pay(stack.postgres(), NAME, 21, 30).await?;
+    equal(stack.postgres(), stack, NAME).await?;
+    ensure!(of_prefix().await? == before, "{:?}", of_prefix().await?);
 
     // Another cluster, another database at the source, another one in ClickHouse: nothing is shared but Kafka and Connect.
     let client = stack.api_server().client().await?;
@@ -513,11 +523,13 @@ async fn a_topic_prefix_of_another_clusters_pipeline_is_not_written_to_until_tha
         Ok(Some(found.message))
     })
     .await?;
-    for part in [&format!("topic prefix {NAME}"), &format!("local/{NAME} of cluster local"), &owner] {
+    for part in
+        [&format!("topic prefix {NAME}"), &format!("local/{NAME} of cluster {}", chain.owner()?), &owner]
+    {
         ensure!(message.contains(part.as_str()), "{message}");
     }
     // It has looked again and again by now, and nothing of it is there.
-    pay(stack.postgres(), NAME, 21, 40).await?;
+    pay(stack.postgres(), NAME, 31, 40).await?;
     equal(stack.postgres(), stack, NAME).await?;
     ensure!(of_prefix().await? == before, "{:?}", of_prefix().await?);
     let own = PipelineName::new(LATE, LATE);

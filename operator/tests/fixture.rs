@@ -119,7 +119,11 @@ impl Fixture {
                 groups: [(self.name.consumer_group("0badcafe"), 2)].into(),
                 ..KafkaFacts::default()
             }),
-            connect: Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true }),
+            connect: Observation::Known(ConnectFacts {
+                connector: Some(connector),
+                plugin_installed: true,
+                kafka_cluster_id: String::new(),
+            }),
             clickhouse: Observation::Known(ClickHouseFacts {
                 database_exists: true,
                 ledger: LedgerFacts { incarnation: Some("0badcafe".into()), ..LedgerFacts::default() },

@@ -62,7 +62,11 @@ fn nothing() -> Observed {
             ..PostgresFacts::default()
         }),
         kafka: Observation::Known(KafkaFacts { cluster_id: "k".into(), ..KafkaFacts::default() }),
-        connect: Observation::Known(ConnectFacts { connector: None, plugin_installed: true }),
+        connect: Observation::Known(ConnectFacts {
+            connector: None,
+            plugin_installed: true,
+            kafka_cluster_id: String::new(),
+        }),
         clickhouse: Observation::Known(ClickHouseFacts {
             server_uuid: "server".into(),
             has_query_log: true,

@@ -368,6 +368,9 @@ impl State {
             ("GET", ["api", "v1", "provisioning", "alert-rules"]) if self.version == Version::Modern => {
                 ok(self.rules.values().cloned().collect())
             }
+            ("GET", ["api", "v1", "provisioning", "alert-rules", uid]) if self.version == Version::Modern => {
+                self.rules.get(*uid).map_or_else(|| refuse(404, "rule not found"), |rule| ok(rule.clone()))
+            }
             ("POST", ["api", "v1", "provisioning", "alert-rules"]) if self.version == Version::Modern => {
                 let uid = text(&body["uid"]);
                 if self.rules.contains_key(&uid) {

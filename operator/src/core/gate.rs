@@ -21,7 +21,7 @@ use crate::core::facts::{
     ClickHouseFacts, ConnectFacts, ConnectorFacts, Failure, FailureClass, KafkaFacts, LedgerFacts,
     Observation, Observed, PostgresFacts,
 };
-use crate::core::problem::Problem;
+use crate::core::problem::{Left, Problem};
 use crate::core::step::{Fact, Lane, Stage, Step, StepKind};
 
 /// Action whose annotation accepts what was found: `SYSTEM=IDENTITY`, more of them with spaces between.
@@ -174,6 +174,8 @@ pub struct Gate {
     consented: bool,
     /// Systems that are told by what they are in for now: a database that is not there yet by its server.
     passing: BTreeSet<System>,
+    /// Systems that have nothing to be told by, and never had.
+    nameless: BTreeSet<System>,
     /// Timeline of before and of now, where they differ and nobody accepted it.
     timeline: Option<(String, String)>,
     /// The timeline of now, where it may be remembered.
@@ -207,6 +209,11 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
     {
         gate.shut.insert(System::Kafka, problem);
     }
+    if !seen.deleting
+        && let Some(problem) = writes_elsewhere(seen)
+    {
+        gate.shut.insert(System::Connect, problem);
+    }
     for system in System::ALL {
         if gate.shut.contains_key(&system) {
             continue;
@@ -217,7 +224,10 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
                 gate.unseen.insert(system);
                 continue;
             }
-            Found::Nameless if witnesses.is_empty() => continue,
+            Found::Nameless if witnesses.is_empty() => {
+                gate.nameless.insert(system);
+                continue;
+            }
             Found::Nameless => String::new(),
             Found::Is(identity) => identity,
         };
@@ -247,6 +257,23 @@ pub fn gate(seen: &Seen<'_>) -> Gate {
 /// Why the topic prefix is a pipeline's of which this cluster may know nothing.
 fn claimed_elsewhere(seen: &Seen<'_>) -> Option<Problem> {
     topics::taken(&seen.spec.kafka.topic_prefix, seen.mark, seen.observed.kafka.known()?)
+}
+
+/// Why Kafka Connect is not the one of these brokers: a connector writes to those of its workers, and what is read from
+/// others would be nothing, without an error anywhere.
+fn writes_elsewhere(seen: &Seen<'_>) -> Option<Problem> {
+    let (connect, kafka) = (seen.observed.connect.known()?, seen.observed.kafka.known()?);
+    let (writes, reads) = (&connect.kafka_cluster_id, &kafka.cluster_id);
+    if writes.is_empty() || reads.is_empty() || writes == reads {
+        return None;
+    }
+    let message = format!(
+        "Kafka Connect at {} writes to the Kafka cluster {writes}, and spec.kafka.bootstrapServers ({}) leads to {reads}: \
+         nothing would arrive there. Set spec.kafka.bootstrapServers to the brokers of the workers, or \
+         spec.source.connect.url to workers of these brokers",
+        seen.spec.source.connect.url, seen.spec.kafka.bootstrap_servers
+    );
+    Some(Problem::of_all(ConditionType::ConnectorRunning, Reason::InvalidSpec, message))
 }
 
 /// Whether the log was followed. Before that nothing is lost by another server: a mistyped address is corrected
@@ -344,7 +371,7 @@ fn another(system: System, identity: &str, others: &[&Witness], seen: &Seen<'_>)
     let database = format!("database {} of {}", spec.clickhouse.database, spec.clickhouse.url);
     let message = match system {
         System::Cluster => format!(
-            "{database} is kept by a pipeline of this name in another cluster ({expected}; this one is {identity}): is \
+            "{database} is kept by a pipeline of this name in another cluster or folder ({expected}; this one is {identity}): is \
              this resource applied here by mistake? Nothing is done: give it another name or another \
              spec.clickhouse.database; or, where it has moved here for good, {accept}, and the other cluster's pipeline \
              leaves all of it alone"
@@ -420,6 +447,7 @@ impl Gate {
             accepted: BTreeSet::new(),
             consented: false,
             passing: BTreeSet::new(),
+            nameless: BTreeSet::new(),
             timeline: None,
             remembered_timeline: None,
         }
@@ -434,6 +462,23 @@ impl Gate {
     /// Everything that keeps it shut.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.shut.values()
+    }
+
+    /// What would not be noticed, since the system does not say what it is: objects in it are told by their marks alone.
+    pub fn unproven(&self) -> impl Iterator<Item = Left> {
+        let said = |system: &System| {
+            let way_out = match system {
+                System::Postgres => {
+                    "let the role of its credentials call pg_control_system() and pg_control_checkpoint()"
+                }
+                System::Kafka => "the brokers give no cluster.id",
+                System::Cluster | System::ClickHouse | System::Connect => "it gives no identity",
+            };
+            let message =
+                format!("whether {} leads to the server of before cannot be told: {way_out}", system.field());
+            Left::settled(system.condition(), message)
+        };
+        self.nameless.iter().map(said)
     }
 
     /// Why nothing is done in a lane: the system there is another one than before.

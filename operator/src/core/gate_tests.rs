@@ -42,7 +42,11 @@ impl World {
                 ..PostgresFacts::default()
             }),
             kafka: Observation::Known(KafkaFacts { cluster_id: "a".into(), ..KafkaFacts::default() }),
-            connect: Observation::Known(ConnectFacts { connector: None, plugin_installed: true }),
+            connect: Observation::Known(ConnectFacts {
+                connector: None,
+                plugin_installed: true,
+                kafka_cluster_id: String::new(),
+            }),
             ..Observed::default()
         };
         let identities = BTreeMap::new();
@@ -97,6 +101,29 @@ fn topics_that_an_older_pipeline_writes_are_shut_but_to_leave() {
     assert!(gate.problems().any(|problem| problem.message == text));
     world.deleting = true;
     assert!(world.gate().proof_to_leave(System::Kafka).is_some(), "what it made before is its own to remove");
+}
+
+#[test]
+fn a_connect_that_writes_to_other_brokers_is_shut_whoever_it_was_before() {
+    for (writes, shut) in [("", false), ("a", false), ("b", true)] {
+        let mut world = World::new();
+        let Observation::Known(facts) = &mut world.observed.connect else { unreachable!() };
+        writes.clone_into(&mut facts.kafka_cluster_id);
+        let gate = world.gate();
+        assert_eq!(gate.proof(System::Connect).is_none(), shut, "{writes:?}");
+        assert_eq!(gate.another(Lane::Connect).is_some(), shut, "{writes:?}");
+        if shut {
+            let problem = gate.problems().next().unwrap();
+            let named = ["cluster b", "leads to a", "spec.kafka.bootstrapServers", "spec.source.connect.url"];
+            assert!(named.iter().all(|part| problem.message.contains(part)), "{}", problem.message);
+        }
+        // What it made there is its own to remove, and brokers that are not seen say nothing.
+        world.deleting = true;
+        assert!(world.gate().proof_to_leave(System::Connect).is_some());
+        world.deleting = false;
+        world.unsee(System::Kafka);
+        assert!(world.gate().another(Lane::Connect).is_none(), "{writes:?}");
+    }
 }
 
 #[test]
@@ -297,7 +324,11 @@ fn a_server_that_may_not_say_any_more_what_it_is_is_told_so_and_not_that_it_is_a
     let mut world = World::new();
     let Observation::Known(facts) = &mut world.observed.postgres else { unreachable!() };
     (facts.system_identifier, facts.database_oid) = (String::new(), 16_384);
-    assert!(world.gate().is_open(), "nobody ever knew");
+    let gate = world.gate();
+    assert!(gate.is_open(), "nobody ever knew");
+    let said: Vec<Left> = gate.unproven().collect();
+    assert!(said.len() == 1 && said[0].condition == ConditionType::SourceReady, "{said:?}");
+    assert!(said[0].message.contains("pg_control_system()"), "{said:?}");
     world.identities.insert("postgres".into(), "b/16384".into());
     let gate = world.gate();
     let said: Vec<&str> = gate.problems().map(|problem| problem.message.as_str()).collect();

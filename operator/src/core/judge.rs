@@ -199,7 +199,7 @@ fn trouble<T>(
 ) -> Option<Verdict> {
     // It answers, and is not the one of before, or not this pipeline's.
     let another = |problem: &&Problem| {
-        let told = matches!(problem.reason, Reason::IdentityChanged | Reason::Conflict);
+        let told = matches!(problem.reason, Reason::IdentityChanged | Reason::Conflict | Reason::InvalidSpec);
         told && problem.condition == r#type && problem.object.is_none()
     };
     let others: Vec<&Problem> = situation.problems.iter().filter(another).collect();
@@ -291,7 +291,7 @@ fn source(situation: &Situation<'_>, held_back: Option<&str>) -> Verdict {
     if let Some(step) = situation.plan.steps().iter().find(|step| step.stage == Stage::Publication) {
         return verdict(SourceReady, Status::False, Reason::InProgress, format!("to do: {}", step.what));
     }
-    as_desired(SourceReady)
+    settled(situation, SourceReady)
 }
 
 fn connector(situation: &Situation<'_>) -> Verdict {

@@ -34,7 +34,7 @@ impl Workers {
         Self { kafka: kafka.to_owned(), connectors: BTreeMap::new(), offsets: BTreeMap::new() }
     }
 
-    pub(super) fn look(&self, name: &str) -> ConnectFacts {
+    pub(super) fn look(&self, name: &str, kafka_cluster_id: &str) -> ConnectFacts {
         let connector = self.connectors.get(name).map(|live| ConnectorFacts {
             config: live.config.clone(),
             state: live.state.to_owned(),
@@ -48,7 +48,7 @@ impl Workers {
             },
             offset: self.offsets.get(name).map(|lsn| OffsetFacts { lsn: *lsn }),
         });
-        ConnectFacts { connector, plugin_installed: true }
+        ConnectFacts { connector, plugin_installed: true, kafka_cluster_id: kafka_cluster_id.to_owned() }
     }
 
     pub(super) fn act(&mut self, mark: &str, effect: &ConnectEffect) -> Result<(), Failure> {

@@ -256,7 +256,8 @@ impl World for Model {
             }),
             connect: inner.observed(Lane::Connect, |estate| {
                 let workers = estate.connect.get(estate.name(&spec.source.connect.url))?;
-                Some(workers.look(&subject.name.connector()))
+                let brokers = estate.kafka.get(estate.name(&workers.kafka))?;
+                Some(workers.look(&subject.name.connector(), &brokers.cluster_id))
             }),
             clickhouse: inner.observed(Lane::ClickHouse, |estate| {
                 let server = estate.clickhouse.get(estate.name(&spec.clickhouse.url))?;

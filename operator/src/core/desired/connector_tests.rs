@@ -66,7 +66,7 @@ impl Case {
         let mut config = config(&self.input(epoch)).unwrap();
         config.insert("name".into(), self.name.connector());
         let connector = ConnectorFacts { config, state: state.into(), ..ConnectorFacts::default() };
-        ConnectFacts { connector: Some(connector), plugin_installed: true }
+        ConnectFacts { connector: Some(connector), plugin_installed: true, kafka_cluster_id: String::new() }
     }
 }
 
@@ -190,7 +190,7 @@ fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
 #[test]
 fn a_connector_is_made_stopped_with_the_epoch_that_it_goes_on_with_or_none() {
     let case = plain();
-    let facts = ConnectFacts { connector: None, plugin_installed: true };
+    let facts = ConnectFacts { connector: None, plugin_installed: true, kafka_cluster_id: String::new() };
     let epoch = |known_epoch: u16, ledger: &LedgerFacts| {
         let input = ConnectorInput { known_epoch, ..case.input(ledger.epoch.unwrap_or(0)) };
         let part = steps(&input, &facts, None, ledger);
@@ -210,7 +210,7 @@ fn a_connector_is_made_stopped_with_the_epoch_that_it_goes_on_with_or_none() {
 #[test]
 fn a_connector_without_its_plugin_or_with_another_mark_is_a_problem() {
     let case = plain();
-    let facts = ConnectFacts { connector: None, plugin_installed: false };
+    let facts = ConnectFacts { connector: None, plugin_installed: false, kafka_cluster_id: String::new() };
     assert_eq!(steps(&case.input(1), &facts, None, &ledger(1)).problems[0].reason, Reason::ConnectorFailed);
     let mut facts = case.live(1, "RUNNING");
     facts.connector.as_mut().unwrap().config.insert(MARK_KEY.into(), "tidemark u/ns/shop2".into());

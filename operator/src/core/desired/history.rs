@@ -123,7 +123,11 @@ mod tests {
         let error = (task == FAILED).then(|| "it's broken".to_owned());
         let tasks = vec![TaskFacts { id: 0, state: task.into(), error }];
         let connector = ConnectorFacts { state: state.into(), tasks, ..ConnectorFacts::default() };
-        Observation::Known(ConnectFacts { connector: Some(connector), plugin_installed: true })
+        Observation::Known(ConnectFacts {
+            connector: Some(connector),
+            plugin_installed: true,
+            kafka_cluster_id: String::new(),
+        })
     }
 
     fn after(last: &mut Option<ConnectorRecord>, seen: &Observation<ConnectFacts>) -> Option<(String, u32)> {
@@ -145,7 +149,11 @@ mod tests {
             class: FailureClass::Unreachable,
             message: "no answer".into(),
         });
-        let missing = Observation::Known(ConnectFacts { connector: None, plugin_installed: true });
+        let missing = Observation::Known(ConnectFacts {
+            connector: None,
+            plugin_installed: true,
+            kafka_cluster_id: String::new(),
+        });
         for nothing_yet in [&unreachable, &missing, &Observation::NotAsked] {
             assert_eq!(after(&mut last, nothing_yet), None);
         }

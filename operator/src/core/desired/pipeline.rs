@@ -168,6 +168,7 @@ pub fn desire(subject: &Subject<'_>, observed: &Observed, answers: &BTreeMap<Str
     let mut desired = Desired::default();
     let gate = subject.gate(observed);
     desired.problems.extend(gate.problems().cloned());
+    desired.left.extend(gate.unproven());
     let believed = gate.believed(observed, false);
     let observed = believed.as_ref();
     let chosen = chosen(subject, observed, &mut desired);

@@ -23,6 +23,18 @@ const STATES: [&str; 7] = ["RUNNING", "PAUSED", "STOPPED", "FAILED", "UNASSIGNED
 /// Longest error of a task, in characters.
 const ERROR_LIMIT: usize = 512;
 
+#[derive(Deserialize, Default)]
+struct Worker {
+    #[serde(default)]
+    kafka_cluster_id: Option<String>,
+}
+
+/// Whether a text looks like an id of a Kafka cluster: only such are shown.
+fn is_cluster_id(id: &str) -> bool {
+    (1..=64).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
 #[derive(Deserialize)]
 struct Status {
     connector: State,
@@ -88,10 +100,13 @@ pub async fn pulse(connect: &Connect, name: &str) -> Observation<ConnectorFacts>
 
 async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     let plugin_installed = connect.has_plugin(CONNECTOR_CLASS).await?;
+    // What stands before Connect may keep its first page to itself: then nothing is compared.
+    let worker: Worker = connect.get(&[]).await.ok().flatten().unwrap_or_default();
+    let kafka_cluster_id = worker.kafka_cluster_id.filter(|id| is_cluster_id(id)).unwrap_or_default();
     let config: Option<BTreeMap<String, Option<String>>> =
         connect.get(&["connectors", name, "config"]).await?;
     let Some(config) = config else {
-        return Ok(ConnectFacts { connector: None, plugin_installed });
+        return Ok(ConnectFacts { connector: None, plugin_installed, kafka_cluster_id });
     };
     let config: BTreeMap<String, String> =
         config.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
@@ -106,7 +121,8 @@ async fn look(connect: &Connect, name: &str) -> Result<ConnectFacts, Failure> {
     };
     let offset =
         offsets.offsets.into_iter().find_map(|stored| stored.offset).map(|offset| of_offset(&offset));
-    Ok(ConnectFacts { connector: Some(ConnectorFacts { config, state, tasks, offset }), plugin_installed })
+    let connector = Some(ConnectorFacts { config, state, tasks, offset });
+    Ok(ConnectFacts { connector, plugin_installed, kafka_cluster_id })
 }
 
 fn states(status: Status, hidden: &Hidden) -> (String, Vec<TaskFacts>) {

@@ -3,18 +3,38 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::core::desired::grafana::owned::{ObjectName, Own};
 use crate::core::effect::{GrafanaCall, GrafanaEffect, Saving, Verb};
 use crate::core::facts::{Failure, FailureClass};
 use crate::edge::failure::failure;
 use crate::edge::grafana::client::Grafana;
+use crate::edge::grafana::look;
 
 /// Carries out one write; the call has the client's deadline.
 pub async fn execute(grafana: &Grafana, effect: &GrafanaEffect) -> Result<(), Failure> {
     match &effect.call {
         GrafanaCall::Save(saving) => save(grafana, saving).await,
-        // What is gone is as it should be.
-        GrafanaCall::Delete(own) => grafana.send(Method::DELETE, &own.path(), None, &[]).await.map(drop),
+        GrafanaCall::Delete(own) => delete(grafana, own).await,
     }
+}
+
+/// Looks once more, and deletes: somebody may have made the object theirs, or put something into the folder, since it was
+/// planned. What is gone is as it should be.
+async fn delete(grafana: &Grafana, own: &Own) -> Result<(), Failure> {
+    let path = own.path();
+    let Some(live) = grafana.get(&path, &[]).await? else { return Ok(()) };
+    let is_still = match &**own {
+        ObjectName::Folder(uid) => {
+            let id = live["id"].as_i64().unwrap_or(0);
+            look::boards_in(grafana, uid, id).await?.is_empty() && !look::has_subfolders(grafana, uid).await?
+        }
+        _ => own.is_still(&live),
+    };
+    if !is_still {
+        let text = format!("{} is another one than a moment ago: it is left alone", path[1..].join("/"));
+        return Err(failure(FailureClass::Remote, text));
+    }
+    grafana.send(Method::DELETE, &path, None, &[]).await.map(drop)
 }
 
 async fn save(grafana: &Grafana, saving: &Saving) -> Result<(), Failure> {

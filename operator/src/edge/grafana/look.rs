@@ -116,29 +116,28 @@ async fn search(
     let Some(folder) = folder else {
         return Ok(());
     };
-    let id = folder.id.to_string();
-    let inside = [
-        ("type", "dash-db"),
-        ("limit", SEARCH_LIMIT),
-        ("folderIds", &id),
-        ("folderUIDs", &question.folder_uid),
-    ];
-    let inside = client.list(&["api", "search"], &inside).await?.unwrap_or_default();
-    let in_folder = |found: &&Value| {
-        found["folderUid"].as_str().is_none_or(|uid| uid == question.folder_uid)
-            && found["folderId"].as_i64().is_none_or(|id| id == folder.id)
-    };
-    facts.titles = inside
-        .iter()
-        .filter(in_folder)
-        .map(|found| (slug(&text(&found["title"])), text(&found["uid"])))
-        .collect();
+    let inside = boards_in(client, &question.folder_uid, folder.id).await?;
+    facts.titles = inside.iter().map(|found| (slug(&text(&found["title"])), text(&found["uid"]))).collect();
     Ok(())
+}
+
+/// The dashboards in a folder, as a search gives them.
+pub(super) async fn boards_in(client: &Grafana, uid: &str, id: i64) -> Result<Vec<Value>, Failure> {
+    let number = id.to_string();
+    let inside =
+        [("type", "dash-db"), ("limit", SEARCH_LIMIT), ("folderIds", number.as_str()), ("folderUIDs", uid)];
+    let mut inside = client.list(&["api", "search"], &inside).await?.unwrap_or_default();
+    // A parameter that a Grafana does not know is ignored without a word.
+    inside.retain(|found| {
+        found["folderUid"].as_str().is_none_or(|of| of == uid)
+            && found["folderId"].as_i64().is_none_or(|of| of == id)
+    });
+    Ok(inside)
 }
 
 /// Whether somebody made folders in ours. A Grafana that has none within others ignores the parameter without a word
 /// and gives all folders, ours among them.
-async fn has_subfolders(client: &Grafana, uid: &str) -> Result<bool, Failure> {
+pub(super) async fn has_subfolders(client: &Grafana, uid: &str) -> Result<bool, Failure> {
     let query = [("parentUid", uid), ("limit", "1000")];
     let inside = client.list(&["api", "folders"], &query).await?.unwrap_or_default();
     let ignored = inside.iter().any(|folder| text(&folder["uid"]) == uid);

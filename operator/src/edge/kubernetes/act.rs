@@ -78,9 +78,18 @@ async fn apply_cluster(
         }
         KubernetesEffect::Delete(own) => {
             let api = api(client, &name.namespace, &own.api_version, &own.kind);
-            // Only what was seen: never an object that another made under the same name meanwhile.
+            let Some(live) = api.get_opt(&own.name).await.map_err(|error| failure(&error))? else {
+                return Ok(());
+            };
+            let resource_version = live.metadata.resource_version.clone();
+            let live = serde_json::to_value(live).map_err(|_| shapeless())?;
+            if !is_owned(name, uid, &live) {
+                let message = conflict(&own.kind, &own.name, &live).message;
+                return Err(Failure::new(FailureClass::Remote, message));
+            }
+            // Only what was seen: never an object that another made under the same name, or made theirs, meanwhile.
             let params = DeleteParams {
-                preconditions: Some(Preconditions { uid: own.uid.clone(), resource_version: None }),
+                preconditions: Some(Preconditions { uid: own.uid.clone(), resource_version }),
                 ..DeleteParams::background()
             };
             match api.delete(&own.name, &params).await {

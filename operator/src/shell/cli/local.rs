@@ -29,6 +29,32 @@ const SETTLE: Duration = Duration::from_secs(90);
 const FAST: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(3);
 
+/// File of the folder with the word that stands in marks in place of a cluster's uid: each folder has its own, or two
+/// people with one file would keep, and remove, each other's pipeline. It stays behind a deletion: what the policy keeps
+/// is the folder's.
+const OWNER: &str = "owner";
+
+/// Reads whose objects a folder's pipeline makes; `None`: it has made none.
+///
+/// # Errors
+/// The file is there and cannot be read, or is none that was written here: what is whose is not known then.
+pub(super) fn owner_in(out: &Path) -> anyhow::Result<Option<String>> {
+    let path = out.join(OWNER);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
+    };
+    let owner = text.trim();
+    let number = owner.strip_prefix(CLUSTER).and_then(|rest| rest.strip_prefix('-'));
+    anyhow::ensure!(
+        number.is_some_and(|number| u32::from_str_radix(number, 16).is_ok()),
+        "{}: {owner:?} is no owner of a pipeline: put the file back as it was, or take another folder",
+        path.display()
+    );
+    Ok(Some(owner.to_owned()))
+}
+
 /// The folder of one pipeline.
 struct Local {
     args: FileArgs,
@@ -37,6 +63,8 @@ struct Local {
     /// Why the file as it is now does not run.
     invalid: Option<String>,
     out: PathBuf,
+    /// Whose objects it makes: the folder's.
+    owner: String,
     paths: Paths,
     engine: Engine,
     before: AnalyticsPipelineStatus,
@@ -56,7 +84,16 @@ impl Local {
             Err(_) => AnalyticsPipelineStatus::default(),
         };
         let generation = before.observed_generation.unwrap_or(1);
-        Ok(Self { args, bundle, generation, invalid: None, out, paths, engine: Engine::default(), before })
+        let owner = match owner_in(&out)? {
+            Some(owner) => owner,
+            None => {
+                let owner = format!("{CLUSTER}-{:08x}", rand::random::<u32>());
+                write_if_changed(&out.join(OWNER), &format!("{owner}\n"), 0o644)?;
+                owner
+            }
+        };
+        let engine = Engine::default();
+        Ok(Self { args, bundle, generation, invalid: None, out, owner, paths, engine, before })
     }
 
     /// Reads the file again; one that cannot be carried out leaves the last good one running.
@@ -92,7 +129,7 @@ impl Local {
             annotations: &annotations,
             references: &self.bundle.references,
             objects: ObjectStore::Folder(manifests.clone()),
-            cluster: CLUSTER,
+            cluster: &self.owner,
             paths: &self.paths,
             image: DEFAULT_SINK_IMAGE,
             created: None,

@@ -12,6 +12,7 @@ use tidemark_crds::pipeline::{AnalyticsPipeline, AnalyticsPipelineSpec};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 
 use super::bundle::{self, Bundle, Faults};
+use super::local::owner_in;
 use super::{CLUSTER, FileArgs, TargetArgs};
 use crate::core::blind::{Blind, blind};
 use crate::core::credentials;
@@ -187,6 +188,8 @@ impl Target {
     pub fn in_folder(bundle: Bundle, out: &Path) -> Result<Self, Missed> {
         let unread = |error| Faults::one(out.display().to_string(), "", format!("no folder: {error}"));
         let out = out.canonicalize().or_else(|_| std::path::absolute(out)).map_err(unread)?;
+        let owner = owner_in(&out)
+            .map_err(|error| Faults::one(out.display().to_string(), "", format!("{error:#}")))?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let paths = Paths { config: text(&out), secrets: text(&out.join("secrets")) };
         let spec = bundle.pipeline.spec;
@@ -201,7 +204,7 @@ impl Target {
             annotations: bundle.pipeline.metadata.annotations.unwrap_or_default(),
             references: bundle.references,
             objects: ObjectStore::Folder(out.join("manifests")),
-            cluster: CLUSTER.to_owned(),
+            cluster: owner.unwrap_or_else(|| CLUSTER.to_owned()),
             paths,
             image: DEFAULT_SINK_IMAGE.to_owned(),
             engine: Engine::default(),

@@ -50,9 +50,11 @@ pub(super) fn moves() -> Vec<Plan> {
             |estate| {
                 let made = Brokers::new(&mut estate.ids);
                 estate.kafka.insert("new:9092".into(), made);
+                estate.connect.insert("http://beside:8083".into(), Workers::new("new:9092"));
             },
-            brokers,
-            json!({"kafka": {"bootstrapServers": KAFKA}}),
+            // Workers write to the brokers that they have: they move together.
+            json!({"kafka": {"bootstrapServers": "new:9092"}, "source": {"connect": {"url": "http://beside:8083"}}}),
+            json!({"kafka": {"bootstrapServers": KAFKA}, "source": {"connect": {"url": CONNECT}}}),
         ),
         (
             "connect",
@@ -91,6 +93,15 @@ pub(super) fn moves() -> Vec<Plan> {
                 .then("accepted", accept_what_was_found),
         );
     }
+    plans.push(
+        Plan::applied("another kafka, which the workers do not write to")
+            .then("another", |estate| {
+                let made = Brokers::new(&mut estate.ids);
+                estate.kafka.insert("new:9092".into(), made);
+                merge(estate, &json!({"kafka": {"bootstrapServers": "new:9092"}}));
+            })
+            .then("back", back(json!({"kafka": {"bootstrapServers": KAFKA}}))),
+    );
     plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
     plans.push(a_prefix_that_is_taken());
     plans
