@@ -24,7 +24,16 @@ const TABLE: &str = "marks";
 const DDL: &str = "CREATE TABLE marks (id bigint PRIMARY KEY, payload text NOT NULL)";
 /// Pipelines side by side that see one event in two seconds each, so that the samples of the slow rate take a
 /// fraction of the time. Each has a connector, topics and a sink of its own.
-const SLOW: [&str; 4] = ["fresh_slow_1", "fresh_slow_2", "fresh_slow_3", "fresh_slow_4"];
+const SLOW: [&str; 8] = [
+    "fresh_slow_1",
+    "fresh_slow_2",
+    "fresh_slow_3",
+    "fresh_slow_4",
+    "fresh_slow_5",
+    "fresh_slow_6",
+    "fresh_slow_7",
+    "fresh_slow_8",
+];
 /// How long a pipeline may take to be ready.
 const READY: Duration = Duration::from_secs(120);
 /// Pause between two looks at the view while a row is awaited.
