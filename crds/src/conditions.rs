@@ -33,11 +33,13 @@ pub enum ConditionType {
     DashboardsInSync,
     /// Rows and what views show are younger than their objectives; not part of `Ready`.
     Fresh,
+    /// Every table was compared with its source lately, and is equal; not part of `Ready`.
+    Verified,
 }
 
 impl ConditionType {
     /// All types in the order in which they are shown.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -50,6 +52,7 @@ impl ConditionType {
         Self::SinkAvailable,
         Self::DashboardsInSync,
         Self::Fresh,
+        Self::Verified,
     ];
 
     /// The conditions that `Ready` is made of.
@@ -85,6 +88,9 @@ impl ConditionType {
                 "each dashboard is in Grafana as it should be, and each of its panels has answered"
             }
             Self::Fresh => "rows and what views show are younger than their objectives",
+            Self::Verified => {
+                "every table was compared with its source lately, and what differed is repaired"
+            }
         }
     }
 
@@ -103,6 +109,7 @@ impl ConditionType {
             Self::SinkAvailable => "SinkAvailable",
             Self::DashboardsInSync => "DashboardsInSync",
             Self::Fresh => "Fresh",
+            Self::Verified => "Verified",
         }
     }
 }
@@ -231,6 +238,13 @@ reasons! {
     Stale => "see the other conditions; `tidemark doctor NAME` finds the hop",
     /// A view shows older data than the objective.
     ViewsStale => "see `system.view_refreshes`; a refresh that takes longer than its interval needs a longer one",
+    /// Rows differ from their source, and could not be repaired.
+    Differs => "see `_tidemark_differences` and the sink's log; have the table read again by `tidemark.dev/resnapshot`",
+    /// Tables are left out, for they are refused.
+    LeftOut => "see `status.tables.degraded` for why",
+    /// A table was not compared with its source for too long.
+    Unverified => "see `tidemark status NAME` for how far it is, and the sink's log; a large table needs a greater \
+                   `spec.verification.rowsPerSecond`",
     /// The same plan came back without effect.
     NoProgress => "see the operator's log: a write succeeds and changes nothing",
     /// The remote system is another one than before.

@@ -125,6 +125,7 @@ fn minimal() -> AnalyticsPipeline {
             views: spec::Views::default(),
             grafana: None,
             freshness: spec::Freshness::default(),
+            verification: spec::Verification::default(),
             deletion_policy: spec::DeletionPolicy::default(),
             suspend: false,
         },

@@ -51,6 +51,26 @@ pub const STATE_SECONDS: u64 = 5;
 /// updated_at DateTime64(3, 'UTC'), beat UInt64`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table)`.
 pub const READS_TABLE: &str = "_tidemark_reads";
 
+/// Verification table: how far the comparison of a table with its source has come; one row a `(pipeline, table)`,
+/// written by the sink that compares.
+///
+/// Columns: `pipeline String, table String, owner String, request UInt64` (id of the last request that is answered)`,
+/// epoch UInt16, layout UInt64, began_at DateTime64(3, 'UTC')` (beginning of the round under way, or of the last one)`,
+/// verified_from Nullable(DateTime64(3, 'UTC')), verified_to Nullable(DateTime64(3, 'UTC'))` (beginning and end of the
+/// last full round)`, compared UInt64` (rows compared in that round)`, coverage Float64, differences UInt64,
+/// repaired UInt64` (since the table is compared)`, open UInt64` (that are not repaired)`, error String, place String`
+/// (where the round goes on)`, updated_at DateTime64(3, 'UTC'), beat UInt64`;
+/// `ReplacingMergeTree(beat) ORDER BY (pipeline, table)`.
+pub const VERIFICATION_TABLE: &str = "_tidemark_verification";
+
+/// Table of the differences that were found, for 90 days; keys and names of columns, never values.
+///
+/// Columns: `pipeline String, table String, key String` (a JSON object of PostgreSQL's text of the key's values)`,
+/// kind LowCardinality(String)` (`missing`, `surplus`, `columns`, `version`)`, columns Array(String),
+/// found_at DateTime64(3, 'UTC'), repaired_at Nullable(DateTime64(3, 'UTC')), beat UInt64`;
+/// `ReplacingMergeTree(beat) ORDER BY (pipeline, table, key, found_at) TTL found_at + 90 days`.
+pub const DIFFERENCES_TABLE: &str = "_tidemark_differences";
+
 /// What a sink replica does with one table, and what it needs; one row of [`STATES_TABLE`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkState {
@@ -167,6 +187,9 @@ pub enum Kind {
     /// Read of a table that was asked for; key the target, value a [`ReadRequest`]. The row's version is the request's
     /// id.
     Read,
+    /// Verification of a table that was asked for; key the target, value a [`VerifyRequest`]. The row's version is the
+    /// request's id.
+    Verify,
     /// Identity of a remote system that must not change under us; key `postgres`, `kafka` or `clickhouse`.
     Identity,
     /// Intent written before something that cannot be seen afterwards; key the intent's name.
@@ -185,13 +208,14 @@ pub enum Kind {
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Incarnation,
         Self::Epoch,
         Self::Layout,
         Self::Storage,
         Self::Confirmed,
         Self::Read,
+        Self::Verify,
         Self::Identity,
         Self::Intent,
         Self::Publication,
@@ -209,6 +233,7 @@ impl Kind {
             Self::Storage => "storage",
             Self::Confirmed => "confirmed",
             Self::Read => "read",
+            Self::Verify => "verify",
             Self::Identity => "identity",
             Self::Intent => "intent",
             Self::Publication => "publication",
@@ -298,6 +323,15 @@ pub struct ReadRequest {
     /// request alone, since it would read another server's rows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+}
+
+/// A table that is to be compared with its source now; `value` of a [`Kind::Verify`] row. The sink answers in
+/// [`VERIFICATION_TABLE`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyRequest {
+    /// When it was asked for, for people.
+    pub asked_at: String,
 }
 
 /// A database of a PostgreSQL server as `host:port/database`.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::SourceTable;
 
 /// Version of this file's format; the sink refuses others.
-pub const SINK_CONFIG_VERSION: u32 = 3;
+pub const SINK_CONFIG_VERSION: u32 = 4;
 
 /// Everything a sink replica needs to know; secrets are paths of mounted files.
 ///
@@ -31,6 +31,8 @@ pub struct SinkConfig {
     pub batch: BatchConfig,
     /// Where records go that cannot be applied.
     pub dead_letter: DeadLetterConfig,
+    /// How tables are compared with their source.
+    pub verification: VerificationConfig,
 }
 
 /// Kafka side of the sink.
@@ -185,4 +187,16 @@ pub struct DeadLetterConfig {
     pub topic: String,
     /// Share of a table's records, in per mille, above which the table stops instead of skipping on.
     pub max_share_per_mille: u32,
+}
+
+/// How tables are compared with their source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VerificationConfig {
+    /// Whether tables are compared without being asked for.
+    pub enabled: bool,
+    /// Rows a second that each replica reads at the source at most.
+    pub rows_per_second: u32,
+    /// Milliseconds from the beginning of a round over a table to that of the next one, at least.
+    pub interval_ms: u64,
 }

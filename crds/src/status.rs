@@ -91,9 +91,30 @@ pub struct TablesStatus {
     pub total: i32,
     /// Tables that were read and whose changes every living sink applies.
     pub streaming: i32,
+    /// How far each table is compared with its source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub verified: Vec<VerifiedTable>,
     /// Tables that are not as they should be, the worst first, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub degraded: Vec<DegradedTable>,
+}
+
+/// How far a table is compared with its source.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedTable {
+    /// Its name in the spec.
+    pub name: String,
+    /// Share of its rows that the round under way, or the last one, has compared, in tenths: `0.0` to `1.0`.
+    pub coverage: String,
+    /// When the last full round began: every row is as it was at the source then or later. Absent: there was none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<Time>,
+    /// Rows found different since the table is compared.
+    pub differences: i64,
+    /// Those of them that were repaired.
+    pub repaired: i64,
 }
 
 /// A table (or view) that is not as it should be.

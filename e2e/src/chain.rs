@@ -229,8 +229,19 @@ impl<'a> Chain<'a> {
 
     /// Runs `tidemark plan`, `status` or `doctor` over the pipeline's file and folder; its exit code and what it printed.
     pub async fn asks(&self, command: &str) -> anyhow::Result<(i32, String)> {
+        self.asks_with(command, &[]).await
+    }
+
+    /// Runs a command over the pipeline's file and folder, with further words; its exit code and what it printed.
+    pub async fn asks_with(&self, command: &str, words: &[&str]) -> anyhow::Result<(i32, String)> {
         let mut asked = tokio::process::Command::new(program("tidemark")?);
-        asked.args([command, "--file"]).arg(&self.file).arg("--out").arg(self.folder.join("out"));
+        asked
+            .arg(command)
+            .args(words)
+            .arg("--file")
+            .arg(&self.file)
+            .arg("--out")
+            .arg(self.folder.join("out"));
         ended(&mut asked).await
     }
 

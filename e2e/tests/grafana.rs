@@ -500,10 +500,16 @@ async fn looks(
     let names = Names::new(name, &mark);
     let client = Client::new(&grafana.url(), Login::Token(Secret::new(TOKEN)), None, Hidden::default())
         .map_err(|failure| anyhow::anyhow!(failure.message))?;
-    let views: Vec<String> =
-        ["data_freshness", "pipeline_progress", "view_refreshes", "hourly_orders_trend", "connector_history"]
-            .map(str::to_owned)
-            .into();
+    let views: Vec<String> = [
+        "data_freshness",
+        "pipeline_progress",
+        "view_refreshes",
+        "hourly_orders_trend",
+        "connector_history",
+        "verification",
+    ]
+    .map(str::to_owned)
+    .into();
     let (dashboards, problems) = desired::wanted(spec, part, &names, &BTreeMap::new(), true);
     anyhow::ensure!(problems.is_empty(), "{problems:?}");
     let reader = Credentials::new(User::Dashboards.name(), CANARY);

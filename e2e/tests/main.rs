@@ -27,4 +27,5 @@ mod sink;
 mod source;
 mod stack;
 mod tables;
+mod verify;
 mod views;

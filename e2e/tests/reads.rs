@@ -265,6 +265,7 @@ fn config(
         "batch": {"maxRows": 100_000, "maxBytes": 8_388_608, "maxAgeMs": 300, "insertsPerSecond": 25,
                   "replicas": 1},
         "deadLetter": {"topic": "dead", "maxSharePerMille": 10},
+        "verification": {"enabled": false, "rowsPerSecond": 1000, "intervalMs": 1000},
     });
     Ok(Arc::new(tidemark_sink::config::parse(&text.to_string())?))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use tidemark_operator::shell::cli::{Cli, Command, USAGE, crd, local, look, print};
+use tidemark_operator::shell::cli::{Cli, Command, USAGE, crd, local, look, print, verify};
 use tidemark_operator::shell::run;
 use tidemark_runtime::shell::{LogFormat, start_logging};
 
@@ -37,6 +37,7 @@ async fn run_command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delete(args) => Box::pin(local::delete(&args)).await?,
         Command::Status(args) => return Box::pin(look::status(&args)).await,
         Command::Doctor(args) => return Box::pin(look::doctor(&args)).await,
+        Command::Verify(args) => return Box::pin(verify::verify(&args)).await,
         Command::Crd => crd()?,
     }
     Ok(ExitCode::SUCCESS)

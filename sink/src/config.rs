@@ -64,6 +64,9 @@ pub fn parse(text: &str) -> Result<SinkConfig, ConfigError> {
     if config.batch.max_rows == 0 || config.batch.max_bytes == 0 {
         return invalid("batch: maxRows and maxBytes must be above 0".to_owned());
     }
+    if config.verification.rows_per_second == 0 {
+        return invalid("verification: rowsPerSecond must be above 0".to_owned());
+    }
     Ok(config)
 }
 
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     pub(super) const TEXT: &str = r#"{
-        "version": 3, "pipeline": "shop/shop",
+        "version": 4, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},
         "clickhouse": {"url": "http://ch:8123", "database": "d", "usernameFile": "/u", "passwordFile": "/p"},
@@ -86,7 +89,8 @@ mod tests {
                      "tls": "Disable", "reads": {"maxConnections": 2}},
         "tables": [{"source": "public.orders", "topic": "shop.public.orders", "target": "orders"}],
         "batch": {"maxRows": 1000000, "maxBytes": 67108864, "maxAgeMs": 300, "insertsPerSecond": 25, "replicas": 2},
-        "deadLetter": {"topic": "shop.dead-letter", "maxSharePerMille": 10}}"#;
+        "deadLetter": {"topic": "shop.dead-letter", "maxSharePerMille": 10},
+        "verification": {"enabled": true, "rowsPerSecond": 1000, "intervalMs": 3600000}}"#;
 
     #[test]
     fn a_good_file_is_taken() {

@@ -12,7 +12,8 @@
 //! Pure: `decode`, `native`, `plan`, `value`, `row`, `history`, `table` (which layout a record has), `batch`,
 //! `overlay` (values that events lack), `outcome` (what a failed insert becomes), `limits`, `memory`, `router`,
 //! `offsets`. I/O: `session` (the thread that reads), `group`, `assignment`, `board` (the operator's word), `write`,
-//! `stored`, `read` (rows straight from PostgreSQL), `progress`, `state`, `heartbeat`, `dead_letter`, `letters`, `run`.
+//! `stored`, `read` (rows straight from PostgreSQL), `verify` (tables against their source), `progress`, `state`,
+//! `heartbeat`, `dead_letter`, `letters`, `run`.
 
 pub mod assignment;
 pub mod batch;
@@ -48,4 +49,5 @@ pub mod table;
 #[cfg(test)]
 mod testing;
 pub mod value;
+pub mod verify;
 pub mod write;

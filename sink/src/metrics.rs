@@ -12,6 +12,7 @@ use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::read::ReadMetrics;
+use crate::verify::VerifyMetrics;
 
 /// Label of a state table.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +126,8 @@ pub struct Metrics {
     pub insert_time: DurationHistogram,
     /// What is read at the source.
     pub reads: ReadMetrics,
+    /// What is compared with the source.
+    pub verify: VerifyMetrics,
 }
 
 impl Metrics {
@@ -156,6 +159,7 @@ impl Metrics {
         );
         r.register_with_unit("insert", "Duration of an insert", Unit::Seconds, self.insert_time.clone());
         self.reads.register(r);
+        self.verify.register(r);
         registry.register_collector(Box::new(ProcessCollector));
     }
 }

@@ -17,7 +17,7 @@ use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 use crate::board::Poller;
 use crate::config;
 use crate::dead_letter::DeadLetterTopic;
-use crate::group::{Records, consumer_config};
+use crate::group::{Owned, Records, consumer_config};
 use crate::heartbeat::Watch;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
@@ -25,6 +25,7 @@ use crate::progress::Progress;
 use crate::read::{KeyReader, Reader, ReaderContext, ReaderOptions, Source};
 use crate::session::{End, Session, Surroundings};
 use crate::state::States;
+use crate::verify::{Verifier, VerifierContext};
 use crate::write::{Writer, WriterParts};
 
 /// Pause before another attempt to set up Kafka's clients.
@@ -157,6 +158,15 @@ impl Sink {
             replica: self.options.replica.clone(),
             options: ReaderOptions::of(&config.postgres.reads),
         };
+        let verifying = VerifierContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            writer: writer.clone(),
+            metrics: self.metrics.clone(),
+            replica: self.options.replica.clone(),
+            owned: Owned::default(),
+            kafka: kafka.clone(),
+        };
         let around = Surroundings {
             config: Arc::clone(config),
             config_file: self.config_file.clone(),
@@ -174,6 +184,7 @@ impl Sink {
         };
         let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
         let (consumer, owned, events) = session.shared();
+        let verifying = VerifierContext { owned: Arc::clone(&owned), ..verifying };
         let stop = Arc::new(AtomicBool::new(false));
         let watch = Watch {
             consumer,
@@ -190,8 +201,9 @@ impl Sink {
             .spawn(move || watch.run(&kafka))
             .map_err(|error| error.to_string())?;
         let reader = Reader::start(reading);
+        let verifier = Verifier::start(verifying);
         let end = session.run();
-        drop(reader);
+        drop((reader, verifier));
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}

@@ -11,10 +11,8 @@ use crate::native::{Column, Corrupt};
 use crate::overlay::Stored;
 use crate::plan::TablePlan;
 
-/// Bytes of keys in one statement: the server takes 256 KiB of text (`max_query_size`).
-const KEY_BYTES: usize = 96 << 10;
-/// Keys of one statement at most.
-const KEYS: usize = 1000;
+/// Keys of one statement at most, and bytes of them: the server takes 256 KiB of text (`max_query_size`).
+pub(crate) const POINTS: (usize, usize) = (1000, 96 << 10);
 /// Longest answer, bytes: rows are as large as their values.
 const ANSWER_LIMIT: usize = 1 << 30;
 
@@ -31,7 +29,7 @@ pub async fn read(
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
     let clickhouse = clickhouse.with_limit(ANSWER_LIMIT);
     let mut stored = HashMap::new();
-    for keys in statements(plan, keys).map_err(corrupt)? {
+    for keys in portions(plan, keys, POINTS).map_err(corrupt)? {
         let sql = statement(plan, &keys, columns);
         let answer = clickhouse.query_bytes_with_settings(&sql, "RowBinary", &settings).await?;
         stored.extend(rows_of(plan, columns, &answer).map_err(corrupt)?);
@@ -39,15 +37,19 @@ pub async fn read(
     Ok(stored)
 }
 
-/// Keys as literals, in portions that fit a statement.
-fn statements(plan: &TablePlan, keys: &[&[u8]]) -> Result<Vec<Vec<String>>, Corrupt> {
+/// Keys as literals, in portions of at most so many keys, and bytes of text, as fit a statement.
+pub(crate) fn portions(
+    plan: &TablePlan,
+    keys: &[&[u8]],
+    (most_keys, most_bytes): (usize, usize),
+) -> Result<Vec<Vec<String>>, Corrupt> {
     let mut portions: Vec<Vec<String>> = Vec::new();
     let mut bytes = 0;
     for key in keys {
         let literal = key_literal(plan, key)?;
         bytes += literal.len() + 2;
         match portions.last_mut() {
-            Some(last) if bytes <= KEY_BYTES && last.len() < KEYS => last.push(literal),
+            Some(last) if bytes <= most_bytes && last.len() < most_keys => last.push(literal),
             _ => {
                 bytes = literal.len() + 2;
                 portions.push(vec![literal]);
@@ -74,6 +76,12 @@ fn statement(plan: &TablePlan, keys: &[String], columns: &BTreeSet<usize>) -> St
 
 /// A tuple of key values, each from its bytes in RowBinary.
 fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
+    let parts = key_literals(plan, key)?;
+    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
+}
+
+/// Each value of a key as a literal, from its bytes in RowBinary.
+pub(crate) fn key_literals(plan: &TablePlan, key: &[u8]) -> Result<Vec<String>, Corrupt> {
     use std::fmt::Write as _;
     let mut rest = key;
     let mut parts = Vec::new();
@@ -99,7 +107,15 @@ fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
             name => format!("reinterpret(unhex('{hex}'), {})", quote::literal(name)),
         });
     }
-    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
+    Ok(parts)
+}
+
+/// Takes the value of a column off the front of an answer in RowBinary.
+pub(crate) fn take_value(plan: &TablePlan, place: usize, answer: &mut &[u8]) -> Result<Vec<u8>, Corrupt> {
+    let mut reader = Column::new(&plan.layout.columns[place].r#type).map_err(|_| Corrupt)?;
+    let before = *answer;
+    reader.push_row_binary(answer)?;
+    Ok(before[..before.len() - answer.len()].to_vec())
 }
 
 /// Reads the answer of a point read.
@@ -108,21 +124,15 @@ fn rows_of(
     columns: &BTreeSet<usize>,
     mut answer: &[u8],
 ) -> Result<HashMap<Vec<u8>, Stored>, Corrupt> {
-    let value = |place: usize, answer: &mut &[u8]| {
-        let mut reader = Column::new(&plan.layout.columns[place].r#type).map_err(|_| Corrupt)?;
-        let before = *answer;
-        reader.push_row_binary(answer)?;
-        Ok(before[..before.len() - answer.len()].to_vec())
-    };
     let mut stored = HashMap::new();
     while !answer.is_empty() {
         let mut key = Vec::new();
         for place in &plan.key {
-            key.extend(value(*place, &mut answer)?);
+            key.extend(take_value(plan, *place, &mut answer)?);
         }
         let mut values = BTreeMap::new();
         for place in columns {
-            values.insert(*place, value(*place, &mut answer)?);
+            values.insert(*place, take_value(plan, *place, &mut answer)?);
         }
         let (version, rest) = answer.split_first_chunk::<16>().ok_or(Corrupt)?;
         let (deleted, rest) = rest.split_first().ok_or(Corrupt)?;
@@ -152,5 +162,18 @@ mod tests {
             key_literal(&plan(layout), &key).unwrap(),
             "(reinterpret(unhex('0700000000000000'), 'Int64'), CAST(reinterpret(unhex('FFFFFFFF'), 'Int32') AS Date32))"
         );
+    }
+
+    #[test]
+    fn keys_are_parted_by_their_number_and_by_their_text() {
+        let keys: Vec<Vec<u8>> = (0..5_i64).map(|id| id.to_le_bytes().to_vec()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+        let sizes = |limit| {
+            let portions = portions(&plan(layout()), &keys, limit).unwrap();
+            portions.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes((2, 1000)), [2, 2, 1]);
+        assert_eq!(sizes((9, 100)), [2, 2, 1]);
+        assert_eq!(sizes((9, 1)), [1; 5]);
     }
 }

@@ -23,7 +23,7 @@ pub use grafana::{
     GrafanaCredentials, GrafanaMode, GrafanaTls, JsonSource, Sidecar,
 };
 pub use kafka::{ClientCertificate, Kafka, KafkaSasl, KafkaTls, SaslCredentials, SaslMechanism, Topics};
-pub use policy::{DeletionPolicy, Freshness, Policy};
+pub use policy::{DeletionPolicy, Freshness, Policy, Verification};
 pub use reads::Reads;
 pub use sink::{Batch, DeadLetter, Pod, PodUser, Sink};
 pub use source::{
@@ -101,6 +101,9 @@ pub struct AnalyticsPipelineSpec {
     /// How young data has to be.
     #[serde(default)]
     pub freshness: Freshness,
+    /// How rows are compared with their source while changes go on.
+    #[serde(default)]
+    pub verification: Verification,
     /// What happens to everything when this resource is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,

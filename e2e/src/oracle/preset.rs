@@ -318,6 +318,7 @@ mod tests {
         let own = [
             "data_freshness",
             "pipeline_progress",
+            "verification",
             "view_refreshes",
             "connector_history",
             "query_performance",

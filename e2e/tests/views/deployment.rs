@@ -101,6 +101,18 @@ impl Deployment {
              ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table)"
         ))
         .await?;
+        self.clickhouse(&format!(
+            "CREATE TABLE {name}._tidemark_verification (pipeline String, table String, began_at DateTime64(3, 'UTC'), \
+             coverage Float64, verified_from Nullable(DateTime64(3, 'UTC')), verified_to Nullable(DateTime64(3, 'UTC')), \
+             compared UInt64, differences UInt64, repaired UInt64, open UInt64, error String, \
+             updated_at DateTime64(3, 'UTC'), beat UInt64) ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table)"
+        ))
+        .await?;
+        self.clickhouse(&format!(
+            "CREATE TABLE {name}._tidemark_ledger (pipeline String, kind LowCardinality(String), key String, version UInt64, \
+             value String) ENGINE = ReplacingMergeTree(version) ORDER BY (pipeline, kind, key)"
+        ))
+        .await?;
         for (table, columns, key) in STATE_TABLES {
             self.clickhouse(&format!(
                 "CREATE TABLE {name}.{table} ({columns}, _version UInt128, _is_deleted UInt8, \

@@ -247,6 +247,8 @@ pub struct ClickHouseFacts {
     pub states: BTreeMap<String, BTreeMap<String, SinkState>>,
     /// How far the read of each target has come.
     pub reads: BTreeMap<String, ReadFacts>,
+    /// How far the comparison of each target with its source has come.
+    pub verification: BTreeMap<String, VerificationFacts>,
     /// The newest row of the connector's history.
     pub connector: Option<ConnectorRecord>,
     /// Refreshable views: name → state.
@@ -345,7 +347,10 @@ fn target_of<'a>(kind: &str, key: &'a str) -> Option<&'a str> {
     if kind == Kind::Layout.as_str() {
         return Some(key.rsplit_once('@').map_or(key, |(target, _)| target));
     }
-    [Kind::Read, Kind::Confirmed, Kind::Storage].iter().any(|one| one.as_str() == kind).then_some(key)
+    [Kind::Read, Kind::Verify, Kind::Confirmed, Kind::Storage]
+        .iter()
+        .any(|one| one.as_str() == kind)
+        .then_some(key)
 }
 
 /// How far one target is.
@@ -391,6 +396,29 @@ pub struct ReadFacts {
     pub error: String,
     /// Milliseconds since it was written.
     pub age_ms: i64,
+}
+
+/// How far the comparison of one target with its source has come, as the sink that compares it says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerificationFacts {
+    /// Id of the last request that is answered; 0: none.
+    pub request: u64,
+    /// Milliseconds since 1970 at which the round under way, or the last one, began.
+    pub began_ms: i64,
+    /// Milliseconds since 1970 at which the last full round began; 0: there was none.
+    pub from_ms: i64,
+    /// Rows compared in the round.
+    pub compared: u64,
+    /// Per mille of the round that is done.
+    pub per_mille: u16,
+    /// Rows found different, ever.
+    pub differences: u64,
+    /// Rows repaired, ever.
+    pub repaired: u64,
+    /// Rows that are different and not repaired.
+    pub open: u64,
+    /// Why it does not go on; empty: it does.
+    pub error: String,
 }
 
 /// State of a refreshable view.

@@ -265,11 +265,13 @@ fn connector(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &m
 }
 
 /// The bookkeeping tables, the ledger last.
-const BOOKKEEPING: [&str; 6] = [
+const BOOKKEEPING: [&str; 8] = [
     ledger::FENCES_TABLE,
     ledger::PROGRESS_TABLE,
     ledger::STATES_TABLE,
     ledger::READS_TABLE,
+    ledger::VERIFICATION_TABLE,
+    ledger::DIFFERENCES_TABLE,
     ledger::CONNECTOR_TABLE,
     ledger::LEDGER_TABLE,
 ];

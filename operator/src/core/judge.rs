@@ -16,6 +16,7 @@ use crate::core::rollout::Rollout;
 use crate::core::status::{Situation, cut};
 use crate::core::step::{Lane, Stage, StepId};
 use crate::core::table_status::TroubleState;
+use crate::core::verified;
 
 /// Longest message of a condition, characters.
 const LONGEST_MESSAGE: usize = 1024;
@@ -40,6 +41,8 @@ pub fn judge(
     let mut all = vec![ready(situation, &required), reconciling(situation, tables), stalled(situation)];
     all.extend(required);
     all.push(fresh(freshness));
+    // Sinks write of it and nothing else is changed by it: the looks at rest see it soon enough.
+    all.push(Verdict { judgement: verified::judge(situation), next: Next::OnChange });
     for verdict in &mut all {
         verdict.judgement.message = cut(&verdict.judgement.message, LONGEST_MESSAGE);
     }

@@ -60,6 +60,8 @@ fn forget(row: &LedgerRow, facts: &mut LedgerFacts) {
         Some(Kind::Storage) => drop(facts.storages.remove(&row.key)),
         Some(Kind::Confirmed) => drop(facts.confirmed.remove(&row.key)),
         Some(Kind::Read) => drop(facts.reads.remove(&row.key)),
+        // The sink alone reads it.
+        Some(Kind::Verify) | None => {}
         Some(Kind::Identity) => drop(facts.identities.remove(&row.key)),
         Some(Kind::Intent) => drop(facts.intents.remove(&row.key)),
         Some(Kind::Publication) => facts.publication = None,
@@ -67,7 +69,6 @@ fn forget(row: &LedgerRow, facts: &mut LedgerFacts) {
         Some(Kind::Topic) => drop(facts.topics.remove(&row.key)),
         Some(Kind::Request) => drop(facts.requests.remove(&row.key)),
         Some(Kind::Grafana) => drop(facts.grafanas.remove(&row.key)),
-        None => {}
     }
 }
 

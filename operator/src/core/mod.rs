@@ -34,3 +34,4 @@ pub mod step;
 pub mod table_status;
 pub mod unreadable;
 pub mod validate;
+pub mod verified;

@@ -13,6 +13,7 @@ use crate::core::facts::{ClickHouseFacts, ProgressFacts};
 use crate::core::pace::Next;
 use crate::core::problem::Problem;
 use crate::core::status::{Situation, cut};
+use crate::core::verified;
 
 /// Entries of `status.tables.degraded` at most.
 pub const MOST_DEGRADED: usize = 20;
@@ -119,6 +120,7 @@ pub fn tables(situation: &Situation<'_>) -> TablesStatus {
     TablesStatus {
         total: i32::try_from(situation.tables.len()).unwrap_or(i32::MAX),
         streaming,
+        verified: verified::tables(situation),
         degraded: degraded.into_iter().map(entry).collect(),
     }
 }

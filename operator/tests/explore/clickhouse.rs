@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
-    SinkState,
+    SinkState, VERIFICATION_TABLE,
 };
 use tidemark_crds::pipeline::Table;
 use tidemark_crds::version::Version;
@@ -14,12 +14,14 @@ use tidemark_operator::core::desired::pipeline::Subject;
 use tidemark_operator::core::effect::{ClickHouseEffect, Merge, TableDefinition, ViewDefinition};
 use tidemark_operator::core::facts::{
     ClickHouseFacts, ClickHouseObject, Failure, LedgerFacts, PartitionProgress, ProgressFacts, ReadFacts,
-    RefreshFacts,
+    RefreshFacts, VerificationFacts,
 };
 use tidemark_operator::core::ledger::{LedgerRow, facts_of};
 
 use super::estate::{Ids, remote};
 
+/// When tables were compared, milliseconds since 1970: the plans are shorter than any `maxAge` here.
+const COMPARED_MS: i64 = 1_800_000_000_000;
 /// Partitions of each topic that the sinks report.
 const PARTITIONS: i32 = 4;
 
@@ -340,6 +342,18 @@ impl Database {
                 .collect(),
             reads: (self.reads.iter().filter(|((of, _), _)| of_pipeline(of)))
                 .map(|((_, target), read)| (target.clone(), read.clone()))
+                .collect(),
+            // What was read is compared once, by a sink that is quick.
+            verification: (self.reads.iter().filter(|((of, _), _)| of_pipeline(of)))
+                .filter(|(_, read)| read.state == "read" && self.objects.contains_key(VERIFICATION_TABLE))
+                .map(|((_, target), _)| {
+                    let facts = VerificationFacts {
+                        from_ms: COMPARED_MS,
+                        per_mille: 1000,
+                        ..VerificationFacts::default()
+                    };
+                    (target.clone(), facts)
+                })
                 .collect(),
             connector: self.history.get(&pipeline).cloned(),
             refreshes: (self.objects.iter().filter(|(_, live)| refreshed(live)))

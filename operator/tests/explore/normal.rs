@@ -157,7 +157,8 @@ impl Lines {
         let status = &resource.status;
         let is_ready = status.conditions.iter().any(|it| it.type_ == "Ready" && it.status == "True");
         // How late what waits is grows with the time that it waits.
-        for it in status.conditions.iter().filter(|it| is_ready || it.type_ != "Fresh") {
+        let hangs_on_time = |kind: &str| matches!(kind, "Fresh" | "Verified");
+        for it in status.conditions.iter().filter(|it| is_ready || !hangs_on_time(&it.type_)) {
             self.line("condition", &it.type_, &json!([it.status, it.reason, it.message]));
         }
         // Whether all was as it should be at one look, before something else was not, hangs on the looks.

@@ -3,6 +3,7 @@
 mod freshness;
 mod parts;
 mod tables;
+mod verified;
 mod whole;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -26,8 +26,16 @@ pub struct Barrier {
 
 /// Commits a logical message, returns its position, and waits until what was committed before can be seen.
 pub(super) async fn set(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {
+    let barrier = mark(session, pipeline, table).await?;
+    settle(session).await?;
+    Ok(barrier)
+}
+
+/// Commits a logical message and returns its position: the stream has everything that could be seen before the call in
+/// front of it.
+pub(super) async fn mark(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {
     let emitted = tokio::time::timeout(EMIT_DEADLINE, emit(session, pipeline, table)).await;
-    let barrier = emitted.unwrap_or_else(|_| {
+    emitted.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorClass::Unreachable,
             format!(
@@ -35,9 +43,7 @@ pub(super) async fn set(session: &Session, pipeline: &str, table: &str) -> Resul
                 EMIT_DEADLINE.as_secs()
             ),
         ))
-    })?;
-    settle(session).await?;
-    Ok(barrier)
+    })
 }
 
 async fn emit(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {

@@ -77,6 +77,14 @@ impl Open {
         let before = self.seen.as_ref().filter(|seen| seen.barrier.0 == self.request.epoch);
         before.map_or(0, |seen| seen.barrier.1)
     }
+
+    /// Whether every row of the table was read by the last request, in this epoch and from this source, so that the
+    /// stream alone changes it.
+    pub fn is_settled(&self, source: &str) -> bool {
+        let here = self.request.source.as_deref().is_none_or(|wanted| wanted == source);
+        let read = self.seen.as_ref().is_some_and(|seen| seen.id == self.id && seen.state == ReadState::Read);
+        here && read && self.request.epoch == self.epoch && self.layout > 0
+    }
 }
 
 /// What is to be done about a request.

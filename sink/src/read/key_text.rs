@@ -52,6 +52,14 @@ pub(super) fn conditions(plan: &TablePlan, keys: &[&[u8]]) -> Result<Vec<String>
     Ok(all)
 }
 
+/// A key as a JSON object: PostgreSQL's text of each value under its column's name at the source.
+pub(crate) fn key_json(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
+    let columns: Vec<&ColumnLayout> = plan.key.iter().map(|place| &plan.layout.columns[*place]).collect();
+    let texts = texts(&columns, key)?;
+    let fields = columns.iter().zip(texts).map(|(column, text)| (column.source.clone(), text.into()));
+    Ok(serde_json::Value::Object(fields.collect()).to_string())
+}
+
 /// PostgreSQL's text of each value of a key.
 fn texts(columns: &[&ColumnLayout], key: &[u8]) -> Result<Vec<String>, Corrupt> {
     let mut rest = key;

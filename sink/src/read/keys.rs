@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tidemark_crds::layout::SourceTable;
 use tidemark_crds::pg_quote;
 use tidemark_crds::version::Version;
 use tidemark_runtime::postgres::{Error, ErrorClass, Session};
@@ -15,7 +16,7 @@ use super::barrier::Barrier;
 use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::key_text::conditions;
-use super::relation::{self, source_error};
+use super::relation::{self, Relation, source_error};
 use super::source::Source;
 use super::table::new_batch;
 use super::{ReadError, ReadMetrics, barrier};
@@ -25,6 +26,8 @@ use crate::plan::TablePlan;
 
 /// Deadline of one call.
 const DEADLINE: Duration = Duration::from_mins(3);
+/// Share of rows for the dead letters that is borne, per mille: one bad row of a few asked for says nothing about the table.
+pub(super) const MOST_DEAD: u32 = 1000;
 
 /// Reads rows by key. Clones share one connection, which is opened when it is first needed.
 #[derive(Debug, Clone)]
@@ -87,47 +90,71 @@ impl KeyReader {
         keys: &[Vec<u8>],
     ) -> Result<Batch, ReadError> {
         let table = &plan.layout.source;
-        let wrong = |error| source_error(table, "reading rows by key", &error);
-        let corrupt = || ReadError::Refused {
-            table: table.to_string(),
-            reason: "a key is not in the form of the layout's key columns".to_owned(),
-        };
-        let wanted: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let mut wanted: Vec<&[u8]> = wanted.into_iter().collect();
-        // An order of its own, so that equal calls ask alike.
-        wanted.sort_unstable();
-        let conditions = conditions(plan, &wanted).map_err(|_| corrupt())?;
         let barrier = barrier::set(session, self.source.pipeline(), &table.to_string())
             .await
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
         let relation = relation::begin_behind(session, &plan.layout).await?;
-        let only = if relation.partitioned { "" } else { "ONLY " };
-        let from = format!("{only}{}", pg_quote::qualified(&table.schema, &table.name));
-        let columns = expressions(plan);
         let topic = format!("{}.{table}", self.topic_prefix).into();
-        // One bad row of a few asked for says nothing about the table.
-        let mut builder = RowBuilder::new(Arc::clone(plan), epoch, barrier, topic, 1000);
-        let (mut batch, mut dead) = (new_batch(plan)?, BTreeSet::new());
-        for condition in conditions {
-            let statement = format!("COPY (SELECT {columns} FROM {from} WHERE {condition}) TO STDOUT");
-            let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
-            let mut lines = Lines::default();
-            while let Some(chunk) = stream.next().await {
-                lines.feed(&chunk.map_err(wrong)?, |line| {
-                    if !builder.append(&mut batch, line)? {
-                        dead.insert(builder.key_of(line).ok_or_else(corrupt)?);
-                    }
-                    Ok(())
-                })?;
-            }
-        }
-        session.batch_execute("COMMIT").await.map_err(wrong)?;
+        let builder = RowBuilder::new(Arc::clone(plan), epoch, barrier, topic, MOST_DEAD);
+        let Rows { mut batch, wanted, dead } = fetch(session, plan, &relation, builder, keys).await?;
         let found = batch.rows();
-        add_missing(&mut batch, &wanted, &dead, (epoch, barrier)).ok_or_else(corrupt)?;
+        add_missing(&mut batch, &wanted, &dead, (epoch, barrier)).ok_or_else(|| corrupt(table))?;
         let label = TableLabel { table: plan.layout.target.clone() };
         self.metrics.keys.get_or_create(&label).inc_by(keys.len() as u64);
         tracing::debug!(%table, barrier = barrier.lsn, keys = keys.len(), found, "read rows by key");
         Ok(batch)
+    }
+}
+
+/// Rows of keys, and the keys that were asked for.
+pub(super) struct Rows<'k> {
+    /// The rows that the source has.
+    pub(super) batch: Batch,
+    /// Every key once, sorted.
+    pub(super) wanted: Vec<&'k [u8]>,
+    /// Keys whose rows a column's policy sends to the dead letters.
+    pub(super) dead: BTreeSet<Vec<u8>>,
+}
+
+/// Reads the rows of keys in the transaction that looked at the relation, and ends it.
+pub(super) async fn fetch<'k>(
+    session: &Session,
+    plan: &Arc<TablePlan>,
+    relation: &Relation,
+    mut builder: RowBuilder,
+    keys: &'k [Vec<u8>],
+) -> Result<Rows<'k>, ReadError> {
+    let table = &plan.layout.source;
+    let wrong = |error| source_error(table, "reading rows by key", &error);
+    let wanted: HashSet<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let mut wanted: Vec<&[u8]> = wanted.into_iter().collect();
+    // An order of its own, so that equal calls ask alike.
+    wanted.sort_unstable();
+    let only = if relation.partitioned { "" } else { "ONLY " };
+    let from = format!("{only}{}", pg_quote::qualified(&table.schema, &table.name));
+    let columns = expressions(plan);
+    let (mut batch, mut dead) = (new_batch(plan)?, BTreeSet::new());
+    for condition in conditions(plan, &wanted).map_err(|_| corrupt(table))? {
+        let statement = format!("COPY (SELECT {columns} FROM {from} WHERE {condition}) TO STDOUT");
+        let mut stream = pin!(session.copy_out(&statement).await.map_err(wrong)?);
+        let mut lines = Lines::default();
+        while let Some(chunk) = stream.next().await {
+            lines.feed(&chunk.map_err(wrong)?, |line| {
+                if !builder.append(&mut batch, line)? {
+                    dead.insert(builder.key_of(line).ok_or_else(|| corrupt(table))?);
+                }
+                Ok(())
+            })?;
+        }
+    }
+    session.batch_execute("COMMIT").await.map_err(wrong)?;
+    Ok(Rows { batch, wanted, dead })
+}
+
+fn corrupt(table: &SourceTable) -> ReadError {
+    ReadError::Refused {
+        table: table.to_string(),
+        reason: "a key is not in the form of the layout's key columns".to_owned(),
     }
 }
 

@@ -15,6 +15,7 @@ mod key_text;
 pub mod keys;
 mod metrics;
 mod pace;
+mod probe;
 pub mod ranges;
 mod reader;
 pub mod relation;
@@ -24,8 +25,13 @@ mod table;
 #[cfg(test)]
 pub(crate) mod table_tests;
 
+pub(crate) use claim::Open as OpenRead;
 pub use error::ReadError;
+pub(crate) use key_text::key_json;
 pub use keys::KeyReader;
 pub use metrics::ReadMetrics;
+pub(crate) use pace::Pace;
+pub(crate) use probe::{Page, Probe};
 pub use reader::{Reader, ReaderContext, ReaderOptions};
+pub(crate) use requests::Requests;
 pub use source::Source;

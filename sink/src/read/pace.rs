@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Spreads rows over time; shared by all connections of a replica.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     rows_per_second: Option<u32>,
     /// When the rows that were paid for so far would be through at the allowed rate.
     through: Mutex<Option<Instant>>,
@@ -13,12 +13,12 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Without a limit nothing ever waits.
-    pub(super) fn new(rows_per_second: Option<u32>) -> Self {
+    pub(crate) fn new(rows_per_second: Option<u32>) -> Self {
         Self { rows_per_second: rows_per_second.filter(|rows| *rows > 0), through: Mutex::new(None) }
     }
 
     /// How long to wait after `rows` rows were read.
-    pub(super) fn pay(&self, rows: u32, now: Instant) -> Duration {
+    pub(crate) fn pay(&self, rows: u32, now: Instant) -> Duration {
         let Some(limit) = self.rows_per_second else {
             return Duration::ZERO;
         };

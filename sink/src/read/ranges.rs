@@ -43,6 +43,11 @@ pub struct Span {
 }
 
 impl Span {
+    /// Pages of a relation that a table was parted into by [`pieces`].
+    pub(super) fn of_pages(relation: &str, begin: u64, end: u64) -> Self {
+        Self { relation: relation.to_owned(), pages: Some((begin, Some(end))), expected: end - begin }
+    }
+
     fn whole(relation: String) -> Self {
         Self { relation, pages: None, expected: 0 }
     }
@@ -85,13 +90,19 @@ impl Span {
 /// A partitioned table is read leaf by leaf. Where the role may read it as a whole alone, all leaves are read page
 /// range by page range: a range of `ctid` means those pages of each leaf.
 pub fn spans(table: &SourceTable, partitioned: bool, parts: &[Part]) -> Vec<Span> {
+    let pieces = pieces(table, partitioned, parts);
+    pieces.iter().flat_map(|(relation, part)| spans_of(relation, part)).collect()
+}
+
+/// The relations by which a table is read, each with what stands behind FROM.
+pub(super) fn pieces(table: &SourceTable, partitioned: bool, parts: &[Part]) -> Vec<(String, Part)> {
     let own = pg_quote::qualified(&table.schema, &table.name);
     if !partitioned {
-        return parts.iter().flat_map(|part| spans_of(&format!("ONLY {own}"), part)).collect();
+        return parts.iter().map(|part| (format!("ONLY {own}"), part.clone())).collect();
     }
     if parts.iter().all(|part| part.readable) {
         let leaf = |part: &Part| format!("ONLY {}", pg_quote::qualified(&part.schema, &part.name));
-        return parts.iter().flat_map(|part| spans_of(&leaf(part), part)).collect();
+        return parts.iter().map(|part| (leaf(part), part.clone())).collect();
     }
     let together = Part {
         schema: table.schema.clone(),
@@ -102,7 +113,7 @@ pub fn spans(table: &SourceTable, partitioned: bool, parts: &[Part]) -> Vec<Span
         pages: parts.iter().map(|part| part.pages).max().unwrap_or(0),
         bytes: parts.iter().map(|part| part.bytes).sum(),
     };
-    spans_of(&own, &together)
+    vec![(own, together)]
 }
 
 fn spans_of(relation: &str, part: &Part) -> Vec<Span> {

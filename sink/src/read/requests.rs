@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer<'a> {
     pub(super) table: &'a str,
-    pub(super) id: u64,
+    pub(crate) id: u64,
     pub(super) epoch: u16,
     pub(super) state: ReadState,
     pub(super) barrier: u64,
@@ -36,7 +36,7 @@ pub(super) struct Answer<'a> {
 
 /// The requests of one pipeline.
 #[derive(Debug, Clone)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     clickhouse: ClickHouse,
     pipeline: String,
     replica: String,
@@ -64,7 +64,7 @@ const SEEN: &str = "seen";
 
 impl Requests {
     /// Reads and writes through a client whose default database is the target, in the name of a replica.
-    pub(super) fn new(clickhouse: &ClickHouse, pipeline: &str, replica: &str) -> Self {
+    pub(crate) fn new(clickhouse: &ClickHouse, pipeline: &str, replica: &str) -> Self {
         Self {
             clickhouse: clickhouse.with_deadline(DEADLINE),
             pipeline: pipeline.to_owned(),
@@ -73,14 +73,14 @@ impl Requests {
     }
 
     /// Returns every request with its answer; one that this program cannot read is left out and logged.
-    pub(super) async fn look(&self) -> Result<Vec<Open>, Error> {
+    pub(crate) async fn look(&self) -> Result<Vec<Open>, Error> {
         let statement = look_statement(&self.pipeline);
         let settings = [("max_threads", "1")];
         Ok(open(&self.clickhouse.query_with_settings::<Row>(&statement, &settings).await?))
     }
 
     /// Returns a layout of a table.
-    pub(super) async fn layout(&self, table: &str, version: u64) -> Result<TableLayout, Error> {
+    pub(crate) async fn layout(&self, table: &str, version: u64) -> Result<TableLayout, Error> {
         #[derive(Deserialize)]
         struct Value {
             value: String,

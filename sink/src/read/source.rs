@@ -144,6 +144,11 @@ impl Source {
         self.connect("tidemark-keys", KEYS_TIMEOUT, table).await.map(|(session, _)| session)
     }
 
+    /// Connects for the comparison of tables.
+    pub(super) async fn for_probes(&self, table: &SourceTable) -> Result<Session, ReadError> {
+        self.connect("tidemark-verify", KEYS_TIMEOUT, table).await.map(|(session, _)| session)
+    }
+
     /// Answers whether tables could be read: for `tidemark-sink check`.
     pub async fn ping(&self) -> Result<(), String> {
         for options in std::iter::once(&self.options).chain(&self.standby) {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
+    VERIFICATION_TABLE,
 };
 
 use super::GIVEN;
@@ -90,6 +91,7 @@ fn remove(name: &str, facts: &mut ClickHouseFacts) {
         PROGRESS_TABLE => facts.progress.clear(),
         STATES_TABLE => facts.states.clear(),
         READS_TABLE => facts.reads.clear(),
+        VERIFICATION_TABLE => facts.verification.clear(),
         CONNECTOR_TABLE => facts.connector = None,
         _ => {}
     }

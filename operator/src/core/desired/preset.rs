@@ -20,7 +20,7 @@ macro_rules! files {
 }
 
 /// The SELECT of each object of the preset.
-const FILES: [(&str, &str); 27] = files![
+const FILES: [(&str, &str); 28] = files![
     "helpers/order_totals.sql",
     "helpers/daily_sales.sql",
     "helpers/table_rows.sql",
@@ -41,6 +41,7 @@ const FILES: [(&str, &str); 27] = files![
     "views/segment_movement.sql",
     "views/recent_activity.sql",
     "views/pipeline_progress.sql",
+    "views/verification.sql",
     "views/view_refreshes.sql",
     "views/connector_history.sql",
     "helpers/query_events.sql",

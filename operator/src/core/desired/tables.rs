@@ -4,8 +4,8 @@ use serde_json::json;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
-    SeenStorage, WAL_COLUMN, layout_key,
+    CONNECTOR_TABLE, DIFFERENCES_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE,
+    STATES_TABLE, SeenStorage, VERIFICATION_TABLE, WAL_COLUMN, layout_key,
 };
 use tidemark_crds::mapping::exact_default;
 use tidemark_crds::names::short_hash;
@@ -46,7 +46,7 @@ const MOMENT: &str = "DateTime64(3, 'UTC')";
 const MAYBE_MOMENT: &str = "Nullable(DateTime64(3, 'UTC'))";
 
 /// Every bookkeeping table.
-const BOOKKEEPING: [Bookkeeping; 6] = [
+const BOOKKEEPING: [Bookkeeping; 8] = [
     Bookkeeping {
         name: LEDGER_TABLE,
         columns: &[
@@ -138,6 +138,48 @@ const BOOKKEEPING: [Bookkeeping; 6] = [
         stays: Merge::Greatest("beat"),
         order_by: &["pipeline", "table"],
         keep: None,
+    },
+    Bookkeeping {
+        name: VERIFICATION_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("owner", "String"),
+            ("request", "UInt64"),
+            ("epoch", "UInt16"),
+            ("layout", "UInt64"),
+            ("began_at", MOMENT),
+            ("verified_from", MAYBE_MOMENT),
+            ("verified_to", MAYBE_MOMENT),
+            ("compared", "UInt64"),
+            ("coverage", "Float64"),
+            ("differences", "UInt64"),
+            ("repaired", "UInt64"),
+            ("open", "UInt64"),
+            ("error", "String"),
+            ("place", "String"),
+            ("updated_at", MOMENT),
+            ("beat", "UInt64"),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: DIFFERENCES_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("key", "String"),
+            ("kind", NAME),
+            ("columns", "Array(String)"),
+            ("found_at", MOMENT),
+            ("repaired_at", MAYBE_MOMENT),
+            ("beat", "UInt64"),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table", "key", "found_at"],
+        keep: Some(("found_at", 90)),
     },
     Bookkeeping {
         name: CONNECTOR_TABLE,

@@ -12,7 +12,9 @@ use std::fmt::Write as _;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::{CONNECTOR_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE};
+use tidemark_crds::ledger::{
+    CONNECTOR_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE, VERIFICATION_TABLE,
+};
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::{ExtraView, MaterializationType, Policy, Preset as PresetChoice, Views};
 use tidemark_crds::quote::{ident_list, qualified};
@@ -277,9 +279,10 @@ fn view(
         depends_on.push(other.name.clone());
         let _ = write!(basis, "\n{} {}", other.name, other.hash);
     }
-    let bookkeeping = [PROGRESS_TABLE, CONNECTOR_TABLE, STATES_TABLE, READS_TABLE]
-        .into_iter()
-        .filter(|table| words.contains(*table));
+    let bookkeeping =
+        [PROGRESS_TABLE, CONNECTOR_TABLE, STATES_TABLE, READS_TABLE, VERIFICATION_TABLE, LEDGER_TABLE]
+            .into_iter()
+            .filter(|table| words.contains(*table));
     depends_on.extend(bookkeeping.map(str::to_owned));
     let hash = short_hash(&basis);
     // Nothing is known of the table yet, and its columns do not change those of the SELECT.

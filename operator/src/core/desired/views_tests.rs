@@ -112,7 +112,7 @@ fn object(engine: &str, comment: String) -> ClickHouseObject {
 #[test]
 fn the_preset_is_filled_and_knows_what_it_reads() {
     let (all, problems) = shop().views();
-    assert_eq!((all.len(), problems), (27, vec![]));
+    assert_eq!((all.len(), problems), (28, vec![]));
     for view in &all {
         assert!(!view.select.replace(SELF, "").contains("{{"), "{}", view.name);
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATE_SECONDS,
-    STATES_TABLE, SinkState, TableState, WAL_COLUMN,
+    STATES_TABLE, SinkState, TableState, VERIFICATION_TABLE, WAL_COLUMN,
 };
 use tidemark_crds::quote;
 use tidemark_crds::version::Version;
@@ -20,7 +20,7 @@ use crate::core::desired::part::is_ours;
 use crate::core::desired::tables::is_bookkeeping;
 use crate::core::facts::{
     ClickHouseFacts, ClickHouseObject, FailureClass, LedgerFacts, Observation, PartitionProgress,
-    ProgressFacts, ReadFacts, RefreshFacts,
+    ProgressFacts, ReadFacts, RefreshFacts, VerificationFacts,
 };
 use crate::core::ledger::{LedgerRow, facts_of};
 use crate::edge::clickhouse::act::of_error;
@@ -99,6 +99,27 @@ struct Read {
     error: Text,
     #[serde(deserialize_with = "number::deserialize")]
     age_ms: i64,
+}
+
+#[derive(Deserialize)]
+struct Verification {
+    name: String,
+    #[serde(deserialize_with = "number::deserialize")]
+    request: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    began_ms: i64,
+    #[serde(deserialize_with = "number::deserialize")]
+    from_ms: i64,
+    #[serde(deserialize_with = "number::deserialize")]
+    compared: u64,
+    per_mille: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    differences: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    repaired: u64,
+    #[serde(deserialize_with = "number::deserialize")]
+    open: u64,
+    error: Text,
 }
 
 #[derive(Deserialize)]
@@ -205,6 +226,7 @@ impl Look<'_> {
             (has(LEDGER_TABLE), has(FENCES_TABLE), has(PROGRESS_TABLE));
         let (has_states, has_reads, has_connector) =
             (has(STATES_TABLE), has(READS_TABLE), has(CONNECTOR_TABLE));
+        let has_verification = has(VERIFICATION_TABLE);
         let has_refreshes = facts.objects.values().any(|object| object.engine == "MaterializedView");
         // Side by side: none of them says which of the others to ask.
         (
@@ -212,6 +234,7 @@ impl Look<'_> {
             facts.fences,
             facts.states,
             facts.reads,
+            facts.verification,
             facts.progress,
             facts.connector,
             facts.refreshes,
@@ -220,6 +243,7 @@ impl Look<'_> {
             of(has_fences, self.fences()),
             of(has_states, self.states()),
             of(has_reads, self.reads()),
+            of(has_verification, self.verification()),
             of(has_progress, self.progress()),
             of(has_connector, self.connector(facts.objects.get(CONNECTOR_TABLE))),
             of(has_refreshes, self.refreshes()),
@@ -346,6 +370,37 @@ impl Look<'_> {
             (name, ReadFacts { request, epoch, state, barrier, layout, rows, estimated_rows, error, age_ms })
         };
         Ok(self.rows::<Read>(&sql).await?.into_iter().map(read).collect())
+    }
+
+    async fn verification(&self) -> Result<BTreeMap<String, VerificationFacts>, Error> {
+        let sql = format!(
+            "SELECT table AS name, request, toUnixTimestamp64Milli(began_at) AS began_ms, \
+             ifNull(toUnixTimestamp64Milli(verified_from), 0) AS from_ms, compared, \
+             toUInt16(floor(least(greatest(coverage, 0), 1) * 1000)) AS per_mille, differences, repaired, open, error \
+             FROM {} WHERE pipeline = {} ORDER BY beat DESC LIMIT 1 BY table",
+            self.table(VERIFICATION_TABLE),
+            quote::literal(self.pipeline)
+        );
+        let facts = |row: Verification| {
+            let Verification { name, request, began_ms, from_ms, compared, per_mille, .. } = row;
+            let Verification { differences, repaired, open, error, .. } = row;
+            let error = error.shown(&Hidden::default());
+            (
+                name,
+                VerificationFacts {
+                    request,
+                    began_ms,
+                    from_ms,
+                    compared,
+                    per_mille,
+                    differences,
+                    repaired,
+                    open,
+                    error,
+                },
+            )
+        };
+        Ok(self.rows::<Verification>(&sql).await?.into_iter().map(facts).collect())
     }
 
     async fn progress(&self) -> Result<BTreeMap<String, ProgressFacts>, Error> {

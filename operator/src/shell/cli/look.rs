@@ -115,7 +115,7 @@ fn draw(view: &StatusView, args: &StatusArgs) -> anyhow::Result<()> {
 }
 
 /// What ClickHouse says of a pipeline, by the account that its spec names.
-async fn look(target: &Target) -> Result<ClickHouseFacts, Failure> {
+pub(super) async fn look(target: &Target) -> Result<ClickHouseFacts, Failure> {
     let systems = target.systems();
     let server = systems.clickhouse.open()?;
     let database = &target.spec.clickhouse.database;

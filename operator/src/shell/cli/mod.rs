@@ -9,6 +9,7 @@ pub mod remote;
 pub mod status;
 pub mod tables;
 pub mod target;
+pub mod verify;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,9 @@ pub enum Command {
     /// Walks the way from PostgreSQL's log to the panels, and says where it stops.
     #[command(after_help = DOCTOR_HELP)]
     Doctor(DoctorArgs),
+    /// Has tables compared with their source now, row by row, and what differs repaired.
+    #[command(after_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
     /// Prints the custom resource definition as YAML.
     Crd,
 }
@@ -94,6 +98,19 @@ Examples:
 
   # Without a cluster
   tidemark status -f shop.yaml --out out";
+
+const VERIFY_HELP: &str = "\
+The sinks compare; this asks them by a row of the ledger in ClickHouse, as the account that the spec names, and follows them.
+
+Exit codes:
+  0  every row is equal
+  1  rows differed; the answer says whether they are repaired
+  2  it could not be seen, or not to its end
+
+Examples:
+  tidemark verify shop -n shop
+  tidemark verify shop public.orders -n shop --endpoint clickhouse=http://127.0.0.1:8123
+  tidemark verify -f shop.yaml --out out --table public.orders -o json | jq '.differences'";
 
 const DOCTOR_HELP: &str = "\
 Each hop is ok, WRONG, under way (wait), not asked for (-) or not seen (?), with the next command to run. At the end three
@@ -206,6 +223,26 @@ pub struct DoctorArgs {
     pub output: Output,
 }
 
+/// `tidemark verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// Tables, by their names in the spec or in ClickHouse; none: all of them.
+    #[arg(value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// A table, where the pipeline is named by its file.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Vec<String>,
+    /// How long it is followed.
+    #[arg(long, default_value = "24h", value_parser = parse_duration)]
+    pub timeout: std::time::Duration,
+    /// How it is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// A pipeline without a cluster.
 #[derive(Debug, Args)]
 pub struct LocalArgs {
@@ -283,7 +320,7 @@ mod tests {
 
     #[test]
     fn every_looking_command_has_examples() {
-        for command in ["plan", "status", "doctor"] {
+        for command in ["plan", "status", "doctor", "verify"] {
             let help = read(&["tidemark", command, "--help"]).unwrap_err().to_string();
             assert!(help.contains("Examples:") && help.contains(&format!("tidemark {command} ")), "{help}");
         }
@@ -291,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_named_in_the_cluster_or_by_file_and_folder() {
-        for command in ["status", "doctor"] {
+        for command in ["status", "doctor", "verify"] {
             assert!(read(&["tidemark", command, "shop", "-n", "shop", "-o", "json"]).is_ok());
             assert!(read(&["tidemark", command, "-f", "shop.yaml", "--out", "out"]).is_ok());
             for wrong in [&["tidemark", command][..], &["tidemark", command, "-f", "shop.yaml"]] {

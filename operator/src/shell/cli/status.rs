@@ -159,6 +159,7 @@ mod tests {
                 rows_per_second: Some(12),
                 behind_ms: Some(340),
                 dead_letters: None,
+                verified: None,
             }],
             blind: vec![Blind {
                 system: "clickhouse".into(),
@@ -180,8 +181,8 @@ mod tests {
         tables 1/2, freshness Unknown
         the deletion waits for kafka: no answer
 
-        TABLE          STATE      READ  ROWS/S  BEHIND  LETTERS  MESSAGE
-        public.orders  Streaming     -      12   0.3 s        -
+        TABLE          STATE      READ  ROWS/S  BEHIND  LETTERS  VERIFIED  DIFFERED  MESSAGE
+        public.orders  Streaming     -      12   0.3 s        -         -         -
         numbers are left out: clickhouse http://ch:8123: connection refused: check that it is up
         ");
         assert!(view().render(true).contains("\x1b[31mFalse"));
@@ -224,7 +225,8 @@ mod tests {
               "read": null,
               "rowsPerSecond": 12,
               "behindMs": 340,
-              "deadLetters": null
+              "deadLetters": null,
+              "verified": null
             }
           ],
           "deletion": [

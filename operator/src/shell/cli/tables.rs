@@ -11,7 +11,7 @@ use crate::core::facts::ClickHouseFacts;
 use crate::core::freshness::oldest;
 use crate::core::table_status::open_letters;
 
-const HEADER: [&str; 6] = ["TABLE", "STATE", "READ", "ROWS/S", "BEHIND", "LETTERS"];
+const HEADER: [&str; 8] = ["TABLE", "STATE", "READ", "ROWS/S", "BEHIND", "LETTERS", "VERIFIED", "DIFFERED"];
 
 /// What ClickHouse says, now and a moment before.
 #[derive(Debug)]
@@ -44,6 +44,26 @@ pub struct TableView {
     pub behind_ms: Option<i64>,
     /// Records that could not be applied and that nothing has made up for.
     pub dead_letters: Option<u64>,
+    /// How far it is compared with its source.
+    pub verified: Option<VerifiedView>,
+}
+
+/// How far a table is compared with its source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedView {
+    /// Share of the round that is done, per cent.
+    pub percent: u16,
+    /// Milliseconds since the last full round began; absent: there was none yet.
+    pub age_ms: Option<i64>,
+    /// Rows found different, ever.
+    pub differences: u64,
+    /// Those of them that were repaired.
+    pub repaired: u64,
+    /// Rows that differ now.
+    pub open: u64,
+    /// Why it does not go on; empty: it does.
+    pub error: String,
 }
 
 /// How far the read of a table has come.
@@ -88,9 +108,22 @@ pub fn tables(
                 .zip(progress)
                 .and_then(|(looks, progress)| oldest(&progress.partitions, looks.now_ms)),
             dead_letters: looks.filter(|_| progress.is_some()).map(|looks| open_letters(looks.now, target)),
+            verified: looks.and_then(|looks| verified(looks, target)),
         }
     };
     spec.all_tables().iter().map(view).collect()
+}
+
+fn verified(looks: &Looks<'_>, target: &str) -> Option<VerifiedView> {
+    let found = looks.now.verification.get(target)?;
+    Some(VerifiedView {
+        percent: found.per_mille / 10,
+        age_ms: (found.from_ms > 0).then(|| (looks.now_ms - found.from_ms).max(0)),
+        differences: found.differences,
+        repaired: found.repaired,
+        open: found.open,
+        error: found.error.clone(),
+    })
 }
 
 /// Rows that are read a second, while a table is read; else changes that are applied.
@@ -114,10 +147,10 @@ fn rate(looks: &Looks<'_>, target: &str) -> Option<u64> {
 pub fn render(tables: &[TableView]) -> String {
     let mut lines = vec![(HEADER.map(str::to_owned), "MESSAGE")];
     lines.extend(tables.iter().map(|table| (cells(table), table.message.as_str())));
-    let widths: [usize; 6] = std::array::from_fn(|column| {
+    let widths: [usize; 8] = std::array::from_fn(|column| {
         lines.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0)
     });
-    let line = |(cells, message): &([String; 6], &str)| {
+    let line = |(cells, message): &([String; 8], &str)| {
         let cells = cells.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
             // Names to the left, numbers to the right.
             if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
@@ -127,7 +160,7 @@ pub fn render(tables: &[TableView]) -> String {
     lines.iter().map(line).collect()
 }
 
-fn cells(table: &TableView) -> [String; 6] {
+fn cells(table: &TableView) -> [String; 8] {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     [
         table.name.clone(),
@@ -136,7 +169,25 @@ fn cells(table: &TableView) -> [String; 6] {
         or_none(table.rows_per_second.map(grouped)),
         or_none(table.behind_ms.map(|ms| format!("{}.{} s", ms / 1000, ms % 1000 / 100))),
         or_none(table.dead_letters.map(grouped)),
+        or_none(table.verified.as_ref().map(age)),
+        or_none(table.verified.as_ref().map(differed)),
     ]
+}
+
+/// `12 min ago`, or how much of the first round is done.
+fn age(verified: &VerifiedView) -> String {
+    match verified.age_ms {
+        None => format!("{} %", verified.percent),
+        Some(ms) if ms < 120_000 => format!("{} s ago", ms / 1000),
+        Some(ms) if ms < 7_200_000 => format!("{} min ago", ms / 60_000),
+        Some(ms) => format!("{} h ago", ms / 3_600_000),
+    }
+}
+
+/// `3`, or `3 (1 open)`.
+fn differed(verified: &VerifiedView) -> String {
+    let open = if verified.open > 0 { format!(" ({} open)", grouped(verified.open)) } else { String::new() };
+    format!("{}{open}", grouped(verified.differences))
 }
 
 /// `40,000 of ~100,000 (40 %)`, or the rows alone once all are read.
@@ -155,7 +206,7 @@ mod tests {
     use tidemark_crds::status::{DegradedTable, TablesStatus};
 
     use super::*;
-    use crate::core::facts::{PartitionProgress, ProgressFacts, ReadFacts};
+    use crate::core::facts::{PartitionProgress, ProgressFacts, ReadFacts, VerificationFacts};
 
     fn reading(rows: u64) -> ClickHouseFacts {
         let mut facts = ClickHouseFacts::default();
@@ -173,6 +224,17 @@ mod tests {
         };
         let progress = ProgressFacts { partitions: [(0, at(8_700, 0)), (1, at(5_450, 2))].into() };
         facts.progress.insert("customers".into(), progress);
+        let verified = VerificationFacts {
+            from_ms: 4_500,
+            per_mille: 310,
+            differences: 3,
+            repaired: 2,
+            open: 1,
+            ..VerificationFacts::default()
+        };
+        facts.verification.insert("customers".into(), verified);
+        let first = VerificationFacts { per_mille: 340, ..VerificationFacts::default() };
+        facts.verification.insert("orders".into(), first);
         facts
     }
 
@@ -198,6 +260,7 @@ mod tests {
             tables: Some(TablesStatus {
                 total: 3,
                 streaming: 1,
+                verified: vec![],
                 degraded: vec![
                     entry("public.odd", "Refused", "public.odd has no key: add one"),
                     entry(
@@ -212,15 +275,15 @@ mod tests {
         let (now, before) = (reading(40_000), reading(24_000));
         let looks = Looks { now: &now, now_ms: 9_500, before: Some((&before, 2_000)) };
         insta::assert_snapshot!(render(&tables(&spec, &status, Some(&looks))), @r"
-        TABLE             STATE                           READ  ROWS/S  BEHIND  LETTERS  MESSAGE
-        public.orders     Reading    40,000 of ~100,000 (40 %)   8,000       -        -  public.orders: it is being read at the source: first load
-        public.customers  Streaming                  1,234,567   1,600   3.5 s        2
-        public.odd        Refused                            -       -       -        -  public.odd has no key: add one
+        TABLE             STATE                           READ  ROWS/S  BEHIND  LETTERS  VERIFIED    DIFFERED  MESSAGE
+        public.orders     Reading    40,000 of ~100,000 (40 %)   8,000       -        -      34 %           0  public.orders: it is being read at the source: first load
+        public.customers  Streaming                  1,234,567   1,600   3.5 s        2   5 s ago  3 (1 open)
+        public.odd        Refused                            -       -       -        -         -           -  public.odd has no key: add one
         ");
         let without = render(&tables(&spec, &status, None));
         assert_eq!(
             without.lines().nth(2),
-            Some("public.customers  Streaming     -       -       -        -")
+            Some("public.customers  Streaming     -       -       -        -         -         -")
         );
     }
 }

@@ -97,6 +97,34 @@ fn rules(spec: &AnalyticsPipelineSpec, views: &[String]) -> Vec<Rule> {
             severity: "warning",
         });
     }
+    if has("verification") {
+        all.push(Rule {
+            name: "differences",
+            title: "Rows differ from the shop's",
+            summary: "Rows that differ from their source were found and could not be repaired: _tidemark_differences has their \
+                      keys, and the condition Verified of the pipeline says what to do."
+                .into(),
+            sql: "SELECT toFloat64(sum(open)) AS value FROM verification".into(),
+            above: 0.0,
+            wait: "1m",
+            severity: "critical",
+        });
+    }
+    if has("verification") && spec.verification.enabled {
+        all.push(Rule {
+            name: "unverified",
+            title: "A table was not compared with the shop for too long",
+            summary: format!(
+                "No full comparison of a table within {}: the condition Verified of the pipeline says which and why.",
+                spec.verification.max_age
+            ),
+            sql: "SELECT max(toFloat64(dateDiff('second', ifNull(verified_from, began_at), now()))) AS value FROM verification"
+                .into(),
+            above: seconds(&spec.verification.max_age),
+            wait: "5m",
+            severity: "warning",
+        });
+    }
     if has("view_refreshes") {
         all.push(Rule {
             name: "refresh",

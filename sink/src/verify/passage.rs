@@ -1,0 +1,216 @@
+//! Whether the stream has passed a position, and every partition of a table has applied what it had then. I/O.
+//!
+//! The mark that was set in the log comes as a record of the topic of messages, behind everything that the connector
+//! sent before it, as heartbeats do. The ends that the table's partitions have then are what has to be applied; the
+//! progress table says of each, whoever owns it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde::Deserialize;
+use tidemark_crds::ledger::PROGRESS_TABLE;
+use tidemark_crds::quote;
+use tidemark_runtime::clickhouse::{ClickHouse, number};
+
+use crate::decode::envelope::Decoder;
+use crate::group::Borrowed;
+use crate::table::Record;
+
+/// Deadline of one question to the brokers.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the mark may take to come, and then the partitions to apply what they have.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at the progress table.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Why it is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NotPassed(pub(super) String);
+
+impl From<KafkaError> for NotPassed {
+    fn from(error: KafkaError) -> Self {
+        Self(format!("kafka does not say how far the stream is: {error}"))
+    }
+}
+
+/// Follows the topic of messages.
+pub(super) struct Passage {
+    config: ClientConfig,
+    messages: String,
+    clickhouse: ClickHouse,
+    pipeline: String,
+    consumer: Option<Arc<BaseConsumer>>,
+    /// Ends the wait that blocks a thread.
+    stop: Arc<AtomicBool>,
+}
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Passage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passage").field("messages", &self.messages).finish_non_exhaustive()
+    }
+}
+
+impl Passage {
+    /// Reads `messages`, a topic, through a consumer with these properties, outside of its group; opened by
+    /// [`listen`](Self::listen).
+    pub(super) fn new(
+        config: ClientConfig,
+        messages: String,
+        clickhouse: ClickHouse,
+        pipeline: String,
+    ) -> Self {
+        Self { config, messages, clickhouse, pipeline, consumer: None, stop: Arc::default() }
+    }
+
+    /// Listens from now on; to be called before the first mark is set.
+    pub(super) async fn listen(&mut self) -> Result<(), NotPassed> {
+        if self.consumer.is_some() {
+            return Ok(());
+        }
+        let (config, messages) = (self.config.clone(), self.messages.clone());
+        let listening = tokio::task::spawn_blocking(move || {
+            let consumer: BaseConsumer = config.create()?;
+            let mut list = TopicPartitionList::new();
+            for (partition, end) in ends(&consumer, &messages)? {
+                list.add_partition_offset(&messages, partition, Offset::Offset(end))?;
+            }
+            consumer.assign(&list)?;
+            Ok::<_, NotPassed>(consumer)
+        });
+        let consumer = listening.await.map_err(|error| NotPassed(error.to_string()))??;
+        self.consumer = Some(Arc::new(consumer));
+        Ok(())
+    }
+
+    /// Waits until the stream has passed `mark`, a position in the log of this epoch, and every partition of `topic` has
+    /// applied what it had then.
+    pub(super) async fn wait(
+        &mut self,
+        mark: u64,
+        epoch: u16,
+        topic: &str,
+        table: &str,
+    ) -> Result<(), NotPassed> {
+        self.listen().await?;
+        let Some(consumer) = self.consumer.take() else { return Ok(()) };
+        let (shared, topic, stop) = (Arc::clone(&consumer), topic.to_owned(), Arc::clone(&self.stop));
+        let passed = tokio::task::spawn_blocking(move || {
+            follow(&shared, mark, epoch, &stop)?;
+            ends(&shared, &topic)
+        });
+        let ends = passed.await.map_err(|error| NotPassed(error.to_string()))?;
+        // One that failed is opened anew.
+        let ends = ends?;
+        self.consumer = Some(consumer);
+        self.applied(table, &ends).await
+    }
+
+    async fn applied(&self, table: &str, ends: &BTreeMap<i32, i64>) -> Result<(), NotPassed> {
+        #[derive(Deserialize)]
+        struct Row {
+            partition: i32,
+            #[serde(deserialize_with = "number::deserialize")]
+            next_offset: i64,
+        }
+        let sql = format!(
+            "SELECT partition, next_offset FROM {} FINAL WHERE pipeline = {} AND table = {}",
+            quote::ident(PROGRESS_TABLE),
+            quote::literal(&self.pipeline),
+            quote::literal(table),
+        );
+        let settings = [("select_sequential_consistency", "1"), ("max_threads", "1"), ("log_queries", "0")];
+        let begin = Instant::now();
+        loop {
+            let rows: Vec<Row> = self
+                .clickhouse
+                .query_with_settings(&sql, &settings)
+                .await
+                .map_err(|error| NotPassed(format!("the progress table: {error}")))?;
+            let next: BTreeMap<i32, i64> = rows.iter().map(|row| (row.partition, row.next_offset)).collect();
+            let Some(behind) = behind(ends, &next) else { return Ok(()) };
+            if begin.elapsed() >= PATIENCE {
+                let seconds = PATIENCE.as_secs();
+                return Err(NotPassed(format!(
+                    "partition {behind} has not applied what it had {seconds} s ago: the sink is late"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The first partition that has not applied everything up to its end. One without records has nothing to apply.
+fn behind(ends: &BTreeMap<i32, i64>, next: &BTreeMap<i32, i64>) -> Option<i32> {
+    let is_behind = |(partition, end): &(&i32, &i64)| **end > next.get(partition).copied().unwrap_or(0);
+    ends.iter().find(is_behind).map(|(partition, _)| *partition)
+}
+
+/// End of each partition of a topic. Blocks.
+fn ends(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, NotPassed> {
+    let metadata = consumer.fetch_metadata(Some(topic), DEADLINE)?;
+    let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+    let mut list = TopicPartitionList::new();
+    for partition in topics.flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+        list.add_partition_offset(topic, partition.id(), Offset::End)?;
+    }
+    if list.count() == 0 {
+        return Err(NotPassed(format!("there is no topic {topic}")));
+    }
+    let found = consumer.offsets_for_times(list, DEADLINE)?;
+    let mut ends = BTreeMap::new();
+    for element in found.elements() {
+        element.error()?;
+        if let Offset::Offset(end) = element.offset() {
+            ends.insert(element.partition(), end);
+        }
+    }
+    Ok(ends)
+}
+
+/// Reads until a message of the epoch is at or behind a position. Blocks.
+fn follow(consumer: &BaseConsumer, mark: u64, epoch: u16, stop: &AtomicBool) -> Result<(), NotPassed> {
+    let begin = Instant::now();
+    let mut decoder = Decoder::default();
+    while begin.elapsed() < PATIENCE && !stop.load(Ordering::Acquire) {
+        let message = match consumer.poll(Duration::from_millis(200)) {
+            None => continue,
+            Some(message) => message?,
+        };
+        let is_of_epoch = Borrowed(&message).epoch().is_none_or(|of| of == epoch);
+        let position = message.payload().and_then(|payload| decoder.read(payload, epoch).ok()?);
+        if is_of_epoch && position.is_some_and(|change| change.position >= mark) {
+            return Ok(());
+        }
+    }
+    Err(NotPassed(format!(
+        "the connector has not sent a mark of {} s ago: it does not run, or reads the log late",
+        PATIENCE.as_secs()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_with_records_has_to_have_applied_them_and_none_other() {
+        let ends = [(0, 10), (1, 0), (2, 5)].into();
+        assert_eq!(behind(&ends, &[(0, 10), (2, 4)].into()), Some(2));
+        assert_eq!(behind(&ends, &[(2, 5)].into()), Some(0));
+        assert_eq!(behind(&ends, &[(0, 11), (2, 5), (7, 0)].into()), None);
+        assert_eq!(behind(&BTreeMap::new(), &BTreeMap::new()), None);
+    }
+}
