@@ -26,15 +26,32 @@ pub struct Barrier {
 
 /// Commits a logical message, returns its position, and waits until what was committed before can be seen.
 pub(super) async fn set(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {
-    let barrier = mark(session, pipeline, table).await?;
+    let content = serde_json::json!({"pipeline": pipeline, "table": table}).to_string();
+    let barrier = commit(session, &content).await?;
     settle(session).await?;
     Ok(barrier)
 }
 
-/// Commits a logical message and returns its position: the stream has everything that could be seen before the call in
-/// front of it.
-pub(super) async fn mark(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {
-    let emitted = tokio::time::timeout(EMIT_DEADLINE, emit(session, pipeline, table)).await;
+/// A message in the log that is like no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// Position in bytes of write-ahead log.
+    pub(crate) lsn: u64,
+    /// What it says.
+    pub(crate) content: String,
+}
+
+/// Commits a logical message that is told from every other by `id`: the stream has everything that could be seen before
+/// the call in front of it.
+pub(super) async fn mark(session: &Session, pipeline: &str, table: &str, id: &str) -> Result<Mark, Error> {
+    let content = serde_json::json!({"pipeline": pipeline, "table": table, "mark": id}).to_string();
+    let Barrier { lsn, .. } = commit(session, &content).await?;
+    Ok(Mark { lsn, content })
+}
+
+/// Commits a logical message and returns its position.
+async fn commit(session: &Session, content: &str) -> Result<Barrier, Error> {
+    let emitted = tokio::time::timeout(EMIT_DEADLINE, emit(session, content)).await;
     emitted.unwrap_or_else(|_| {
         Err(Error::new(
             ErrorClass::Unreachable,
@@ -46,13 +63,12 @@ pub(super) async fn mark(session: &Session, pipeline: &str, table: &str) -> Resu
     })
 }
 
-async fn emit(session: &Session, pipeline: &str, table: &str) -> Result<Barrier, Error> {
+async fn emit(session: &Session, content: &str) -> Result<Barrier, Error> {
     let sql = format!(
         "SELECT (pg_logical_emit_message(true, '{PREFIX}', $1::text) - '0/0'::pg_lsn)::bigint, \
          (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
     );
     let wrong = |error: tokio_postgres::Error| Error::of("setting a barrier", &error);
-    let content = serde_json::json!({"pipeline": pipeline, "table": table}).to_string();
     let row = session.query_one(&sql, &[&content]).await.map_err(wrong)?;
     let lsn: i64 = row.try_get(0).map_err(wrong)?;
     let lsn = u64::try_from(lsn).map_err(|_| {

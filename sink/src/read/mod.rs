@@ -25,6 +25,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod table_tests;
 
+pub(crate) use barrier::Mark;
 pub(crate) use claim::Open as OpenRead;
 pub use error::ReadError;
 pub(crate) use key_text::key_json;

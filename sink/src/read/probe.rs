@@ -9,7 +9,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_runtime::postgres::Session;
 
 use super::ReadError;
-use super::barrier::{self, Barrier};
+use super::barrier::{self, Barrier, Mark};
 use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::keys::{MOST_DEAD, Rows, fetch};
@@ -54,12 +54,14 @@ impl Page {
 pub(crate) struct Probe {
     source: Source,
     idle: Option<Session>,
+    /// What tells the marks of this program from those of any other, and how many there were.
+    marks: (String, u64),
 }
 
 impl Probe {
-    /// Looks at this source.
-    pub(crate) fn new(source: Source) -> Self {
-        Self { source, idle: None }
+    /// Looks at this source, in the name of a process that no other one has.
+    pub(crate) fn new(source: Source, process: String) -> Self {
+        Self { source, idle: None, marks: (process, 0) }
     }
 
     async fn session(&mut self, table: &SourceTable) -> Result<Session, ReadError> {
@@ -131,14 +133,16 @@ impl Probe {
         Ok((0..batch.rows()).map(|row| batch.key_of(&plan.key, row)).collect())
     }
 
-    /// Sets a mark in the log behind everything that could be seen before the call, and returns its position.
-    pub(crate) async fn mark(&mut self, table: &SourceTable) -> Result<u64, ReadError> {
+    /// Sets a mark in the log behind everything that could be seen before the call.
+    pub(crate) async fn mark(&mut self, table: &SourceTable) -> Result<Mark, ReadError> {
         let session = self.session(table).await?;
-        let mark = barrier::mark(&session, self.source.pipeline(), &table.to_string())
+        self.marks.1 += 1;
+        let id = format!("{} {}", self.marks.0, self.marks.1);
+        let mark = barrier::mark(&session, self.source.pipeline(), &table.to_string(), &id)
             .await
             .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
         self.idle = Some(session);
-        Ok(mark.lsn)
+        Ok(mark)
     }
 }
 

@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer<'a> {
     pub(super) table: &'a str,
-    pub(crate) id: u64,
+    pub(super) id: u64,
     pub(super) epoch: u16,
     pub(super) state: ReadState,
     pub(super) barrier: u64,

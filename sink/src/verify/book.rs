@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tidemark_crds::ledger::{DIFFERENCES_TABLE, Kind, LEDGER_TABLE, VERIFICATION_TABLE};
+use tidemark_crds::ledger::{
+    DIFFERENCES_TABLE, Kind, LEDGER_TABLE, STATE_SECONDS, STATES_TABLE, TableState, VERIFICATION_TABLE,
+};
 use tidemark_crds::quote;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 
@@ -70,6 +72,27 @@ pub(super) struct Entry {
     pub(super) repaired: bool,
 }
 
+/// What the replicas say of a table.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Said {
+    /// State table.
+    table: String,
+    /// Whether one of them does something else than apply changes.
+    held: u8,
+    /// Position up to which the last doubt reaches; zeros: there is none.
+    epoch: u16,
+    #[serde(deserialize_with = "number::deserialize")]
+    lsn: u64,
+}
+
+impl Said {
+    /// Whether the table is not what the stream made of it since the barrier of its last read.
+    pub(super) fn is_busy(&self, barrier: (u16, u64)) -> bool {
+        let doubt = (self.epoch, self.lsn);
+        self.held != 0 || doubt != (0, 0) && doubt >= barrier
+    }
+}
+
 /// The rows of one pipeline.
 #[derive(Debug, Clone)]
 pub(super) struct Book {
@@ -104,6 +127,21 @@ impl Book {
         );
         let rows: Vec<Row> = self.clickhouse.query_with_settings(&sql, &SETTINGS).await?;
         Ok(rows.into_iter().map(|row| (row.key, row.version)).collect())
+    }
+
+    /// Returns what the replicas say of each table, this one among them.
+    pub(super) async fn said(&self) -> Result<BTreeMap<String, Said>, Error> {
+        let sql = format!(
+            "SELECT table, toUInt8(max(state != {} AND written_at > now64(3) - toIntervalSecond({}))) AS held, \
+             maxIf((doubt_epoch, doubt_lsn), doubt != '') AS last, last.1 AS epoch, last.2 AS lsn \
+             FROM {} FINAL WHERE pipeline = {} GROUP BY table",
+            quote::literal(TableState::Streaming.as_str()),
+            3 * STATE_SECONDS,
+            quote::ident(STATES_TABLE),
+            quote::literal(&self.pipeline),
+        );
+        let rows: Vec<Said> = self.clickhouse.query_with_settings(&sql, &SETTINGS).await?;
+        Ok(rows.into_iter().map(|row| (row.table.clone(), row)).collect())
     }
 
     /// Returns what is kept of a table.
@@ -226,6 +264,15 @@ mod tests {
             "{sql}"
         );
         assert!(sql.ends_with("toUInt64(7))"), "{sql}");
+    }
+
+    #[test]
+    fn a_doubt_ends_with_a_read_behind_it() {
+        let doubt = Said { table: "t".into(), held: 0, epoch: 2, lsn: 50 };
+        assert!(doubt.is_busy((2, 50)) && doubt.is_busy((1, 900)));
+        assert!(!doubt.is_busy((2, 51)) && !doubt.is_busy((3, 0)));
+        assert!(Said { held: 1, ..doubt }.is_busy((3, 0)));
+        assert!(!Said::default().is_busy((0, 0)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rows of the source against rows of the target: what seems different, and what is. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use tidemark_crds::version::Version;
 
@@ -58,6 +58,8 @@ pub(super) struct Difference {
     pub(super) kind: Kind,
     /// Places of the columns that differ, of a row that both have.
     pub(super) columns: Vec<usize>,
+    /// The version that no log has reached.
+    pub(super) of_nowhere: Option<Version>,
 }
 
 /// What came of an examination.
@@ -109,18 +111,18 @@ pub(super) fn is_impossible(version: Version, epoch: u16, end: u64) -> bool {
     version.epoch() > epoch || version.epoch() == epoch && version.last_commit_lsn() > end
 }
 
-/// Compares rows that were read behind a barrier, all of its version, with what the target has once it has applied all
-/// that the read saw. `end` is a position of the log behind that look.
+/// Compares rows that were read behind a barrier, all of its version, with what the target has of these keys once it has
+/// applied all that the read saw. `end` is a position of the log behind that look.
 pub(super) fn examine(source: &Batch, target: &HashMap<Vec<u8>, Found>, end: u64) -> Outcome {
     let mut outcome = Outcome::default();
-    let nothing = Found::default();
     for row in 0..source.rows() {
         let key = source.key_of(&source.plan().key, row);
         let (barrier, deleted) = source.version_of(row);
-        let found = target.get(&key).unwrap_or(&nothing);
+        let Some(found) = target.get(&key) else { continue };
         if let Some(newest) = found.newest.filter(|newest| *newest > barrier) {
             if is_impossible(newest, barrier.epoch(), end) {
-                outcome.different.push(Difference { key, kind: Kind::Version, columns: vec![] });
+                let of_nowhere = Some(newest);
+                outcome.different.push(Difference { key, kind: Kind::Version, columns: vec![], of_nowhere });
             } else {
                 outcome.moved += 1;
             }
@@ -138,14 +140,9 @@ pub(super) fn examine(source: &Batch, target: &HashMap<Vec<u8>, Found>, end: u64
                 (Kind::Columns, columns)
             }
         };
-        outcome.different.push(Difference { key, kind, columns });
+        outcome.different.push(Difference { key, kind, columns, of_nowhere: None });
     }
     outcome
-}
-
-/// Those of the differences whose keys differed before, too.
-pub(super) fn again(different: Vec<Difference>, before: &HashSet<Vec<u8>>) -> Vec<Difference> {
-    different.into_iter().filter(|difference| before.contains(&difference.key)).collect()
 }
 
 #[cfg(test)]
@@ -223,6 +220,7 @@ mod tests {
         let tombstone = |at| Found { live: None, newest: Some(Version::of_read(1, at)) };
         let target = [
             (key(1), live(1, (0, 5), 10)),
+            (key(2), Found::default()),
             (key(3), live(3, (0, 5), 10)),
             (key(4), live(4, (0, 6), 10)),
             // Changed and deleted behind the barrier.
@@ -241,9 +239,11 @@ mod tests {
             (7, Kind::Version, vec![]),
         ];
         assert_eq!((kinds(&outcome), outcome.moved), (expected.to_vec(), 2));
-        let before = [key(3), key(7)].into();
-        let twice = again(outcome.different, &before);
-        assert_eq!(twice.iter().map(|d| d.kind).collect::<Vec<_>>(), [Kind::Surplus, Kind::Version]);
+        // What is removed is this version alone, since a later change may come meanwhile.
+        let of_nowhere: Vec<Version> = outcome.different.iter().filter_map(|d| d.of_nowhere).collect();
+        assert_eq!(of_nowhere, [Version::of_read(1, END + 1)]);
+        let others = [(key(1), live(1, (0, 5), 10))].into();
+        assert_eq!(examine(&source, &others, END), Outcome::default(), "keys that were not asked for");
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
                     Some(None) => Some(Found { live: None, newest: Some(Version::of_read(1, BARRIER + 5)) }),
                     None => history.stored.map(|row| live(id, row, 7)),
                 };
-                target.extend(found.map(|found| (key(id), found)));
+                target.insert(key(id), found.unwrap_or_default());
                 if history.later.is_none() && history.stored != history.at_barrier {
                     wrong.push(id);
                 }

@@ -15,8 +15,8 @@ use crate::read::Page;
 pub(super) const RANGE_ROWS: u64 = 2000;
 /// Keys of a range of pages, of which nothing else is read.
 pub(super) const RANGE_KEYS: u64 = 20_000;
-/// Rows of a range at least.
-const LEAST_ROWS: u64 = 16;
+/// Rows of a range at least: one may have values of many megabytes.
+const LEAST_ROWS: u64 = 1;
 /// Suspects that are examined at once.
 pub(super) const EXAMINED: usize = 500;
 /// How long suspects are gathered, so that one barrier serves many.
@@ -69,6 +69,9 @@ pub(super) struct Lane {
     /// Keys that seem different.
     pub(super) suspects: BTreeSet<Vec<u8>>,
     gathered: Option<Instant>,
+    /// The round as it was before the range of the first suspect: from there another replica goes on, since it knows no
+    /// suspects.
+    safe: Option<Round>,
     /// Rows of the next range.
     pub(super) rows: u64,
     failures: u32,
@@ -101,6 +104,7 @@ impl Lane {
             pages: None,
             suspects: BTreeSet::new(),
             gathered: None,
+            safe: None,
             rows: RANGE_ROWS,
             failures: 0,
             again: None,
@@ -132,9 +136,15 @@ impl Lane {
         if asked || enabled && is_time {
             self.round = Some(Round::begin((request, asked), epoch, layout, now_ms));
             self.pages = None;
-            self.suspects.clear();
-            self.gathered = None;
+            self.forget();
         }
+    }
+
+    /// Suspects nothing any more.
+    pub(super) fn forget(&mut self) {
+        self.suspects.clear();
+        self.gathered = None;
+        self.safe = None;
     }
 
     /// What is to be done now.
@@ -155,10 +165,13 @@ impl Lane {
         }
     }
 
-    /// Takes keys that seem different.
+    /// Takes keys that seem different, before the round goes on behind their range.
     pub(super) fn suspect(&mut self, keys: Vec<Vec<u8>>, now: Instant) {
         if !keys.is_empty() {
             self.gathered.get_or_insert(now);
+            if self.suspects.is_empty() {
+                self.safe.clone_from(&self.round);
+            }
         }
         self.suspects.extend(keys);
     }
@@ -173,7 +186,11 @@ impl Lane {
         for key in keys {
             self.suspects.remove(key);
         }
-        self.gathered = (!self.suspects.is_empty()).then_some(now);
+        if self.suspects.is_empty() {
+            self.forget();
+        } else {
+            self.gathered = Some(now);
+        }
     }
 
     /// Notes that it went well.
@@ -191,6 +208,8 @@ impl Lane {
         self.again = Some(now + pause);
         // Rows may be too large for as many at once.
         self.rows = (self.rows / 4).max(LEAST_ROWS);
+        // A partition may be gone.
+        self.pages = None;
         std::mem::replace(&mut self.kept.error, error.clone()) != error
     }
 
@@ -222,7 +241,9 @@ impl Lane {
         if let Some(round) = self.round.clone() {
             self.fill(&round);
             self.kept.open = self.kept.open.max(round.open);
-            self.kept.place = serde_json::to_string(&round).unwrap_or_default();
+            let Round { differences, open, .. } = round;
+            let safe = Round { differences, open, ..self.safe.clone().unwrap_or(round) };
+            self.kept.place = serde_json::to_string(&safe).unwrap_or_default();
         }
         self.kept.beat += 1;
         self.kept.clone()
@@ -285,6 +306,27 @@ mod tests {
         assert!(after.row().beat > row.beat);
         let wanted = Wanted { layout: 4, ..before.wanted };
         assert_eq!(Lane::new(before.route, layout(), wanted, Some(row)).unwrap().round, None);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_round_leaves_no_suspect_behind() {
+        let (mut lane, now) = (lane(None), Instant::now());
+        lane.begin(true, 500, 9000);
+        let place = |lane: &mut Lane| serde_json::from_str::<Round>(&lane.row().place).unwrap().place;
+        let passed = |lane: &mut Lane, last: &[u8]| lane.round.as_mut().unwrap().passed_keys(5, Some(last));
+        passed(&mut lane, b"a");
+        let before = place(&mut lane);
+        for (suspect, last) in [(&b"b1"[..], &b"b"[..]), (b"c1", b"c")] {
+            lane.suspect(vec![suspect.to_vec()], now);
+            passed(&mut lane, last);
+            assert_eq!(place(&mut lane), before, "b1 is not examined yet");
+        }
+        lane.cleared(&[b"b1".to_vec()], now);
+        assert_eq!(place(&mut lane), before, "c1 is not examined yet");
+        lane.round.as_mut().unwrap().open = 2;
+        assert_eq!(serde_json::from_str::<Round>(&lane.row().place).unwrap().open, 2);
+        lane.cleared(&[b"c1".to_vec()], now);
+        assert_eq!(place(&mut lane), lane.round.as_ref().unwrap().place);
     }
 
     #[test]

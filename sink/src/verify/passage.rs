@@ -1,14 +1,17 @@
 //! Whether the stream has passed a position, and every partition of a table has applied what it had then. I/O.
 //!
 //! The mark that was set in the log comes as a record of the topic of messages, behind everything that the connector
-//! sent before it, as heartbeats do. The ends that the table's partitions have then are what has to be applied; the
-//! progress table says of each, whoever owns it.
+//! sent before it, as heartbeats do. It is told by what it says: a position could be that of another server, to which
+//! the address leads since the connector opened its connection. The ends that the table's partitions have then are what
+//! has to be applied; the progress table says of each, whoever owns it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -18,9 +21,7 @@ use tidemark_crds::ledger::PROGRESS_TABLE;
 use tidemark_crds::quote;
 use tidemark_runtime::clickhouse::{ClickHouse, number};
 
-use crate::decode::envelope::Decoder;
-use crate::group::Borrowed;
-use crate::table::Record;
+use crate::read::Mark;
 
 /// Deadline of one question to the brokers.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -95,20 +96,18 @@ impl Passage {
         Ok(())
     }
 
-    /// Waits until the stream has passed `mark`, a position in the log of this epoch, and every partition of `topic` has
-    /// applied what it had then.
-    pub(super) async fn wait(
-        &mut self,
-        mark: u64,
-        epoch: u16,
-        topic: &str,
-        table: &str,
-    ) -> Result<(), NotPassed> {
-        self.listen().await?;
-        let Some(consumer) = self.consumer.take() else { return Ok(()) };
+    /// Waits until the stream has passed `mark`, which was set after [`listen`](Self::listen), and every partition of
+    /// `topic` has applied what it had then.
+    pub(super) async fn wait(&mut self, mark: &Mark, topic: &str, table: &str) -> Result<(), NotPassed> {
+        let Some(consumer) = self.consumer.take() else {
+            return Err(NotPassed(
+                "the topic of messages was not listened to before the mark was set".into(),
+            ));
+        };
         let (shared, topic, stop) = (Arc::clone(&consumer), topic.to_owned(), Arc::clone(&self.stop));
+        let content = mark.content.clone();
         let passed = tokio::task::spawn_blocking(move || {
-            follow(&shared, mark, epoch, &stop)?;
+            follow(&shared, &content, &stop)?;
             ends(&shared, &topic)
         });
         let ends = passed.await.map_err(|error| NotPassed(error.to_string()))?;
@@ -180,18 +179,31 @@ fn ends(consumer: &BaseConsumer, topic: &str) -> Result<BTreeMap<i32, i64>, NotP
     Ok(ends)
 }
 
-/// Reads until a message of the epoch is at or behind a position. Blocks.
-fn follow(consumer: &BaseConsumer, mark: u64, epoch: u16, stop: &AtomicBool) -> Result<(), NotPassed> {
+/// What a logical message says, out of Debezium's record of it, with and without its Connect schema.
+fn content_of(record: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Said {
+        content: String,
+    }
+    #[derive(Deserialize)]
+    struct Envelope {
+        message: Option<Said>,
+        payload: Option<Box<Envelope>>,
+    }
+    let envelope: Envelope = serde_json::from_slice(record).ok()?;
+    let said = envelope.message.or_else(|| envelope.payload?.message)?;
+    STANDARD.decode(said.content).ok()
+}
+
+/// Reads until the mark that says this. Blocks.
+fn follow(consumer: &BaseConsumer, mark: &str, stop: &AtomicBool) -> Result<(), NotPassed> {
     let begin = Instant::now();
-    let mut decoder = Decoder::default();
     while begin.elapsed() < PATIENCE && !stop.load(Ordering::Acquire) {
         let message = match consumer.poll(Duration::from_millis(200)) {
             None => continue,
             Some(message) => message?,
         };
-        let is_of_epoch = Borrowed(&message).epoch().is_none_or(|of| of == epoch);
-        let position = message.payload().and_then(|payload| decoder.read(payload, epoch).ok()?);
-        if is_of_epoch && position.is_some_and(|change| change.position >= mark) {
+        if message.payload().and_then(content_of).is_some_and(|content| content == mark.as_bytes()) {
             return Ok(());
         }
     }
@@ -204,6 +216,20 @@ fn follow(consumer: &BaseConsumer, mark: u64, epoch: u16, stop: &AtomicBool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mark_is_told_by_what_it_says_in_both_forms_of_a_record() {
+        let content = r#"{"mark":"a 1"}"#;
+        let plain = serde_json::json!({"op": "m", "source": {"lsn": 5},
+            "message": {"prefix": "tidemark", "content": STANDARD.encode(content)}});
+        let wrapped = serde_json::json!({"schema": {"type": "struct"}, "payload": plain});
+        for record in [&plain, &wrapped] {
+            assert_eq!(content_of(record.to_string().as_bytes()).unwrap(), content.as_bytes());
+        }
+        let change = serde_json::json!({"op": "c", "after": {"id": 1}});
+        assert_eq!(content_of(change.to_string().as_bytes()), None);
+        assert_eq!(content_of(b"tombstone"), None);
+    }
 
     #[test]
     fn every_partition_with_records_has_to_have_applied_them_and_none_other() {

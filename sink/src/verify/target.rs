@@ -6,11 +6,12 @@ use std::time::Duration;
 use tidemark_crds::layout::VERSION_COLUMN;
 use tidemark_crds::ledger::FENCES_TABLE;
 use tidemark_crds::quote;
+use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
 use super::compare::{Found, Live};
-use crate::native::Corrupt;
+use crate::native::{Corrupt, take_varint};
 use crate::overlay::Stored;
 use crate::plan::TablePlan;
 use crate::stored;
@@ -22,6 +23,8 @@ const ANSWER_LIMIT: usize = 48 << 20;
 /// Keys of one statement without values, and bytes of them: where keys are in no order, each statement reads most of the
 /// table's keys, however many it asks for.
 const LOOKED_UP: (usize, usize) = (20_000, 8 << 20);
+/// Rows that one statement removes.
+const REMOVED: usize = 500;
 /// Settings of every question: what a session could set otherwise, and how much of the server one may take.
 const SETTINGS: [(&str, &str); 6] = [
     ("select_sequential_consistency", "1"),
@@ -52,6 +55,20 @@ impl Target {
         self.clickhouse.query_bytes_with_settings(sql, "RowBinary", &SETTINGS).await
     }
 
+    /// Asks for columns of a state table, and looks whether they are of the types that the layout has: while a table is
+    /// changed it has others for a moment, and their bytes would pass for other values.
+    async fn ask_typed(&self, sql: &str, expected: &[String]) -> Result<bytes::Bytes, Error> {
+        let answer = self.clickhouse.query_bytes_with_settings(sql, "RowBinaryWithNamesAndTypes", &SETTINGS);
+        let answer = answer.await?;
+        let mut rest = &answer[..];
+        let types = types(&mut rest).map_err(corrupt)?;
+        if !is_of(&types, expected) {
+            let text = "the state table has columns of other types than its layout";
+            return Err(Error::new(ErrorClass::Transient, text));
+        }
+        Ok(answer.slice(answer.len() - rest.len()..))
+    }
+
     /// The last key of a range behind `after` that has `rows` rows, every version counted; `None`: fewer follow.
     pub(super) async fn edge(
         &self,
@@ -60,7 +77,7 @@ impl Target {
         rows: u64,
     ) -> Result<Option<Vec<u8>>, Error> {
         let sql = edge_statement(plan, after, rows).map_err(corrupt)?;
-        let answer = self.ask(&sql).await?;
+        let answer = self.ask_typed(&sql, &key_types(plan)).await?;
         let mut rest = &answer[..];
         let mut key = Vec::new();
         for place in &plan.key {
@@ -114,22 +131,12 @@ impl Target {
         Ok(keys.iter().map(found).collect())
     }
 
-    /// Removes rows of keys whose version is above `most`, which no write could hide.
-    pub(super) async fn remove(
-        &self,
-        plan: &TablePlan,
-        keys: &[Vec<u8>],
-        most: Version,
-    ) -> Result<(), Error> {
-        let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        for literals in stored::portions(plan, &keys, stored::POINTS).map_err(corrupt)? {
-            let sql = format!(
-                "DELETE FROM {} WHERE ({}) IN ({}) AND {VERSION_COLUMN} > toUInt128('{most}')",
-                quote::ident(&plan.layout.target),
-                key_columns(plan),
-                literals.join(", "),
-            );
-            self.clickhouse.execute_with_settings(&sql, &[("max_query_size", "1048576")]).await?;
+    /// Removes rows of keys with versions which no write could hide, and no others: what a change writes meanwhile stays.
+    pub(super) async fn remove(&self, plan: &TablePlan, rows: &[(&[u8], Version)]) -> Result<(), Error> {
+        for rows in rows.chunks(REMOVED) {
+            let sql = remove_statement(plan, rows).map_err(corrupt)?;
+            let settings = [("max_query_size", "16777216"), ("lightweight_deletes_sync", "2")];
+            self.clickhouse.execute_with_settings(&sql, &settings).await?;
         }
         Ok(())
     }
@@ -163,13 +170,60 @@ impl Target {
         condition: &str,
         values: bool,
     ) -> Result<HashMap<Vec<u8>, Live>, Error> {
-        let answer = self.ask(&live_statement(plan, condition, values)).await?;
+        let mut expected = key_types(plan);
+        expected.push("UInt128".to_owned());
+        if values {
+            expected.extend(plan.layout.columns.iter().map(|column| column.r#type.to_string()));
+        }
+        let answer = self.ask_typed(&live_statement(plan, condition, values), &expected).await?;
         rows_of(plan, values, &answer).map_err(corrupt)
     }
 }
 
 fn key_columns(plan: &TablePlan) -> String {
     quote::ident_list(plan.key.iter().map(|place| plan.layout.columns[*place].stored.as_str()))
+}
+
+fn key_types(plan: &TablePlan) -> Vec<String> {
+    plan.key.iter().map(|place| plan.layout.columns[*place].r#type.to_string()).collect()
+}
+
+/// Takes the header off an answer: the types of its columns.
+fn types(answer: &mut &[u8]) -> Result<Vec<String>, Corrupt> {
+    let columns = take_varint(answer).ok_or(Corrupt)?;
+    let mut texts = Vec::new();
+    for _ in 0..columns.saturating_mul(2) {
+        let length = take_varint(answer).and_then(|length| usize::try_from(length).ok()).ok_or(Corrupt)?;
+        let (text, rest) = answer.split_at_checked(length).ok_or(Corrupt)?;
+        *answer = rest;
+        texts.push(String::from_utf8(text.to_vec()).map_err(|_| Corrupt)?);
+    }
+    // Names come first.
+    Ok(texts.split_off(texts.len() / 2))
+}
+
+/// Whether the types are these, however the server spells them.
+fn is_of(types: &[String], expected: &[String]) -> bool {
+    let same = |(one, other): (&String, &String)| {
+        one == other
+            || matches!((one.parse::<ChType>(), other.parse::<ChType>()), (Ok(one), Ok(other)) if one == other)
+    };
+    types.len() == expected.len() && types.iter().zip(expected).all(same)
+}
+
+fn remove_statement(plan: &TablePlan, rows: &[(&[u8], Version)]) -> Result<String, Corrupt> {
+    let row = |(key, version): &(&[u8], Version)| {
+        let mut parts = stored::key_literals(plan, key)?;
+        parts.push(format!("toUInt128('{version}')"));
+        Ok(format!("({})", parts.join(", ")))
+    };
+    let rows: Result<Vec<String>, Corrupt> = rows.iter().map(row).collect();
+    Ok(format!(
+        "DELETE FROM {} WHERE ({}, {VERSION_COLUMN}) IN ({})",
+        quote::ident(&plan.layout.target),
+        key_columns(plan),
+        rows?.join(", "),
+    ))
 }
 
 fn fence(plan: &TablePlan) -> String {
@@ -278,6 +332,37 @@ mod tests {
         );
         assert_eq!(between(&plan, None, None).unwrap(), "1");
         assert!(between(&plan, Some(&key[..9]), None).is_err());
+    }
+
+    #[test]
+    fn a_header_says_the_types_and_a_wider_one_is_another() {
+        let mut answer = vec![2, 2, b'i', b'd', 1, b'a', 5];
+        answer.extend(b"Int64");
+        answer.push(14);
+        answer.extend(b"Decimal(10, 2)");
+        answer.push(99);
+        let mut rest = &answer[..];
+        let found = types(&mut rest).unwrap();
+        assert_eq!(
+            (found.as_slice(), rest),
+            (&["Int64".to_owned(), "Decimal(10, 2)".to_owned()][..], &[99][..])
+        );
+        let of = |one: &str, other: &str| is_of(&found, &[one.to_owned(), other.to_owned()]);
+        assert!(of("Int64", "Decimal(10, 2)"));
+        assert!(!of("Int32", "Decimal(10, 2)") && !of("Int64", "Decimal(12, 2)"));
+        assert!(!is_of(&found[..1], &found));
+        assert_eq!(types(&mut &answer[..9]), Err(Corrupt));
+    }
+
+    #[test]
+    fn a_row_that_is_removed_is_named_by_its_key_and_its_version() {
+        let plan = plan(layout());
+        let id = 7_i64.to_le_bytes();
+        let sql = remove_statement(&plan, &[(&id[..], Version(5))]).unwrap();
+        assert_eq!(
+            sql,
+            "DELETE FROM `notes` WHERE (`id`, _version) IN ((reinterpret(unhex('0700000000000000'), 'Int64'), toUInt128('5')))"
+        );
     }
 
     #[test]

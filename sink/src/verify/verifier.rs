@@ -1,6 +1,6 @@
 //! The task of a replica that compares the tables whose partition 0 it owns. I/O.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use rdkafka::ClientConfig;
 use tidemark_crds::ledger::source_place;
 use tidemark_crds::names::Topics;
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
-use tidemark_crds::version::{Phase, Version};
+use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{self, ClickHouse};
 use tokio::task::JoinHandle;
 
-use super::book::{Book, Entry};
-use super::compare::{self, Difference, Kind};
+use super::book::{Book, Entry, Said};
+use super::compare::{self, Difference};
 use super::lane::{Lane, Next, RANGE_KEYS, Wanted};
 use super::passage::{NotPassed, Passage};
 use super::round::{Place, next_pages};
@@ -26,7 +26,7 @@ use crate::read::{KeyReader, OpenRead, Pace, Probe, ReadError, Requests, Source,
 use crate::write::Writer;
 
 /// Pause between two looks at what is to be compared.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(5);
 /// Longest pause between two ranges.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// Pauses are so many times as long as what was done: of the round's own accord, and where somebody waits.
@@ -124,8 +124,6 @@ struct Cost {
 /// Rows behind a barrier, and those of them that differ.
 struct Examined {
     batch: Batch,
-    /// Position of the log behind the look at ClickHouse.
-    end: u64,
     different: Vec<Difference>,
 }
 
@@ -159,7 +157,7 @@ impl Work {
             requests: Requests::new(&context.clickhouse, &config.pipeline, &context.replica),
             book: Book::new(&context.clickhouse, &config.pipeline, &context.replica),
             target: Target::new(&context.clickhouse),
-            probe: Probe::new(source.clone()),
+            probe: Probe::new(source.clone(), format!("{} {}", context.replica, now_ms())),
             keys: KeyReader::new(source, &config.kafka.topic_prefix, reads),
             passage: Passage::new(
                 context.kafka.clone(),
@@ -221,10 +219,10 @@ impl Work {
             return Ok(());
         }
         let all = self.requests.look().await?;
-        let asked = self.book.requests().await?;
+        let (asked, said) = tokio::try_join!(self.book.requests(), self.book.said())?;
         for route in routes {
             let open = all.iter().find(|open| open.table == route.target && open.is_settled(&self.place));
-            let Some(open) = open.filter(|_| !self.is_busy(&route.target)) else {
+            let Some(open) = open.filter(|open| !self.is_busy(open, said.get(&route.target))) else {
                 self.lanes.remove(&route.target);
                 continue;
             };
@@ -243,12 +241,14 @@ impl Work {
         Ok(())
     }
 
-    /// Whether the table is in doubt or kept back: then it is not what the stream made of it.
-    fn is_busy(&self, table: &str) -> bool {
-        let (metrics, label) = (&self.context.metrics, label(table));
-        [&metrics.doubt, &metrics.held, &metrics.stopped]
+    /// Whether the table is in doubt or kept back, here or by another replica: then it is not what the stream made of it.
+    fn is_busy(&self, open: &OpenRead, said: Option<&Said>) -> bool {
+        let (metrics, label) = (&self.context.metrics, label(&open.table));
+        let here = [&metrics.doubt, &metrics.held, &metrics.stopped]
             .into_iter()
-            .any(|gauge| gauge.get_or_create(&label).get() != 0)
+            .any(|gauge| gauge.get_or_create(&label).get() != 0);
+        let barrier = open.seen.as_ref().map_or((0, 0), |seen| seen.barrier);
+        here || said.is_some_and(|said| said.is_busy(barrier))
     }
 
     /// Takes a table over.
@@ -314,7 +314,7 @@ impl Work {
                 if lane.is_asked() {
                     tokio::time::sleep((work * PAUSE_PER_WORK.1).min(LONGEST_PAUSE)).await;
                 } else {
-                    self.ready = now + paid.max(work * PAUSE_PER_WORK.0).min(LONGEST_PAUSE);
+                    self.ready = now + paid.max((work * PAUSE_PER_WORK.0).min(LONGEST_PAUSE));
                 }
             }
             Err(error) => {
@@ -322,7 +322,7 @@ impl Work {
                 metrics.failed.get_or_create(&cause).inc();
                 if matches!(error, Trouble::Fenced | Trouble::Changed) {
                     // What is suspected is another table's by now, so to say.
-                    lane.suspects.clear();
+                    lane.forget();
                 }
                 if lane.failed(error.to_string(), now) {
                     tracing::warn!(table, class = error.class(), %error, "a table cannot be compared yet");
@@ -371,9 +371,11 @@ impl Work {
         if lane.pages.is_none() {
             self.measure(lane).await?;
         }
-        let (Some(round), Some(pages)) = (&mut lane.round, &lane.pages) else { return Ok(Cost::default()) };
+        let (Some(round), Some(pages)) = (&mut lane.round, lane.pages.clone()) else {
+            return Ok(Cost::default());
+        };
         let Place::Pages { relation, page } = round.place.clone() else { return Ok(Cost::default()) };
-        let Some(range) = next_pages(pages, &relation, page) else {
+        let Some(range) = next_pages(&pages, &relation, page) else {
             round.place = Place::Over;
             return Ok(Cost::default());
         };
@@ -381,8 +383,10 @@ impl Work {
         let cost = Cost { rows: keys.len() as u64, bytes: keys.iter().map(Vec::len).sum() };
         let stored = self.target.having(&lane.keys_plan, &keys).await?;
         let missing = compare::missing(&stored, keys);
-        round.passed_pages(cost.rows, &range);
         lane.suspect(missing, Instant::now());
+        if let Some(round) = &mut lane.round {
+            round.passed_pages(cost.rows, &range);
+        }
         self.count(lane, cost.rows);
         Ok(cost)
     }
@@ -427,10 +431,8 @@ impl Work {
             tokio::time::sleep(BETWEEN).await;
             let second = self.examine(lane, &keys).await?;
             rows += keys.len() as u64;
-            let before: HashSet<Vec<u8>> = keys.into_iter().collect();
-            let different = compare::again(second.different, &before);
-            if !different.is_empty() {
-                self.repair(lane, Examined { different, ..second }).await?;
+            if !second.different.is_empty() {
+                self.repair(lane, second).await?;
             }
         }
         lane.cleared(&suspects, Instant::now());
@@ -444,11 +446,11 @@ impl Work {
         self.passage.listen().await?;
         let batch = self.keys.rows(plan, epoch, keys).await?;
         let mark = self.probe.mark(&plan.layout.source).await?;
-        self.passage.wait(mark, epoch, &lane.route.topic, table).await?;
+        self.passage.wait(&mark, &lane.route.topic, table).await?;
         let found = self.target.found(plan, keys).await?;
         self.context.metrics.verify.examined.get_or_create(&label(table)).inc_by(keys.len() as u64);
         if batch.rows() == 0 {
-            return Ok(Examined { batch, end: mark, different: Vec::new() });
+            return Ok(Examined { batch, different: Vec::new() });
         }
         let (barrier, _) = batch.version_of(0);
         if self.target.fence(plan).await? > barrier {
@@ -456,7 +458,7 @@ impl Work {
         }
         let later = found.values().any(|found| found.newest.is_some_and(|newest| newest > barrier));
         let end = if later { self.probe.mark(&plan.layout.source).await? } else { mark };
-        let outcome = compare::examine(&batch, &found, end);
+        let outcome = compare::examine(&batch, &found, end.lsn);
         tracing::debug!(
             table,
             keys = keys.len(),
@@ -465,52 +467,83 @@ impl Work {
             barrier = barrier.last_commit_lsn(),
             "examined rows"
         );
-        Ok(Examined { batch, end, different: outcome.different })
+        Ok(Examined { batch, different: outcome.different })
     }
 
     /// Writes the rows of an examination over what differs, and notes what was found.
     async fn repair(&mut self, lane: &mut Lane, examined: Examined) -> Result<(), Trouble> {
-        let Examined { batch, end, different } = examined;
-        let (plan, table) = (Arc::clone(&lane.plan), lane.route.target.clone());
-        // It took a while: another epoch's rows, or those of another server, must not be written here.
-        let all = self.requests.look().await?;
-        let same = all.iter().any(|open| {
-            let known = (open.epoch, open.layout) == (lane.wanted.epoch, lane.wanted.layout);
-            open.table == table && known && open.is_settled(&self.place)
-        });
-        if !same {
-            return Err(Trouble::Changed);
-        }
+        let Examined { mut batch, different } = examined;
+        let table = lane.route.target.clone();
+        self.confirm(lane).await?;
         let found_ms = now_ms();
-        let (barrier, _) = batch.version_of(0);
         let entries: Result<Vec<Entry>, Trouble> =
             different.iter().map(|difference| entry(lane, difference)).collect();
         let mut entries = entries?;
         self.book.differences(&table, found_ms, &entries).await?;
-        let of_nowhere = different.iter().filter(|it| it.kind == Kind::Version).map(|it| it.key.clone());
-        let of_nowhere: Vec<Vec<u8>> = of_nowhere.collect();
+        let keys: Vec<Vec<u8>> = different.iter().map(|difference| difference.key.clone()).collect();
+        let of_nowhere = different.iter().filter_map(|it| Some((it.key.as_slice(), it.of_nowhere?)));
+        let of_nowhere: Vec<(&[u8], Version)> = of_nowhere.collect();
         if !of_nowhere.is_empty() {
-            let most = Version::new(barrier.epoch(), Phase::Stream, end, u64::MAX);
-            if let Err(error) = self.target.remove(&plan, &of_nowhere, most).await {
-                tracing::warn!(table, %error, "rows whose version no log has reached cannot be removed");
+            match self.target.remove(&lane.plan, &of_nowhere).await {
+                // A change that came meanwhile may have gone with the row that hid it: what is written has to be newer.
+                Ok(()) => batch = self.examine(lane, &keys).await?.batch,
+                Err(error) => {
+                    tracing::warn!(table, %error, "rows whose version no log has reached cannot be removed");
+                }
             }
         }
+        let repaired = self.write(lane, batch, &keys).await?;
+        for (entry, repaired) in entries.iter_mut().zip(repaired) {
+            entry.repaired = repaired;
+        }
+        // Before it is written down, so that a failure to write counts nothing twice.
+        self.note(lane, &different, &entries);
+        entries.retain(|entry| entry.repaired);
+        if let Err(error) = self.book.differences(&table, found_ms, &entries).await {
+            tracing::warn!(table, %error, "that rows are repaired cannot be written");
+        }
+        Ok(())
+    }
+
+    /// Looks whether the table is still the one that was examined: it took a while, and rows of another epoch or of another
+    /// server must not be written.
+    async fn confirm(&self, lane: &Lane) -> Result<(), Trouble> {
+        let all = self.requests.look().await?;
+        let same = all.iter().any(|open| {
+            let known = (open.epoch, open.layout) == (lane.wanted.epoch, lane.wanted.layout);
+            open.table == lane.route.target && known && open.is_settled(&self.place)
+        });
+        if same { Ok(()) } else { Err(Trouble::Changed) }
+    }
+
+    /// Writes rows that were read behind a barrier, and says of each key whether nothing older is seen any more.
+    async fn write(&mut self, lane: &Lane, mut batch: Batch, keys: &[Vec<u8>]) -> Result<Vec<bool>, Trouble> {
+        self.confirm(lane).await?;
+        // Those that no column can hold were sent when they were read or changed.
+        batch.dead.clear();
+        if batch.rows() == 0 {
+            return Ok(vec![false; keys.len()]);
+        }
+        let (barrier, _) = batch.version_of(0);
         let (events, _said) = std::sync::mpsc::channel();
         let store = self.context.writer.store(batch, &lane.route.topic, events);
         tokio::time::timeout(REPAIR_DEADLINE, Box::pin(store)).await.map_err(|_| Trouble::Repair)?;
-        let keys: Vec<Vec<u8>> = different.iter().map(|difference| difference.key.clone()).collect();
-        let now = self.target.found(&plan, &keys).await?;
-        let end = self.probe.mark(&plan.layout.source).await?;
-        let mut repaired = 0;
-        for (entry, key) in entries.iter_mut().zip(&keys) {
+        let now = self.target.found(&lane.plan, keys).await?;
+        let end = self.probe.mark(&lane.plan.layout.source).await?;
+        let is_repaired = |key: &Vec<u8>| {
             let newest = now.get(key).and_then(|found| found.newest);
-            entry.repaired = newest.is_some_and(|newest| {
-                newest >= barrier && !compare::is_impossible(newest, barrier.epoch(), end)
-            });
-            repaired += u64::from(entry.repaired);
-        }
+            newest.is_some_and(|newest| {
+                newest >= barrier && !compare::is_impossible(newest, barrier.epoch(), end.lsn)
+            })
+        };
+        Ok(keys.iter().map(is_repaired).collect())
+    }
+
+    /// Counts differences, and says them.
+    fn note(&self, lane: &mut Lane, different: &[Difference], entries: &[Entry]) {
+        let table = &lane.route.target;
         let count = different.len() as u64;
-        // Before it is written down, so that a failure to write counts nothing twice.
+        let repaired = entries.iter().filter(|entry| entry.repaired).count() as u64;
         lane.kept.differences += count;
         lane.kept.repaired += repaired;
         if let Some(round) = &mut lane.round {
@@ -518,23 +551,18 @@ impl Work {
             round.open += count - repaired;
         }
         let metrics = &self.context.metrics.verify;
-        for difference in &different {
+        for difference in different {
             let cause = CauseLabel { table: table.clone(), cause: difference.kind.as_str() };
             metrics.differences.get_or_create(&cause).inc();
         }
-        metrics.repaired.get_or_create(&label(&table)).inc_by(repaired);
+        metrics.repaired.get_or_create(&label(table)).inc_by(repaired);
         tracing::error!(
             table,
             rows = count,
             repaired,
-            kinds = kinds(&entries),
+            kinds = kinds(entries),
             "rows differed from their source; which ones is in _tidemark_differences"
         );
-        entries.retain(|entry| entry.repaired);
-        if let Err(error) = self.book.differences(&table, found_ms, &entries).await {
-            tracing::warn!(table, %error, "that rows are repaired cannot be written");
-        }
-        Ok(())
     }
 }
 
