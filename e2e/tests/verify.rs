@@ -139,7 +139,8 @@ async fn plant(stack: &Stack, table: &str, from: usize, count: usize) -> anyhow:
     };
     // Rows that no writer touches.
     let quiet = match table {
-        "pairs" => "toInt64(JSONExtractInt(v, 'id')) % 3 = 0",
+        // Nor one that is planted as surplus, which has the values of another.
+        "pairs" => "toInt64(JSONExtractInt(v, 'id')) % 3 = 0 AND NOT endsWith(a, '-surplus')",
         _ => "id % 3 = 0 AND id < 20000",
     };
     let keys = |at: usize| {
@@ -189,7 +190,7 @@ async fn kinds(stack: &Stack) -> anyhow::Result<String> {
 }
 
 async fn verify(chain: &Chain<'_>, code: i32) -> anyhow::Result<Value> {
-    let (is, text) = chain.asks_with("verify", &["--timeout", "4m", "-o", "json"]).await?;
+    let (is, text) = chain.asks_with("verify", &["--timeout", "100s", "-o", "json"]).await?;
     ensure!(is == code, "tidemark verify: exit {is} instead of {code}\n{text}");
     serde_json::from_str(&text).with_context(|| text)
 }

@@ -291,6 +291,7 @@ impl Work {
         table.clone_into(&mut self.last);
         let begin = Instant::now();
         let next = lane.next(begin);
+        let counted = lane.kept.differences;
         let result = match next {
             Next::Rest => Ok(Cost::default()),
             Next::Examine => self.settle(&mut lane).await,
@@ -330,7 +331,9 @@ impl Work {
             }
         }
         let is_due = lane.written.is_none_or(|written| written.elapsed() >= KEEP);
-        if is_due || next == Next::Finish || !lane.kept.error.is_empty() {
+        // What was found is found no more once it is repaired: a count that is lost stays lost.
+        let has_counted = lane.kept.differences != counted;
+        if is_due || has_counted || next == Next::Finish || !lane.kept.error.is_empty() {
             let row = lane.row();
             match self.book.keep(&row).await {
                 Ok(()) => lane.written = Some(Instant::now()),
