@@ -270,6 +270,15 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
     let verified =
         status["tables"]["verified"].as_array().or(status["status"]["tables"]["verified"].as_array());
     ensure!(verified.is_some_and(|all| all.len() == 3), "{status}");
+    let mut figures = [0.0; 3];
+    for (figure, name) in figures.iter_mut().zip(["rows", "differences", "repaired"]) {
+        *figure = counted(&chain, &format!("tidemark_sink_verify_{name}_total")).await?;
+    }
+    // Of the process that runs since the other one was killed.
+    let [rows, differences, repaired] = figures;
+    #[allow(clippy::float_cmp, reason = "counts")]
+    let as_counted = rows > 38_000.0 && differences > 0.0 && differences == repaired;
+    ensure!(as_counted, "metrics: {figures:?}");
     let compared: u64 = answer["tables"]
         .as_array()
         .into_iter()
@@ -287,6 +296,18 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
         }),
     )?;
     Ok(())
+}
+
+/// Sums a counter of the sink over its labels, as its metrics have it now.
+async fn counted(chain: &Chain<'_>, counter: &str) -> anyhow::Result<f64> {
+    let log = std::fs::read_to_string(chain.sink().log())?;
+    let line = log.lines().rev().find(|line| line.contains("the sink runs")).context("the sink runs")?;
+    let at = line.find("127.0.0.1:").context("the sink's log says where it listens")?;
+    let address: String =
+        line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    let text = reqwest::get(format!("http://{address}/metrics")).await?.text().await?;
+    let values = text.lines().filter(|line| line.starts_with(&format!("{counter}{{")));
+    values.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| Ok(value.parse::<f64>()?)).sum()
 }
 
 fn sum_of(answer: &Value) -> u64 {
