@@ -151,8 +151,9 @@ async fn plant(stack: &Stack, table: &str, from: usize, count: usize) -> anyhow:
     };
     let copy = |columns: &str, at: usize| {
         let keys = keys(at);
+        // WHERE would mean the columns as they are replaced.
         format!(
-            "INSERT INTO {NAME}.{table} SELECT * REPLACE ({columns}) FROM {NAME}.{table} FINAL WHERE {keys}"
+            "INSERT INTO {NAME}.{table} SELECT * REPLACE ({columns}) FROM (SELECT * FROM {NAME}.{table} FINAL WHERE {keys})"
         )
     };
     // The last first: what is deleted is not counted by the next OFFSET.
@@ -203,7 +204,8 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
     let names = TABLES.map(|table| format!("public.{table}"));
     let mut manifest = pipeline(stack, NAME, &names.each_ref().map(String::as_str));
     manifest["spec"]["verification"] = json!({"interval": "1s", "rowsPerSecond": 100_000});
-    let chain = Chain::prepare(stack, NAME, &objects(manifest))?;
+    let chain =
+        Chain::prepare_in(stack, NAME, &objects(manifest), &["RUST_LOG=info,tidemark_sink::verify=debug"])?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
     let begin = Instant::now();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tidemark_crds::layout::{DELETED_COLUMN, VERSION_COLUMN};
 use tidemark_crds::quote;
+use tidemark_crds::types::ChType;
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, ErrorClass};
 
@@ -29,85 +30,109 @@ pub async fn read(
     let settings = [("select_sequential_consistency", "1"), ("max_query_size", "1048576")];
     let clickhouse = clickhouse.with_limit(ANSWER_LIMIT);
     let mut stored = HashMap::new();
-    for keys in portions(plan, keys, POINTS).map_err(corrupt)? {
-        let sql = statement(plan, &keys, columns);
+    for condition in conditions(plan, keys, POINTS).map_err(corrupt)? {
+        let sql = statement(plan, &condition, columns);
         let answer = clickhouse.query_bytes_with_settings(&sql, "RowBinary", &settings).await?;
         stored.extend(rows_of(plan, columns, &answer).map_err(corrupt)?);
     }
     Ok(stored)
 }
 
-/// Keys as literals, in portions of at most so many keys, and bytes of text, as fit a statement.
-pub(crate) fn portions(
-    plan: &TablePlan,
-    keys: &[&[u8]],
-    (most_keys, most_bytes): (usize, usize),
-) -> Result<Vec<Vec<String>>, Corrupt> {
-    let mut portions: Vec<Vec<String>> = Vec::new();
-    let mut bytes = 0;
-    for key in keys {
-        let literal = key_literal(plan, key)?;
-        bytes += literal.len() + 2;
-        match portions.last_mut() {
-            Some(last) if bytes <= most_bytes && last.len() < most_keys => last.push(literal),
-            _ => {
-                bytes = literal.len() + 2;
-                portions.push(vec![literal]);
-            }
-        }
-    }
-    Ok(portions)
-}
-
 /// The statement that reads the newest row of each key; it names keys by their bytes, whatever their type.
-fn statement(plan: &TablePlan, keys: &[String], columns: &BTreeSet<usize>) -> String {
+fn statement(plan: &TablePlan, condition: &str, columns: &BTreeSet<usize>) -> String {
     let layout = &plan.layout;
     let named = |place: &usize| layout.columns[*place].stored.as_str();
     let key = quote::ident_list(plan.key.iter().map(named));
     let wanted = plan.key.iter().map(named).chain(columns.iter().map(named));
     let wanted = quote::ident_list(wanted.chain([VERSION_COLUMN, DELETED_COLUMN]));
     format!(
-        "SELECT {wanted} FROM {} WHERE ({key}) IN ({}) ORDER BY {} DESC LIMIT 1 BY {key}",
+        "SELECT {wanted} FROM {} WHERE {condition} ORDER BY {} DESC LIMIT 1 BY {key}",
         quote::ident(&layout.target),
-        keys.join(", "),
         quote::ident(VERSION_COLUMN),
     )
 }
 
-/// A tuple of key values, each from its bytes in RowBinary.
-fn key_literal(plan: &TablePlan, key: &[u8]) -> Result<String, Corrupt> {
-    let parts = key_literals(plan, key)?;
-    Ok(if parts.len() == 1 { parts.concat() } else { format!("({})", parts.join(", ")) })
-}
-
 /// Each value of a key as a literal, from its bytes in RowBinary.
 pub(crate) fn key_literals(plan: &TablePlan, key: &[u8]) -> Result<Vec<String>, Corrupt> {
+    let digits = key_digits(plan, key)?;
+    let types = plan.key.iter().map(|place| &plan.layout.columns[*place].r#type);
+    types.zip(digits).map(|(of, digits)| value_of(of, &quote::literal(&digits))).collect()
+}
+
+/// The bytes of each value of a key, as hexadecimal digits.
+fn key_digits(plan: &TablePlan, key: &[u8]) -> Result<Vec<String>, Corrupt> {
     use std::fmt::Write as _;
     let mut rest = key;
     let mut parts = Vec::new();
     for place in &plan.key {
-        let ch_type = &plan.layout.columns[*place].r#type;
-        let mut column = Column::new(ch_type).map_err(|_| Corrupt)?;
+        let mut column = Column::new(&plan.layout.columns[*place].r#type).map_err(|_| Corrupt)?;
         let before = rest;
         column.push_row_binary(&mut rest)?;
         let mut bytes = &before[..before.len() - rest.len()];
-        let type_name = column.wire_type().to_owned();
-        let text = matches!(type_name.as_str(), "String" | "LowCardinality(String)");
-        if text {
+        if is_text(column.wire_type()) {
             crate::native::take_varint(&mut bytes).ok_or(Corrupt)?;
         }
-        let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        parts.push(bytes.iter().fold(String::new(), |mut hex, byte| {
             let _ = write!(hex, "{byte:02X}");
             hex
-        });
-        parts.push(match type_name.as_str() {
-            _ if text => format!("unhex('{hex}')"),
-            // The one type of keys that the server reinterprets nothing as.
-            "Date32" => format!("CAST(reinterpret(unhex('{hex}'), 'Int32') AS Date32)"),
-            name => format!("reinterpret(unhex('{hex}'), {})", quote::literal(name)),
-        });
+        }));
     }
     Ok(parts)
+}
+
+fn is_text(wire_type: &str) -> bool {
+    matches!(wire_type, "String" | "LowCardinality(String)")
+}
+
+/// The value of a key column whose bytes an expression has as hexadecimal digits.
+fn value_of(of: &ChType, digits: &str) -> Result<String, Corrupt> {
+    let column = Column::new(of).map_err(|_| Corrupt)?;
+    Ok(match column.wire_type() {
+        text if is_text(text) => format!("unhex({digits})"),
+        // The one type of keys that the server reinterprets nothing as.
+        "Date32" => format!("CAST(reinterpret(unhex({digits}), 'Int32') AS Date32)"),
+        name => format!("reinterpret(unhex({digits}), {})", quote::literal(name)),
+    })
+}
+
+/// Conditions that select keys, each with at most so many of them, and bytes of text, as fit a statement.
+///
+/// The keys are one literal, whose values the server makes all at once: a function for each takes it eight times as long.
+pub(crate) fn conditions(
+    plan: &TablePlan,
+    keys: &[&[u8]],
+    (most_keys, most_bytes): (usize, usize),
+) -> Result<Vec<String>, Corrupt> {
+    let single = plan.key.len() == 1;
+    let columns = plan.key.iter().map(|place| &plan.layout.columns[*place]);
+    let names = quote::ident_list(columns.clone().map(|column| column.stored.as_str()));
+    let values = columns.enumerate().map(|(at, column)| {
+        value_of(&column.r#type, &if single { "k".to_owned() } else { format!("k.{}", at + 1) })
+    });
+    let values = values.collect::<Result<Vec<String>, Corrupt>>()?.join(", ");
+    let (mut all, mut list, mut count) = (Vec::new(), String::new(), 0);
+    let mut end = |list: &mut String| {
+        let list = std::mem::take(list);
+        all.push(format!("({names}) IN (SELECT {values} FROM (SELECT arrayJoin([{list}]) AS k))"));
+    };
+    for key in keys {
+        let parts = key_digits(plan, key)?.into_iter().map(|digits| quote::literal(&digits));
+        let parts = parts.collect::<Vec<String>>().join(",");
+        let one = if single { parts } else { format!("({parts})") };
+        if count == most_keys || count > 0 && list.len() + one.len() >= most_bytes {
+            end(&mut list);
+            count = 0;
+        }
+        if count > 0 {
+            list.push(',');
+        }
+        list.push_str(&one);
+        count += 1;
+    }
+    if count > 0 {
+        end(&mut list);
+    }
+    Ok(all)
 }
 
 /// Takes the value of a column off the front of an answer in RowBinary.
@@ -159,21 +184,30 @@ mod tests {
         let mut key = 7_i64.to_le_bytes().to_vec();
         key.extend((-1_i32).to_le_bytes());
         assert_eq!(
-            key_literal(&plan(layout), &key).unwrap(),
-            "(reinterpret(unhex('0700000000000000'), 'Int64'), CAST(reinterpret(unhex('FFFFFFFF'), 'Int32') AS Date32))"
+            key_literals(&plan(layout), &key).unwrap().join(", "),
+            "reinterpret(unhex('0700000000000000'), 'Int64'), CAST(reinterpret(unhex('FFFFFFFF'), 'Int32') AS Date32)"
         );
     }
 
     #[test]
-    fn keys_are_parted_by_their_number_and_by_their_text() {
+    fn keys_are_one_literal_and_parted_by_their_number_and_by_their_text() {
         let keys: Vec<Vec<u8>> = (0..5_i64).map(|id| id.to_le_bytes().to_vec()).collect();
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-        let sizes = |limit| {
-            let portions = portions(&plan(layout()), &keys, limit).unwrap();
-            portions.iter().map(Vec::len).collect::<Vec<_>>()
-        };
-        assert_eq!(sizes((2, 1000)), [2, 2, 1]);
-        assert_eq!(sizes((9, 100)), [2, 2, 1]);
-        assert_eq!(sizes((9, 1)), [1; 5]);
+        let of = |limit| conditions(&plan(layout()), &keys, limit).unwrap();
+        assert_eq!(
+            of((2, 1000))[2],
+            "(`id`) IN (SELECT reinterpret(unhex(k), 'Int64') FROM (SELECT arrayJoin(['0400000000000000']) AS k))"
+        );
+        for (limit, parts) in [((2, 1000), 3), ((9, 40), 3), ((9, 1), 5), ((9, 1000), 1)] {
+            assert_eq!(of(limit).len(), parts, "{limit:?}");
+        }
+        let mut layout = layout();
+        layout.columns.push(column("part", 4, "text", Wire::Text, ChType::String, Some(1)));
+        let key = [&7_i64.to_le_bytes()[..], &[2, b'x', 0xFF]].concat();
+        assert_eq!(
+            conditions(&plan(layout), &[&key, &key], POINTS).unwrap(),
+            ["(`id`, `part`) IN (SELECT reinterpret(unhex(k.1), 'Int64'), unhex(k.2) \
+              FROM (SELECT arrayJoin([('0700000000000000','78FF'),('0700000000000000','78FF')]) AS k))"]
+        );
     }
 }

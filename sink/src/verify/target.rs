@@ -157,8 +157,7 @@ impl Target {
     ) -> Result<HashMap<Vec<u8>, Live>, Error> {
         let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
         let mut all = HashMap::new();
-        for literals in stored::portions(plan, &keys, values.unwrap_or(LOOKED_UP)).map_err(corrupt)? {
-            let condition = format!("({}) IN ({})", key_columns(plan), literals.join(", "));
+        for condition in stored::conditions(plan, &keys, values.unwrap_or(LOOKED_UP)).map_err(corrupt)? {
             all.extend(self.live(plan, &condition, values.is_some()).await?);
         }
         Ok(all)

@@ -303,6 +303,7 @@ impl Work {
             }
         };
         let (now, took) = (Instant::now(), begin.elapsed());
+        tracing::debug!(table, step = ?next, ms = took.as_millis(), "compared");
         let metrics = self.context.metrics.verify.clone();
         metrics.time.get_or_create(&label(table)).inc_by(took.as_secs_f64());
         match result {
