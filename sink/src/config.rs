@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_before_its_fields_are_looked_at() {
-        let text = r#"{"version": 4, "somethingNew": true}"#;
-        assert!(matches!(parse(text), Err(ConfigError::Version { found: 4 })));
+        let text = r#"{"version": 5, "somethingNew": true}"#;
+        assert!(matches!(parse(text), Err(ConfigError::Version { found: 5 })));
     }
 
     #[test]

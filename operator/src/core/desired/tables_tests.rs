@@ -120,7 +120,7 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
 }
 
 /// Columns of the first version's bookkeeping: tables that it made are there for ever.
-const FIRST: [(&str, &str); 6] = [
+const FIRST: [(&str, &str); 8] = [
     (LEDGER_TABLE, "pipeline kind key version value written_at"),
     (FENCES_TABLE, "table version reason raised_at"),
     (
@@ -138,6 +138,12 @@ const FIRST: [(&str, &str); 6] = [
         "pipeline table request epoch state barrier layout owner rows bytes estimated_rows error started_at updated_at \
          beat",
     ),
+    (
+        VERIFICATION_TABLE,
+        "pipeline table owner request epoch layout began_at verified_from verified_to compared coverage differences \
+         repaired open error place updated_at beat",
+    ),
+    (DIFFERENCES_TABLE, "pipeline table key kind columns found_at repaired_at beat"),
     (CONNECTOR_TABLE, "pipeline state tasks failed_tasks restarts error lag fresh_to seen_at"),
 ];
 
