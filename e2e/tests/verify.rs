@@ -196,18 +196,64 @@ async fn verify(chain: &Chain<'_>, code: i32) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| text)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_else() -> anyhow::Result<()> {
-    let stack = shared().await?;
+/// Starts the pipeline, with rounds one after the other.
+async fn start(stack: &'static Stack) -> anyhow::Result<Chain<'static>> {
     stack.postgres().create_database(NAME).await?;
     stack.postgres().execute(Role::Shop, NAME, SCHEMA).await?;
     let names = TABLES.map(|table| format!("public.{table}"));
     let mut manifest = pipeline(stack, NAME, &names.each_ref().map(String::as_str));
     manifest["spec"]["verification"] = json!({"interval": "1s", "rowsPerSecond": 100_000});
-    let chain =
-        Chain::prepare_in(stack, NAME, &objects(manifest), &["RUST_LOG=info,tidemark_sink::verify=debug"])?;
+    // A test that fails shows what was examined.
+    let environment = ["RUST_LOG=info,tidemark_sink::verify=debug"];
+    let chain = Chain::prepare_in(stack, NAME, &objects(manifest), &environment)?;
     chain.start().await?;
     chain.wait_ready(PATIENCE).await?;
+    Ok(chain)
+}
+
+/// Plants while writers go on, also right before the sink dies in the middle of a round; returns how many rows, and how long
+/// the first of them took to be found and repaired.
+async fn planted_under_writes(chain: &Chain<'static>) -> anyhow::Result<(u64, Duration)> {
+    let stack = chain.stack;
+    let mut planted = 0;
+    for table in TABLES {
+        planted += plant(stack, table, 0, 10).await?;
+    }
+    let planting = Instant::now();
+    found(stack, planted).await.with_context(|| chain.sink().log_tail(20))?;
+    let found_after = planting.elapsed();
+    for table in TABLES {
+        planted += plant(stack, table, 100, 4).await?;
+    }
+    chain.sink().kill().await?;
+    chain.sink().spawn()?;
+    found(stack, planted).await.with_context(|| chain.sink().log_tail(20))?;
+    let sum = full_round(chain).await?;
+    ensure!(sum.differences == planted, "{planted} planted, {sum:?}\n{}", kinds(stack).await?);
+    Ok((planted, found_after))
+}
+
+/// Holds condition, status and the sink's metrics against what was found.
+async fn is_told(chain: &Chain<'_>) -> anyhow::Result<()> {
+    chain.wait_condition("Verified", "True", "AsDesired", PATIENCE).await?;
+    let status = chain.status()?;
+    let verified =
+        status["tables"]["verified"].as_array().or(status["status"]["tables"]["verified"].as_array());
+    ensure!(verified.is_some_and(|all| all.len() == TABLES.len()), "{status}");
+    let mut figures = [0; 3];
+    for (figure, name) in figures.iter_mut().zip(["rows", "differences", "repaired"]) {
+        *figure = counted(chain, &format!("tidemark_sink_verify_{name}_total")).await?;
+    }
+    // Of the process that runs since the other one was killed.
+    let [rows, differences, repaired] = figures;
+    ensure!(rows > 38_000 && differences > 0 && differences == repaired, "metrics: {figures:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_else() -> anyhow::Result<()> {
+    let stack = shared().await?;
+    let chain = start(stack).await?;
     let begin = Instant::now();
 
     // Live writes alone: rounds go on, and find nothing.
@@ -220,36 +266,18 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
         let sum = full_round(&chain).await?;
         ensure!(sum.differences == 0, "a false difference: {sum:?}\n{}", kinds(stack).await?);
     }
-
-    let mut planted = 0;
-    for table in TABLES {
-        planted += plant(stack, table, 0, 10).await?;
-    }
-    let planting = Instant::now();
-    found(stack, planted).await.with_context(|| chain.sink().log_tail(20))?;
-    let found_after = planting.elapsed();
-
-    // A sink that dies in the middle of a round: the next one goes on.
-    for table in TABLES {
-        planted += plant(stack, table, 100, 4).await?;
-    }
-    chain.sink().kill().await?;
-    chain.sink().spawn()?;
-    found(stack, planted).await.with_context(|| chain.sink().log_tail(20))?;
-    let sum = full_round(&chain).await?;
-    ensure!(sum.differences == planted, "{planted} planted, {sum:?}\n{}", kinds(stack).await?);
-
+    let (mut planted, found_after) = planted_under_writes(&chain).await?;
     stop.store(true, Ordering::Relaxed);
     let mut transactions = 0;
     while let Some(written) = writers.join_next().await {
         transactions += written??;
     }
+
     // Asked for, it answers with what it found; asked again, that all is equal.
     verify(&chain, 0).await?;
-    // No round of its own accord may find it first.
     planted += plant(stack, "pairs", 200, 2).await?;
-    let seen = sum_of(&verify(&chain, 1).await.or_else(|error| {
-        // It did, between the planting and the question.
+    let by_question = sum_of(&verify(&chain, 1).await.or_else(|error| {
+        // A round of its own accord came between the planting and the question.
         if error.to_string().contains("exit 0 instead of 1") { Ok(Value::Null) } else { Err(error) }
     })?);
     let answer = verify(&chain, 0).await?;
@@ -263,37 +291,18 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
         .await?;
     }
     let sum = full_round(&chain).await?;
-    ensure!(
-        sum == Sum { differences: planted, repaired: planted, open: 0, full: 3 },
-        "{planted} planted, {sum:?}"
-    );
-    chain.wait_condition("Verified", "True", "AsDesired", PATIENCE).await?;
-    let status = chain.status()?;
-    let verified =
-        status["tables"]["verified"].as_array().or(status["status"]["tables"]["verified"].as_array());
-    ensure!(verified.is_some_and(|all| all.len() == 3), "{status}");
-    let mut figures = [0.0; 3];
-    for (figure, name) in figures.iter_mut().zip(["rows", "differences", "repaired"]) {
-        *figure = counted(&chain, &format!("tidemark_sink_verify_{name}_total")).await?;
-    }
-    // Of the process that runs since the other one was killed.
-    let [rows, differences, repaired] = figures;
-    #[allow(clippy::float_cmp, reason = "counts")]
-    let as_counted = rows > 38_000.0 && differences > 0.0 && differences == repaired;
-    ensure!(as_counted, "metrics: {figures:?}");
-    let compared: u64 = answer["tables"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|table| table["compared"].as_u64())
-        .sum();
-    ensure!(compared > 30_000, "{answer}");
+    let expected = Sum { differences: planted, repaired: planted, open: 0, full: TABLES.len() };
+    ensure!(sum == expected, "{planted} planted, {sum:?}");
+    is_told(&chain).await?;
+    let tables = answer["tables"].as_array().into_iter().flatten();
+    let comparisons: u64 = tables.filter_map(|table| table["compared"].as_u64()).sum();
+    ensure!(comparisons > 30_000, "{answer}");
     report::write(
         "verify.json",
         &json!({
-            "rows": 19_000, "comparisonsOfARound": compared, "transactionsMeanwhile": transactions,
+            "rows": 19_000, "comparisonsOfARound": comparisons, "transactionsMeanwhile": transactions,
             "planted": planted, "found": sum.differences, "repaired": sum.repaired, "false": 0,
-            "foundByQuestion": seen, "secondsUntilFound": found_after.as_secs_f64(),
+            "foundByQuestion": by_question, "secondsUntilFound": found_after.as_secs_f64(),
             "seconds": begin.elapsed().as_secs_f64(),
         }),
     )?;
@@ -301,7 +310,7 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
 }
 
 /// Sums a counter of the sink over its labels, as its metrics have it now.
-async fn counted(chain: &Chain<'_>, counter: &str) -> anyhow::Result<f64> {
+async fn counted(chain: &Chain<'_>, counter: &str) -> anyhow::Result<u64> {
     let log = std::fs::read_to_string(chain.sink().log())?;
     let line = log.lines().rev().find(|line| line.contains("the sink runs")).context("the sink runs")?;
     let at = line.find("127.0.0.1:").context("the sink's log says where it listens")?;
@@ -309,7 +318,7 @@ async fn counted(chain: &Chain<'_>, counter: &str) -> anyhow::Result<f64> {
         line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
     let text = reqwest::get(format!("http://{address}/metrics")).await?.text().await?;
     let values = text.lines().filter(|line| line.starts_with(&format!("{counter}{{")));
-    values.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| Ok(value.parse::<f64>()?)).sum()
+    values.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| Ok(value.parse::<u64>()?)).sum()
 }
 
 fn sum_of(answer: &Value) -> u64 {

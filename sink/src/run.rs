@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
+use rdkafka::ClientConfig;
 use tidemark_crds::ledger::source_place;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Error, Options};
@@ -122,6 +123,31 @@ struct Sink {
 }
 
 impl Sink {
+    /// Writes rows, with Kafka's properties of a consumer and of a producer.
+    fn writer(
+        &self,
+        config: &SinkConfig,
+        client: &ClickHouse,
+        (consumer, producer): (ClientConfig, ClientConfig),
+        states: States,
+    ) -> Writer {
+        let dead_letters =
+            DeadLetterTopic::new(producer, config.dead_letter.topic.clone(), config.kafka.max_message_bytes);
+        let source = Source::new(&config.postgres, &config.pipeline);
+        let keys = KeyReader::new(source, &config.kafka.topic_prefix, self.metrics.reads.clone());
+        let parts = WriterParts {
+            dead_letters,
+            records: Records::new(consumer),
+            source: Arc::new(keys),
+            place: source_place(&config.postgres.host, config.postgres.port, &config.postgres.database),
+            states,
+            metrics: self.metrics.clone(),
+            pipeline: config.pipeline.clone(),
+            max_share_per_mille: config.dead_letter.max_share_per_mille,
+        };
+        Writer::new(client, parts)
+    }
+
     /// One configuration and one connection to Kafka, from their beginning to their end.
     fn session(&self, config: &Arc<SinkConfig>) -> Result<End, String> {
         let client = clickhouse(config).map_err(|error| error.to_string())?;
@@ -129,27 +155,9 @@ impl Sink {
         let client_id = format!("tidemark-sink-{}", self.options.replica);
         let _entered = self.runtime.enter();
         let kafka = consumer_config(&connection, config, &client_id);
-        let dead_letters = DeadLetterTopic::new(
-            connection.producer_config(&client_id),
-            config.dead_letter.topic.clone(),
-            config.kafka.max_message_bytes,
-        );
-        let source = Source::new(&config.postgres, &config.pipeline);
-        let keys = KeyReader::new(source, &config.kafka.topic_prefix, self.metrics.reads.clone());
         let states = States::new(&client, &config.pipeline, &self.options.replica);
-        let writer = Writer::new(
-            &client,
-            WriterParts {
-                dead_letters,
-                records: Records::new(kafka.clone()),
-                source: Arc::new(keys),
-                place: source_place(&config.postgres.host, config.postgres.port, &config.postgres.database),
-                states: states.clone(),
-                metrics: self.metrics.clone(),
-                pipeline: config.pipeline.clone(),
-                max_share_per_mille: config.dead_letter.max_share_per_mille,
-            },
-        );
+        let producer = connection.producer_config(&client_id);
+        let writer = self.writer(config, &client, (kafka.clone(), producer), states.clone());
         let reading = ReaderContext {
             config: Arc::clone(config),
             clickhouse: client.clone(),

@@ -202,7 +202,7 @@ impl Lane {
     }
 
     /// Notes a failure; returns whether it is another one than before.
-    pub(super) fn failed(&mut self, error: String, now: Instant) -> bool {
+    pub(super) fn failed(&mut self, error: &str, now: Instant) -> bool {
         let pause = (PAUSES.0 * 2_u32.saturating_pow(self.failures)).min(PAUSES.1);
         self.failures += 1;
         self.again = Some(now + pause);
@@ -210,7 +210,7 @@ impl Lane {
         self.rows = (self.rows / 4).max(LEAST_ROWS);
         // A partition may be gone.
         self.pages = None;
-        std::mem::replace(&mut self.kept.error, error.clone()) != error
+        std::mem::replace(&mut self.kept.error, error.to_owned()) != error
     }
 
     /// Ends the round.
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(lane.some_suspects(), [b"b".to_vec()]);
         lane.cleared(&[b"b".to_vec()], now);
         assert_eq!(lane.next(now), Next::Finish);
-        assert!(lane.failed("no".into(), now) && !lane.failed("no".into(), now));
+        assert!(lane.failed("no", now) && !lane.failed("no", now));
         assert_eq!((lane.next(now), lane.next(now + PAUSES.1)), (Next::Rest, Next::Finish));
         lane.went_well();
         assert_eq!(lane.next(now), Next::Finish);

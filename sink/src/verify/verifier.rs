@@ -326,7 +326,7 @@ impl Work {
                     // What is suspected is another table's by now, so to say.
                     lane.forget();
                 }
-                if lane.failed(error.to_string(), now) {
+                if lane.failed(&error.to_string(), now) {
                     tracing::warn!(table, class = error.class(), %error, "a table cannot be compared yet");
                 }
             }

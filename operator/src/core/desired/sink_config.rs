@@ -3,7 +3,7 @@
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Postgres};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Postgres, Verification};
 use tidemark_crds::sink_config::{
     BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, ReadsConfig,
     SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute, TlsFiles, VerificationConfig,
@@ -61,7 +61,6 @@ pub fn sink_config(
     let clickhouse = &spec.clickhouse;
     let batch = &spec.sink.batch;
     let dead_letter = &spec.sink.dead_letter;
-    let verification = &spec.verification;
     Ok(SinkConfig {
         version: SINK_CONFIG_VERSION,
         pipeline: name.to_string(),
@@ -116,11 +115,15 @@ pub fn sink_config(
             topic: dead_letter.topic.clone().unwrap_or_else(|| topics.dead_letter()),
             max_share_per_mille: duration::per_mille(&dead_letter.max_share)?,
         },
-        verification: VerificationConfig {
-            enabled: verification.enabled,
-            rows_per_second: u32::try_from(verification.rows_per_second).unwrap_or(1),
-            interval_ms: duration::milliseconds(&verification.interval)?,
-        },
+        verification: verification(&spec.verification)?,
+    })
+}
+
+fn verification(wanted: &Verification) -> Result<VerificationConfig, duration::ParseError> {
+    Ok(VerificationConfig {
+        enabled: wanted.enabled,
+        rows_per_second: u32::try_from(wanted.rows_per_second).unwrap_or(1),
+        interval_ms: duration::milliseconds(&wanted.interval)?,
     })
 }
 
