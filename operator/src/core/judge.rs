@@ -207,7 +207,11 @@ fn trouble<T>(
     };
     let others: Vec<&Problem> = situation.problems.iter().filter(another).collect();
     if let Some(first) = others.first() {
-        let messages: Vec<&str> = others.iter().map(|problem| problem.message.as_str()).collect();
+        let mut messages: Vec<&str> = others.iter().map(|problem| problem.message.as_str()).collect();
+        // What is done all the same can fail, whichever of the condition's systems it is done to.
+        let failed = step_that_failed(situation, r#type, |_| true)
+            .map(|(step, failure)| failed(r#type, &step.what, step.lane, failure));
+        messages.extend(failed.as_ref().map(|failed| failed.judgement.message.as_str()));
         return Some(verdict(r#type, Status::False, first.reason, messages.join("; ")));
     }
     match observation {
@@ -228,12 +232,19 @@ fn failed_step(
     system: &str,
     lane: Lane,
 ) -> Option<Verdict> {
+    let (step, failure) = step_that_failed(situation, r#type, |of| of == lane)?;
+    Some(failed(r#type, &format!("{system}: {}", step.what), lane, failure))
+}
+
+fn step_that_failed<'a>(
+    situation: &'a Situation<'_>,
+    r#type: ConditionType,
+    of: impl Fn(Lane) -> bool,
+) -> Option<(&'a StepId, &'a Failure)> {
     // One that is not planned any more has happened otherwise.
     let planned = |id: &StepId| situation.plan.steps().iter().any(|step| step.id() == *id);
-    let mut failures = situation.failures.iter();
-    let (step, failure) =
-        failures.find(|(step, _)| step.lane == lane && told_by(step) == r#type && planned(step))?;
-    Some(failed(r#type, &format!("{system}: {}", step.what), lane, failure))
+    let mut failures = situation.failures.iter().map(|(step, failure)| (step, failure));
+    failures.find(|(step, _)| of(step.lane) && told_by(step) == r#type && planned(step))
 }
 
 /// The condition that tells of a step that fails; each has one.
