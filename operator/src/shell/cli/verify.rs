@@ -17,7 +17,7 @@ use super::target::Target;
 use super::{Output, VerifyArgs, print};
 use crate::core::cost::grouped;
 use crate::core::facts::{ClickHouseFacts, VerificationFacts};
-use crate::core::table_status::is_read;
+use crate::core::table_status::{TroubleState, is_read};
 use crate::edge::clickhouse::ledger;
 
 /// Rows differed, repaired or not.
@@ -158,9 +158,9 @@ async fn ask(
     facts: &ClickHouseFacts,
     tables: Vec<(String, String)>,
 ) -> anyhow::Result<Vec<Asked>> {
-    let degraded: BTreeMap<&str, &str> = (target.said.iter().flat_map(|said| &said.tables))
+    let degraded: BTreeMap<&str, (&str, &str)> = (target.said.iter().flat_map(|said| &said.tables))
         .flat_map(|tables| &tables.degraded)
-        .map(|table| (table.name.as_str(), table.message.as_str()))
+        .map(|table| (table.name.as_str(), (table.state.as_str(), table.message.as_str())))
         .collect();
     let systems = target.systems();
     let client = systems.clickhouse.open().map_err(|failure| anyhow::anyhow!(failure.message))?;
@@ -170,14 +170,17 @@ async fn ask(
     for (name, state_table) in tables {
         let before = facts.verification.get(&state_table).cloned().unwrap_or_default();
         let mut asked = Asked { name, target: state_table, id: 0, before, left_out: String::new() };
-        if is_read(facts, &asked.target) {
+        let said = degraded.get(asked.name.as_str()).copied();
+        // One that was read and is refused since is not what its rows were made of.
+        let is_refused = said.is_some_and(|(state, _)| state == TroubleState::Refused.as_str());
+        if is_read(facts, &asked.target) && !is_refused {
             let next = facts.ledger.next_version(Kind::Verify, &asked.target).max(asked.before.request + 1);
             let row = ledger::row(client, database, &pipeline, Kind::Verify, &asked.target, next, &value);
             row.await.map_err(|failure| anyhow::anyhow!("asking for {}: {}", asked.name, failure.message))?;
             asked.id = next;
         } else {
-            let why = degraded.get(asked.name.as_str()).copied();
-            why.unwrap_or("it is not read at the source yet").clone_into(&mut asked.left_out);
+            let why = said.map_or("it is not read at the source yet", |(_, message)| message);
+            why.clone_into(&mut asked.left_out);
         }
         all.push(asked);
     }
