@@ -38,6 +38,8 @@ mod sidecar;
 const RECONCILES: u32 = 30;
 /// Looks at Grafana without a change, each compared with what should be there.
 const LOOKS: u32 = 1000;
+/// Alert rules of a shop.
+const RULES: usize = 9;
 /// The reader's password, looked for everywhere it must not be.
 const CANARY: &str = "dashboards-pw";
 
@@ -106,7 +108,10 @@ async fn dashboards_are_made_stay_untouched_and_come_back_after_changes_by_hand(
         let made = grafana.with(|state| state.dashboards());
         assert!(made.len() >= 4, "{:?}", made.keys());
         assert_eq!(grafana.with(|state| state.folders()), [format!("Shop {name}")]);
-        assert_eq!(grafana.with(|state| state.rules().len()), if version == Version::Modern { 7 } else { 0 });
+        assert_eq!(
+            grafana.with(|state| state.rules().len()),
+            if version == Version::Modern { RULES } else { 0 }
+        );
         let uid = |board: &str| made.keys().find(|uid| uid.ends_with(board)).cloned().unwrap_or_default();
         let (executive, source) = (uid("-executive"), uid("-executive").replace("-executive", ""));
 
@@ -354,7 +359,7 @@ async fn a_grafana_that_is_no_longer_named_is_left_clean() -> anyhow::Result<()>
     chain.start().await?;
     in_sync(&chain).await?;
     let full = amounts(&first);
-    assert_eq!(full, [6, 1, 1, 7]);
+    assert_eq!(full, [6, 1, 1, RULES]);
 
     // To another one: made there, then gone here.
     chain.apply(&objects(at(&second)), PATIENCE).await?;

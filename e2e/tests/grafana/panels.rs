@@ -165,7 +165,7 @@ async fn no_rule_fires(stack: &Stack, reader: &ClickHouse, preset: &Preset) -> a
     let spec: AnalyticsPipelineSpec = serde_json::from_value(shop(stack, NAME)["spec"].clone())?;
     let views: Vec<String> = preset.views().map(str::to_owned).collect();
     let rules = alerts::queries(&spec, &views);
-    ensure!(rules.len() == 7, "{} rules", rules.len());
+    ensure!(rules.len() == super::RULES, "{} rules", rules.len());
     for (rule, sql) in rules {
         let rows = clickhouse_rows(reader, &sql).await.with_context(|| rule.clone())?;
         let value: f64 = rows.concat().into_iter().flatten().next().context("no value")?.parse()?;
