@@ -177,16 +177,13 @@ mod tests {
         let mut batch = Batch::new(plan_of_notes()).unwrap();
         let version = Version::of_read(1, BARRIER);
         for (id, row) in rows {
-            match row {
-                Some((note, price)) => {
-                    batch.append(&values(*id, *note, *price), version, 0, Place::source(BARRIER)).unwrap();
-                }
-                None => {
-                    batch.columns[0].push_fixed(&key(*id));
-                    batch.columns[1].push_default();
-                    batch.columns[2].push_default();
-                    batch.end_row(version, true, 0, Place::source(BARRIER));
-                }
+            if let Some((note, price)) = row {
+                batch.append(&values(*id, *note, *price), version, 0, Place::source(BARRIER)).unwrap();
+            } else {
+                batch.columns[0].push_fixed(&key(*id));
+                batch.columns[1].push_default();
+                batch.columns[2].push_default();
+                batch.end_row(version, true, 0, Place::source(BARRIER));
             }
         }
         batch
@@ -255,6 +252,7 @@ mod tests {
 
     /// What happened to a key: the row before the barrier, what the target made of it, what came later.
     #[derive(Debug, Clone)]
+    #[allow(clippy::option_option, reason = "nothing came later, or a deletion, or a row")]
     struct History {
         at_barrier: Option<(u8, i64)>,
         stored: Option<(u8, i64)>,

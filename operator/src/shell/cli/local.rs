@@ -84,13 +84,12 @@ impl Local {
             Err(_) => AnalyticsPipelineStatus::default(),
         };
         let generation = before.observed_generation.unwrap_or(1);
-        let owner = match owner_in(&out)? {
-            Some(owner) => owner,
-            None => {
-                let owner = format!("{CLUSTER}-{:08x}", rand::random::<u32>());
-                write_if_changed(&out.join(OWNER), &format!("{owner}\n"), 0o644)?;
-                owner
-            }
+        let owner = if let Some(owner) = owner_in(&out)? {
+            owner
+        } else {
+            let owner = format!("{CLUSTER}-{:08x}", rand::random::<u32>());
+            write_if_changed(&out.join(OWNER), &format!("{owner}\n"), 0o644)?;
+            owner
         };
         let engine = Engine::default();
         Ok(Self { args, bundle, generation, invalid: None, out, owner, paths, engine, before })

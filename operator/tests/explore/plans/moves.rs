@@ -34,7 +34,42 @@ pub(super) fn moves() -> Vec<Plan> {
         renamed("connect", CONNECT, "http://new:8083", workers.clone()),
         renamed("clickhouse", CLICKHOUSE, "http://new:8123", server.clone()),
     ];
-    let another: [Another; 4] = [
+    for (system, made, patch, restored) in another(host, workers, server) {
+        let there = {
+            let patch = patch.clone();
+            move |estate: &mut Estate| {
+                made(estate);
+                merge(estate, &patch);
+            }
+        };
+        plans.push(
+            Plan::applied(format!("another {system}, by mistake"))
+                .then("another", there.clone())
+                .then("back", back(restored)),
+        );
+        plans.push(
+            Plan::applied(format!("another {system}, accepted"))
+                .then("another", there)
+                .then("accepted", accept_what_was_found),
+        );
+    }
+    plans.push(
+        Plan::applied("another kafka, which the workers do not write to")
+            .then("another", |estate| {
+                let made = Brokers::new(&mut estate.ids);
+                estate.kafka.insert("new:9092".into(), made);
+                merge(estate, &json!({"kafka": {"bootstrapServers": "new:9092"}}));
+            })
+            .then("back", back(json!({"kafka": {"bootstrapServers": KAFKA}}))),
+    );
+    plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
+    plans.push(a_prefix_that_is_taken());
+    plans
+}
+
+/// Each system anew at another address.
+fn another(host: Value, workers: Value, server: Value) -> [Another; 4] {
+    [
         (
             "postgresql",
             |estate| {
@@ -73,38 +108,7 @@ pub(super) fn moves() -> Vec<Plan> {
             server,
             json!({"clickhouse": {"url": CLICKHOUSE}}),
         ),
-    ];
-    for (system, made, patch, restored) in another {
-        let there = {
-            let patch = patch.clone();
-            move |estate: &mut Estate| {
-                made(estate);
-                merge(estate, &patch);
-            }
-        };
-        plans.push(
-            Plan::applied(format!("another {system}, by mistake"))
-                .then("another", there.clone())
-                .then("back", back(restored)),
-        );
-        plans.push(
-            Plan::applied(format!("another {system}, accepted"))
-                .then("another", there)
-                .then("accepted", accept_what_was_found),
-        );
-    }
-    plans.push(
-        Plan::applied("another kafka, which the workers do not write to")
-            .then("another", |estate| {
-                let made = Brokers::new(&mut estate.ids);
-                estate.kafka.insert("new:9092".into(), made);
-                merge(estate, &json!({"kafka": {"bootstrapServers": "new:9092"}}));
-            })
-            .then("back", back(json!({"kafka": {"bootstrapServers": KAFKA}}))),
-    );
-    plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
-    plans.push(a_prefix_that_is_taken());
-    plans
+    ]
 }
 
 /// Another cluster's pipeline has the topic prefix, and goes.
