@@ -103,9 +103,9 @@ const VERIFY_HELP: &str = "\
 The sinks compare; this asks them by a row of the ledger in ClickHouse, as the account that the spec names, and follows them.
 
 Exit codes:
-  0  every row is equal
+  0  every row is equal; a table that was refused from the first has none, and is named
   1  rows differed; the answer says whether they are repaired
-  2  it could not be seen, or not to its end
+  2  not every table was compared to its end: it is not read yet, was refused since, or could not be seen
 
 Examples:
   tidemark verify shop -n shop

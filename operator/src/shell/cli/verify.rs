@@ -49,7 +49,7 @@ pub struct VerifyView {
 pub struct VerifiedView {
     /// Its name in the spec.
     pub name: String,
-    /// `equal`, `different`, `leftOut` or `waiting`.
+    /// `equal`, `different`, `leftOut` (refused from the first: readers have nothing of it), `notCompared` or `waiting`.
     pub state: String,
     /// Rows compared, by both ways of a round.
     pub compared: u64,
@@ -86,6 +86,8 @@ struct Asked {
     before: VerificationFacts,
     /// Why none was made.
     left_out: String,
+    /// Whether readers have, or are to have, rows of it that nothing is said of then.
+    is_open: bool,
 }
 
 /// `tidemark verify`.
@@ -169,11 +171,13 @@ async fn ask(
     let mut all = Vec::new();
     for (name, state_table) in tables {
         let before = facts.verification.get(&state_table).cloned().unwrap_or_default();
-        let mut asked = Asked { name, target: state_table, id: 0, before, left_out: String::new() };
+        let mut asked = Asked { name, target: state_table, id: 0, before, left_out: String::new(), is_open: false };
         let said = degraded.get(asked.name.as_str()).copied();
         // One that was read and is refused since is not what its rows were made of.
         let is_refused = said.is_some_and(|(state, _)| state == TroubleState::Refused.as_str());
-        if is_read(facts, &asked.target) && !is_refused {
+        let was_read = is_read(facts, &asked.target);
+        asked.is_open = was_read || !is_refused;
+        if was_read && !is_refused {
             let next = facts.ledger.next_version(Kind::Verify, &asked.target).max(asked.before.request + 1);
             let row = ledger::row(client, database, &pipeline, Kind::Verify, &asked.target, next, &value);
             row.await.map_err(|failure| anyhow::anyhow!("asking for {}: {}", asked.name, failure.message))?;
@@ -201,6 +205,7 @@ fn of_table(asked: &Asked, now: Option<&VerificationFacts>) -> VerifiedView {
     let differences = now.differences.saturating_sub(asked.before.differences);
     let is_answered = now.request >= asked.id;
     let (state, message) = match (asked.id, is_answered) {
+        (0, _) if asked.is_open => ("notCompared", &asked.left_out),
         (0, _) => ("leftOut", &asked.left_out),
         (_, false) => ("waiting", &now.error),
         // What could not be repaired before is found again.
@@ -267,11 +272,11 @@ async fn listed(target: &Target, asked: &[Asked], before: &ClickHouseFacts) -> V
 }
 
 impl VerifyView {
-    /// 0: every row is equal; 1: rows differed; 2: it was not seen to its end.
+    /// 0: every row is equal; 1: rows differed; 2: not every table was compared to its end.
     pub fn exit(&self) -> u8 {
         if self.tables.iter().any(|table| table.state == "different" || table.differences > 0) {
             DIFFERENT
-        } else if self.unseen.is_some() {
+        } else if self.unseen.is_some() || self.tables.iter().any(|table| table.state == "notCompared") {
             UNSEEN
         } else {
             0
@@ -293,6 +298,7 @@ impl VerifyView {
                     grouped(table.compared)
                 ),
                 "leftOut" => "left out".to_owned(),
+                "notCompared" => "not compared".to_owned(),
                 _ => "not compared to its end".to_owned(),
             };
             let _ = writeln!(text, "{}: {said}{message}", table.name);
@@ -320,7 +326,8 @@ mod tests {
     fn asked(id: u64, differences: u64) -> Asked {
         let before = VerificationFacts { differences, repaired: differences, ..VerificationFacts::default() };
         let left_out = if id == 0 { "it has no key".to_owned() } else { String::new() };
-        Asked { name: "public.orders".into(), target: "orders".into(), id, before, left_out }
+        let (name, target) = ("public.orders".into(), "orders".into());
+        Asked { name, target, id, before, left_out, is_open: false }
     }
 
     fn now(request: u64, differences: u64, open: u64) -> VerificationFacts {
@@ -345,12 +352,14 @@ mod tests {
             // Found before, still there.
             (asked(7, 5), now(7, 5, 1), "different", 1),
             (asked(0, 5), now(6, 5, 0), "leftOut", 0),
+            // Refused after it was read, or not read yet: readers have rows that nothing is said of.
+            (Asked { is_open: true, ..asked(0, 5) }, now(6, 5, 0), "notCompared", 2),
         ] {
             let tables = vec![of_table(&asked, Some(&now))];
             let view = VerifyView { tables, ..VerifyView::default() };
             assert_eq!((view.tables[0].state.as_str(), view.exit()), (state, exit), "{now:?}");
             let unseen = VerifyView { unseen: Some("no end".into()), ..view };
-            assert_eq!(unseen.exit(), if exit == 1 { 1 } else { 2 });
+            assert_eq!(unseen.exit(), if exit == DIFFERENT { DIFFERENT } else { UNSEEN });
         }
     }
 
