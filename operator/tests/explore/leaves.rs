@@ -170,6 +170,11 @@ const LEAVES: &[(&str, &str, Does)] = &[
     (".views.timeZone", r#"{"views":{"timeZone":"Europe/Berlin"}}"#, Nothing("without the preset")),
 ];
 
+/// The path of each leaf, and a change of it.
+pub(super) fn changes() -> impl Iterator<Item = (&'static str, Value)> {
+    LEAVES.iter().map(|(path, patch, _)| (*path, serde_json::from_str(patch).unwrap()))
+}
+
 /// The leaves of the generated schema.
 fn leaves() -> BTreeSet<String> {
     fn walk(path: String, node: &Value, found: &mut BTreeSet<String>) {

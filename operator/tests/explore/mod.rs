@@ -27,13 +27,16 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use self::plans::{Plan, named, pairs};
+use self::plans::{Plan, generated, named, pairs};
 use self::run::{Choice, Found, run};
 
 /// Threads that carry out plans.
 const THREADS: usize = 2;
 /// One of so many faults is tried in `make test`.
 const SAMPLE: u64 = 80;
+/// One of so many plans that nobody thought of is carried out in `make test`; all of them in `make explore`, with one of
+/// so many faults.
+const GENERATED: (usize, u64) = (16, 100);
 /// Pairs of moves that are tried in `make test`, and in `make explore`.
 const PAIRS: (usize, usize) = (200, 1_200);
 
@@ -71,6 +74,15 @@ fn carry_out(plans: &[Plan], choice: Choice) -> Found {
     all.into_inner().unwrap()
 }
 
+/// The plans that nobody thought of that are carried out now.
+fn chosen(seed: u64, is_whole: bool, only: &str) -> Vec<Plan> {
+    let all = generated();
+    assert!(named().len() + all.len() >= 1_000, "{} plans are few", all.len());
+    let step = if is_whole || !only.is_empty() { 1 } else { GENERATED.0 };
+    let from = usize::try_from(seed).unwrap_or(0) % step;
+    all.into_iter().skip(from).step_by(step).filter(|plan| plan.name.contains(only)).collect()
+}
+
 #[test]
 fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let only = std::env::var("TIDEMARK_PLAN").unwrap_or_default();
@@ -82,13 +94,18 @@ fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let begin = Instant::now();
     let plans: Vec<Plan> = named().into_iter().filter(|plan| plan.name.contains(&only)).collect();
     let mut found = carry_out(&plans, Choice { seed, every, foresees: true });
-    let count = if every == 1 { PAIRS.1 } else { PAIRS.0 };
+    let is_whole = every == 1;
+    let generated = chosen(seed, is_whole, &only);
+    let faults = if is_whole { GENERATED.1 } else { 0 };
+    found.add(carry_out(&generated, Choice { seed, every: faults, foresees: true }));
+    let count = if is_whole { PAIRS.1 } else { PAIRS.0 };
     if only.is_empty() {
         found.add(carry_out(&pairs(seed, count), Choice { seed, every: 0, foresees: false }));
     }
+    let own = plans.len() + generated.len();
     let seconds = begin.elapsed().as_secs();
     println!(
-        "{} plans, {} writes, {} forks with a fault (one in {every}, seed {seed}), {} of them at a known end, {} calls, \
+        "{} plans, {own} of them no pairs, {} writes, {} forks with a fault (one in {every}, seed {seed}), {} of them at a known end, {} calls, \
          {} broken, {seconds} s",
         found.plans,
         found.acts,
@@ -98,7 +115,7 @@ fn plans_end_as_they_do_undisturbed_whatever_fails() {
         found.broken.len()
     );
     let report = json!({
-        "plans": found.plans, "writes": found.acts, "forks": found.forks, "known_ends": found.memo_hits,
+        "plans": found.plans, "own_plans": own, "writes": found.acts, "forks": found.forks, "known_ends": found.memo_hits,
         "calls": found.calls, "seed": seed, "every": every, "broken": found.broken.len(), "seconds": seconds,
     });
     let reports = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/reports");

@@ -1,6 +1,7 @@
 //! What a team does with a pipeline, and what others do to it: plans of moves, each from an estate and a spec.
 
 mod foreign;
+mod generated;
 mod hands;
 mod lives;
 mod moves;
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use tidemark_crds::status::AnalyticsPipelineStatus;
 use tidemark_operator::core::step::Lane;
 
+pub(super) use self::generated::generated;
 use super::clickhouse::Database;
 use super::estate::{CLICKHOUSE, CONNECT, Estate, KAFKA, POSTGRES};
 use super::kubernetes::Resource;
@@ -27,6 +29,8 @@ pub(super) type Move = Arc<dyn Fn(&mut Estate) + Send + Sync>;
 pub(super) struct Plan {
     pub(super) name: String,
     pub(super) moves: Vec<(String, Move)>,
+    /// The estate that it begins with; absent: a shop without a pipeline.
+    begins: Option<Arc<Estate>>,
     /// What is of somebody else: it has to be at the end as it was at the beginning.
     planted: Option<fn(&mut Estate)>,
     /// Whether it has to be ready at the end.
@@ -43,7 +47,12 @@ impl Plan {
     }
 
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), moves: Vec::new(), planted: None, ends_ready: false }
+        Self { name: name.into(), moves: Vec::new(), begins: None, planted: None, ends_ready: false }
+    }
+
+    /// A plan that begins with what others have led to.
+    fn from(name: impl Into<String>, estate: &Arc<Estate>) -> Self {
+        Self { begins: Some(Arc::clone(estate)), ..Self::new(name) }
     }
 
     /// Then something happens; rows are written before and after.
@@ -76,7 +85,7 @@ impl Plan {
 
     /// The estate before the first move.
     pub(super) fn start(&self) -> Estate {
-        let mut estate = Estate::new();
+        let mut estate = self.begins.as_deref().map_or_else(Estate::new, Clone::clone);
         if let Some(plant) = self.planted {
             plant(&mut estate);
         }
