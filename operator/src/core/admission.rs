@@ -3,7 +3,9 @@
 //! The definition that is installed is the only source; the words are the API server's, so that a problem looks the same
 //! wherever it is found. `crds/tests/data/rules.yaml` is judged by both.
 
-use kube_cel::{ErrorKind, Validator, apply_defaults};
+use std::sync::LazyLock;
+
+use kube_cel::{CompiledSchema, ErrorKind, ValidationErrors, Validator, apply_defaults, compile_schema};
 use regex::Regex;
 use serde_json::{Map, Value};
 use tidemark_crds::manifest;
@@ -16,16 +18,29 @@ const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
 /// Longest value in a message, characters.
 const LONGEST_VALUE: usize = 80;
 
+/// The definition; made of the types and compiled it takes longer than to check a resource by it.
+static DEFINITION: LazyLock<Definition> = LazyLock::new(|| {
+    let definition = manifest::definition();
+    let version = &definition["spec"]["versions"][0];
+    let schema = version["schema"]["openAPIV3Schema"].clone();
+    let api_version = format!("{}/{}", text(&definition["spec"]["group"]), text(&version["name"]));
+    Definition { api_version, rules: compile_schema(&schema), schema }
+});
+
+struct Definition {
+    api_version: String,
+    schema: Value,
+    /// The rules between fields.
+    rules: CompiledSchema,
+}
+
 /// Checks a resource as the API server does when it is made; with `before`, as it does when that is replaced.
 ///
 /// Like the API server it judges the rules between fields only where every field is right by itself.
 pub fn check(object: &Value, before: Option<&Value>) -> Vec<Invalid> {
-    let definition = manifest::definition();
-    let version = &definition["spec"]["versions"][0];
-    let schema = &version["schema"]["openAPIV3Schema"];
+    let Definition { api_version: expected, schema, .. } = &*DEFINITION;
     let mut found = Vec::new();
-    let expected = format!("{}/{}", text(&definition["spec"]["group"]), text(&version["name"]));
-    if object["apiVersion"] != expected {
+    if object["apiVersion"] != *expected {
         let problem = format!("Unsupported value: {}: supported values: {expected:?}", object["apiVersion"]);
         found.push(Invalid { field: "apiVersion".into(), problem });
     }
@@ -38,19 +53,22 @@ pub fn check(object: &Value, before: Option<&Value>) -> Vec<Invalid> {
     let object = apply_defaults(schema, object);
     Walk { found: &mut found }.value(schema, &object, "");
     if found.is_empty() {
-        found = rules(schema, &object, None);
+        found = rules(&object, None);
     }
     if let (Some(before), true) = (before, found.is_empty()) {
         let (mut object, mut before) = (object, apply_defaults(schema, before));
         align(schema, &mut object, &mut before);
-        found = rules(schema, &object, Some(&before));
+        found = rules(&object, Some(&before));
     }
     found
 }
 
 /// The rules between fields that are broken.
-fn rules(schema: &Value, object: &Value, before: Option<&Value>) -> Vec<Invalid> {
-    let errors = Validator::new().validate(schema, object, before).err();
+fn rules(object: &Value, before: Option<&Value>) -> Vec<Invalid> {
+    let found = Validator::new().validate_compiled(&DEFINITION.rules, object, before);
+    let mut errors = found.err().map(ValidationErrors::into_vec).unwrap_or_default();
+    // A compiled schema has no order of its own.
+    errors.sort_by(|one, other| one.field_path.cmp(&other.field_path));
     let invalid = |error: &kube_cel::ValidationError| Invalid {
         field: if before.is_some() { by_name(&error.field_path, object) } else { error.field_path.clone() },
         problem: match error.kind {
@@ -58,7 +76,7 @@ fn rules(schema: &Value, object: &Value, before: Option<&Value>) -> Vec<Invalid>
             _ => format!("its rule {:?} was not checked here: {}", error.rule, error.message),
         },
     };
-    errors.iter().flat_map(|errors| errors.iter().map(invalid)).collect()
+    errors.iter().map(invalid).collect()
 }
 
 /// Walks schema and value side by side.
