@@ -23,10 +23,16 @@ pub(super) fn request(effect: &GrafanaEffect, observed: &mut Observed) {
     }
 }
 
-/// Whether both have the same data source of ours, to its number and version.
+/// Whether both have the same data source of ours, to its number and version; before there is one, the same folder: what
+/// was begun at one address and goes on at another one, or with another login, has none in a second server yet.
 fn is_one_server(observed: &Observed) -> bool {
-    let source = |facts: &Observation<GrafanaFacts>| facts.known().and_then(|facts| facts.source.clone());
-    source(&observed.grafana).is_some_and(|current| Some(current) == source(&observed.former_grafana))
+    let (Some(current), Some(former)) = (observed.grafana.known(), observed.former_grafana.known()) else {
+        return false;
+    };
+    match (&current.source, &former.source) {
+        (None, None) => current.folder.is_some() && current.folder == former.folder,
+        (one, other) => one == other,
+    }
 }
 
 fn deleted(object: &ObjectName, facts: &mut GrafanaFacts) {
@@ -91,4 +97,36 @@ fn dashboard(body: &Value, uid: Option<&str>, facts: &mut GrafanaFacts) {
         folder_id: body["folderId"].as_i64().unwrap_or(0),
     };
     facts.dashboards.insert(uid, made);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::effect::Verb;
+
+    /// What is foreseen of the former place once the current one has its data source; each has a folder of ours.
+    fn source_of_the_former(current: FolderFacts, former: FolderFacts) -> Option<Value> {
+        let place =
+            |folder| Observation::Known(GrafanaFacts { folder: Some(folder), ..GrafanaFacts::default() });
+        let mut observed =
+            Observed { grafana: place(current), former_grafana: place(former), ..Observed::default() };
+        let saving = Saving {
+            verb: Verb::Post,
+            path: ["api", "datasources"].map(str::to_owned).into(),
+            body: json!({"uid": "ours"}),
+            password: None,
+            uid: None,
+        };
+        request(&GrafanaEffect { site: Site::Current, call: GrafanaCall::Save(saving) }, &mut observed);
+        observed.former_grafana.known().and_then(|facts| facts.source.clone())
+    }
+
+    #[test]
+    fn another_login_before_there_is_a_data_source_leads_to_the_same_server() {
+        let made = FolderFacts { id: 7, title: "Shop analytics".into(), version: Some(1) };
+        assert!(source_of_the_former(made.clone(), made.clone()).is_some());
+        // One that is only foreseen has no number and no version.
+        let foreseen = FolderFacts { title: made.title.clone(), ..FolderFacts::default() };
+        assert_eq!(source_of_the_former(foreseen, made), None);
+    }
 }
