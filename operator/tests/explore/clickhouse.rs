@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE,
-    SinkState, VERIFICATION_TABLE,
+    CONNECTOR_TABLE, ConnectorRecord, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE,
+    STATES_TABLE, SinkState, VERIFICATION_TABLE,
 };
 use tidemark_crds::pipeline::Table;
 use tidemark_crds::version::Version;
@@ -290,6 +290,12 @@ impl Database {
             CONNECTOR_TABLE => self.history.clear(),
             _ => {}
         }
+    }
+
+    /// The epoch that the ledger has of a pipeline.
+    pub(super) fn epoch_of(&self, pipeline: &str) -> Option<u16> {
+        let row = (pipeline.to_owned(), Kind::Epoch.as_str().to_owned(), String::new());
+        u16::try_from(self.ledger.get(&row)?.1.as_u64()?).ok()
     }
 
     /// What the ledger says of a pipeline.

@@ -6,7 +6,7 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::ledger::{READS_TABLE, STATES_TABLE, SinkState, source_place};
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
 use tidemark_crds::version::{Phase, Version};
-use tidemark_operator::core::facts::{Failure, FailureClass, ReadFacts};
+use tidemark_operator::core::facts::{Failure, FailureClass, LedgerFacts, ReadFacts};
 use tidemark_operator::core::step::Lane;
 
 use super::clickhouse::Server;
@@ -219,8 +219,9 @@ impl Estate {
         }
         let source = self.postgres.get_mut(&host);
         let mut source = source.filter(|source| source.database == sink.postgres.database);
+        let ledger = database.ledger_of(&sink.pipeline);
         for route in &sink.tables {
-            database.apply(sink, route, brokers, source.as_deref_mut());
+            database.apply((sink, &ledger), route, brokers, source.as_deref_mut());
         }
     }
 }
@@ -279,12 +280,11 @@ impl super::clickhouse::Database {
     /// One table of a sink.
     fn apply(
         &mut self,
-        sink: &SinkConfig,
+        (sink, ledger): (&SinkConfig, &LedgerFacts),
         route: &TableRoute,
         brokers: &Brokers,
         source: Option<&mut Source>,
     ) {
-        let ledger = self.ledger_of(&sink.pipeline);
         let Some(layout) = ledger.newest(&route.target).map(|layout| layout.version) else { return };
         let Some(table) = self.objects.get(&route.target).map(|live| live.uuid.clone()) else { return };
         let key = (sink.pipeline.clone(), route.target.clone());

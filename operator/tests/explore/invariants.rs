@@ -14,6 +14,7 @@ use tidemark_operator::core::step::Stage;
 
 use super::estate::{CLUSTER, Estate};
 use super::kubernetes::Resource;
+use super::shell::what_runs;
 use super::world::Act;
 
 /// Stages of a deletion.
@@ -40,7 +41,7 @@ pub(super) fn of_act(act: &Act) -> Option<String> {
     let is_done = |what: &str| {
         let epoch =
             what.strip_prefix("note the intent to raise the epoch to ").and_then(|it| it.parse().ok());
-        epoch.is_some_and(|epoch: u16| databases().any(|it| it.ledger_of("shop/shop").epoch >= Some(epoch)))
+        epoch.is_some_and(|epoch: u16| databases().any(|it| it.epoch_of("shop/shop") >= Some(epoch)))
     };
     let is_intent = act.id.what.starts_with("note the intent to raise the epoch");
     if is_intent && !is_done(&act.id.what) && !has_consent(resource) {
@@ -79,17 +80,21 @@ pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
             broken.push(format!("I8: not ready, and no condition says why: {:?}", status.conditions));
         }
     }
-    let runs = resource.last_valid.clone().and_then(|spec| serde_json::from_value(spec).ok());
-    let Some(spec): Option<AnalyticsPipelineSpec> = runs else {
+    if resource.last_valid.is_none() {
         return broken;
-    };
+    }
+    let (spec, ..) = what_runs(resource);
     // I10: what is deleted goes, once every system answers, and is the one of before.
     let is_another = status.deletion.iter().any(|wait| wait.waits_for.ends_with("another one does"));
-    if resource.deleting && estate.silent.is_empty() && !is_another {
+    if resource.deleting && all_answer(estate, &spec) && !is_another {
         broken.push(format!("I10: the deletion does not end: {:?}", status.deletion));
     }
     let applied = status.applied_generation == Some(resource.generation);
-    if is_true(ConditionType::Ready) && !applied {
+    // What the spec asks for and nobody does, the replicas of a topic that is there, is told.
+    let is_left = condition(ConditionType::ConnectorRunning).is_some_and(|it| {
+        Reason::parse(&it.reason) == Some(Reason::Drifted) && it.message.starts_with("left as it is: ")
+    });
+    if is_true(ConditionType::Ready) && !applied && !is_left {
         broken.push("I8: ready, and the newest spec is not applied".to_owned());
     }
     // I4: rows are the source's where the status says so, and everything has been sent.
@@ -101,10 +106,22 @@ pub(super) fn at_rest(estate: &Estate) -> Vec<String> {
     broken
 }
 
+/// Whether there is a system behind each address of a spec, and it gives answers.
+fn all_answer(estate: &Estate, spec: &AnalyticsPipelineSpec) -> bool {
+    let shown = spec.grafana.as_ref().and_then(|part| part.url.as_deref());
+    estate.silent.is_empty()
+        && estate.postgres.contains_key(estate.name(&spec.source.postgres.host))
+        && estate.kafka.contains_key(estate.name(&spec.kafka.bootstrap_servers))
+        && estate.connect.contains_key(estate.name(&spec.source.connect.url))
+        && estate.clickhouse.contains_key(estate.name(&spec.clickhouse.url))
+        && shown.is_none_or(|url| estate.grafana.contains_key(estate.name(url)))
+}
+
 /// I10: when a deletion has ended and left nothing behind, what its policy names is gone.
 fn after_the_end(estate: &Estate) -> Vec<String> {
     let Some(resource) = &estate.namespace.gone else { return Vec::new() };
-    let spec: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
+    // Nothing is done by a spec that is invalid, its policy neither.
+    let (spec, ..) = what_runs(resource);
     let (policy, name) = (&spec.deletion_policy, PipelineName::new("shop", "shop"));
     let mark = name.mark(CLUSTER);
     let source = estate.postgres.get(estate.name(&spec.source.postgres.host));
@@ -159,7 +176,7 @@ fn of_rows(estate: &Estate, spec: &AnalyticsPipelineSpec) -> Vec<String> {
         let rows = database.objects.get(target).and_then(|live| database.rows.get(&live.uuid));
         let fence = database.fences.get(target).copied().unwrap_or_default();
         // I5: rows of an epoch that the ledger has not would outrank all that comes.
-        let epoch = database.ledger_of("shop/shop").epoch.unwrap_or(0);
+        let epoch = database.epoch_of("shop/shop").unwrap_or(0);
         let newest =
             rows.into_iter().flat_map(|rows| &rows.applied).map(|(version, _)| version.epoch()).max();
         if let Some(newest) = newest.filter(|newest| *newest > epoch) {

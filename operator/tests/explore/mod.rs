@@ -34,9 +34,10 @@ use self::run::{Choice, Found, run};
 const THREADS: usize = 2;
 /// One of so many faults is tried in `make test`.
 const SAMPLE: u64 = 80;
-/// One of so many plans that nobody thought of is carried out in `make test`; all of them in `make explore`, with one of
-/// so many faults.
-const GENERATED: (usize, u64) = (16, 100);
+/// One of so many faults is tried in the plans that nobody thought of, in `make test` and in `make explore`.
+const GENERATED: (u64, u64) = (4_000, 100);
+/// Plans that are carried out at least, pairs apart.
+const FEWEST: usize = 1_000;
 /// Pairs of moves that are tried in `make test`, and in `make explore`.
 const PAIRS: (usize, usize) = (200, 1_200);
 
@@ -74,15 +75,6 @@ fn carry_out(plans: &[Plan], choice: Choice) -> Found {
     all.into_inner().unwrap()
 }
 
-/// The plans that nobody thought of that are carried out now.
-fn chosen(seed: u64, is_whole: bool, only: &str) -> Vec<Plan> {
-    let all = generated();
-    assert!(named().len() + all.len() >= 1_000, "{} plans are few", all.len());
-    let step = if is_whole || !only.is_empty() { 1 } else { GENERATED.0 };
-    let from = usize::try_from(seed).unwrap_or(0) % step;
-    all.into_iter().skip(from).step_by(step).filter(|plan| plan.name.contains(only)).collect()
-}
-
 #[test]
 fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let only = std::env::var("TIDEMARK_PLAN").unwrap_or_default();
@@ -92,20 +84,22 @@ fn plans_end_as_they_do_undisturbed_whatever_fails() {
     let seed = number("TIDEMARK_SEED").unwrap_or_else(seed);
     let every = every.unwrap_or(SAMPLE);
     let begin = Instant::now();
-    let plans: Vec<Plan> = named().into_iter().filter(|plan| plan.name.contains(&only)).collect();
-    let mut found = carry_out(&plans, Choice { seed, every, foresees: true });
     let is_whole = every == 1;
-    let generated = chosen(seed, is_whole, &only);
-    let faults = if is_whole { GENERATED.1 } else { 0 };
-    found.add(carry_out(&generated, Choice { seed, every: faults, foresees: true }));
-    let count = if is_whole { PAIRS.1 } else { PAIRS.0 };
-    if only.is_empty() {
-        found.add(carry_out(&pairs(seed, count), Choice { seed, every: 0, foresees: false }));
-    }
-    let own = plans.len() + generated.len();
+    let chosen = |plans: Vec<Plan>| -> Vec<Plan> {
+        plans.into_iter().filter(|plan| plan.name.contains(&only)).collect()
+    };
+    let (named, generated) = (chosen(named()), chosen(generated()));
+    let own = named.len() + generated.len();
+    assert!(own >= FEWEST || !only.is_empty(), "{own} plans are few");
+    let mut found = carry_out(&named, Choice { seed, every, foresees: true });
+    let few = if is_whole { GENERATED.1 } else { GENERATED.0 };
+    let few = if every == 0 { 0 } else { few };
+    found.add(carry_out(&generated, Choice { seed, every: few, foresees: true }));
+    let pairs = chosen(pairs(seed, if is_whole { PAIRS.1 } else { PAIRS.0 }));
+    found.add(carry_out(&pairs, Choice { seed, every: 0, foresees: false }));
     let seconds = begin.elapsed().as_secs();
     println!(
-        "{} plans, {own} of them no pairs, {} writes, {} forks with a fault (one in {every}, seed {seed}), {} of them at a known end, {} calls, \
+        "{} plans ({own} of them no pairs), {} writes, {} forks with a fault (one in {every}, seed {seed}), {} of them at a known end, {} calls, \
          {} broken, {seconds} s",
         found.plans,
         found.acts,

@@ -140,10 +140,10 @@ pub(super) fn run(plan: &Plan, choice: Choice) -> Found {
     found
 }
 
-/// I6: a new process over an estate at rest writes nothing.
+/// I6: a new process over an estate at rest writes nothing, and says what the former one said.
 fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
     let operator = Operator::new();
-    let mut written = Vec::new();
+    let mut broken = Vec::new();
     let status = |model: &Model| -> BTreeSet<String> {
         let inner = model.inner();
         let conditions = inner.estate.namespace.resource.iter().flat_map(|it| &it.status.conditions);
@@ -155,17 +155,16 @@ fn after_a_restart(model: &mut Model, name: &str) -> Vec<String> {
         let round = operator.round(model);
         let acts = std::mem::take(&mut model.inner().acts);
         if round.changed && acts.is_empty() {
-            // The status alone: what it said hung on what the former process remembered.
-            let said = status(model).difference(&before).cloned().collect::<Vec<_>>();
-            println!("{name}: a restart at rest says {said:?}");
+            let now = status(model);
+            let (said, was) = (now.difference(&before), before.difference(&now));
+            let (said, was) = (said.collect::<Vec<_>>(), was.collect::<Vec<_>>());
+            broken.push(format!("{name}: I6: a restart at rest says {said:?} instead of {was:?}"));
         } else if round.changed {
-            written.push(acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>());
+            let acts = acts.into_iter().map(|act| act.id.what).collect::<Vec<_>>();
+            broken.push(format!("{name}: I6: a restart at rest wrote {acts:?}"));
         }
     }
-    (!written.is_empty())
-        .then(|| format!("{name}: I6: a restart at rest wrote {written:?}"))
-        .into_iter()
-        .collect()
+    broken
 }
 
 /// What becomes of an estate with a fault at the next write; `chance` decides what the fault leaves open. `None`: it

@@ -59,7 +59,8 @@ impl Operator {
     pub(super) fn of(cluster: &'static str) -> Self {
         let mut references = References::default();
         for secret in ["pg", "ch", "kafka-user", "grafana"] {
-            let data = [("username", "tidemark"), ("password", CANARY), ("token", CANARY)];
+            let data =
+                [("username", "tidemark"), ("login", "another"), ("password", CANARY), ("token", CANARY)];
             let data = data.map(|(key, value)| (key.to_owned(), value.to_owned()));
             references.insert(Holder::Secret, secret, data.into());
         }
@@ -198,7 +199,7 @@ impl Operator {
 }
 
 /// The spec that runs, why the one that was applied does not, and whether anything is carried out.
-fn what_runs(resource: &Resource) -> (AnalyticsPipelineSpec, Option<String>, bool) {
+pub(super) fn what_runs(resource: &Resource) -> (AnalyticsPipelineSpec, Option<String>, bool) {
     let read: AnalyticsPipelineSpec = serde_json::from_value(resource.spec.clone()).unwrap();
     let Err(invalid) = validate(&read) else {
         return (read, None, true);

@@ -166,7 +166,7 @@ impl Inner {
         let url = self.estate.name(&subject.spec.clickhouse.url);
         let databases = self.estate.clickhouse.get(url).map(|server| &server.databases);
         let database = databases.and_then(|all| all.get(&subject.spec.clickhouse.database));
-        let known = database.and_then(|database| database.ledger_of(&subject.name.to_string()).epoch);
+        let known = database.and_then(|database| database.epoch_of(&subject.name.to_string()));
         let known = known.unwrap_or(0);
         match &step.effect {
             Effect::Connect(ConnectEffect::Create { config, .. }) => ahead(config, known),
