@@ -566,7 +566,7 @@ fn change_data_capture(
         ConditionType::ConnectorRunning,
         connector::steps(&input, connect, observed.postgres.known(), ledger),
     );
-    restart(subject, connect, ledger, held, desired);
+    restart(subject, (connect, observed.postgres.known()), ledger, held, desired);
     desired.take(ConditionType::SourceReady, reads::steps(&reads_input));
     let (forgotten, known) = reads::interrupted(&reads_input);
     if !forgotten.is_empty() {
@@ -582,10 +582,11 @@ fn begins_to_stream(effect: &Effect) -> bool {
     matches!(effect, Effect::Connect(ConnectEffect::Create { .. } | ConnectEffect::PutConfig { .. }))
 }
 
-/// Restarts failed tasks: after a pause, or because somebody asks for it.
+/// Restarts failed tasks: after a pause, or because somebody asks for it. One that nobody asks for is only named where it can
+/// be: how long the pause has been is forgotten with the process, and what is to be done hangs on no memory.
 fn restart(
     subject: &Subject<'_>,
-    connect: &ConnectFacts,
+    (connect, postgres): (&ConnectFacts, Option<&PostgresFacts>),
     ledger: &LedgerFacts,
     held: bool,
     desired: &mut Desired,
@@ -596,7 +597,9 @@ fn restart(
     let asked = subject.requests.get("restart-connector").filter(|token| {
         ledger.requests.get("restart-connector") != Some(*token) && connect.connector.is_some() && !held
     });
-    if (failed && subject.restart_due && !held) || asked.is_some() {
+    let is_published = postgres.is_some_and(|facts| facts.publication.is_some())
+        || desired.steps.iter().any(|step| step.gives == Some(Fact::Publication));
+    if (failed && subject.restart_due && !held && is_published) || asked.is_some() {
         desired.steps.push(Step {
             stage: Stage::Connector,
             kind: StepKind::Restart,

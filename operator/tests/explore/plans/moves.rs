@@ -64,6 +64,7 @@ pub(super) fn moves() -> Vec<Plan> {
     );
     plans.push(Plan::applied("a promoted standby").then("promoted", |estate| estate.source().timeline = 2));
     plans.push(a_prefix_that_is_taken());
+    plans.push(a_publication_that_nobody_makes_again());
     plans
 }
 
@@ -109,6 +110,16 @@ fn another(host: Value, workers: Value, server: Value) -> [Another; 4] {
             json!({"clickhouse": {"url": CLICKHOUSE}}),
         ),
     ]
+}
+
+/// The connector's task fails, and what it would have to be started again for is not made: another server gives answers.
+fn a_publication_that_nobody_makes_again() -> Plan {
+    Plan::applied("the publication is dropped, and another postgresql answers").then("both", |estate| {
+        estate.source().publications.clear();
+        let made = Source::new(&mut estate.ids, &["public.orders", "public.customers", "public.items"]);
+        estate.postgres.insert("pg-new".into(), made);
+        merge(estate, &json!({"source": {"postgres": {"host": "pg-new"}}}));
+    })
 }
 
 /// Another cluster's pipeline has the topic prefix, and goes.
