@@ -22,9 +22,14 @@ pub(super) async fn restart(cluster: &Cluster) -> anyhow::Result<()> {
     let old = cluster.operator_addresses().await?;
     let moment = jiff::Timestamp::now().as_microsecond();
     let killed = cluster.kill_operator().await?;
+    // A deployment says that it is rolled out until it has noticed that its pod is gone.
+    let addresses = wait_until(LOOKED, "another pod of the operator", || async {
+        let now = cluster.operator_addresses().await?;
+        ensure!(!now.is_empty() && now != old, "{killed} was not replaced: {old:?}, {now:?}");
+        Ok(Some(now))
+    })
+    .await?;
     cluster.kubectl().rolled_out(OPERATOR, "deployment/tidemark", LOOKED).await?;
-    let addresses = cluster.operator_addresses().await?;
-    ensure!(!addresses.is_empty() && addresses != old, "{killed} was not replaced: {old:?}, {addresses:?}");
 
     let writes = wait_until(LOOKED, "the new operator to lead and to look at everything", || async {
         let writes = cluster.operator_writes(moment, &addresses).await?;
