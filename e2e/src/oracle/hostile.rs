@@ -66,9 +66,47 @@ pub fn pairs(set: &str) -> Vec<(&str, &str)> {
     set.split(' ').filter_map(|pair| pair.split_once('=')).collect()
 }
 
+/// [`SETTINGS`] in a few sets of many, for where the same views were tried under each alone before.
+///
+/// No set has a name twice, and what is a hundred settings, or another planner, stays alone.
+pub fn together() -> Vec<String> {
+    const MANY: usize = 8;
+    let is_alone = |set: &&str| set.starts_with("compatibility=") || *set == "enable_analyzer=0";
+    let (alone, each): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().partition(is_alone);
+    let mut sets: Vec<Vec<&str>> = Vec::new();
+    for set in each {
+        let own = pairs(set);
+        let fits = |others: &Vec<&str>| {
+            let taken =
+                |name: &str| others.iter().any(|set| pairs(set).iter().any(|(other, _)| *other == name));
+            others.len() < MANY && !own.iter().any(|(name, _)| taken(name))
+        };
+        match sets.iter_mut().find(|others| fits(others)) {
+            Some(others) => others.push(set),
+            None => sets.push(vec![set]),
+        }
+    }
+    sets.iter().map(|set| set.join(" ")).chain(alone.into_iter().map(str::to_owned)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn together_is_every_setting_once() {
+        let sets = together();
+        assert!(sets.len() < 12, "{sets:?}");
+        let mut all: Vec<&str> = sets.iter().flat_map(|set| set.split(' ')).collect();
+        let mut each: Vec<&str> = SETTINGS.iter().flat_map(|set| set.split(' ')).collect();
+        all.sort_unstable();
+        each.sort_unstable();
+        assert_eq!(all, each);
+        for set in &sets {
+            let names: std::collections::BTreeSet<&str> = pairs(set).iter().map(|(name, _)| *name).collect();
+            assert_eq!(names.len(), pairs(set).len(), "{set}");
+        }
+    }
 
     #[test]
     fn a_set_is_read_as_names_and_values() {

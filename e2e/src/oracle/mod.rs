@@ -167,22 +167,23 @@ impl Oracle {
         Ok(mismatches)
     }
 
-    /// Compares everything under each set of [`hostile::SETTINGS`], and the views' texts under [`hostile::LIMITS`].
+    /// Compares everything under [`hostile::together`], and the views' texts under [`hostile::LIMITS`].
     pub async fn check_hostile(&self) -> anyhow::Result<Vec<Mismatch>> {
-        self.hostile(self.now().await?, true).await
+        self.hostile(self.now().await?, true, &hostile::together()).await
     }
 
-    /// Does the same at the views' moment `as_of`.
+    /// Does the same at the views' moment `as_of` and under each set of [`hostile::SETTINGS`] alone.
     pub async fn check_hostile_at(&self, as_of: AsOf) -> anyhow::Result<Vec<Mismatch>> {
-        self.hostile(as_of, false).await
+        let alone: Vec<String> = hostile::SETTINGS.iter().map(|set| (*set).to_owned()).collect();
+        self.hostile(as_of, false, &alone).await
     }
 
-    async fn hostile(&self, as_of: AsOf, goes_on: bool) -> anyhow::Result<Vec<Mismatch>> {
+    async fn hostile(&self, as_of: AsOf, goes_on: bool, sets: &[String]) -> anyhow::Result<Vec<Mismatch>> {
         let mut mismatches = Vec::new();
         for (expectation, mismatch) in self.expectations(as_of).await? {
             mismatches.extend(mismatch);
             let Some(mut expectation) = expectation else { continue };
-            for set in hostile::SETTINGS {
+            for set in sets {
                 let mut mismatch = self.compare(expectation.again(), &hostile::pairs(set), set).await?;
                 if mismatch.is_some()
                     && goes_on
