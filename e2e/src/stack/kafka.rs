@@ -200,7 +200,7 @@ impl Component for Kafka {
     }
 
     fn advice(&self) -> &'static str {
-        "it needs Java 17 and 512 MB of memory"
+        "it needs Java 17 and 1 GB of memory"
     }
 }
 
@@ -215,7 +215,7 @@ pub(super) fn java(classes: &str) -> anyhow::Result<Vec<OsString>> {
     Ok(vec![
         "java".into(),
         "-Xms128m".into(),
-        "-Xmx512m".into(),
+        "-Xmx1g".into(),
         "-XX:+UseSerialGC".into(),
         "-XX:TieredStopAtLevel=1".into(),
         archive,

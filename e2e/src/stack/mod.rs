@@ -36,6 +36,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -88,6 +89,8 @@ pub struct Stack {
     clickhouse: Option<ClickHouse>,
     etcd: Option<Etcd>,
     api_server: Option<ApiServer>,
+    /// The stack whose parts this one uses where it has none of its own.
+    beside: Option<Arc<Stack>>,
     start_times: Vec<(&'static str, Duration)>,
     /// Last, so that it is dropped, and waited for, after everything else.
     _janitor: Janitor,
@@ -107,6 +110,17 @@ impl Stack {
         Self::start_parts(parts, Some(major)).await
     }
 
+    /// Starts another version of PostgreSQL, 16, 17 or 18, for chains over the other parts of `stack`.
+    pub async fn start_beside(stack: Arc<Self>, major: u32) -> anyhow::Result<Self> {
+        let mut own = Self::start_parts(&[Part::Postgres], Some(major)).await?;
+        own.beside = Some(stack);
+        Ok(own)
+    }
+
+    fn part<'a, T>(&'a self, part: impl Fn(&'a Self) -> Option<&'a T>) -> Option<&'a T> {
+        part(self).or_else(|| self.beside.as_deref().and_then(part))
+    }
+
     async fn start_parts(parts: &[Part], postgres: Option<u32>) -> anyhow::Result<Self> {
         let mut wanted: BTreeSet<Part> = parts.iter().copied().collect();
         if wanted.contains(&Part::Connect) {
@@ -124,17 +138,17 @@ impl Stack {
 
     /// Returns Kafka, which must have been asked for.
     pub fn kafka(&self) -> &Kafka {
-        self.kafka.as_ref().expect("the stack was started with Kafka")
+        self.part(|stack| stack.kafka.as_ref()).expect("the stack was started with Kafka")
     }
 
     /// Returns Connect, which must have been asked for.
     pub fn connect(&self) -> &Connect {
-        self.connect.as_ref().expect("the stack was started with Connect")
+        self.part(|stack| stack.connect.as_ref()).expect("the stack was started with Connect")
     }
 
     /// Returns ClickHouse, which must have been asked for.
     pub fn clickhouse(&self) -> &ClickHouse {
-        self.clickhouse.as_ref().expect("the stack was started with ClickHouse")
+        self.part(|stack| stack.clickhouse.as_ref()).expect("the stack was started with ClickHouse")
     }
 
     /// Returns etcd; Kubernetes must have been asked for.
@@ -211,6 +225,7 @@ impl Stack {
             etcd,
             folder,
             start_times: Vec::new(),
+            beside: None,
             _janitor: janitor,
         })
     }

@@ -8,7 +8,7 @@ mod subject;
 mod writers;
 
 use std::io::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use tidemark_e2e::bench::report;
@@ -17,6 +17,8 @@ use tidemark_e2e::stack::{Part, Stack};
 
 /// Version of PostgreSQL that every case is tried on.
 const MAIN: u32 = 15;
+/// The others, of which the first cases are tried, too.
+const NEWER: [u32; 3] = [16, 17, 18];
 /// The cases that are tried on every version, and those that take longer.
 const TABLES: (&str, &str) = ("tables", include_str!("../../cases/tables.sql"));
 const MORE: (&str, &str) = ("more", include_str!("../../cases/more.sql"));
@@ -84,31 +86,30 @@ async fn on(version: u32, files: &[(&str, &str)]) -> anyhow::Result<()> {
     reported(tried(&stack, version, files).await?)
 }
 
+/// All versions at once, over one Kafka, one Connect and one ClickHouse.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_is_equal_refused_or_held_and_none_takes_another_down() -> anyhow::Result<()> {
-    let stack = Stack::start(Part::CHAIN).await?;
-    reported(tried(&stack, MAIN, &[TABLES]).await?)
+    let stack = Arc::new(Stack::start(Part::CHAIN).await?);
+    let others = NEWER.map(|version| {
+        let stack = Arc::clone(&stack);
+        async move {
+            let stack = Stack::start_beside(stack, version).await?;
+            tried(&stack, version, &[TABLES]).await
+        }
+    });
+    let (main, others) =
+        futures::future::join(tried(&stack, MAIN, &[TABLES]), futures::future::join_all(others)).await;
+    let mut lines = main?;
+    for other in others {
+        lines.extend(other?);
+    }
+    reported(lines)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_others_on_postgresql_15() -> anyhow::Result<()> {
     let stack = Stack::start(Part::CHAIN).await?;
     reported(tried(&stack, MAIN, &[MORE]).await?)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_of_them_on_postgresql_16() -> anyhow::Result<()> {
-    on(16, &[TABLES]).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_of_them_on_postgresql_17() -> anyhow::Result<()> {
-    on(17, &[TABLES]).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_of_them_on_postgresql_18() -> anyhow::Result<()> {
-    on(18, &[TABLES]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
