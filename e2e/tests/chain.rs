@@ -159,11 +159,13 @@ async fn a_read_that_is_cut_short_leaves_no_ghost() -> anyhow::Result<()> {
     let sql = |statements: &'static str| stack.postgres().execute(Role::Shop, NAME, statements);
     sql(SCHEMA).await?;
     sql(SEED).await?;
-    // Enough that the sink dies in the middle of it.
+    // Ten seconds' worth, so that the sink dies in the middle of it.
     sql("INSERT INTO customers (email, name) SELECT 'many' || i || '@example.com', repeat('x', 200)
-         FROM generate_series(1, 1500000) AS i")
+         FROM generate_series(1, 150000) AS i")
     .await?;
-    let chain = Chain::prepare(&stack, NAME, &objects(shop(&stack, NAME)))?;
+    let mut manifest = shop(&stack, NAME);
+    manifest["spec"]["source"]["postgres"]["reads"] = json!({"rowsPerSecond": 15_000});
+    let chain = Chain::prepare(&stack, NAME, &objects(manifest))?;
     chain.start().await?;
     wait_until(PATIENCE, "the first rows of the read", || async {
         let answer = stack.clickhouse().query(&format!("SELECT count() FROM {NAME}.customers")).await?;

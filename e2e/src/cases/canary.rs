@@ -24,7 +24,8 @@ pub const DDL: &str =
 /// Rows that are written in turn.
 const ROWS: i64 = 10;
 const WRITE: Duration = Duration::from_millis(100);
-const LOOK: Duration = Duration::from_millis(250);
+// Each look costs as much as a hundred rows written, and a dozen pipelines have a canary each.
+const LOOK: Duration = Duration::from_millis(500);
 /// How late a row may be while connectors are told of other tables and everything runs on one small machine.
 const LATE: Duration = Duration::from_secs(60);
 

@@ -9,8 +9,9 @@ use tokio_postgres::Client;
 
 /// Namespace, resource, topic prefix and target database of the second pipeline.
 pub(super) const WAREHOUSE: &str = "warehouse";
-/// Rows of the table: some hundred MB, so that its read takes seconds.
-const ROWS: i64 = 1_500_000;
+/// Rows of the table, and how many a second are read of it: enough for a kill in the middle.
+const ROWS: i64 = 150_000;
+const ROWS_PER_SECOND: i64 = 15_000;
 /// Rows with the lowest keys, which a read begins with.
 const DELETED: i64 = 100;
 /// Pods of the pipeline's sink.
@@ -28,6 +29,7 @@ pub(super) fn manifest() -> anyhow::Result<Value> {
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
         "pod": {"securityContext": {"runAsUser": ASSIGNED_USER, "fsGroup": ASSIGNED_USER}},
     });
+    spec["source"]["postgres"]["reads"] = json!({"rowsPerSecond": ROWS_PER_SECOND});
     spec["kafka"]["topicPrefix"] = WAREHOUSE.into();
     spec["clickhouse"]["database"] = WAREHOUSE.into();
     Ok(manifest)
