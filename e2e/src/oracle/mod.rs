@@ -21,9 +21,7 @@ pub use self::canonical::{Column, plain};
 pub use self::diff::{Difference, Mismatch, Row, compare};
 pub use self::endpoint::Endpoint;
 pub use self::preset::{AsOf, Materialization, Object, Parameters, Preset};
-
-/// The pause between two comparisons while waiting.
-const PAUSE: Duration = Duration::from_millis(200);
+use crate::stack::pause_after;
 
 /// A source table and the state table that should hold the same.
 #[derive(Clone, Debug)]
@@ -208,22 +206,38 @@ impl Oracle {
         Ok(mismatches)
     }
 
-    /// Compares until everything is equal, and fails with the last differences when `deadline` has passed.
+    /// Compares until everything is equal, and fails with a difference when `deadline` has passed.
     ///
     /// The source must be quiet meanwhile. An error of a server counts as "not yet".
     pub async fn wait_equal(&self, deadline: Duration) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
-            let last = match self.check().await {
-                Ok(mismatches) if mismatches.is_empty() => return Ok(()),
-                Ok(mismatches) => report(&mismatches),
+            let begin = start.elapsed();
+            let last = match self.first_mismatch().await {
+                Ok(None) => return Ok(()),
+                Ok(Some(mismatch)) => report(&[mismatch]),
                 Err(error) => format!("{error:#}"),
             };
-            if start.elapsed() + PAUSE >= deadline {
+            let pause = pause_after(start.elapsed() - begin);
+            if start.elapsed() + pause >= deadline {
                 bail!("not equal after {:.1} s:\n{last}", start.elapsed().as_secs_f64());
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn first_mismatch(&self) -> anyhow::Result<Option<Mismatch>> {
+        for (expectation, mismatch) in self.expectations(self.now().await?).await? {
+            if mismatch.is_some() {
+                return Ok(mismatch);
+            }
+            if let Some(expectation) = expectation
+                && let Some(mismatch) = self.compare(expectation, &[], "").await?
+            {
+                return Ok(Some(mismatch));
+            }
+        }
+        Ok(None)
     }
 
     async fn now(&self) -> anyhow::Result<AsOf> {

@@ -51,7 +51,7 @@ pub use self::kubernetes::{ApiServer, Etcd};
 pub use self::postgres::{Postgres, Role, SHOP_DATABASE};
 pub use self::process::{Process, Signal};
 pub use self::shared::{shared, unique_name};
-pub use self::wait::{PATIENCE, wait_until};
+pub use self::wait::{PATIENCE, pause_after, wait_until};
 
 use self::janitor::Janitor;
 use self::process::Program;

@@ -7,8 +7,13 @@ use std::time::{Duration, Instant};
 /// A processor that other tests keep busy must fail no test: how quick something is, is measured where nothing runs
 /// beside it.
 pub const PATIENCE: Duration = Duration::from_mins(4);
-/// The pause between two looks at a condition.
-const PAUSE: Duration = Duration::from_millis(50);
+/// The least and the greatest pause between two looks at a condition.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// How long to wait after a look that took so long: what is waited for needs the processor more than the next look.
+pub fn pause_after(look: Duration) -> Duration {
+    (3 * look).clamp(PAUSES.0, PAUSES.1)
+}
 
 /// Polls `look` until it yields a value, and returns that value.
 ///
@@ -28,7 +33,8 @@ where
     let start = Instant::now();
     let mut last = String::from("the condition never held");
     loop {
-        let left = deadline.saturating_sub(start.elapsed());
+        let begin = start.elapsed();
+        let left = deadline.saturating_sub(begin);
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(Some(value))) => return Ok(value),
             Ok(Ok(None)) => last = "the condition did not hold".into(),
@@ -42,6 +48,7 @@ where
             "waited {:.1} s for {what}; at the last look: {last}",
             deadline.as_secs_f64()
         );
-        tokio::time::sleep(PAUSE.min(deadline.saturating_sub(start.elapsed()))).await;
+        let now = start.elapsed();
+        tokio::time::sleep(pause_after(now - begin).min(deadline.saturating_sub(now))).await;
     }
 }

@@ -15,7 +15,7 @@ use tidemark_e2e::cases::canary::{self, Canary};
 use tidemark_e2e::cases::{Case, Comparer, Group, Line, Outcome, Relation, Step, Verdict, judge, relations};
 use tidemark_e2e::chain::{Chain, pipeline};
 use tidemark_e2e::shop::{SCHEMA, SEED};
-use tidemark_e2e::stack::{Process, Role, Stack, wait_until};
+use tidemark_e2e::stack::{Process, Role, Stack, pause_after, wait_until};
 use tokio::sync::Mutex;
 use tokio_postgres::Client;
 
@@ -25,8 +25,6 @@ use crate::chain::objects;
 
 /// How long the first load of all tables, and what follows the last change, may take.
 const DEADLINE: Duration = Duration::from_mins(4);
-/// Pause between two looks at all tables that are undecided.
-const LOOK: Duration = Duration::from_millis(250);
 /// Between two lines about what is waited for.
 const PROGRESS: Duration = Duration::from_secs(15);
 /// Cases whose changes run side by side.
@@ -439,6 +437,7 @@ impl Running<'_> {
         let mut seen: Vec<Option<(Verdict, Instant)>> = vec![None; indices.len()];
         let mut open: Vec<usize> = (0..indices.len()).collect();
         while !open.is_empty() {
+            let look = Instant::now();
             let mut still = Vec::new();
             for place in open {
                 let subject = &self.subjects[indices[place]];
@@ -466,7 +465,7 @@ impl Running<'_> {
                 let text = format!("{name}: after {seconds} s waiting for\n{}\n", waiting.join("\n"));
                 let _ = std::io::stdout().write_all(text.as_bytes());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause_after(look.elapsed())).await;
         }
         seen.into_iter().map(|seen| seen.unwrap_or_else(|| (Verdict::default(), Instant::now()))).collect()
     }
