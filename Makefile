@@ -51,7 +51,11 @@ explore: ## Plans over a model of all systems, and again with each fault at each
 
 .PHONY: mutants
 mutants: ## Takes each guard of the operator away in turn: the plans have to notice
-	@e2e/mutants
+	@e2e/mutants guards
+
+.PHONY: faults
+faults: ## Puts silent faults into sink and connector in turn: the continuous verification has to find and repair them
+	@e2e/mutants faults
 
 .PHONY: model
 model: ## HISTORIES (1000000) of source, log, Kafka, sinks, reads and merges, in which the sink's own code decides (SEED=n)

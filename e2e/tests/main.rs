@@ -8,6 +8,7 @@ mod conflicts;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]
 mod conformance;
 mod crds;
+mod faults;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]
 #[path = "../../operator/tests/fixture.rs"]
 mod fixture;
