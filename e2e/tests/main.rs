@@ -29,3 +29,4 @@ mod stack;
 mod tables;
 mod verify;
 mod views;
+mod visible;

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     pub(super) const TEXT: &str = r#"{
-        "version": 4, "pipeline": "shop/shop",
+        "version": 5, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},
         "clickhouse": {"url": "http://ch:8123", "database": "d", "usernameFile": "/u", "passwordFile": "/p"},

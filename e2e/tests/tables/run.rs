@@ -256,10 +256,9 @@ impl Running<'_> {
         let view: Value = serde_json::from_str(&answer).with_context(|| answer.clone())?;
         let is_compared = |table: &Value| match table["state"].as_str() {
             Some("equal") => true,
-            Some("leftOut" | "notCompared") => self
-                .subjects
-                .iter()
-                .any(|subject| table["name"] == subject.source() && refused.contains(&subject.target.as_str())),
+            Some("leftOut" | "notCompared") => self.subjects.iter().any(|subject| {
+                table["name"] == subject.source() && refused.contains(&subject.target.as_str())
+            }),
             _ => false,
         };
         let all = view["tables"].as_array().is_some_and(|tables| tables.iter().all(is_compared));

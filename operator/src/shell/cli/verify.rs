@@ -171,7 +171,8 @@ async fn ask(
     let mut all = Vec::new();
     for (name, state_table) in tables {
         let before = facts.verification.get(&state_table).cloned().unwrap_or_default();
-        let mut asked = Asked { name, target: state_table, id: 0, before, left_out: String::new(), is_open: false };
+        let mut asked =
+            Asked { name, target: state_table, id: 0, before, left_out: String::new(), is_open: false };
         let said = degraded.get(asked.name.as_str()).copied();
         // One that was read and is refused since is not what its rows were made of.
         let is_refused = said.is_some_and(|(state, _)| state == TroubleState::Refused.as_str());
