@@ -1,6 +1,7 @@
 //! Read your writes: what the sinks say to be visible is there, and what is not there is never said to be.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -38,10 +39,10 @@ async fn ask(sink: &Process, query: &str) -> anyhow::Result<(u16, Value)> {
 
 /// Asks the sinks in turn until one says that a position is visible. One may be gone for a moment.
 async fn until_visible(sinks: &[&Process], turn: u32, query: &str) -> anyhow::Result<()> {
-    let turns = std::cell::Cell::new(usize::try_from(turn)?);
+    let turns = AtomicUsize::new(usize::try_from(turn)?);
     wait_until(2 * PATIENCE, &format!("{query} to be visible"), || async {
-        turns.set(turns.get() + 1);
-        let (status, said) = ask(sinks[turns.get() % sinks.len()], query).await?;
+        let turn = turns.fetch_add(1, Ordering::Relaxed);
+        let (status, said) = ask(sinks[turn % sinks.len()], query).await?;
         ensure!(status == 200 && said["visible"] == true, "{status} {said}");
         Ok(Some(()))
     })

@@ -95,7 +95,9 @@ fn parse(query: &str) -> Result<Question, String> {
             "timeout" => &mut timeout,
             "server" => &mut server,
             _ => {
-                return Err(format!("{name}: there is no such parameter: lsn, table, timeout and server are"));
+                return Err(format!(
+                    "{name}: there is no such parameter: lsn, table, timeout and server are"
+                ));
             }
         };
         if place.replace(value).is_some() {
