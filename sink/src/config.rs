@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_before_its_fields_are_looked_at() {
-        let text = r#"{"version": 5, "somethingNew": true}"#;
-        assert!(matches!(parse(text), Err(ConfigError::Version { found: 5 })));
+        let text = r#"{"version": 6, "somethingNew": true}"#;
+        assert!(matches!(parse(text), Err(ConfigError::Version { found: 6 })));
     }
 
     #[test]
