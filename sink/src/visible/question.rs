@@ -97,11 +97,11 @@ impl Asker {
                 None => return Answer::NoTable,
             },
         };
-        let begin = Instant::now();
-        let mut after = begin;
+        let arrived = Instant::now();
+        let mut after = arrived;
         loop {
             // Whose log it is must be known as of now: nothing of before says who answers there today.
-            let (_, server) = self.server.get(begin, async || self.server().await).await;
+            let (_, server) = self.server.get(arrived, async || self.server().await).await;
             let (began, answer) = match server {
                 Ok(server) if question.server.as_ref().is_none_or(|asked| *asked == server) => {
                     let (began, facts) = self.facts.get(after, async || self.facts().await).await;
@@ -112,7 +112,7 @@ impl Asker {
                 Err(why) => (Instant::now(), Answer::Unknown(why)),
             };
             let next = began + LOOK;
-            if matches!(answer, Answer::Visible(_)) || next >= begin + question.timeout {
+            if matches!(answer, Answer::Visible(_)) || next >= arrived + question.timeout {
                 return answer;
             }
             tokio::time::sleep_until(next.into()).await;
