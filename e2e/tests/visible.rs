@@ -17,7 +17,7 @@ use crate::chain::objects;
 const NAME: &str = "visible_reads";
 const TABLES: [&str; 3] = ["alpha", "beta", "gamma"];
 const WRITERS: u32 = 12;
-const COMMITS: u32 = 26;
+const COMMITS: u32 = 9;
 /// The row of a large transaction: thousands of them fill many batches of Kafka's producer, which others overtake.
 const WIDE: usize = 900;
 
@@ -175,7 +175,7 @@ async fn what_is_said_to_be_visible_is_there_and_nothing_else_is_said() -> anyho
     let mut killed = 0;
     let client = stack.postgres().connect(Role::Shop, NAME).await?;
     while !writers.is_empty() {
-        if killed < 4 {
+        if killed < 3 {
             let tag = format!("between-{killed}");
             let lsn = commit(&client, "beta", &tag, 1).await?;
             until_visible(&[&sinks[0], &sinks[1]], killed, &format!("lsn={lsn}&timeout=20s")).await?;

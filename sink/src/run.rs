@@ -207,6 +207,7 @@ impl Sink {
             replica: self.options.replica.clone(),
             owned: Arc::clone(&owned),
             kafka: kafka.clone(),
+            demand: self.desk.demand().clone(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let watch = Watch {

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tidemark_crds::duration;
 use tidemark_runtime::shell::Shutdown;
 
+use super::demand::Demand;
 use super::lsn::Lsn;
 use super::question::{Answer, Asker, Question};
 
@@ -21,16 +22,24 @@ const MOST: Duration = Duration::from_secs(30);
 
 /// Where questions come in: it stays from one configuration to the next.
 #[derive(Debug, Clone, Default)]
-pub struct Desk(Arc<RwLock<Option<Arc<Asker>>>>);
+pub struct Desk {
+    asker: Arc<RwLock<Option<Arc<Asker>>>>,
+    demand: Demand,
+}
 
 impl Desk {
     /// Answers by this one from now on.
     pub fn open(&self, asker: Asker) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(asker));
+        *self.asker.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(asker));
+    }
+
+    /// What is asked here.
+    pub fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     fn asker(&self) -> Option<Arc<Asker>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.asker.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -47,6 +56,7 @@ async fn visible(
         (Err(wrong), _) => (StatusCode::BAD_REQUEST, json!({"error": wrong})),
         (Ok(question), None) => respond(&question, Answer::Unknown("the sink is starting".to_owned())),
         (Ok(question), Some(asker)) => {
+            desk.demand.note();
             let answer = tokio::select! {
                 answer = Box::pin(asker.ask(&question)) => answer,
                 () = end.requested() => Answer::Unknown("the sink is ending: ask again".to_owned()),

@@ -1,6 +1,6 @@
 //! Read your writes: whether everything that was committed up to a position of the source's log can be read in ClickHouse.
 //!
-//! One replica, the surveyor, finds pairs of a position and of ends of the tables' partitions, of which this holds: the
+//! One replica, the surveyor, and any that is asked, finds pairs of a position and of ends of the tables' partitions, of which this holds: the
 //! records of all commits up to the position lie below the ends. It takes three things to know that, since Kafka keeps no
 //! order between partitions. A mark that is like no other is set in the source's log at `W`, and comes out of the
 //! connector: so the connector reads that server's log. Connect's committed position, which was below `W` before, is at
@@ -14,6 +14,7 @@
 //! than its partitions have applied, and is never said to be complete.
 
 mod delivered;
+mod demand;
 mod facts;
 mod http;
 mod lsn;
@@ -21,6 +22,7 @@ mod question;
 mod survey;
 mod verdict;
 
+pub use demand::Demand;
 pub use http::{Desk, routes};
 pub use lsn::Lsn;
 pub use question::Asker;

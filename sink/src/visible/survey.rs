@@ -20,16 +20,15 @@ use tidemark_runtime::postgres;
 use tokio::task::JoinHandle;
 
 use super::delivered::{Delivered, Unasked};
+use super::demand::Demand;
 use super::facts::{Bookkeeping, Facts};
 use super::verdict::{Claim, TableFacts};
 use crate::group::{Owned, lock};
 use crate::read::Source;
 use crate::verify::{NotPassed, Passage};
 
-/// Pause between two rounds: an interval of the heartbeats, which move the connector's position behind a mark.
-const PAUSE: Duration = Duration::from_secs(1);
-/// Pause between two looks at the connector's position.
-const LOOK: Duration = Duration::from_millis(500);
+/// Pause between two looks at the connector's position, for those who ask and for the view alone.
+const LOOK: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 /// How long Connect may take to commit a position: it does so every minute unless it is told otherwise.
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Deadline of one question to the brokers, and to ClickHouse.
@@ -48,10 +47,12 @@ pub struct SurveyorContext {
     pub owned: Owned,
     /// Properties of Kafka's consumers.
     pub kafka: ClientConfig,
+    /// Whether this replica is asked.
+    pub demand: Demand,
 }
 
-/// A running surveyor: idle but in one replica, the owner of the first table's partition 0. What it does ends when it is
-/// dropped.
+/// A running surveyor: idle but in the owner of the first table's partition 0, and where somebody asks. What it does ends
+/// when it is dropped.
 #[derive(Debug)]
 pub struct Surveyor {
     task: JoinHandle<()>,
@@ -99,8 +100,8 @@ async fn run(context: SurveyorContext) {
     let mut work = Work::new(context.clone(), delivered);
     let mut said = String::new();
     loop {
-        tokio::time::sleep(PAUSE).await;
-        if !work.is_ours() {
+        context.demand.next_round().await;
+        if !work.is_wanted() {
             continue;
         }
         match work.round().await {
@@ -150,9 +151,9 @@ impl Work {
         }
     }
 
-    /// Whether this replica is the one that looks. More than one would be right all the same.
-    fn is_ours(&self) -> bool {
-        lock(&self.context.owned).contains(&(0, 0))
+    /// Whether this replica looks: one does for the view, and each that is asked. More than one are right all the same.
+    fn is_wanted(&self) -> bool {
+        self.context.demand.is_there() || lock(&self.context.owned).contains(&(0, 0))
     }
 
     async fn round(&mut self) -> Result<(), Trouble> {
@@ -192,13 +193,13 @@ impl Work {
             if lsn >= mark.lsn {
                 break lsn;
             }
-            if begin.elapsed() > PATIENCE || !self.is_ours() {
+            if begin.elapsed() > PATIENCE || !self.is_wanted() {
                 let seconds = begin.elapsed().as_secs();
                 return Err(Trouble::Other(format!(
                     "connect has committed no position of the connector behind one of {seconds} s ago"
                 )));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(if self.context.demand.is_there() { LOOK.0 } else { LOOK.1 }).await;
             self.settle().await?;
         };
         let server = self.found.0.clone();
