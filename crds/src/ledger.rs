@@ -30,6 +30,24 @@ pub const FENCES_TABLE: &str = "_tidemark_fences";
 /// partition)`.
 pub const PROGRESS_TABLE: &str = "_tidemark_progress";
 
+/// Positions table: which offsets of a table's topic hold all commits up to a position of the source's log; two rows a
+/// `(pipeline, table)`, the one that readers have and the one that is waited for, written by one sink.
+///
+/// Columns: `pipeline String, table String, slot UInt8, epoch UInt16, server String` (whose log it is:
+/// `STARTED/TIMELINE`, the start of the server in microseconds since 1970 and the log's timeline as in the names of its
+/// files)`, lsn UInt64` (0: of that server nothing is known yet)`, partitions Array(Int32), ends Array(Int64)` (of these
+/// partitions, exclusive: what was committed at `lsn` or before lies below)`, seen_at DateTime64(3, 'UTC'),
+/// beat UInt64` (milliseconds since 1970 at the server)`;
+/// `ReplacingMergeTree(beat) ORDER BY (pipeline, table, slot)`.
+pub const POSITIONS_TABLE: &str = "_tidemark_positions";
+
+/// View over the bookkeeping: up to which position of the source's log each table shows everything; for applications.
+///
+/// Columns: `pipeline String, table String, lsn UInt64` (0: of nothing)`, position String` (the same as PostgreSQL
+/// writes it)`, server String` (as in [`POSITIONS_TABLE`])`, problem String` (why it is 0: `reading`, `doubt`,
+/// `dead-letters`, else empty)`.
+pub const VISIBLE_VIEW: &str = "_tidemark_visible";
+
 /// State table of the sinks: one row a `(pipeline, table, replica)`, see [`SinkState`]. Written when it changes, and
 /// every [`STATE_SECONDS`] otherwise: one that is older than three times as much is of a replica that is gone.
 ///

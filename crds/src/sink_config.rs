@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::SourceTable;
 
 /// Version of this file's format; the sink refuses others.
-pub const SINK_CONFIG_VERSION: u32 = 4;
+pub const SINK_CONFIG_VERSION: u32 = 5;
 
 /// Everything a sink replica needs to know; secrets are paths of mounted files.
 ///
@@ -25,6 +25,9 @@ pub struct SinkConfig {
     pub clickhouse: ClickHouseConfig,
     /// Where tables are read from.
     pub postgres: PostgresConfig,
+    /// Where the connector says how far it is; absent: nobody says up to which position everything is visible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<ConnectConfig>,
     /// Tables to apply.
     pub tables: Vec<TableRoute>,
     /// When a batch is sent.
@@ -125,6 +128,35 @@ pub struct PostgresConfig {
     pub ca_file: Option<String>,
     /// How whole tables are read.
     pub reads: ReadsConfig,
+}
+
+/// Kafka Connect's REST interface, which is asked for the position that it has committed for the connector.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConnectConfig {
+    /// `http://` or `https://` address.
+    pub url: String,
+    /// Name of the connector.
+    pub connector: String,
+    /// How far the certificate of an https address is checked.
+    #[serde(default)]
+    pub check: crate::pipeline::CertificateCheck,
+    /// Path of the certificate authority (PEM); absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Paths of the mounted user and password; absent: it asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginFiles>,
+}
+
+/// Paths of a mounted user and password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoginFiles {
+    /// Path of the file with the user name.
+    pub username_file: String,
+    /// Path of the file with the password.
+    pub password_file: String,
 }
 
 /// How whole tables are read.

@@ -30,3 +30,4 @@ mod stack;
 mod tables;
 mod verify;
 mod views;
+mod visible;

@@ -169,13 +169,25 @@ impl ProbeServer {
         readiness: Readiness,
         shutdown: Shutdown,
     ) -> std::io::Result<Self> {
+        Self::start_with(address, registry, readiness, shutdown, Router::new()).await
+    }
+
+    /// The same, with further routes.
+    pub async fn start_with(
+        address: SocketAddr,
+        registry: Arc<Registry>,
+        readiness: Readiness,
+        shutdown: Shutdown,
+        further: Router,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let app = Router::new()
             .route("/healthz", get(alive))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
-            .with_state(Probes { registry, readiness });
+            .with_state(Probes { registry, readiness })
+            .merge(further);
         let task = tokio::spawn(async move {
             let served = axum::serve(listener, app).with_graceful_shutdown(async move {
                 shutdown.requested().await;

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     pub(super) const TEXT: &str = r#"{
-        "version": 4, "pipeline": "shop/shop",
+        "version": 5, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},
         "clickhouse": {"url": "http://ch:8123", "database": "d", "usernameFile": "/u", "passwordFile": "/p"},
@@ -99,8 +99,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_before_its_fields_are_looked_at() {
-        let text = r#"{"version": 5, "somethingNew": true}"#;
-        assert!(matches!(parse(text), Err(ConfigError::Version { found: 5 })));
+        let text = r#"{"version": 6, "somethingNew": true}"#;
+        assert!(matches!(parse(text), Err(ConfigError::Version { found: 6 })));
     }
 
     #[test]

@@ -89,6 +89,13 @@ impl Open {
         counted.fold((0, (0, 0)), |(count, greatest), (_, at)| (count + 1, greatest.max(at)))
     }
 
+    /// How many records of these offsets are known to have died, dealt with or not.
+    pub fn heard(&self, partition: i32, offsets: &std::ops::Range<i64>) -> u64 {
+        let known = self.letters.keys().chain(&self.dealt_with);
+        let is_one = |place: &Place| place.partition == partition && offsets.contains(&place.offset);
+        known.filter(|(place, _)| is_one(place)).count() as u64
+    }
+
     /// Whether none is open.
     pub fn is_empty(&self) -> bool {
         self.letters.is_empty()

@@ -50,4 +50,5 @@ pub mod table;
 mod testing;
 pub mod value;
 pub mod verify;
+pub mod visible;
 pub mod write;

@@ -27,6 +27,7 @@ use crate::read::{KeyReader, Reader, ReaderContext, ReaderOptions, Source};
 use crate::session::{End, Session, Surroundings};
 use crate::state::States;
 use crate::verify::{Verifier, VerifierContext};
+use crate::visible::{self, Asker, Desk, Surveyor, SurveyorContext};
 use crate::write::{Writer, WriterParts};
 
 /// Pause before another attempt to set up Kafka's clients.
@@ -71,14 +72,19 @@ pub async fn run(config_file: PathBuf, options: RunOptions, shutdown: Shutdown) 
     readiness.close("kafka", "the brokers have not answered yet");
     readiness.close("tables", "the ledger has not been read yet");
     let probes_end = Shutdown::default();
+    let desk = Desk::default();
+    let further = visible::routes(desk.clone(), probes_end.clone());
+    let registry = Arc::new(registry);
     let probes =
-        ProbeServer::start(options.listen, Arc::new(registry), readiness.clone(), probes_end.clone()).await?;
+        ProbeServer::start_with(options.listen, registry, readiness.clone(), probes_end.clone(), further)
+            .await?;
     tracing::info!(address = %probes.address(), pipeline = config.pipeline, "the sink runs");
     let sink = Sink {
         config_file,
         options,
         metrics,
         readiness,
+        desk,
         shutdown,
         runtime: tokio::runtime::Handle::current(),
     };
@@ -118,6 +124,7 @@ struct Sink {
     options: RunOptions,
     metrics: Metrics,
     readiness: Readiness,
+    desk: Desk,
     shutdown: Shutdown,
     runtime: tokio::runtime::Handle,
 }
@@ -175,6 +182,7 @@ impl Sink {
             owned: Owned::default(),
             kafka: kafka.clone(),
         };
+        self.desk.open(Asker::new(config, &client));
         let around = Surroundings {
             config: Arc::clone(config),
             config_file: self.config_file.clone(),
@@ -193,6 +201,14 @@ impl Sink {
         let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
         let (consumer, owned, events) = session.shared();
         let verifying = VerifierContext { owned: Arc::clone(&owned), ..verifying };
+        let surveying = SurveyorContext {
+            config: Arc::clone(config),
+            clickhouse: client,
+            replica: self.options.replica.clone(),
+            owned: Arc::clone(&owned),
+            kafka: kafka.clone(),
+            demand: self.desk.demand().clone(),
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let watch = Watch {
             consumer,
@@ -210,8 +226,9 @@ impl Sink {
             .map_err(|error| error.to_string())?;
         let reader = Reader::start(reading);
         let verifier = Verifier::start(verifying);
+        let surveyor = Surveyor::start(surveying);
         let end = session.run();
-        drop((reader, verifier));
+        drop((reader, verifier, surveyor));
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}

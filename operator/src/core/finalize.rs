@@ -264,8 +264,10 @@ fn connector(subject: &Subject<'_>, observed: &Observed, proof: Proof, steps: &m
     steps.push(drop_step(Stage::DeleteConnector, what, needs, Some(Fact::ConnectorGone), effect));
 }
 
-/// The bookkeeping tables, the ledger last.
-const BOOKKEEPING: [&str; 8] = [
+/// The bookkeeping, what reads it first and the ledger last.
+const BOOKKEEPING: [&str; 10] = [
+    ledger::VISIBLE_VIEW,
+    ledger::POSITIONS_TABLE,
     ledger::FENCES_TABLE,
     ledger::PROGRESS_TABLE,
     ledger::STATES_TABLE,

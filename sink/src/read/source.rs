@@ -10,6 +10,7 @@ use tidemark_runtime::credentials::{CredentialSource, WatchedFile};
 use tidemark_runtime::postgres::{CONNECT_DEADLINE, Error, ErrorClass, Options, Session, SessionSettings};
 
 use super::ReadError;
+use super::barrier::{self, Mark};
 
 /// First server version whose logical decoding carries messages and whose plans read ranges of pages.
 const LEAST_VERSION: i32 = 140_000;
@@ -33,6 +34,16 @@ pub struct Source {
     /// The standby that the rows of whole tables come from.
     standby: Option<Options>,
     pipeline: Arc<str>,
+}
+
+/// The log of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Log {
+    /// Whose it is: `STARTED/TIMELINE`. Another start may be another server, or one that lost what it had not flushed, and
+    /// in another timeline the same positions are others.
+    pub(crate) server: String,
+    /// Where the next record goes, in bytes.
+    pub(crate) end: u64,
 }
 
 /// What a connection leads to.
@@ -147,6 +158,29 @@ impl Source {
     /// Connects for the comparison of tables.
     pub(super) async fn for_probes(&self, table: &SourceTable) -> Result<Session, ReadError> {
         self.connect("tidemark-verify", KEYS_TIMEOUT, table).await.map(|(session, _)| session)
+    }
+
+    /// Connects anew, since the address may lead elsewhere by now, and says whose log is there and where it ends.
+    pub(crate) async fn log(&self) -> Result<(Session, Log), Error> {
+        const LOG: &str = "
+SELECT (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::bigint,
+       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END,
+       CASE WHEN NOT pg_is_in_recovery() THEN (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint END";
+        let wrong = |error: tokio_postgres::Error| Error::of("the log's end", &error);
+        let session = session(&self.options, "tidemark-visible", KEYS_TIMEOUT).await?;
+        let row = session.query_one(LOG, &[]).await.map_err(wrong)?;
+        let started: i64 = row.try_get(0).map_err(wrong)?;
+        let timeline: Option<String> = row.try_get(1).map_err(wrong)?;
+        let end: Option<i64> = row.try_get(2).map_err(wrong)?;
+        let (Some(timeline), Some(end)) = (timeline, end.and_then(|end| u64::try_from(end).ok())) else {
+            return Err(Error::new(ErrorClass::Remote, "the address of the source leads to a standby"));
+        };
+        Ok((session, Log { server: format!("{started}/{timeline}"), end }))
+    }
+
+    /// Sets a mark in the log that is told from every other by `id`.
+    pub(crate) async fn mark(&self, session: &Session, id: &str) -> Result<Mark, Error> {
+        barrier::mark(session, &self.pipeline, "", id).await
     }
 
     /// Answers whether tables could be read: for `tidemark-sink check`.

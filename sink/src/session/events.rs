@@ -11,7 +11,7 @@ use crate::board::Board;
 use crate::consume::{Event, Failure, Written};
 use crate::group::lock;
 use crate::letters::Notice;
-use crate::session::Session;
+use crate::session::{Dying, Session};
 use crate::state::Earlier;
 
 impl Session {
@@ -50,6 +50,11 @@ impl Session {
             let mut range = *range;
             range.dead += late.get(number).copied().unwrap_or(0);
             let partition = (at, *number);
+            if range.dead > 0 {
+                let offsets = self.offsets.next(partition).unwrap_or(0)..range.next;
+                let since = Instant::now();
+                lane.dying.push(Dying { partition: *number, offsets, dead: range.dead, since });
+            }
             self.offsets.apply(partition, &range);
             if self.offsets.has(partition) {
                 let topic = lane.table.route.topic.clone();
@@ -164,6 +169,8 @@ impl Session {
         let lane = &mut self.lanes[at];
         let resolved = notice.resolved && !lane.letters.is_empty();
         lane.letters.take(notice);
+        let letters = &lane.letters;
+        lane.dying.retain(|dying| letters.heard(dying.partition, &dying.offsets) < dying.dead);
         if !notice.resolved {
             // A row from before it is not one from which values may be taken.
             lane.table.count_late(0, notice.at);

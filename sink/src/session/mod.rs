@@ -110,10 +110,22 @@ struct Lane {
     active: bool,
     /// Its open dead letters.
     letters: Open,
+    /// Those that were written and have not been heard of yet.
+    dying: Vec<Dying>,
     /// The newest plan, for the batch that is being written; absent before the first.
     newest: Option<watch::Sender<Arc<TablePlan>>>,
     /// Layout under which dead letters stopped it.
     stopped_under: u64,
+}
+
+/// Dead letters of a range of offsets that is applied. The topic of the letters says which are open, and says it a moment
+/// later: until then they are counted as they were written.
+#[derive(Debug)]
+struct Dying {
+    partition: i32,
+    offsets: std::ops::Range<i64>,
+    dead: u64,
+    since: Instant,
 }
 
 /// One connection to Kafka and everything read through it.
@@ -402,6 +414,7 @@ fn lanes(around: &Surroundings) -> Vec<Lane> {
             paused: false,
             active: false,
             letters: Open::default(),
+            dying: Vec::new(),
             newest: None,
             stopped_under: 0,
         }

@@ -1,6 +1,7 @@
 //! Commits, progress rows, states and gauges. I/O.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -11,6 +12,9 @@ use crate::group::lock;
 use crate::offsets::Applied;
 use crate::progress::Wrote;
 use crate::session::{Lane, Session};
+
+/// How long a dead letter takes at most from its topic to here: two rows of one record have one letter.
+const HEARING: Duration = Duration::from_secs(10);
 
 impl Lane {
     /// What the table does, with what the writer met.
@@ -59,6 +63,12 @@ impl Session {
         let row = |((at, partition), applied): ((usize, i32), Applied)| {
             let lane = &self.lanes[at];
             let (dead, dead_at) = lane.letters.count(partition, self.board.epoch, lane.table.barrier());
+            let dying: u64 = (lane.dying.iter())
+                .filter(|dying| dying.partition == partition && dying.since.elapsed() < HEARING)
+                .map(|dying| dying.dead)
+                .sum();
+            let (dead, dead_at) =
+                if dying > dead { (dying, dead_at.max(applied.dead_at)) } else { (dead, dead_at) };
             (lane.label.table.clone(), partition, Applied { dead, dead_at, ..applied })
         };
         self.offsets.all().filter(known).map(row).collect()

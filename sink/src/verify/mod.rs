@@ -29,4 +29,5 @@ mod target;
 mod verifier;
 
 pub use metrics::VerifyMetrics;
+pub(crate) use passage::{NotPassed, Passage};
 pub use verifier::{Verifier, VerifierContext};

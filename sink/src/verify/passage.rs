@@ -21,7 +21,9 @@ use tidemark_crds::ledger::PROGRESS_TABLE;
 use tidemark_crds::quote;
 use tidemark_runtime::clickhouse::{ClickHouse, number};
 
+use crate::group::Borrowed;
 use crate::read::Mark;
+use crate::table::Record;
 
 /// Deadline of one question to the brokers.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -33,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Why it is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct NotPassed(pub(super) String);
+pub(crate) struct NotPassed(pub(crate) String);
 
 impl From<KafkaError> for NotPassed {
     fn from(error: KafkaError) -> Self {
@@ -42,7 +44,7 @@ impl From<KafkaError> for NotPassed {
 }
 
 /// Follows the topic of messages.
-pub(super) struct Passage {
+pub(crate) struct Passage {
     config: ClientConfig,
     messages: String,
     clickhouse: ClickHouse,
@@ -67,7 +69,7 @@ impl std::fmt::Debug for Passage {
 impl Passage {
     /// Reads `messages`, a topic, through a consumer with these properties, outside of its group; opened by
     /// [`listen`](Self::listen).
-    pub(super) fn new(
+    pub(crate) fn new(
         config: ClientConfig,
         messages: String,
         clickhouse: ClickHouse,
@@ -77,7 +79,7 @@ impl Passage {
     }
 
     /// Listens from now on; to be called before the first mark is set.
-    pub(super) async fn listen(&mut self) -> Result<(), NotPassed> {
+    pub(crate) async fn listen(&mut self) -> Result<(), NotPassed> {
         if self.consumer.is_some() {
             return Ok(());
         }
@@ -98,7 +100,7 @@ impl Passage {
 
     /// Waits until the stream has passed `mark`, which was set after [`listen`](Self::listen), and every partition of
     /// `topic` has applied what it had then.
-    pub(super) async fn wait(&mut self, mark: &Mark, topic: &str, table: &str) -> Result<(), NotPassed> {
+    pub(crate) async fn wait(&mut self, mark: &Mark, topic: &str, table: &str) -> Result<(), NotPassed> {
         let Some(consumer) = self.consumer.take() else {
             return Err(NotPassed(
                 "the topic of messages was not listened to before the mark was set".into(),
@@ -115,6 +117,21 @@ impl Passage {
         let ends = ends?;
         self.consumer = Some(consumer);
         self.applied(table, &ends).await
+    }
+
+    /// Waits until the stream has passed `mark`, which was set after [`listen`](Self::listen); returns the epoch in
+    /// which the connector sent it.
+    pub(crate) async fn seen(&mut self, mark: &Mark) -> Result<Option<u16>, NotPassed> {
+        let Some(consumer) = self.consumer.take() else {
+            return Err(NotPassed(
+                "the topic of messages was not listened to before the mark was set".into(),
+            ));
+        };
+        let (shared, stop, content) = (Arc::clone(&consumer), Arc::clone(&self.stop), mark.content.clone());
+        let seen = tokio::task::spawn_blocking(move || follow(&shared, &content, &stop));
+        let epoch = seen.await.map_err(|error| NotPassed(error.to_string()))??;
+        self.consumer = Some(consumer);
+        Ok(epoch)
     }
 
     async fn applied(&self, table: &str, ends: &BTreeMap<i32, i64>) -> Result<(), NotPassed> {
@@ -195,8 +212,8 @@ fn content_of(record: &[u8]) -> Option<Vec<u8>> {
     STANDARD.decode(said.content).ok()
 }
 
-/// Reads until the mark that says this. Blocks.
-fn follow(consumer: &BaseConsumer, mark: &str, stop: &AtomicBool) -> Result<(), NotPassed> {
+/// Reads until the mark that says this, and returns its epoch. Blocks.
+fn follow(consumer: &BaseConsumer, mark: &str, stop: &AtomicBool) -> Result<Option<u16>, NotPassed> {
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE && !stop.load(Ordering::Acquire) {
         let message = match consumer.poll(Duration::from_millis(200)) {
@@ -204,7 +221,7 @@ fn follow(consumer: &BaseConsumer, mark: &str, stop: &AtomicBool) -> Result<(), 
             Some(message) => message?,
         };
         if message.payload().and_then(content_of).is_some_and(|content| content == mark.as_bytes()) {
-            return Ok(());
+            return Ok(Borrowed(&message).epoch());
         }
     }
     Err(NotPassed(format!(

@@ -281,6 +281,7 @@ fn state(
 ) {
     let database = &subject.spec.clickhouse.database;
     desired.take(ConditionType::TablesInSync, tables::bookkeeping(database, subject.mark, facts));
+    desired.take(ConditionType::TablesInSync, tables::visible_view(database, subject.mark, facts, proof));
     if facts.ledger.incarnation.is_none() {
         desired.steps.push(Step {
             stage: Stage::Ledger,

@@ -5,8 +5,9 @@ use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Postgres, Verification};
 use tidemark_crds::sink_config::{
-    BatchConfig, ClickHouseConfig, DeadLetterConfig, KafkaConfig, PostgresConfig, ReadsConfig,
-    SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute, TlsFiles, VerificationConfig,
+    BatchConfig, ClickHouseConfig, ConnectConfig, DeadLetterConfig, KafkaConfig, LoginFiles, PostgresConfig,
+    ReadsConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute, TlsFiles,
+    VerificationConfig,
 };
 
 use crate::core::credentials::mechanism;
@@ -95,6 +96,7 @@ pub fn sink_config(
             ca_file: spec.source.postgres.tls.ca.as_ref().map(|_| secret("postgres-ca/ca.crt")),
             reads: reads(&spec.source.postgres),
         },
+        connect: Some(connect(spec, name, paths)),
         tables: routes
             .iter()
             .map(|(source, target)| TableRoute {
@@ -117,6 +119,22 @@ pub fn sink_config(
         },
         verification: verification(&spec.verification)?,
     })
+}
+
+fn connect(spec: &AnalyticsPipelineSpec, name: &PipelineName, paths: &Paths) -> ConnectConfig {
+    let connect = &spec.source.connect;
+    let secret = |file: &str| format!("{}/{file}", paths.secrets);
+    let authority = connect.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    ConnectConfig {
+        url: connect.url.clone(),
+        connector: name.connector(),
+        check: connect.tls.as_ref().map(|tls| tls.mode).unwrap_or_default(),
+        ca_file: authority.map(|_| secret("connect-ca/ca.crt")),
+        login: connect.credentials.as_ref().map(|_| LoginFiles {
+            username_file: secret("connect/username"),
+            password_file: secret("connect/password"),
+        }),
+    }
 }
 
 fn verification(wanted: &Verification) -> Result<VerificationConfig, duration::ParseError> {

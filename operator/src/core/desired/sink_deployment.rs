@@ -195,6 +195,14 @@ fn volumes(input: &SinkInput<'_>) -> (Vec<core::Volume>, Vec<core::VolumeMount>)
     if let Some(authority) = &postgres.tls.ca {
         volumes.extend(authority_volume("postgres-ca", authority));
     }
+    let connect = &spec.source.connect;
+    if let Some(login) = &connect.credentials {
+        let items = [(&login.username_key, "username"), (&login.password_key, "password")];
+        volumes.push(secret_volume("connect", &login.secret_name, &items));
+    }
+    if let Some(authority) = connect.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
+        volumes.extend(authority_volume("connect-ca", authority));
+    }
     if let Some(tls) = &spec.kafka.tls {
         volumes.extend(tls.ca.as_ref().and_then(|authority| authority_volume("kafka-ca", authority)));
         if let Some(client) = &tls.client_certificate {

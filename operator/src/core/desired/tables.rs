@@ -4,8 +4,8 @@ use serde_json::json;
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::{COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, TableLayout, VERSION_COLUMN};
 use tidemark_crds::ledger::{
-    CONNECTOR_TABLE, DIFFERENCES_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE,
-    STATES_TABLE, SeenStorage, VERIFICATION_TABLE, WAL_COLUMN, layout_key,
+    CONNECTOR_TABLE, DIFFERENCES_TABLE, FENCES_TABLE, Kind, LEDGER_TABLE, POSITIONS_TABLE, PROGRESS_TABLE,
+    READS_TABLE, STATES_TABLE, SeenStorage, VERIFICATION_TABLE, VISIBLE_VIEW, WAL_COLUMN, layout_key,
 };
 use tidemark_crds::mapping::exact_default;
 use tidemark_crds::names::short_hash;
@@ -46,7 +46,7 @@ const MOMENT: &str = "DateTime64(3, 'UTC')";
 const MAYBE_MOMENT: &str = "Nullable(DateTime64(3, 'UTC'))";
 
 /// Every bookkeeping table.
-const BOOKKEEPING: [Bookkeeping; 8] = [
+const BOOKKEEPING: [Bookkeeping; 9] = [
     Bookkeeping {
         name: LEDGER_TABLE,
         columns: &[
@@ -90,6 +90,24 @@ const BOOKKEEPING: [Bookkeeping; 8] = [
         ],
         stays: Merge::Greatest("beat"),
         order_by: &["pipeline", "table", "partition"],
+        keep: None,
+    },
+    Bookkeeping {
+        name: POSITIONS_TABLE,
+        columns: &[
+            ("pipeline", "String"),
+            ("table", "String"),
+            ("slot", "UInt8"),
+            ("epoch", "UInt16"),
+            ("server", "String"),
+            ("lsn", "UInt64"),
+            ("partitions", "Array(Int32)"),
+            ("ends", "Array(Int64)"),
+            ("seen_at", MOMENT),
+            ("beat", "UInt64"),
+        ],
+        stays: Merge::Greatest("beat"),
+        order_by: &["pipeline", "table", "slot"],
         keep: None,
     },
     Bookkeeping {
@@ -258,6 +276,94 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
             Some(object) => part.extend(added(database, name, object)),
         }
     }
+    part
+}
+
+/// Settings inside [`VISIBLE_VIEW`]: a session that sets them otherwise would get wrong rows.
+const VISIBLE_SETTINGS: &str = "join_use_nulls = 0, join_default_strictness = 'ALL', transform_null_in = 0, \
+     aggregate_functions_null_for_empty = 0, group_by_use_nulls = 0, prefer_column_name_to_alias = 0, \
+     apply_deleted_mask = 1";
+
+/// Up to which position each table shows everything: a claim of [`POSITIONS_TABLE`] holds once every partition has
+/// applied what lies below its ends, in the epoch of now and for the server that was seen last.
+fn visible_select(database: &str) -> String {
+    let of = |table: &str| qualified(database, table);
+    let (ledger, reads, states) = (of(LEDGER_TABLE), of(READS_TABLE), of(STATES_TABLE));
+    let (progress, positions) = (of(PROGRESS_TABLE), of(POSITIONS_TABLE));
+    let (read, epoch) = (literal(Kind::Read.as_str()), literal(Kind::Epoch.as_str()));
+    let epochs = format!(
+        "SELECT pipeline, toUInt16OrZero(value) AS epoch FROM {ledger} FINAL WHERE kind = {epoch} AND key = ''"
+    );
+    let applied = format!(
+        "SELECT pipeline, table, groupArray(partition) AS partitions, groupArray(next_offset) AS nexts, \
+         sum(dead_letters) AS dead FROM {progress} FINAL GROUP BY pipeline, table"
+    );
+    let passed = format!(
+        "SELECT c.pipeline AS pipeline, c.table AS table, max(c.lsn) AS lsn, any(c.server) AS server \
+         FROM (SELECT pipeline, table, epoch, server, lsn, partitions, ends FROM {positions} FINAL) AS c \
+         INNER JOIN ({epochs}) AS e ON e.pipeline = c.pipeline AND e.epoch = c.epoch \
+         INNER JOIN (SELECT pipeline, argMax(server, beat) AS server FROM {positions} FINAL GROUP BY pipeline) AS n \
+         ON n.pipeline = c.pipeline AND n.server = c.server \
+         LEFT JOIN ({applied}) AS p ON p.pipeline = c.pipeline AND p.table = c.table \
+         WHERE arrayAll((partition, end) -> end <= p.nexts[indexOf(p.partitions, partition)], c.partitions, c.ends) \
+         GROUP BY pipeline, table"
+    );
+    let problems = format!(
+        "SELECT q.pipeline AS pipeline, q.key AS table, multiIf(\
+         r.request != q.version OR r.state != 'read' OR r.epoch != e.epoch OR q.epoch != e.epoch, 'reading', \
+         d.at >= (r.epoch, r.barrier), 'doubt', p.dead > 0, 'dead-letters', '') AS problem \
+         FROM (SELECT pipeline, key, version, JSONExtractUInt(value, 'epoch') AS epoch FROM {ledger} FINAL \
+         WHERE kind = {read} AND value != 'null') AS q \
+         LEFT JOIN ({epochs}) AS e ON e.pipeline = q.pipeline \
+         LEFT JOIN (SELECT pipeline, table, request, state, epoch, barrier FROM {reads} FINAL) AS r \
+         ON r.pipeline = q.pipeline AND r.table = q.key \
+         LEFT JOIN (SELECT pipeline, table, max((doubt_epoch, doubt_lsn)) AS at FROM {states} FINAL \
+         WHERE doubt != '' GROUP BY pipeline, table) AS d ON d.pipeline = q.pipeline AND d.table = q.key \
+         LEFT JOIN ({applied}) AS p ON p.pipeline = q.pipeline AND p.table = q.key"
+    );
+    let digits = |number: &str| format!("if({number} = 0, '0', replaceRegexpOne(hex({number}), '^0+', ''))");
+    let (high, low) = (digits("bitShiftRight(lsn, 32)"), digits("bitAnd(lsn, 4294967295)"));
+    format!(
+        "SELECT t.pipeline AS pipeline, t.table AS table, if(t.problem = '', v.lsn, 0) AS lsn, \
+         concat({high}, '/', {low}) AS position, v.server AS server, t.problem AS problem \
+         FROM ({problems}) AS t LEFT JOIN ({passed}) AS v ON v.pipeline = t.pipeline AND v.table = t.table \
+         SETTINGS {VISIBLE_SETTINGS}"
+    )
+}
+
+/// Makes [`VISIBLE_VIEW`], which is shared by the pipelines of a database as the tables are that it reads.
+pub fn visible_view(database: &str, mark: &str, facts: &ClickHouseFacts, proof: Proof) -> Part {
+    const COLUMNS: [(&str, &str); 6] = [
+        ("pipeline", "String"),
+        ("table", "String"),
+        ("lsn", "UInt64"),
+        ("position", "String"),
+        ("server", "String"),
+        ("problem", "String"),
+    ];
+    let select = visible_select(database);
+    let hash = short_hash(&select);
+    let mut part = Part::default();
+    let there = facts.objects.get(VISIBLE_VIEW);
+    match there {
+        Some(object) if !object.comment.starts_with(OF_A_PIPELINE) || object.engine != "View" => {
+            let what = format!("view {database}.{VISIBLE_VIEW}");
+            return Part::problem(conflict(VISIBLE_VIEW, &what, &object.comment));
+        }
+        // Whichever pipeline made it.
+        Some(object) if object.comment.ends_with(&hash) => return part,
+        Some(_) | None => {}
+    }
+    let definition = ViewDefinition {
+        database: database.to_owned(),
+        name: VISIBLE_VIEW.to_owned(),
+        comment: format!("{mark} {hash}"),
+        definer: None,
+        select,
+        columns: COLUMNS.map(|(name, kind)| (name.to_owned(), kind.to_owned())).into(),
+    };
+    let replaces = there.map(|_| proof);
+    part.view(Stage::CurrentView, vec![Fact::Bookkeeping], None, definition, replaces);
     part
 }
 

@@ -119,8 +119,8 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
     assert_eq!(bookkeeping("db", MARK, &facts), Part::default());
 }
 
-/// Columns of the first version's bookkeeping: tables that it made are there for ever.
-const FIRST: [(&str, &str); 8] = [
+/// Columns of the bookkeeping as the first version of each table had them: tables of it are there for ever.
+const FIRST: [(&str, &str); 9] = [
     (LEDGER_TABLE, "pipeline kind key version value written_at"),
     (FENCES_TABLE, "table version reason raised_at"),
     (
@@ -144,6 +144,7 @@ const FIRST: [(&str, &str); 8] = [
          repaired open error place updated_at beat",
     ),
     (DIFFERENCES_TABLE, "pipeline table key kind columns found_at repaired_at beat"),
+    (POSITIONS_TABLE, "pipeline table slot epoch server lsn partitions ends seen_at beat"),
     (CONNECTOR_TABLE, "pipeline state tasks failed_tasks restarts error lag fresh_to seen_at"),
 ];
 

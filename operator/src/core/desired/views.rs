@@ -14,6 +14,7 @@ use tidemark_crds::duration;
 use tidemark_crds::layout::TableLayout;
 use tidemark_crds::ledger::{
     CONNECTOR_TABLE, LEDGER_TABLE, PROGRESS_TABLE, READS_TABLE, STATES_TABLE, VERIFICATION_TABLE,
+    VISIBLE_VIEW,
 };
 use tidemark_crds::names::{PipelineName, short_hash};
 use tidemark_crds::pipeline::{ExtraView, MaterializationType, Policy, Preset as PresetChoice, Views};
@@ -703,7 +704,8 @@ fn derived<'a>(mark: &str, facts: &'a ClickHouseFacts) -> Vec<(&'a String, &'a C
     let mut found: Vec<_> = facts
         .objects
         .iter()
-        .filter(|(_, object)| is_ours(&object.comment, mark))
+        // That one is the bookkeeping's.
+        .filter(|(name, object)| is_ours(&object.comment, mark) && *name != VISIBLE_VIEW)
         .filter_map(|(name, object)| Some((rank(object)?, (name, object))))
         .collect();
     found.sort_by_key(|(rank, _)| *rank);
