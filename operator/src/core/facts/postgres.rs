@@ -293,7 +293,7 @@ pub struct SlotFacts {
     pub wal_status: String,
     /// Bytes of write-ahead log that it holds back.
     pub retained_bytes: u64,
-    /// `confirmed_flush_lsn` in bytes: everything before it is in Kafka; 0: none.
+    /// `confirmed_flush_lsn` in bytes: everything before it was handed to Kafka's producer, acknowledged or not; 0: none.
     pub confirmed_lsn: u64,
     /// Up to where its connection says that it received the log, in bytes; 0: none, or the role may not see it.
     pub received_lsn: u64,
