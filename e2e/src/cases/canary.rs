@@ -23,9 +23,9 @@ pub const DDL: &str =
      INSERT INTO public.canary SELECT g, 0, 'n=0' FROM generate_series(0, 9) g";
 /// Rows that are written in turn.
 const ROWS: i64 = 10;
-const WRITE: Duration = Duration::from_millis(100);
-// Each look costs as much as a hundred rows written, and a dozen pipelines have a canary each.
-const LOOK: Duration = Duration::from_millis(500);
+/// Each row is an insert of its own at ClickHouse, and a dozen pipelines have a canary each.
+const WRITE: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(600);
 /// How late a row may be while connectors are told of other tables and everything runs on one small machine.
 const LATE: Duration = Duration::from_secs(60);
 
