@@ -96,10 +96,10 @@ async fn write(
     for turn in 0..COMMITS {
         let table = TABLES[((writer + turn) % 3) as usize];
         let tag = format!("{writer}-{turn}");
-        let rows = if (writer + turn) % 6 == 0 { 4000 } else { 1 };
+        let rows = if (writer + turn).is_multiple_of(6) { 4000 } else { 1 };
         let lsn = commit(&client, table, &tag, rows).await?;
         let begin = Instant::now();
-        let all = (writer + turn) % 4 == 0;
+        let all = (writer + turn).is_multiple_of(4);
         let of = if all { String::new() } else { format!("&table=public.{table}") };
         until_visible(&[&sinks[0], &sinks[1]], writer + turn, &format!("lsn={lsn}&timeout=20s{of}")).await?;
         times.push(begin.elapsed());

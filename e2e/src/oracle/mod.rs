@@ -212,13 +212,13 @@ impl Oracle {
     pub async fn wait_equal(&self, deadline: Duration) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
-            let begin = start.elapsed();
+            let look = Instant::now();
             let last = match self.first_mismatch().await {
                 Ok(None) => return Ok(()),
                 Ok(Some(mismatch)) => report(&[mismatch]),
                 Err(error) => format!("{error:#}"),
             };
-            let pause = pause_after(start.elapsed() - begin);
+            let pause = pause_after(look.elapsed());
             if start.elapsed() + pause >= deadline {
                 bail!("not equal after {:.1} s:\n{last}", start.elapsed().as_secs_f64());
             }

@@ -33,8 +33,8 @@ where
     let start = Instant::now();
     let mut last = String::from("the condition never held");
     loop {
-        let begin = start.elapsed();
-        let left = deadline.saturating_sub(begin);
+        let begin = Instant::now();
+        let left = deadline.saturating_sub(start.elapsed());
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(Some(value))) => return Ok(value),
             Ok(Ok(None)) => last = "the condition did not hold".into(),
@@ -48,7 +48,6 @@ where
             "waited {:.1} s for {what}; at the last look: {last}",
             deadline.as_secs_f64()
         );
-        let now = start.elapsed();
-        tokio::time::sleep(pause_after(now - begin).min(deadline.saturating_sub(now))).await;
+        tokio::time::sleep(pause_after(begin.elapsed()).min(deadline.saturating_sub(start.elapsed()))).await;
     }
 }
