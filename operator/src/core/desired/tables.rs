@@ -270,13 +270,17 @@ pub fn bookkeeping(database: &str, mark: &str, facts: &ClickHouseFacts) -> Part 
                 let what = format!("create bookkeeping table {name}");
                 part.step((Stage::Bookkeeping, StepKind::Create), what, needs, gives, effect);
             }
-            Some(object) if !object.comment.starts_with(OF_A_PIPELINE) => {
+            Some(object) if is_foreign(object) => {
                 part.problems.push(conflict(name, &format!("table {database}.{name}"), &object.comment));
             }
             Some(object) => part.extend(added(database, name, object)),
         }
     }
     part
+}
+
+fn is_foreign(object: &ClickHouseObject) -> bool {
+    !object.comment.starts_with(OF_A_PIPELINE)
 }
 
 /// Settings inside [`VISIBLE_VIEW`]: a session that sets them otherwise would get wrong rows.
@@ -341,12 +345,17 @@ pub fn visible_view(database: &str, mark: &str, facts: &ClickHouseFacts, proof: 
         ("server", "String"),
         ("problem", "String"),
     ];
+    let mut part = Part::default();
+    // Over a table of somebody else it could not be made; that one is named, and to be moved first.
+    let objects = BOOKKEEPING.iter().filter_map(|table| facts.objects.get(table.name));
+    if objects.into_iter().any(is_foreign) {
+        return part;
+    }
     let select = visible_select(database);
     let hash = short_hash(&select);
-    let mut part = Part::default();
     let there = facts.objects.get(VISIBLE_VIEW);
     match there {
-        Some(object) if !object.comment.starts_with(OF_A_PIPELINE) || object.engine != "View" => {
+        Some(object) if is_foreign(object) || object.engine != "View" => {
             let what = format!("view {database}.{VISIBLE_VIEW}");
             return Part::problem(conflict(VISIBLE_VIEW, &what, &object.comment));
         }

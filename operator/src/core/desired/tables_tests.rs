@@ -119,6 +119,21 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
     assert_eq!(bookkeeping("db", MARK, &facts), Part::default());
 }
 
+#[test]
+fn the_view_of_what_is_visible_waits_until_no_table_that_it_reads_is_somebody_elses() {
+    let mut facts = ClickHouseFacts { database_exists: true, ..ClickHouseFacts::default() };
+    let made = |facts: &ClickHouseFacts| visible_view("db", MARK, facts, proof().unwrap()).steps.len();
+    assert_eq!(made(&facts), 1);
+    for Bookkeeping { name, .. } in BOOKKEEPING {
+        let object =
+            |comment: &str| ClickHouseObject { comment: comment.into(), ..ClickHouseObject::default() };
+        facts.objects.insert(name.to_owned(), object("theirs"));
+        assert_eq!(visible_view("db", MARK, &facts, proof().unwrap()), Part::default(), "{name}");
+        facts.objects.insert(name.to_owned(), object("tidemark elsewhere/ns/other"));
+        assert_eq!(made(&facts), 1, "{name}");
+    }
+}
+
 /// Columns of the bookkeeping as the first version of each table had them: tables of it are there for ever.
 const FIRST: [(&str, &str); 9] = [
     (LEDGER_TABLE, "pipeline kind key version value written_at"),
