@@ -7,6 +7,7 @@ mod cluster;
 mod conflicts;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]
 mod conformance;
+mod continuous;
 mod crds;
 mod faults;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]
@@ -28,6 +29,5 @@ mod sink;
 mod source;
 mod stack;
 mod tables;
-mod verify;
 mod views;
 mod visible;
