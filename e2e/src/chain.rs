@@ -30,6 +30,14 @@ pub struct Chain<'a> {
     sink: Process,
 }
 
+/// Returns where a sink's HTTP listens, by its log: it is another address after each start.
+pub fn http_of(sink: &Process) -> anyhow::Result<String> {
+    let log = std::fs::read_to_string(sink.log())?;
+    let line = log.lines().rev().find(|line| line.contains("the sink runs")).context("the sink runs")?;
+    let at = line.find("127.0.0.1:").context("the sink's log says where it listens")?;
+    Ok(line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect())
+}
+
 /// Returns the path of one of the project's programs, built beside this one.
 pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("finding this program's folder")?;

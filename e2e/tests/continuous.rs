@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tidemark_e2e::bench::report;
-use tidemark_e2e::chain::{Chain, pipeline};
+use tidemark_e2e::chain::{Chain, http_of, pipeline};
 use tidemark_e2e::stack::{PATIENCE, Role, Stack, shared, wait_until};
 use tokio::task::JoinSet;
 
@@ -313,11 +313,7 @@ async fn what_is_planted_is_found_and_repaired_under_live_writes_and_nothing_els
 
 /// Sums a counter of the sink over its labels, as its metrics have it now.
 async fn counted(chain: &Chain<'_>, counter: &str) -> anyhow::Result<u64> {
-    let log = std::fs::read_to_string(chain.sink().log())?;
-    let line = log.lines().rev().find(|line| line.contains("the sink runs")).context("the sink runs")?;
-    let at = line.find("127.0.0.1:").context("the sink's log says where it listens")?;
-    let address: String =
-        line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    let address = http_of(chain.sink())?;
     let text = reqwest::get(format!("http://{address}/metrics")).await?.text().await?;
     let values = text.lines().filter(|line| line.starts_with(&format!("{counter}{{")));
     values.filter_map(|line| line.rsplit_once(' ')).map(|(_, value)| Ok(value.parse::<u64>()?)).sum()

@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use tidemark_crds::names::PipelineName;
 use tidemark_e2e::bench::report;
-use tidemark_e2e::chain::{Chain, pipeline};
+use tidemark_e2e::chain::{Chain, http_of, pipeline};
 use tidemark_e2e::stack::{PATIENCE, Process, Role, Stack, shared, wait_until};
 use tokio::task::JoinSet;
 
@@ -21,17 +21,9 @@ const COMMITS: u32 = 9;
 /// The row of a large transaction: thousands of them fill many batches of Kafka's producer, which others overtake.
 const WIDE: usize = 900;
 
-/// Where a sink listens, by its log; it is another place after each start.
-fn address(sink: &Process) -> anyhow::Result<String> {
-    let log = std::fs::read_to_string(sink.log())?;
-    let line = log.lines().rev().find(|line| line.contains("the sink runs")).context("the sink runs")?;
-    let at = line.find("127.0.0.1:").context("the sink's log says where it listens")?;
-    Ok(line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect())
-}
-
 /// Asks one sink once; its status and what it says.
 async fn ask(sink: &Process, query: &str) -> anyhow::Result<(u16, Value)> {
-    let answer = reqwest::get(format!("http://{}/visible?{query}", address(sink)?)).await?;
+    let answer = reqwest::get(format!("http://{}/visible?{query}", http_of(sink)?)).await?;
     let status = answer.status().as_u16();
     let text = answer.text().await?;
     Ok((status, serde_json::from_str(&text).with_context(|| text)?))

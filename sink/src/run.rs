@@ -18,7 +18,7 @@ use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 use crate::board::Poller;
 use crate::config;
 use crate::dead_letter::DeadLetterTopic;
-use crate::group::{Owned, Records, consumer_config};
+use crate::group::{Records, consumer_config};
 use crate::heartbeat::Watch;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
@@ -173,15 +173,7 @@ impl Sink {
             replica: self.options.replica.clone(),
             options: ReaderOptions::of(&config.postgres.reads),
         };
-        let verifying = VerifierContext {
-            config: Arc::clone(config),
-            clickhouse: client.clone(),
-            writer: writer.clone(),
-            metrics: self.metrics.clone(),
-            replica: self.options.replica.clone(),
-            owned: Owned::default(),
-            kafka: kafka.clone(),
-        };
+        let repairs = writer.clone();
         self.desk.open(Asker::new(config, &client));
         let around = Surroundings {
             config: Arc::clone(config),
@@ -200,7 +192,15 @@ impl Sink {
         };
         let session = Session::start(around, connection, &client_id).map_err(|error| error.to_string())?;
         let (consumer, owned, events) = session.shared();
-        let verifying = VerifierContext { owned: Arc::clone(&owned), ..verifying };
+        let verifying = VerifierContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            writer: repairs,
+            metrics: self.metrics.clone(),
+            replica: self.options.replica.clone(),
+            owned: Arc::clone(&owned),
+            kafka: kafka.clone(),
+        };
         let surveying = SurveyorContext {
             config: Arc::clone(config),
             clickhouse: client,
