@@ -1,5 +1,7 @@
 //! The whole chain on processes: PostgreSQL, Debezium, Kafka, sink, ClickHouse, and the operator without a cluster.
 
+mod visible;
+
 use std::sync::Arc;
 use std::time::Duration;
 

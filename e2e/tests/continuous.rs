@@ -79,7 +79,7 @@ async fn write(stack: &'static Stack, seed: u64, stop: Arc<AtomicBool>) -> anyho
         client.batch_execute(if rolls_back { "ROLLBACK" } else { "COMMIT" }).await?;
         transactions += 1;
         // A shop, and no benchmark: more would be the chain's work and not the comparison's.
-        tokio::time::sleep(Duration::from_millis(random.random_range(10..60))).await;
+        tokio::time::sleep(Duration::from_millis(random.random_range(30..200))).await;
     }
     Ok(transactions)
 }

@@ -30,4 +30,3 @@ mod source;
 mod stack;
 mod tables;
 mod views;
-mod visible;

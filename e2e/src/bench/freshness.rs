@@ -93,7 +93,7 @@ pub async fn measure(stack: &Stack, plan: Plan, tell: impl Fn(&str)) -> anyhow::
         let follower = Follower::new(&chain).await?;
         let marks = async {
             follower.settle().await?;
-            follower.follow(plan.samples, Duration::from_millis(200), Duration::from_millis(20)).await
+            follower.follow(plan.samples, Duration::from_millis(100), Duration::from_millis(20)).await
         };
         let latencies = under_load(&chain, marks).await;
         run(1000.0, &latencies.with_context(|| chain.sink().log_tail(20))?, stalls.longest())

@@ -66,46 +66,92 @@ pub fn pairs(set: &str) -> Vec<(&str, &str)> {
     set.split(' ').filter_map(|pair| pair.split_once('=')).collect()
 }
 
-/// [`SETTINGS`] in a few sets of many, for where the same views were tried under each alone before.
-///
-/// No set has a name twice, and what is a hundred settings, or another planner, stays alone.
+/// [`SETTINGS`] in a few sets of many, each in one of them.
 pub fn together() -> Vec<String> {
+    cover(&[]).iter().map(|set| set.join(" ")).collect()
+}
+
+/// [`SETTINGS`] in a few sets of many, each in two of them and never twice with the same others: what one hides in one
+/// set it does not hide in the next.
+pub fn crossed() -> Vec<String> {
+    let first = cover(&[]);
+    let second = cover(&first).into_iter().filter(|set| !is_whole(set[0]));
+    first.iter().cloned().chain(second).map(|set| set.join(" ")).collect()
+}
+
+/// Whether a set is a hundred settings, or another planner: it stays alone.
+fn is_whole(set: &str) -> bool {
+    set.starts_with("compatibility=") || set == "enable_analyzer=0"
+}
+
+/// Puts each of [`SETTINGS`] into a set of many without a name twice, nor two that are in one set of `others`.
+fn cover(others: &[Vec<&str>]) -> Vec<Vec<&'static str>> {
     const MANY: usize = 8;
-    let is_alone = |set: &&str| set.starts_with("compatibility=") || *set == "enable_analyzer=0";
-    let (alone, each): (Vec<&str>, Vec<&str>) = SETTINGS.iter().copied().partition(is_alone);
+    let shares_name =
+        |a: &str, b: &str| pairs(a).iter().any(|(name, _)| pairs(b).iter().any(|(other, _)| other == name));
+    let met = |a: &str, b: &str| others.iter().any(|set| set.contains(&a) && set.contains(&b));
     let mut sets: Vec<Vec<&str>> = Vec::new();
-    for set in each {
-        let own = pairs(set);
+    for &set in SETTINGS {
         let fits = |others: &Vec<&str>| {
-            let taken =
-                |name: &str| others.iter().any(|set| pairs(set).iter().any(|(other, _)| *other == name));
-            others.len() < MANY && !own.iter().any(|(name, _)| taken(name))
+            let alone = is_whole(set) || is_whole(others[0]);
+            !alone
+                && others.len() < MANY
+                && !others.iter().any(|other| shares_name(set, other) || met(set, other))
         };
         match sets.iter_mut().find(|others| fits(others)) {
             Some(others) => others.push(set),
             None => sets.push(vec![set]),
         }
     }
-    sets.iter().map(|set| set.join(" ")).chain(alone.into_iter().map(str::to_owned)).collect()
+    sets
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use super::*;
+
+    fn counted(sets: &[String]) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for pair in sets.iter().flat_map(|set| set.split(' ')) {
+            *counts.entry(pair).or_default() += 1;
+        }
+        counts
+    }
 
     #[test]
     fn together_is_every_setting_once() {
         let sets = together();
         assert!(sets.len() < 12, "{sets:?}");
-        let mut all: Vec<&str> = sets.iter().flat_map(|set| set.split(' ')).collect();
-        let mut each: Vec<&str> = SETTINGS.iter().flat_map(|set| set.split(' ')).collect();
-        all.sort_unstable();
-        each.sort_unstable();
-        assert_eq!(all, each);
+        let each: Vec<String> = SETTINGS.iter().map(|set| (*set).to_owned()).collect();
+        assert_eq!(counted(&sets), counted(&each));
         for set in &sets {
-            let names: std::collections::BTreeSet<&str> = pairs(set).iter().map(|(name, _)| *name).collect();
+            let names: BTreeSet<&str> = pairs(set).iter().map(|(name, _)| *name).collect();
             assert_eq!(names.len(), pairs(set).len(), "{set}");
         }
+    }
+
+    #[test]
+    fn crossed_is_every_setting_twice_and_no_two_meet_again() {
+        let (first, sets) = (together().len(), crossed());
+        assert!(sets.len() < 24, "{sets:?}");
+        let all = counted(&sets);
+        for set in SETTINGS.iter().filter(|set| !is_whole(set)) {
+            for pair in set.split(' ') {
+                assert!(all[pair] >= 2, "{pair}");
+            }
+        }
+        let (before, after) = sets.split_at(first);
+        for (a, b) in before.iter().flat_map(|a| after.iter().map(move |b| (a, b))) {
+            let both = SETTINGS.iter().filter(|set| !is_whole(set) && [a, b].iter().all(|s| has(s, set)));
+            assert!(both.count() <= 1, "{a}\n{b}");
+        }
+    }
+
+    /// Whether a joined set has all of a smaller one.
+    fn has(set: &str, part: &str) -> bool {
+        part.split(' ').all(|pair| set.split(' ').any(|other| other == pair))
     }
 
     #[test]

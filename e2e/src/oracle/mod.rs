@@ -170,10 +170,9 @@ impl Oracle {
         self.hostile(self.now().await?, true, &hostile::together()).await
     }
 
-    /// Does the same at the views' moment `as_of` and under each set of [`hostile::SETTINGS`] alone.
-    pub async fn check_hostile_at(&self, as_of: AsOf) -> anyhow::Result<Vec<Mismatch>> {
-        let alone: Vec<String> = hostile::SETTINGS.iter().map(|set| (*set).to_owned()).collect();
-        self.hostile(as_of, false, &alone).await
+    /// Does the same at the views' moment `as_of`, under `sets` of [`hostile`].
+    pub async fn check_hostile_at(&self, as_of: AsOf, sets: &[String]) -> anyhow::Result<Vec<Mismatch>> {
+        self.hostile(as_of, false, sets).await
     }
 
     async fn hostile(&self, as_of: AsOf, goes_on: bool, sets: &[String]) -> anyhow::Result<Vec<Mismatch>> {

@@ -14,7 +14,8 @@
 //! Each stack has a folder and ports of its own, so stacks live side by side.
 //! Dropping it ends all processes and removes the folder; a test binary that
 //! panics, is interrupted or killed leaves nothing either (see [`janitor`]).
-//! With `TIDEMARK_KEEP_STACK=1` the folder, with all logs, stays.
+//! With `TIDEMARK_KEEP_STACK=1` the folder, with all logs, stays. It is made among other temporary ones, or in
+//! `TIDEMARK_STACKS`: servers make and remove files by the ten thousand, which costs a tenth less in memory.
 
 pub mod cache;
 mod clickhouse;
@@ -198,9 +199,10 @@ impl Stack {
     /// Makes folders, configuration and PostgreSQL's cluster; starts nothing but the janitor.
     fn prepare(wanted: &BTreeSet<Part>, postgres: Option<u32>) -> anyhow::Result<Self> {
         let keep = std::env::var_os("TIDEMARK_KEEP_STACK").is_some();
+        let among = std::env::var_os("TIDEMARK_STACKS").map_or_else(std::env::temp_dir, PathBuf::from);
         let folder = tempfile::Builder::new()
             .prefix("tidemark-")
-            .tempdir()
+            .tempdir_in(among)
             .context("making the stack's folder")?
             // From here on the janitor removes it.
             .keep();

@@ -54,7 +54,7 @@ async fn gone_while_away(
     grafana: &Grafana,
     mut manifest: Value,
 ) -> anyhow::Result<()> {
-    manifest["spec"]["deletionPolicy"] = json!({"timeout": "20s"});
+    manifest["spec"]["deletionPolicy"] = json!({"timeout": "5s"});
     pipeline.apply(&manifest).await?;
     pipeline.wait_ready(PATIENCE).await?;
     grafana.stop().await;

@@ -9,7 +9,7 @@ mod oracle;
 use std::time::Duration;
 
 use anyhow::ensure;
-use tidemark_e2e::oracle::{Mismatch, Views};
+use tidemark_e2e::oracle::{Mismatch, Views, hostile};
 
 use self::deployment::{Deployment, instant};
 
@@ -67,14 +67,16 @@ async fn no_session_setting_changes_what_a_view_says() -> anyhow::Result<()> {
     shop.load().await?;
     shop.parameters.time_zone = "Europe/Berlin".into();
     shop.deploy_plain(instant(NOON)).await?;
-    expect_equal(&shop.oracle().await?.with_views(Views::Texts).check_hostile_at(instant(NOON)).await?)
+    let oracle = shop.oracle().await?.with_views(Views::Texts);
+    expect_equal(&oracle.check_hostile_at(instant(NOON), &hostile::crossed()).await?)
 }
 
 #[tokio::test]
 async fn an_empty_shop_has_empty_views_and_24_hours_whatever_the_session_sets() -> anyhow::Result<()> {
     let shop = Deployment::new("empty").await?;
     shop.deploy_plain(instant(NOON)).await?;
-    expect_equal(&shop.oracle().await?.with_views(Views::Deployed).check_hostile_at(instant(NOON)).await?)?;
+    let oracle = shop.oracle().await?.with_views(Views::Deployed);
+    expect_equal(&oracle.check_hostile_at(instant(NOON), &hostile::together()).await?)?;
     let hours = read(&shop, "count(), sum(orders), min(hour), max(hour)", "hourly_orders_trend").await?;
     ensure!(hours == ["24\t0\t2026-11-22 13:00:00\t2026-11-23 12:00:00"], "{hours:?}");
     for view in ["daily_sales_summary", "monthly_sales_summary", "top_selling_products", "recent_activity"] {

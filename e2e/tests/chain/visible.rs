@@ -12,7 +12,7 @@ use tidemark_e2e::chain::{Chain, http_of, pipeline};
 use tidemark_e2e::stack::{PATIENCE, Process, Role, Stack, shared, wait_until};
 use tokio::task::JoinSet;
 
-use crate::chain::objects;
+use super::objects;
 
 const NAME: &str = "visible_reads";
 const TABLES: [&str; 3] = ["alpha", "beta", "gamma"];
