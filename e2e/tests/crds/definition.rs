@@ -159,7 +159,7 @@ async fn the_scale_subresource_works_with_and_without_replicas_in_the_manifest()
 }
 
 #[tokio::test]
-async fn a_status_is_written_to_its_own_life_of_the_name_alone() -> anyhow::Result<()> {
+async fn a_status_is_written_to_its_own_life_and_spec_alone() -> anyhow::Result<()> {
     let server = Server::start().await?;
     server.install_definition().await?;
     let minimal: Value = serde_yaml_ng::from_str(&read("crds/generated/examples/minimal.yaml")?)?;
@@ -175,8 +175,15 @@ async fn a_status_is_written_to_its_own_life_of_the_name_alone() -> anyhow::Resu
         }
     }
     write_status(&pipelines, &lives[0], &json!({"summary": "late"})).await?;
+    // What a reconcile of an older spec found is not said of the newer one.
+    let other = json!({"spec": {"suspend": true}});
+    pipelines.patch("minimal", &PatchParams::default(), &Patch::Merge(other)).await?;
+    write_status(&pipelines, &lives[1], &json!({"summary": "of before"})).await?;
     let live = pipelines.get("minimal").await?;
     ensure!(live.data["status"]["summary"] == "second", "the status is {}", live.data["status"]);
+    write_status(&pipelines, &live.metadata, &json!({"summary": "of now"})).await?;
+    let live = pipelines.get("minimal").await?;
+    ensure!(live.data["status"]["summary"] == "of now", "the status is {}", live.data["status"]);
     Ok(())
 }
 

@@ -349,7 +349,8 @@ async fn runnable_spec(
 }
 
 /// Writes the status of this life of the name. The API server takes a status whatever uid it is for, so the one that has
-/// the name now is looked at first: the cache may be late, and what was true of one life would be said of another.
+/// the name now is looked at first: the cache may be late, and what was true of one life, or of the spec before this one,
+/// would be said of another, and take back what that one's status remembers.
 pub async fn write_status(
     api: &Api<DynamicObject>,
     metadata: &ObjectMeta,
@@ -357,7 +358,8 @@ pub async fn write_status(
 ) -> Result<(), Error> {
     let name = metadata.name.as_deref().unwrap_or_default();
     let live = within("reading the resource", api.get_metadata_opt(name)).await?;
-    if live.is_none_or(|live| live.metadata.uid != metadata.uid) {
+    let is_its = |live: &ObjectMeta| live.uid == metadata.uid && live.generation <= metadata.generation;
+    if !live.is_some_and(|live| is_its(&live.metadata)) {
         return Ok(());
     }
     let object = json!({

@@ -18,9 +18,16 @@ static EPOCHS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"epoch( to)? \d+")
 /// Hashes of columns in the names of views' tables: those of a view that is not there yet are not known.
 static SHAPES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"__[0-9a-f]{8}\b").unwrap());
 
+/// What of a connector's configuration changes: where a change is refused, the next one has both.
+static CHANGES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(change connector \S+): .*$").unwrap());
+/// Why a connector is stopped: one that is stopping shows it late, and another reason may be there by then.
+static STOPS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^stop (the tasks of )?(connector \S+) (to change|for epoch) .*$").unwrap());
+
 /// Which step it is, without what only the deed can tell.
 fn line(id: &StepId) -> String {
     let what = SHAPES.replace_all(&POSITIONS.replace(&id.what, "up to *"), "__*").into_owned();
+    let what = STOPS.replace(&what, "stop $2");
     format!("{:?} {:?} {:?} {what}", id.lane, id.stage, id.kind)
 }
 
@@ -97,7 +104,8 @@ pub(super) fn taken_away(foreseen: &Foreseen) -> BTreeSet<String> {
 }
 
 fn of_any_epoch(id: &StepId) -> String {
-    EPOCHS.replace_all(&line(id), "epoch$1 *").into_owned()
+    let line = line(id);
+    EPOCHS.replace_all(&CHANGES.replace(&line, "$1"), "epoch$1 *").into_owned()
 }
 
 /// What was taken away, and no plan from the state before said so.

@@ -240,11 +240,12 @@ fn keep(model: &Model, resource: &Resource) {
     }
 }
 
-/// Writes the status of this life of the name.
+/// Writes the status of this life of the name, unless it is of an older spec.
 fn say(model: &Model, resource: &Resource, status: AnalyticsPipelineStatus) {
     let mut inner = model.inner();
     let live = inner.estate.namespace.resource.as_mut();
-    if let Some(live) = live.filter(|live| live.uid == resource.uid) {
+    let is_its = |live: &&mut Resource| live.uid == resource.uid && live.generation <= resource.generation;
+    if let Some(live) = live.filter(is_its) {
         live.status = status;
     }
 }

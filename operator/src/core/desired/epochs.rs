@@ -362,6 +362,10 @@ fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, pa
         // `connector` writes the header next.
         return;
     }
+    if accepted(input).is_some() {
+        // Until the ledger has what was accepted, the next look would follow the log anew for it once more.
+        return;
+    }
     let what = format!("close the intent to raise the epoch to {epoch}");
     ledger_step(ledger, (Kind::Intent, EPOCH_INTENT), Value::Null, what, part);
 }

@@ -45,13 +45,23 @@ pub(super) fn moves() -> Vec<Plan> {
         plans.push(
             Plan::applied(format!("another {system}, by mistake"))
                 .then("another", there.clone())
-                .then("back", back(restored)),
+                .then("back", back(restored.clone())),
         );
         plans.push(
             Plan::applied(format!("another {system}, accepted"))
-                .then("another", there)
+                .then("another", there.clone())
                 .then("accepted", accept_what_was_found),
         );
+        let returns = Plan::applied(format!("another {system}, accepted, and back again"))
+            .then("another", there)
+            .then("accepted", accept_what_was_found)
+            .then("back", back(restored));
+        // Connect has no identity but its workers' brokers, which are the same.
+        plans.push(if system == "connect" {
+            returns
+        } else {
+            returns.then("accepted", accept_what_was_found)
+        });
     }
     plans.push(
         Plan::applied("another kafka, which the workers do not write to")
