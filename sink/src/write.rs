@@ -29,6 +29,8 @@ use crate::stored;
 
 /// Deadline of one insert.
 const INSERT_DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
+/// For how long it counts that rows are known to be this replica's to write.
+const KNOWN: std::time::Duration = std::time::Duration::from_secs(30);
 /// Keys that are read at the source at once.
 const SOURCE_KEYS: usize = 500;
 
@@ -137,9 +139,22 @@ pub struct Task {
     pub newest: watch::Receiver<Arc<TablePlan>>,
     /// Where failures are reported.
     pub events: Sender<Event>,
+    /// When it was last known that the rows are still this replica's to write; absent: they are of records.
+    pub known: Option<watch::Receiver<Instant>>,
 }
 
 impl Task {
+    /// Waits until it is known that the rows are still to be written: a process that stood still may have lost its lease long
+    /// ago, and what its rows would show been deleted since, with the tombstones.
+    async fn is_due(&self) {
+        if let Some(known) = &self.known
+            && known.clone().wait_for(|at| at.elapsed() < KNOWN).await.is_err()
+        {
+            // Nobody looks any more: this task is about to be ended.
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn failed(&self, state: TableState, reason: &str, class: &str, error: &Error) {
         let code = error.code.map(|code| format!(" (code {code})")).unwrap_or_default();
         self.report(Failure {
@@ -222,13 +237,20 @@ impl Writer {
     /// Writes rows that were read at the source, with the letters of those that could not be.
     ///
     /// Failures are reported to `events`, without a place of the table that means anything.
-    pub async fn store(&self, mut batch: Batch, topic: &str, events: Sender<Event>) {
+    pub async fn store(
+        &self,
+        mut batch: Batch,
+        topic: &str,
+        events: Sender<Event>,
+        known: watch::Receiver<Instant>,
+    ) {
         let table = batch.plan().layout.target.clone();
         let task = Task {
             table: 0,
             topic: topic.to_owned(),
             newest: watch::channel(Arc::clone(batch.plan())).1,
             events,
+            known: Some(known),
         };
         let mut letters = std::mem::take(&mut batch.dead);
         for Refused { row, error } in self.insert(&batch, &task).await {
@@ -332,6 +354,7 @@ impl Writer {
             let mut settings = INSERT_SETTINGS.to_vec();
             settings.extend_from_slice(self.more_settings().await);
             settings.push(("log_comment", &comment));
+            task.is_due().await;
             let begin = Instant::now();
             let Err(error) = self.clickhouse.insert_native(&insert, frames.clone(), &settings).await else {
                 let ms = i64::try_from(begin.elapsed().as_millis()).unwrap_or(i64::MAX);

@@ -14,7 +14,7 @@ use tidemark_crds::ledger::source_place;
 use tidemark_crds::sink_config::{ReadsConfig, SinkConfig, TableRoute};
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::ClickHouse;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::ReadError;
@@ -153,6 +153,8 @@ struct Looker {
     /// Told at the end of each read.
     ended: Arc<Notify>,
     failures: BTreeMap<String, Failure>,
+    /// When the last look ended that found the reads of this replica still to be its own.
+    looked: watch::Sender<Instant>,
     /// Last error of a look, so that one that lasts is logged once.
     trouble: Option<String>,
 }
@@ -168,6 +170,7 @@ impl Looker {
             active: BTreeMap::new(),
             ended: Arc::default(),
             failures: BTreeMap::new(),
+            looked: watch::Sender::new(Instant::now()),
             trouble: None,
             context,
         }
@@ -186,6 +189,7 @@ impl Looker {
                 Ok(all) => {
                     self.trouble = None;
                     self.follow(&all).await;
+                    self.looked.send_replace(Instant::now());
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -261,6 +265,7 @@ impl Looker {
             pace: Arc::clone(&self.pace),
             progress: Arc::clone(&claim.progress),
             metrics: self.context.metrics.reads.clone(),
+            known: self.looked.subscribe(),
         };
         let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
         let (target, ended) = (route.target.clone(), Arc::clone(&self.ended));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use tidemark_runtime::postgres::Session;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 
 use super::barrier::{self, Barrier};
@@ -109,6 +109,8 @@ pub(super) struct Job {
     pub(super) progress: Arc<Progress>,
     /// Figures.
     pub(super) metrics: ReadMetrics,
+    /// When it was last known that the read is still this replica's.
+    pub(super) known: watch::Receiver<Instant>,
 }
 
 /// One connection's way through the spans.
@@ -318,8 +320,9 @@ impl Worker<'_> {
         if batch.rows() > 0 || !batch.dead.is_empty() {
             let writer = self.job.writer.clone();
             let (topic, progress) = (Arc::clone(&self.job.topic), Arc::clone(&self.job.progress));
+            let known = self.job.known.clone();
             self.inserts.spawn(async move {
-                writer.store(batch, &topic, progress.failures.clone()).await;
+                writer.store(batch, &topic, progress.failures.clone(), known).await;
                 progress.inserted();
             });
         }

@@ -112,7 +112,7 @@ impl Session {
         if batch.doubt.is_some() {
             self.around.states.set(&lane.label.table, lane.table.state());
         }
-        let task = Task { table: at, topic, newest, events: self.sender.clone() };
+        let task = Task { table: at, topic, newest, events: self.sender.clone(), known: None };
         let writer = self.around.writer.clone();
         let runtime = self.around.runtime.clone();
         self.tasks.spawn_on(

@@ -10,6 +10,7 @@ use tidemark_crds::names::Topics;
 use tidemark_crds::sink_config::{SinkConfig, TableRoute};
 use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{self, ClickHouse};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::book::{Book, Entry, Said};
@@ -530,7 +531,9 @@ impl Work {
         }
         let (barrier, _) = batch.version_of(0);
         let (events, _said) = std::sync::mpsc::channel();
-        let store = self.context.writer.store(batch, &lane.route.topic, events);
+        // It was confirmed just now, and will not be again.
+        let (_, known) = watch::channel(Instant::now());
+        let store = self.context.writer.store(batch, &lane.route.topic, events, known);
         tokio::time::timeout(REPAIR_DEADLINE, Box::pin(store)).await.map_err(|_| Trouble::Repair)?;
         let now = self.target.found(&lane.plan, keys).await?;
         let end = self.probe.mark(&lane.plan.layout.source).await?;
