@@ -120,6 +120,7 @@ fn minimal() -> AnalyticsPipeline {
                 credentials: credentials("shop-clickhouse"),
                 viewer: None,
                 tls: None,
+                cleanup: spec::Cleanup::default(),
             },
             sink: spec::Sink::default(),
             views: spec::Views::default(),

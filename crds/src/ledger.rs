@@ -208,6 +208,9 @@ pub enum Kind {
     /// Verification of a table that was asked for; key the target, value a [`VerifyRequest`]. The row's version is the
     /// request's id.
     Verify,
+    /// Below which version every change of a table was applied, so that tombstones of before it may be gone; key the target,
+    /// value a JSON string of the decimal number. Written by a sink; it only rises.
+    Horizon,
     /// Identity of a remote system that must not change under us; key `postgres`, `kafka` or `clickhouse`.
     Identity,
     /// Intent written before something that cannot be seen afterwards; key the intent's name.
@@ -226,7 +229,7 @@ pub enum Kind {
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Incarnation,
         Self::Epoch,
         Self::Layout,
@@ -234,6 +237,7 @@ impl Kind {
         Self::Confirmed,
         Self::Read,
         Self::Verify,
+        Self::Horizon,
         Self::Identity,
         Self::Intent,
         Self::Publication,
@@ -252,6 +256,7 @@ impl Kind {
             Self::Confirmed => "confirmed",
             Self::Read => "read",
             Self::Verify => "verify",
+            Self::Horizon => "horizon",
             Self::Identity => "identity",
             Self::Intent => "intent",
             Self::Publication => "publication",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::layout::SourceTable;
 
 /// Version of this file's format; the sink refuses others.
-pub const SINK_CONFIG_VERSION: u32 = 5;
+pub const SINK_CONFIG_VERSION: u32 = 6;
 
 /// Everything a sink replica needs to know; secrets are paths of mounted files.
 ///
@@ -36,6 +36,8 @@ pub struct SinkConfig {
     pub dead_letter: DeadLetterConfig,
     /// How tables are compared with their source.
     pub verification: VerificationConfig,
+    /// Whether and when rows that nobody sees are removed.
+    pub cleanup: CleanupConfig,
 }
 
 /// Kafka side of the sink.
@@ -231,4 +233,14 @@ pub struct VerificationConfig {
     pub rows_per_second: u32,
     /// Milliseconds from the beginning of a round over a table to that of the next one, at least.
     pub interval_ms: u64,
+}
+
+/// Whether and when rows that nobody sees are removed: tombstones with what they hide, and what lies below a fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CleanupConfig {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Milliseconds for which everything up to a tombstone must have been visible.
+    pub after_ms: u64,
 }

@@ -1,5 +1,6 @@
 //! The whole chain on processes: PostgreSQL, Debezium, Kafka, sink, ClickHouse, and the operator without a cluster.
 
+mod cleanup;
 mod visible;
 
 use std::sync::Arc;

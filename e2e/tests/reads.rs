@@ -266,6 +266,7 @@ fn config(
                   "replicas": 1},
         "deadLetter": {"topic": "dead", "maxSharePerMille": 10},
         "verification": {"enabled": false, "rowsPerSecond": 1000, "intervalMs": 1000},
+        "cleanup": {"enabled": false, "afterMs": 3_600_000}
     });
     Ok(Arc::new(tidemark_sink::config::parse(&text.to_string())?))
 }

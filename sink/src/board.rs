@@ -10,6 +10,7 @@ use tidemark_crds::history::Position;
 use tidemark_crds::layout::{Begin, SourceTable, TableLayout};
 use tidemark_crds::ledger::{Confirmed, Kind, LEDGER_TABLE, READS_TABLE, ReadRequest};
 use tidemark_crds::quote;
+use tidemark_crds::version::Version;
 use tidemark_runtime::clickhouse::{ClickHouse, Error, number};
 
 use crate::history::History;
@@ -57,6 +58,8 @@ pub struct Board {
     pub requests: BTreeMap<String, Request>,
     /// Reads that were begun, by state table.
     pub reads: BTreeMap<String, ReadState>,
+    /// Versions below which every change was applied, by state table.
+    pub horizons: BTreeMap<String, Version>,
 }
 
 /// One row of the look.
@@ -107,6 +110,12 @@ impl Board {
                     Ok(request) => {
                         board.requests.insert(row.key.clone(), Request { id: row.version, request });
                     }
+                    Err(error) => unreadable(&error),
+                }
+            } else if row.kind == Kind::Horizon.as_str() {
+                match serde_json::from_str::<String>(&row.value).map(|version| version.parse()) {
+                    Ok(Ok(version)) => drop(board.horizons.insert(row.key.clone(), Version(version))),
+                    Ok(Err(error)) => unreadable(&error),
                     Err(error) => unreadable(&error),
                 }
             } else if row.kind == Kind::Epoch.as_str() {
@@ -198,7 +207,7 @@ impl Poller {
     fn statement(&self, modifier: &str) -> String {
         let (ledger, reads) = (quote::ident(LEDGER_TABLE), quote::ident(READS_TABLE));
         let pipeline = quote::literal(&self.pipeline);
-        let kinds = [Kind::Layout, Kind::Confirmed, Kind::Read, Kind::Epoch];
+        let kinds = [Kind::Layout, Kind::Confirmed, Kind::Read, Kind::Epoch, Kind::Horizon];
         let kinds = kinds.map(|kind| quote::literal(kind.as_str())).join(", ");
         format!(
             "SELECT toString(kind) AS kind, key, version, value FROM {ledger} {modifier} \

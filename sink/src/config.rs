@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     pub(super) const TEXT: &str = r#"{
-        "version": 5, "pipeline": "shop/shop",
+        "version": 6, "pipeline": "shop/shop",
         "kafka": {"bootstrapServers": "kafka:9092", "groupId": "g", "topicPrefix": "shop",
                   "heartbeatTopic": "__debezium-heartbeat.shop", "maxMessageBytes": 67108864},
         "clickhouse": {"url": "http://ch:8123", "database": "d", "usernameFile": "/u", "passwordFile": "/p"},
@@ -90,7 +90,8 @@ mod tests {
         "tables": [{"source": "public.orders", "topic": "shop.public.orders", "target": "orders"}],
         "batch": {"maxRows": 1000000, "maxBytes": 67108864, "maxAgeMs": 300, "insertsPerSecond": 25, "replicas": 2},
         "deadLetter": {"topic": "shop.dead-letter", "maxSharePerMille": 10},
-        "verification": {"enabled": true, "rowsPerSecond": 1000, "intervalMs": 3600000}}"#;
+        "verification": {"enabled": true, "rowsPerSecond": 1000, "intervalMs": 3600000},
+        "cleanup": {"enabled": true, "afterMs": 3600000}}"#;
 
     #[test]
     fn a_good_file_is_taken() {
@@ -99,8 +100,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_before_its_fields_are_looked_at() {
-        let text = r#"{"version": 6, "somethingNew": true}"#;
-        assert!(matches!(parse(text), Err(ConfigError::Version { found: 6 })));
+        let text = r#"{"version": 5, "somethingNew": true}"#;
+        assert!(matches!(parse(text), Err(ConfigError::Version { found: 5 })));
     }
 
     #[test]

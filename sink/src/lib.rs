@@ -12,13 +12,15 @@
 //! Pure: `decode`, `native`, `plan`, `value`, `row`, `history`, `table` (which layout a record has), `batch`,
 //! `overlay` (values that events lack), `outcome` (what a failed insert becomes), `limits`, `memory`, `router`,
 //! `offsets`. I/O: `session` (the thread that reads), `group`, `assignment`, `board` (the operator's word), `write`,
-//! `stored`, `read` (rows straight from PostgreSQL), `verify` (tables against their source), `progress`, `state`,
+//! `stored`, `read` (rows straight from PostgreSQL), `verify` (tables against their source), `cleanup` (rows that
+//! nobody sees), `progress`, `state`,
 //! `heartbeat`, `dead_letter`, `letters`, `run`.
 
 pub mod assignment;
 pub mod batch;
 pub mod board;
 pub mod check;
+pub mod cleanup;
 pub mod config;
 pub mod consume;
 pub mod dead_letter;

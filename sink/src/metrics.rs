@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::cleanup::CleanupMetrics;
 use crate::read::ReadMetrics;
 use crate::verify::VerifyMetrics;
 
@@ -128,6 +129,8 @@ pub struct Metrics {
     pub reads: ReadMetrics,
     /// What is compared with the source.
     pub verify: VerifyMetrics,
+    /// Rows that nobody sees.
+    pub cleanup: CleanupMetrics,
 }
 
 impl Metrics {
@@ -160,6 +163,7 @@ impl Metrics {
         r.register_with_unit("insert", "Duration of an insert", Unit::Seconds, self.insert_time.clone());
         self.reads.register(r);
         self.verify.register(r);
+        self.cleanup.register(r);
         registry.register_collector(Box::new(ProcessCollector));
     }
 }

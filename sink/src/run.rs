@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use tidemark_crds::ledger::source_place;
 use tidemark_crds::sink_config::SinkConfig;
 use tidemark_runtime::clickhouse::{Authority, ClickHouse, Error, Options};
@@ -16,9 +18,11 @@ use tidemark_runtime::kafka::Connection;
 use tidemark_runtime::shell::{ProbeServer, Readiness, Shutdown};
 
 use crate::board::Poller;
+use crate::cleanup::{Cleaner, CleanerContext};
 use crate::config;
+use crate::consume::Event;
 use crate::dead_letter::DeadLetterTopic;
-use crate::group::{Records, consumer_config};
+use crate::group::{Context, Owned, Records, consumer_config};
 use crate::heartbeat::Watch;
 use crate::metrics::Metrics;
 use crate::plan::Encoding;
@@ -155,6 +159,25 @@ impl Sink {
         Writer::new(client, parts)
     }
 
+    /// Watches the topics beside those of the tables, with what a session shares.
+    fn watch(
+        &self,
+        config: &SinkConfig,
+        (consumer, owned, events): (Arc<BaseConsumer<Context>>, Owned, Sender<Event>),
+        stop: &Arc<AtomicBool>,
+    ) -> Watch {
+        Watch {
+            consumer,
+            owned,
+            events,
+            topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
+            heartbeat_topic: config.kafka.heartbeat_topic.clone(),
+            dead_letter_topic: config.dead_letter.topic.clone(),
+            readiness: self.readiness.clone(),
+            stop: Arc::clone(stop),
+        }
+    }
+
     /// One configuration and one connection to Kafka, from their beginning to their end.
     fn session(&self, config: &Arc<SinkConfig>) -> Result<End, String> {
         let client = clickhouse(config).map_err(|error| error.to_string())?;
@@ -201,6 +224,12 @@ impl Sink {
             owned: Arc::clone(&owned),
             kafka: kafka.clone(),
         };
+        let cleaning = CleanerContext {
+            config: Arc::clone(config),
+            clickhouse: client.clone(),
+            metrics: self.metrics.clone(),
+            owned: Arc::clone(&owned),
+        };
         let surveying = SurveyorContext {
             config: Arc::clone(config),
             clickhouse: client,
@@ -210,16 +239,7 @@ impl Sink {
             demand: self.desk.demand().clone(),
         };
         let stop = Arc::new(AtomicBool::new(false));
-        let watch = Watch {
-            consumer,
-            owned,
-            events,
-            topics: config.tables.iter().map(|table| table.topic.clone()).collect(),
-            heartbeat_topic: config.kafka.heartbeat_topic.clone(),
-            dead_letter_topic: config.dead_letter.topic.clone(),
-            readiness: self.readiness.clone(),
-            stop: Arc::clone(&stop),
-        };
+        let watch = self.watch(config, (consumer, owned, events), &stop);
         let watcher = std::thread::Builder::new()
             .name("heartbeats".to_owned())
             .spawn(move || watch.run(&kafka))
@@ -227,8 +247,9 @@ impl Sink {
         let reader = Reader::start(reading);
         let verifier = Verifier::start(verifying);
         let surveyor = Surveyor::start(surveying);
+        let cleaner = Cleaner::start(cleaning);
         let end = session.run();
-        drop((reader, verifier, surveyor));
+        drop((reader, verifier, surveyor, cleaner));
         stop.store(true, Ordering::Release);
         match watcher.join() {
             Ok(Ok(())) => {}

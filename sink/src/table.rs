@@ -125,6 +125,8 @@ pub struct Table {
     floor: Position,
     /// Version of the rows that the last whole read brought.
     read: Version,
+    /// Changes below it come again: all of them were applied, and tombstones of them may be gone.
+    horizon: Version,
     /// Greatest position of the batches that were sent.
     sent: Position,
     /// Barrier of the last whole read, and the latest of any read.
@@ -152,6 +154,7 @@ impl Table {
             doubt: None,
             floor: (0, 0),
             read: Version(0),
+            horizon: Version(0),
             sent: (0, 0),
             barrier: (0, 0),
             begun: (0, 0),
@@ -244,6 +247,11 @@ impl Table {
         }
         self.resume(now);
         goes_on
+    }
+
+    /// Notes that every change below a version was applied. It never falls.
+    pub fn pass_below(&mut self, horizon: Version) {
+        self.horizon = self.horizon.max(horizon);
     }
 
     /// Barrier of the last whole read; zeros before one.
@@ -425,8 +433,8 @@ impl Table {
             Ok(None) => return self.note(record, None, 0),
             Err(error) => return self.bury(record, None, error.to_string()),
         };
-        // Its row has a newer version, or the read's fence hides it. Its layout may be gone long since.
-        if change.version < self.read {
+        // Its row has a newer version, or the read's fence hides it, or it was applied. Its layout may be gone long since.
+        if change.version < self.read.max(self.horizon) {
             return self.note(record, Some((epoch, &change)), 0);
         }
         match change.op {

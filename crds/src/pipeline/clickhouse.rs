@@ -35,6 +35,40 @@ pub struct ClickHouse {
     /// TLS for an https address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClickHouseTls>,
+    /// Whether and when the sinks remove rows that nobody sees.
+    #[serde(default)]
+    pub cleanup: Cleanup,
+}
+
+/// Rows that nobody sees are removed from the state tables: those of deleted keys with their tombstones, and what a TRUNCATE
+/// or a newer read hides, once a tenth of a table's rows is of that kind.
+#[derive(KubeSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cleanup {
+    /// Whether they are; without it they stay for ever.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// For how long everything up to a deletion must have been visible before its tombstone goes. A sink that stands still
+    /// for longer than that and then goes on could bring a deleted row back, until the verification finds it.
+    #[serde(default = "cleanup_after")]
+    #[schemars(schema_with = "bounds::duration")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1m') && duration(self) <= duration('720h')")
+        .message("clickhouse.cleanup.after must be between 1m and 720h"))]
+    pub after: String,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn cleanup_after() -> String {
+    "1h".into()
+}
+
+impl Default for Cleanup {
+    fn default() -> Self {
+        Self { enabled: yes(), after: cleanup_after() }
+    }
 }
 
 fn clickhouse_database() -> String {

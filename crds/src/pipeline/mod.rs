@@ -17,7 +17,7 @@ mod source;
 mod table;
 mod views;
 
-pub use clickhouse::{ClickHouse, ClickHouseTls};
+pub use clickhouse::{Cleanup, ClickHouse, ClickHouseTls};
 pub use grafana::{
     AdoptionPolicy, Alerts, DashboardPreset, Dashboards, DriftPolicy, ExtraDashboard, Grafana,
     GrafanaCredentials, GrafanaMode, GrafanaTls, JsonSource, Sidecar,

@@ -60,8 +60,8 @@ fn forget(row: &LedgerRow, facts: &mut LedgerFacts) {
         Some(Kind::Storage) => drop(facts.storages.remove(&row.key)),
         Some(Kind::Confirmed) => drop(facts.confirmed.remove(&row.key)),
         Some(Kind::Read) => drop(facts.reads.remove(&row.key)),
-        // The sink alone reads it.
-        Some(Kind::Verify) | None => {}
+        // The sinks alone read them.
+        Some(Kind::Verify | Kind::Horizon) | None => {}
         Some(Kind::Identity) => drop(facts.identities.remove(&row.key)),
         Some(Kind::Intent) => drop(facts.intents.remove(&row.key)),
         Some(Kind::Publication) => facts.publication = None,

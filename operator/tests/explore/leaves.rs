@@ -24,6 +24,8 @@ use Does::{Acts, Nothing, Says};
 /// Every leaf of the schema, a change of it, and what that does.
 #[rustfmt::skip]
 const LEAVES: &[(&str, &str, Does)] = &[
+    (".clickhouse.cleanup.after", r#"{"clickhouse":{"cleanup":{"after":"2h"}}}"#, Acts),
+    (".clickhouse.cleanup.enabled", r#"{"clickhouse":{"cleanup":{"enabled":false}}}"#, Acts),
     (".clickhouse.credentials.passwordKey", r#"{"clickhouse":{"credentials":{"passwordKey":"token"}}}"#, Acts),
     (".clickhouse.credentials.secretName", r#"{"clickhouse":{"credentials":{"secretName":"pg"}}}"#, Acts),
     (".clickhouse.credentials.usernameKey", r#"{"clickhouse":{"credentials":{"usernameKey":"login"}}}"#, Acts),

@@ -110,6 +110,9 @@ impl Session {
                 lane.table.resume(now);
             }
             let name = lane.label.table.clone();
+            if let Some(horizon) = board.horizons.get(&name) {
+                lane.table.pass_below(*horizon);
+            }
             if let Some(read) = board.reads.get(&name)
                 && lane.table.hear(read, now)
             {

@@ -18,9 +18,9 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// All tables, and the ledger's epoch; 0: it has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) epoch: u16,
-    pub(super) tables: BTreeMap<String, TableFacts>,
+pub(crate) struct Facts {
+    pub(crate) epoch: u16,
+    pub(crate) tables: BTreeMap<String, TableFacts>,
 }
 
 #[derive(Deserialize)]
@@ -76,19 +76,19 @@ struct LedgerRow {
 
 /// Reads the bookkeeping of a pipeline.
 #[derive(Debug, Clone)]
-pub(super) struct Bookkeeping {
+pub(crate) struct Bookkeeping {
     clickhouse: ClickHouse,
     pipeline: String,
 }
 
 impl Bookkeeping {
-    pub(super) fn new(clickhouse: &ClickHouse, pipeline: &str) -> Self {
+    pub(crate) fn new(clickhouse: &ClickHouse, pipeline: &str) -> Self {
         Self { clickhouse: clickhouse.clone(), pipeline: quote::literal(pipeline) }
     }
 
     /// Reads everything. What is applied comes before the doubts: a sink writes down that records are gone before it
     /// counts them as applied.
-    pub(super) async fn facts(&self) -> Result<Facts, Error> {
+    pub(crate) async fn facts(&self) -> Result<Facts, Error> {
         let mut facts = Facts { tables: self.claims().await?, ..Facts::default() };
         self.progress(&mut facts).await?;
         tokio::try_join!(self.states(), self.reads(), self.ledger()).map(|(states, reads, ledger)| {

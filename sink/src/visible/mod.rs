@@ -23,6 +23,7 @@ mod survey;
 mod verdict;
 
 pub use demand::Demand;
+pub(crate) use facts::Bookkeeping;
 pub use http::{Desk, routes};
 pub use lsn::Lsn;
 pub use question::Asker;

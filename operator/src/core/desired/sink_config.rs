@@ -3,11 +3,11 @@
 use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::names::{PipelineName, Topics};
-use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Postgres, Verification};
+use tidemark_crds::pipeline::{AnalyticsPipelineSpec, Cleanup, Postgres, Verification};
 use tidemark_crds::sink_config::{
-    BatchConfig, ClickHouseConfig, ConnectConfig, DeadLetterConfig, KafkaConfig, LoginFiles, PostgresConfig,
-    ReadsConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute, TlsFiles,
-    VerificationConfig,
+    BatchConfig, CleanupConfig, ClickHouseConfig, ConnectConfig, DeadLetterConfig, KafkaConfig, LoginFiles,
+    PostgresConfig, ReadsConfig, SINK_CONFIG_VERSION, SaslFiles, SinkConfig, StandbyConfig, TableRoute,
+    TlsFiles, VerificationConfig,
 };
 
 use crate::core::credentials::mechanism;
@@ -118,6 +118,7 @@ pub fn sink_config(
             max_share_per_mille: duration::per_mille(&dead_letter.max_share)?,
         },
         verification: verification(&spec.verification)?,
+        cleanup: cleanup(&clickhouse.cleanup)?,
     })
 }
 
@@ -143,6 +144,10 @@ fn verification(wanted: &Verification) -> Result<VerificationConfig, duration::P
         rows_per_second: u32::try_from(wanted.rows_per_second).unwrap_or(1),
         interval_ms: duration::milliseconds(&wanted.interval)?,
     })
+}
+
+fn cleanup(wanted: &Cleanup) -> Result<CleanupConfig, duration::ParseError> {
+    Ok(CleanupConfig { enabled: wanted.enabled, after_ms: duration::milliseconds(&wanted.after)? })
 }
 
 fn reads(source: &Postgres) -> ReadsConfig {
