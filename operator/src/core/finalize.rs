@@ -10,6 +10,7 @@ use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::{AnalyticsPipelineSpec, GrafanaMode, Policy};
 use tidemark_crds::status::DeletionWait;
 
+use crate::core::cdc::slot;
 use crate::core::desired::connector::is_ours as is_own_connector;
 use crate::core::desired::grafana::place;
 use crate::core::desired::grafana::place::Leaving;
@@ -17,7 +18,7 @@ use crate::core::desired::part::{Problem, is_ours};
 use crate::core::desired::pipeline::{Desired, Subject};
 use crate::core::desired::sink_objects::plan_removal;
 use crate::core::desired::tables::is_state_table;
-use crate::core::desired::{grafana, held, sidecar, slot, topics, views};
+use crate::core::desired::{grafana, held, sidecar, topics, views};
 use crate::core::effect::{ConnectEffect, Effect, KafkaEffect, PostgresEffect, Site};
 use crate::core::facts::{
     ClickHouseFacts, ClickHouseObject, ConnectorFacts, KafkaFacts, LedgerFacts, Observation, Observed,

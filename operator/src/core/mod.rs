@@ -1,11 +1,13 @@
 //! What the operator decides, and how: functions of values. Nothing here sees a client, a clock, a runtime or the environment.
 //!
-//! `facts` are what was seen, [`gate`] says what may be done about them, [`desired`] what should be there, [`plan`] orders the
+//! `facts` are what was seen, [`gate`] says what may be done about them, [`desired`] what should be
+//! there, [`cdc`] where log and tables are, [`plan`] orders the
 //! steps of a wave, [`judge`] and [`status`] say how it is, [`pace`] when to look again.
 
 pub mod admission;
 pub mod assume;
 pub mod blind;
+pub mod cdc;
 pub mod concerns;
 pub mod cost;
 pub mod credentials;

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::layout::TableLayout;
-use tidemark_crds::ledger::{DEAD_LETTERS, SinkState, TableState};
+use tidemark_crds::ledger::{DEAD_LETTERS, SinkState, TableState, source_place};
 use tidemark_crds::pipeline::ConnectorState;
 use tidemark_crds::status::{DegradedTable, TablesStatus};
 
+use crate::core::cdc::TableState as CdcState;
 use crate::core::desired::topics;
 use crate::core::facts::{ClickHouseFacts, ProgressFacts};
 use crate::core::pace::Next;
@@ -142,7 +143,7 @@ fn of_table(situation: &Situation<'_>, name: &str, target: &str) -> Option<Troub
     }) {
         return Some(found);
     }
-    if let Some(found) = unread(facts, name, target) {
+    if let Some(found) = unread(situation, facts, name, target) {
         return Some(found);
     }
     if loudest.is_none() {
@@ -168,23 +169,22 @@ pub fn nexts(situation: &Situation<'_>) -> impl Iterator<Item = Next> {
         |name: &str| situation.problems.iter().any(|problem| problem.object.as_deref() == Some(name));
     let facts = situation.observed.clickhouse.known();
     situation.tables.iter().map(move |(source, target)| {
-        let goes_on = facts.is_some_and(|facts| {
-            !refused(&source.to_string()) && is_under_way(facts, target, situation.spec.source.connect.state)
-        });
+        let goes_on = facts
+            .is_some_and(|facts| !refused(&source.to_string()) && is_under_way(situation, facts, target));
         if goes_on { Next::Soon } else { Next::OnChange }
     })
 }
 
 /// Whether a table is being read, or will be, or a sink waits for an answer.
-fn is_under_way(facts: &ClickHouseFacts, target: &str, wanted: ConnectorState) -> bool {
+fn is_under_way(situation: &Situation<'_>, facts: &ClickHouseFacts, target: &str) -> bool {
     let (ledger, history) = (&facts.ledger, facts.ledger.history(target));
     let request = ledger.reads.get(target).map(|(_, request)| request);
-    let comes = wanted == ConnectorState::Running
+    let comes = situation.spec.source.connect.state == ConnectorState::Running
         || request.is_some_and(|request| ledger.epoch == Some(request.epoch));
     let asked_for = request.map_or(0, |request| request.layout);
     let changed = |layout: &TableLayout| layout.read_again.is_some() && layout.version > asked_for;
     let waits = |state: &SinkState| state.wants != (0, 0) || !state.doubt.is_empty();
-    (!history.is_empty() && comes && !is_read(facts, target))
+    (!history.is_empty() && comes && state(situation, facts, target) != CdcState::Streaming)
         || history.iter().any(changed)
         || facts.states.get(target).is_some_and(|states| states.values().any(waits))
 }
@@ -229,26 +229,19 @@ fn said(name: &str, sink: &SinkState) -> Option<Trouble> {
     Some(trouble(state, reason, text))
 }
 
-/// Whether the read that was asked for last is done, in this epoch.
-pub fn is_read(facts: &ClickHouseFacts, target: &str) -> bool {
-    let ledger = &facts.ledger;
-    let (Some((id, request)), Some(read)) = (ledger.reads.get(target), facts.reads.get(target)) else {
-        return false;
+fn unread(situation: &Situation<'_>, facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> {
+    let waits = |again: &str, why: &str| {
+        let message =
+            format!("{name}: it is read{again} once the connector streams its changes for certain: {why}");
+        Some(trouble(TroubleState::Pending, Reason::InProgress, message))
     };
-    let of_now = ledger.epoch == Some(request.epoch) && read.request == *id && read.epoch == request.epoch;
-    of_now && read.state == "read"
-}
-
-fn unread(facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> {
-    if is_read(facts, target) {
-        return None;
+    match state(situation, facts, target) {
+        CdcState::Streaming => return None,
+        CdcState::Unread(why) => return waits("", &why),
+        CdcState::Doubt(why) => return waits(" again", &why),
+        CdcState::Reading => {}
     }
-    let Some((id, request)) =
-        facts.ledger.reads.get(target).filter(|(_, request)| facts.ledger.epoch == Some(request.epoch))
-    else {
-        let message = format!("{name}: it is read once the connector streams its changes for certain");
-        return Some(trouble(TroubleState::Pending, Reason::InProgress, message));
-    };
+    let (id, request) = facts.ledger.reads.get(target)?;
     let read = facts.reads.get(target).filter(|read| read.request == *id);
     Some(match read {
         Some(read) if read.state == "failed" || !read.error.is_empty() => {
@@ -265,6 +258,12 @@ fn unread(facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> 
             trouble(TroubleState::Reading, Reason::Reading, message)
         }
     })
+}
+
+/// How far the table is, but for what an annotation asks for.
+fn state(situation: &Situation<'_>, facts: &ClickHouseFacts, target: &str) -> CdcState {
+    let source = &situation.spec.source.postgres;
+    CdcState::of(facts, target, &source_place(&source.host, source.port, &source.database), None)
 }
 
 /// Dead letters of a target that nothing has made up for: of this epoch, and of its last read or behind its barrier.

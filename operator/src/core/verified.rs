@@ -6,9 +6,9 @@ use tidemark_crds::duration;
 use tidemark_crds::layout::SourceTable;
 use tidemark_crds::status::VerifiedTable;
 
+use crate::core::cdc::table::is_read;
 use crate::core::facts::VerificationFacts;
 use crate::core::status::Situation;
-use crate::core::table_status::is_read;
 
 /// Tables that a message names at most.
 const MOST_NAMES: usize = 3;

@@ -10,9 +10,9 @@ use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCre
 use tidemark_crds::secrets::{is_placeholder, is_secret};
 use tidemark_runtime::credentials::Credentials;
 
-use super::epochs::raising;
 use super::part::{Part, Problem};
 
+use crate::core::cdc::epochs::raising;
 use crate::core::effect::{ConnectEffect, Effect};
 use crate::core::facts::{ConnectFacts, ConnectorFacts, LedgerFacts, PostgresFacts};
 use crate::core::gate::{Gate, System};
@@ -83,7 +83,7 @@ pub struct ConnectorInput<'a> {
     pub epoch: u16,
     /// Greatest epoch that is known to have been.
     pub known_epoch: u16,
-    /// Whether it must not be started as it is: see [`super::epochs::must_not_start`].
+    /// Whether it must not be started as it is: see [`must_not_start`](crate::core::cdc::epochs::must_not_start).
     pub held: bool,
     /// What may be done.
     pub gate: &'a Gate,
@@ -161,7 +161,7 @@ fn hash(config: &BTreeMap<String, String>) -> String {
 
 /// Whether somebody changed by hand what the connector sends, or how. What it has sent since, or has not, says nothing of
 /// the tables.
-pub(super) fn sends_otherwise(live: &ConnectorFacts) -> bool {
+pub(crate) fn sends_otherwise(live: &ConnectorFacts) -> bool {
     let by_hand = live.config.get(HASH_KEY).is_some_and(|written| *written != hash(&live.config));
     let is_other = |(key, value): (&String, &String)| {
         !PACE.contains(&key.as_str()) && live.config.get(key) != Some(value)
@@ -234,7 +234,7 @@ fn ssl_mode(mode: TlsMode) -> &'static str {
 }
 
 /// Debezium reads regular expressions, anchored, with commas between them, and ignores case unless it is told not to.
-pub(super) fn include_list(tables: &[SourceTable]) -> String {
+pub(crate) fn include_list(tables: &[SourceTable]) -> String {
     let mut names: Vec<String> = tables.iter().map(exact).collect();
     names.sort();
     names.join(",")

@@ -15,9 +15,9 @@ use super::sink_config::{Paths, sink_config};
 use super::sink_objects::{plan_sink_objects, sink_objects};
 use super::views::{Probe, View, Viewer, ViewsInput};
 use super::{
-    SinkInput, connector, dashboards, drift, epochs, held, history, publication, reads, source, tables,
-    topics, views,
+    SinkInput, connector, dashboards, drift, held, history, publication, source, tables, topics, views,
 };
+use crate::core::cdc::{epochs, reads};
 use crate::core::credentials::Resolved;
 use crate::core::dashboards::Dashboard;
 use crate::core::effect::{ConnectEffect, Effect};

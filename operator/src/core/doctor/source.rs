@@ -3,8 +3,8 @@
 use tidemark_crds::conditions::ConditionType;
 
 use super::{Checkup, Hop, Verdict, hop};
+use crate::core::cdc::slot::{position, slot_lost};
 use crate::core::cost::size;
-use crate::core::desired::slot::{position, slot_lost};
 use crate::core::facts::{ConnectorFacts, PostgresFacts, SlotFacts};
 
 const SYSTEM: &str = "postgres";

@@ -15,9 +15,10 @@ use tidemark_runtime::shell::Shutdown;
 use super::look::look;
 use super::target::Target;
 use super::{Output, VerifyArgs, print};
+use crate::core::cdc::table::is_read;
 use crate::core::cost::grouped;
 use crate::core::facts::{ClickHouseFacts, VerificationFacts};
-use crate::core::table_status::{TroubleState, is_read};
+use crate::core::table_status::TroubleState;
 use crate::edge::clickhouse::ledger;
 
 /// Rows differed, repaired or not.

@@ -1,18 +1,20 @@
 //! Tests of epochs and reads: a small world in which the steps are carried out, and the reasons one by one. Pure.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use super::*;
 use tidemark_crds::layout::Begin;
 
+use crate::core::cdc::epochs::must_not_start;
 use crate::core::desired::connector;
 use crate::core::desired::connector::{ConnectorInput, EPOCH_INTENT, MARK_KEY};
-use crate::core::desired::epochs::must_not_start;
 use crate::core::effect::{ConnectEffect, PostgresEffect};
 use crate::core::facts::{
-    ClickHouseObject, LedgerFacts, OffsetFacts, PublicationFacts, SlotFacts, TaskFacts,
+    ClickHouseObject, LedgerFacts, OffsetFacts, PublicationFacts, ReadFacts, SlotFacts, TaskFacts,
 };
-use tidemark_crds::ledger::{EPOCH, SeenPublication, TableState};
+use tidemark_crds::ledger::{EPOCH, SeenPublication, SinkState, TableState as Said};
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::{Phase, Version};
 use tidemark_runtime::credentials::Credentials;
@@ -511,7 +513,7 @@ fn records_of_another_connector_are_outbid_by_a_persons_word_alone() {
     let mut world = World::streaming();
     world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
     let refused =
-        SinkState { state: TableState::Stopped, reason: EPOCH.into(), wants: (7, 0), ..SinkState::default() };
+        SinkState { state: Said::Stopped, reason: EPOCH.into(), wants: (7, 0), ..SinkState::default() };
     world.says("orders", "a", refused);
     assert_eq!(world.settle(), Vec::<String>::new());
     world.request = Some("now items".into());

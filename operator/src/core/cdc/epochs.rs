@@ -14,10 +14,10 @@ use tidemark_crds::ledger::{EPOCH, Kind};
 use tidemark_crds::pipeline::OnSlotLost;
 use tidemark_crds::version::MAX_EPOCH;
 
-use super::connector::{EPOCH_INTENT, is_ours};
-use super::part::{Part, Problem};
 use super::reads::{RESNAPSHOT, ReadsInput};
 use super::slot::{own_slot, slot_lost};
+use crate::core::desired::connector::{EPOCH_INTENT, is_ours};
+use crate::core::desired::part::{Part, Problem};
 use crate::core::effect::{ConnectEffect, Effect, PostgresEffect};
 use crate::core::facts::{ClickHouseFacts, ConnectorFacts, LedgerFacts, OffsetFacts, PostgresFacts};
 use crate::core::gate::Proof;
@@ -48,49 +48,73 @@ pub fn raising(ledger: &LedgerFacts) -> Option<EpochIntent> {
 
 /// Whether the connector must not be started: what it would send does not follow on what was read.
 pub fn must_not_start(input: &ReadsInput<'_>) -> bool {
-    let connector = input.connect.connector.as_ref();
-    connector
-        .is_some_and(|live| is_ours(live, input.mark) && matches!(epochs(input, live), Epochs::Unsettled(_)))
+    let ours = input.connect.connector.as_ref().filter(|live| is_ours(live, input.mark));
+    ours.is_some_and(|live| phase(input, live) != Phase::Following)
 }
 
-/// What the epoch asks for.
-#[derive(Debug)]
-pub enum Epochs {
-    /// It is settled: tables can be read.
-    Settled,
-    /// Nothing can be read before this is done.
-    Unsettled(Part),
+/// Where the following of the log is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The connector is not ours, or the slot of our name, which is said here, is not.
+    Foreign(Option<Problem>),
+    /// An epoch has to be begun: nothing was followed so far, or what was is given up.
+    Beginning,
+    /// It is being raised.
+    Raising(EpochIntent),
+    /// Changes are lost, and nobody has said yet that all tables are to be read again.
+    Lost(Problem),
+    /// The connector goes on where it ended: tables can be read.
+    Following,
 }
 
-/// The next write that raises the epoch, if it has to be raised.
-pub fn epochs(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Epochs {
-    let mut part = Part::default();
+/// Finds where the following of the log is.
+pub fn phase(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Phase {
     if !is_ours(live, input.mark) {
-        return Epochs::Unsettled(part);
+        return Phase::Foreign(None);
     }
     let slot_name = input.name.replication_slot();
     if let Some(postgres) = input.postgres
         && let Err(problem) = own_slot(&slot_name, postgres, Some(&input.clickhouse.ledger))
     {
-        part.problems.push(problem);
-        return Epochs::Unsettled(part);
+        return Phase::Foreign(Some(problem));
     }
     if let Some(intent) = raising(&input.clickhouse.ledger) {
-        raise(input, live, &intent, &mut part);
-        return Epochs::Unsettled(part);
+        return Phase::Raising(intent);
     }
-    match wish(input, live) {
-        Wish::Nothing => return Epochs::Settled,
-        Wish::Stop(problem) => part.problems.push(problem),
-        Wish::Epoch => start(input, Some(live), &mut part),
+    let done = input.clickhouse.ledger.requests.get(RESNAPSHOT);
+    // One that names tables asks for these alone.
+    let whole = |text: &&str| text.split_whitespace().count() == 1;
+    let asked = input.request.filter(whole).is_some_and(|text| done.is_none_or(|done| done != text));
+    let lost = match cause(input, live) {
+        // A person's word alone: two that write into the same topics would outbid each other for ever.
+        None if asked && refused(input.clickhouse) > input.clickhouse.ledger.epoch => {
+            return Phase::Beginning;
+        }
+        None => return Phase::Following,
+        Some(Cause::First) => return Phase::Beginning,
+        Some(Cause::Lost(lost)) => lost,
+    };
+    let consented = asked || input.gate.is_consented();
+    if consented || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
+        return Phase::Beginning;
     }
-    Epochs::Unsettled(part)
+    let message = format!(
+        "{lost}: annotate the pipeline with tidemark.dev/{RESNAPSHOT}=<any new text> to drop the slot and read all \
+         tables again, or set spec.source.onSlotLost to Resnapshot"
+    );
+    Phase::Lost(Problem::new("source", Reason::SlotLost, message))
 }
 
-enum Wish {
-    Nothing,
-    Stop(Problem),
-    Epoch,
+/// The next write that raises the epoch; nothing can be read before.
+pub fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, phase: Phase) -> Part {
+    let mut part = Part::default();
+    match phase {
+        Phase::Following | Phase::Foreign(None) => {}
+        Phase::Foreign(Some(problem)) | Phase::Lost(problem) => part.problems.push(problem),
+        Phase::Beginning => start(input, Some(live), &mut part),
+        Phase::Raising(intent) => raise_to(input, live, &intent, &mut part),
+    }
+    part
 }
 
 /// Why the log has to be followed anew.
@@ -100,30 +124,6 @@ pub enum Cause {
     First,
     /// Changes are lost, and every table has to be read again to have them: the policy's or a person's to say.
     Lost(String),
-}
-
-/// Whether a new epoch is needed, and wanted.
-fn wish(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Wish {
-    let done = input.clickhouse.ledger.requests.get(RESNAPSHOT);
-    // One that names tables asks for these alone.
-    let whole = |text: &&str| text.split_whitespace().count() == 1;
-    let asked = input.request.filter(whole).is_some_and(|text| done.is_none_or(|done| done != text));
-    let lost = match cause(input, live) {
-        // A person's word alone: two that write into the same topics would outbid each other for ever.
-        None if asked && refused(input.clickhouse) > input.clickhouse.ledger.epoch => return Wish::Epoch,
-        None => return Wish::Nothing,
-        Some(Cause::First) => return Wish::Epoch,
-        Some(Cause::Lost(lost)) => lost,
-    };
-    let consented = asked || input.gate.is_consented();
-    if consented || input.spec.source.on_slot_lost == OnSlotLost::Resnapshot {
-        return Wish::Epoch;
-    }
-    let message = format!(
-        "{lost}: annotate the pipeline with tidemark.dev/{RESNAPSHOT}=<any new text> to drop the slot and read all \
-         tables again, or set spec.source.onSlotLost to Resnapshot"
-    );
-    Wish::Stop(Problem::new("source", Reason::SlotLost, message))
 }
 
 /// Why what the connector stands for cannot be followed on; `None`: it can.
@@ -241,7 +241,7 @@ fn is_undecodable(
     failed && made.is_some_and(|(seen, live)| seen.anew && seen.oid == live.oid && offset.lsn < seen.by)
 }
 
-/// Writes the intent; from here on `raise` goes on, also after a crash.
+/// Writes the intent; from here on `raise_to` goes on, also after a crash.
 fn start(input: &ReadsInput<'_>, live: Option<&ConnectorFacts>, part: &mut Part) {
     let Some(proof) = input.gate.proof_of_log() else {
         return;
@@ -312,7 +312,7 @@ fn in_topics(input: &ReadsInput<'_>) -> Kept {
 }
 
 /// The next step of raising the epoch.
-fn raise(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, part: &mut Part) {
+fn raise_to(input: &ReadsInput<'_>, live: &ConnectorFacts, intent: &EpochIntent, part: &mut Part) {
     let Some(proof) = input.gate.proof_of_log() else {
         return;
     };

@@ -3,25 +3,24 @@
 //! The operator asks by a row of the ledger; a sink reads the table behind a barrier in the log and raises its fence
 //! to it, so that what is older is hidden. The first load, a table that comes back, a change of the layout after
 //! which rows from before are wrong, a sink's doubt, another state table, another topic and a person's wish are one
-//! request with different reasons: [`reason`] alone knows them.
+//! request with different reasons: [`TableState`] alone knows them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::history::{Position, confirmed_to};
 use tidemark_crds::layout::{SourceTable, TableLayout};
-use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, SinkState, source_place};
+use tidemark_crds::ledger::{Confirmed, Kind, ReadRequest, source_place};
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
-use super::connector::{include_list, is_ours, sends_otherwise};
-use super::epochs::{Epochs, before_the_connector, epochs, ledger_step};
-use super::part::{Part, Problem};
+use super::epochs::{Phase, before_the_connector, ledger_step, phase, raise};
+use super::table::TableState;
+use crate::core::desired::connector::{include_list, is_ours, sends_otherwise};
+use crate::core::desired::part::{Part, Problem};
 use crate::core::effect::Effect;
-use crate::core::facts::{
-    ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, PostgresFacts, ReadFacts,
-};
+use crate::core::facts::{ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, PostgresFacts};
 use crate::core::gate::Gate;
 use crate::core::step::{Fact, Stage, Step, StepKind};
 
@@ -58,81 +57,14 @@ pub struct ReadsInput<'a> {
     pub gate: &'a Gate,
 }
 
-/// What decides whether a table is read.
-#[derive(Debug, Clone, Copy)]
-pub struct Known<'a> {
-    /// Its layouts, in order; not empty.
-    pub history: &'a [TableLayout],
-    /// The request that was made last: its id and what it says.
-    pub request: Option<&'a (u64, ReadRequest)>,
-    /// Whether there was one before that was forgotten.
-    pub was_read: bool,
-    /// What the sinks say of it.
-    pub read: Option<&'a ReadFacts>,
-    /// What each living sink says of the table.
-    pub states: Option<&'a BTreeMap<String, SinkState>>,
-    /// Epoch of the log.
-    pub epoch: u16,
-    /// Identity of the state table; empty where it is not known.
-    pub state_table: &'a str,
-    /// Where the source is by the spec.
-    pub source: &'a str,
-    /// A wish for a read that was not answered yet.
-    pub token: Option<&'a str>,
-}
-
-/// Why a table has to be read again, or for the first time; `None`: it has not, or it is being read.
-pub fn reason(known: &Known<'_>) -> Option<String> {
-    let Some((id, request)) = known.request else {
-        let again = "the connector or the spec left it out for a while";
-        return Some(if known.was_read { again } else { "first load" }.to_owned());
-    };
-    if request.epoch != known.epoch {
-        return Some(format!("the log is followed anew, as epoch {}", known.epoch));
-    }
-    let done = known.read.filter(|read| read.request == *id && read.state == "read");
-    let Some(done) = done else {
-        // The sink tries again by itself what fails. One that waits for rows of another address is answered by nobody.
-        let moved = request.source.as_deref().is_some_and(|before| before != known.source);
-        return moved.then(|| request.reason.clone());
-    };
-    let filled = request.state_table.as_deref();
-    if filled.is_some_and(|filled| !known.state_table.is_empty() && filled != known.state_table) {
-        return Some("the state table is another one than the one that was filled".to_owned());
-    }
-    let changed: Vec<&TableLayout> = (known.history.iter())
-        .filter(|layout| layout.version > request.layout && layout.read_again.is_some())
-        .collect();
-    if let Some(newest) = changed.last()
-        && all_know(known.states, newest.version)
-    {
-        let reasons: Vec<&str> = changed.iter().filter_map(|layout| layout.read_again.as_deref()).collect();
-        return Some(reasons.join("; "));
-    }
-    let barrier: Position = (done.epoch, done.barrier);
-    let in_doubt = known.states.into_iter().flatten().map(|(_, state)| state);
-    if let Some(state) =
-        in_doubt.filter(|state| !state.doubt.is_empty()).find(|state| state.doubt_at >= barrier)
-    {
-        return Some(state.doubt.clone());
-    }
-    let token = known.token.filter(|token| request.token.as_deref() != Some(*token))?;
-    Some(format!("asked for by annotation ({token})"))
-}
-
-/// Whether each living sink uses a layout, so that nothing behind the barrier is decoded by an earlier one.
-fn all_know(states: Option<&BTreeMap<String, SinkState>>, version: u64) -> bool {
-    states.is_some_and(|states| !states.is_empty() && states.values().all(|state| state.layout >= version))
-}
-
 /// The next writes for epochs and reads.
 pub fn steps(input: &ReadsInput<'_>) -> Part {
     let Some(live) = &input.connect.connector else {
         return before_the_connector(input);
     };
-    match epochs(input, live) {
-        Epochs::Unsettled(part) => part,
-        Epochs::Settled => reads(input, live),
+    match phase(input, live) {
+        Phase::Following => reads(input, live),
+        phase => raise(input, live, phase),
     }
 }
 
@@ -172,25 +104,15 @@ fn table(
     };
     let source = &input.spec.source.postgres;
     let source = source_place(&source.host, source.port, &source.database);
-    let known = Known {
-        history: ledger.history(target),
-        request: ledger.reads.get(target),
-        was_read: ledger.has_row(Kind::Read, target),
-        read: clickhouse.reads.get(target),
-        states: clickhouse.states.get(target),
-        epoch,
-        state_table: &state_table.uuid,
-        source: &source,
-        token,
-    };
-    let Some(reason) = reason(&known).filter(|_| is_streamed(input, live, layout)) else {
+    let state = TableState::of(clickhouse, target, &source, token);
+    let Some(reason) = state.to_be_read().filter(|_| is_streamed(input, live, layout)) else {
         return;
     };
     let what = format!("ask for {} to be read: {reason}", layout.source);
     let request = ReadRequest {
         epoch,
         layout: layout.version,
-        reason,
+        reason: reason.to_owned(),
         token: token.map(str::to_owned),
         state_table: Some(state_table.uuid.clone()).filter(|uuid| !uuid.is_empty()),
         source: Some(source.clone()),
@@ -207,7 +129,7 @@ fn table(
         Fact::Layout(target.clone()),
         Fact::Fence(target.clone()),
     ];
-    let kind = if known.request.is_none() { StepKind::Create } else { StepKind::Change };
+    let kind = if ledger.reads.contains_key(target) { StepKind::Change } else { StepKind::Create };
     part.step((Stage::Read, kind), what, needs, None, effect);
 }
 

@@ -3,7 +3,7 @@
 use tidemark_crds::conditions::Reason;
 use tidemark_crds::ledger::Kind;
 
-use super::part::{OF_A_PIPELINE, Problem};
+use crate::core::desired::part::{OF_A_PIPELINE, Problem};
 use crate::core::facts::{LedgerFacts, OffsetFacts, PostgresFacts, SlotFacts};
 
 /// The slot that has the pipeline's name, or why it is not the pipeline's to drop.
