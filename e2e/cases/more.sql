@@ -1229,3 +1229,39 @@ ALTER TABLE toast_key_types ALTER body SET STORAGE EXTERNAL;
 INSERT INTO toast_key_types SELECT g % 2 = 0, g, -g, g * 5000000000, 7, g / 7.0, 'key ' || g, 'c' || g, md5(g::text)::uuid, date '1969-12-25' + g, timestamp '2026-01-01 00:00:00.000001' + g * interval '1 hour', timestamptz '2026-03-29 00:30+00' + g * interval '1 hour', time '23:59:59.999999', decode('00ff' || lpad(g::text, 2, '0'), 'hex'), B'10110', '10.0.0.1', 'large', 0, repeat('b' || g, 3000) FROM generate_series(1, 12) g;
 -- later
 UPDATE toast_key_types SET n = 1; UPDATE toast_key_types SET body = repeat('c', 5000) WHERE b < 4; UPDATE toast_key_types SET n = 2; UPDATE toast_key_types SET j = j + 30000 WHERE b = 9; UPDATE toast_key_types SET n = 3;
+
+-- case part-default: what rows from before an added column have in it is kept with each partition and not with the root | equal
+-- expect equal
+CREATE TABLE k_pdef(id int, r int, v int, PRIMARY KEY (id, r)) PARTITION BY LIST (r);
+CREATE TABLE k_pdef_0 PARTITION OF k_pdef FOR VALUES IN (0);
+CREATE TABLE k_pdef_1(junk int, v int, r int NOT NULL, id int NOT NULL, PRIMARY KEY (id, r)); ALTER TABLE k_pdef_1 DROP junk; ALTER TABLE k_pdef ATTACH PARTITION k_pdef_1 FOR VALUES IN (1);
+INSERT INTO k_pdef SELECT g, g % 2, g FROM generate_series(1, 20) g;
+-- later
+ALTER TABLE k_pdef ADD COLUMN tag text NOT NULL DEFAULT 'fast', ADD COLUMN doc jsonb NOT NULL DEFAULT jsonb_build_object('n', 1), ADD COLUMN n int DEFAULT 7; UPDATE k_pdef SET v = -v WHERE id < 5; CREATE TABLE k_pdef_2 PARTITION OF k_pdef FOR VALUES IN (2); INSERT INTO k_pdef(id, r) VALUES (100, 2);
+
+-- case identity-moment: the replica identity is another index for a moment, and its deletes have another key | equal
+-- expect equal
+CREATE TABLE k_imoment(id int PRIMARY KEY, code text NOT NULL UNIQUE); INSERT INTO k_imoment SELECT g, 'c' || g FROM generate_series(1, 5) g;
+-- later
+BEGIN; ALTER TABLE k_imoment REPLICA IDENTITY USING INDEX k_imoment_code_key; DELETE FROM k_imoment WHERE id = 3; UPDATE k_imoment SET id = 100 WHERE id = 4; ALTER TABLE k_imoment REPLICA IDENTITY DEFAULT; COMMIT;
+
+-- case key-moment: the same by another primary key, and back | equal
+-- expect equal
+CREATE TABLE k_kmoment(id int PRIMARY KEY, code text NOT NULL); INSERT INTO k_kmoment SELECT g, 'c' || g FROM generate_series(1, 5) g;
+-- later
+BEGIN; ALTER TABLE k_kmoment DROP CONSTRAINT k_kmoment_pkey; ALTER TABLE k_kmoment ADD PRIMARY KEY (code); DELETE FROM k_kmoment WHERE id = 3; ALTER TABLE k_kmoment DROP CONSTRAINT k_kmoment_pkey; ALTER TABLE k_kmoment ADD PRIMARY KEY (id); COMMIT;
+
+-- case leaf-moment: the same by the replica identity of one partition | equal
+-- expect equal
+CREATE TABLE k_lmoment(id int, k text, code text NOT NULL, PRIMARY KEY (id, k)) PARTITION BY LIST (k); CREATE TABLE k_lmoment_a PARTITION OF k_lmoment FOR VALUES IN ('a'); CREATE UNIQUE INDEX k_lmoment_i ON k_lmoment_a(code);
+INSERT INTO k_lmoment SELECT g, 'a', 'c' || g FROM generate_series(1, 5) g;
+-- later
+BEGIN; ALTER TABLE k_lmoment_a REPLICA IDENTITY USING INDEX k_lmoment_i; DELETE FROM k_lmoment WHERE id = 3; ALTER TABLE k_lmoment_a REPLICA IDENTITY DEFAULT; COMMIT;
+
+-- case key-away: the key is dropped for bulk work under REPLICA IDENTITY FULL, and added again: a live row is lost with its double | equal
+-- expect equal
+CREATE TABLE k_kaway(id int PRIMARY KEY, v int); ALTER TABLE k_kaway REPLICA IDENTITY FULL; INSERT INTO k_kaway VALUES (1, 1), (2, 2);
+CREATE TABLE k_uaway(a int NOT NULL, b int NOT NULL, v int); CREATE UNIQUE INDEX k_uaway_a ON k_uaway(a); ALTER TABLE k_uaway REPLICA IDENTITY FULL; INSERT INTO k_uaway VALUES (1, 101, 1);
+-- later
+BEGIN; ALTER TABLE k_kaway DROP CONSTRAINT k_kaway_pkey; INSERT INTO k_kaway VALUES (1, 2); DELETE FROM k_kaway WHERE id = 1 AND v = 1; ALTER TABLE k_kaway ADD PRIMARY KEY (id); COMMIT;
+BEGIN; DROP INDEX k_uaway_a; INSERT INTO k_uaway VALUES (1, 500, 1); DELETE FROM k_uaway WHERE b = 101; CREATE UNIQUE INDEX k_uaway_a ON k_uaway(a); COMMIT;

@@ -1,5 +1,7 @@
 //! What fails, drifts or is asked for while data flows: everything comes back by itself, and no row is lost.
 
+use std::time::{Duration, Instant};
+
 use anyhow::ensure;
 use serde_json::json;
 use tidemark_e2e::chain::{Chain, secret, secrets, shop};
@@ -202,12 +204,46 @@ async fn by_hand(stack: &Stack, name: &str, statements: &str) -> anyhow::Result<
     stack.postgres().execute(Role::Superuser, name, &statements.replace("{p}", &publication)).await
 }
 
+/// Changes rows while their table is not published, in a transaction that goes on for longer than a read waits for commits
+/// that hang: what it wrote is in no event, whenever it commits, so that the table must not be read before its end.
+async fn unpublished_in_an_open_transaction(stack: &Stack, name: &str) -> anyhow::Result<()> {
+    const LONGER_THAN_A_BARRIER_WAITS: Duration = Duration::from_secs(9);
+    let client = stack.postgres().connect(Role::Shop, name).await?;
+    let reads = format!(
+        "SELECT max(version), argMax(value, version) FROM {name}._tidemark_ledger WHERE kind = 'read' AND key = 'orders'"
+    );
+    let before = stack.clickhouse().query(&reads).await?;
+    let again = format!(
+        "SELECT count() FROM {name}._tidemark_ledger WHERE kind = 'layout' AND startsWith(key, 'orders@') \
+         AND JSONExtractString(value, 'readAgain') LIKE '%publication%'"
+    );
+    let known: u64 = stack.clickhouse().query(&again).await?.trim().parse()?;
+    // It is there before anybody, the operator too, publishes the table again.
+    let change = "UPDATE orders SET total_amount = total_amount + 1 WHERE id % 5 = 2";
+    client.batch_execute(&format!("BEGIN; {change}")).await?;
+    by_hand(stack, name, "ALTER PUBLICATION {p} DROP TABLE orders").await?;
+    client.batch_execute(change).await?;
+    let _ = by_hand(stack, name, "ALTER PUBLICATION {p} ADD TABLE orders").await;
+    wait_until(PATIENCE, "the operator to see it", || async {
+        Ok((stack.clickhouse().query(&again).await?.trim().parse::<u64>()? > known).then_some(()))
+    })
+    .await?;
+    let begin = Instant::now();
+    while begin.elapsed() < LONGER_THAN_A_BARRIER_WAITS {
+        let now = stack.clickhouse().query(&reads).await?;
+        ensure!(now == before, "a read was asked for amid the transaction: {now} after {before}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(client.batch_execute("COMMIT").await?)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_decoded_is_named()
 -> anyhow::Result<()> {
     const NAME: &str = "unpublished";
     let stack = Stack::start(Part::CHAIN).await?;
     let mut generator = open_shop(&stack, NAME).await?;
+    orders(&mut generator, 80).await?;
     let mut manifest = shop(&stack, NAME);
     let chain = Chain::prepare(&stack, NAME, &objects(manifest.clone()))?;
     chain.start().await?;
@@ -241,6 +277,15 @@ async fn what_was_not_published_for_a_while_is_read_again_and_what_cannot_be_dec
         .await?;
         chain.wait_ready(PATIENCE).await?;
     }
+
+    unpublished_in_an_open_transaction(&stack, NAME).await?;
+    wait_until(PATIENCE, "every row to be there again", || async {
+        let differences = oracle.check().await?;
+        ensure!(differences.is_empty(), "after an open transaction: {differences:?}");
+        Ok(Some(()))
+    })
+    .await?;
+    chain.wait_ready(PATIENCE).await?;
 
     // PostgreSQL cannot decode what was changed while there was no publication.
     by_hand(&stack, NAME, "DROP PUBLICATION {p}").await?;

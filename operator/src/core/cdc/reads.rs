@@ -143,7 +143,10 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
         let publication = postgres.publication.as_ref();
         (
             postgres.slot.as_ref().is_some_and(|slot| slot.active && slot.wal_status != "lost"),
-            publication.is_some_and(|publication| publication.tables.contains(&layout.source)),
+            // What a transaction from before it was published wrote is in no event: behind its end the read has it.
+            publication.is_some_and(|publication| {
+                publication.tables.contains(&layout.source) && !publication.unsettled.contains(&layout.source)
+            }),
         )
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");

@@ -309,11 +309,15 @@ fn a_crash_between_any_two_steps_ends_in_the_same_place() {
 #[test]
 fn nothing_is_read_while_a_change_could_be_missed() {
     type Break = fn(&mut World);
-    let mends: [(&str, Break); 7] = [
+    let mends: [(&str, Break); 8] = [
         ("the slot is not used", |world| world.postgres.slot.as_mut().unwrap().active = false),
         ("there is no offset", |world| world.connector().offset = None),
         ("the task failed", |world| world.connector().tasks[0].state = "FAILED".into()),
         ("it is not published", |world| world.postgres.publication.as_mut().unwrap().tables.clear()),
+        ("a transaction from before it was published is open", |world| {
+            let publication = world.postgres.publication.as_mut().unwrap();
+            publication.unsettled.insert("public.orders".parse().unwrap());
+        }),
         ("it is not included", |world| {
             world.connector().config.insert("table.include.list".into(), "public\\.other".into());
         }),

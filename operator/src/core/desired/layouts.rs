@@ -256,6 +256,10 @@ fn redefined(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) 
     let text = match changed?.0.get(..1) {
         Some("e") => "a label of an enum was renamed",
         Some("c") => "a composite type has other attributes",
+        // Deletes in between may have come without the key.
+        Some("i" | "k") => {
+            "its key or its replica identity was another one for a while, or has another index"
+        }
         // Events in between may have come under the other name, which nobody follows.
         _ => "the table was renamed or moved, or given to another owner",
     };

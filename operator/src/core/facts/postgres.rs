@@ -262,6 +262,8 @@ pub struct PublicationFacts {
     pub oid: u32,
     /// Its tables: those that it names, and those of the spec that it publishes with a schema or with all tables.
     pub tables: BTreeSet<SourceTable>,
+    /// Those of them that were published while a transaction was open that is open still: what it wrote before is in no event.
+    pub unsettled: BTreeSet<SourceTable>,
     /// Tables of which it publishes some columns alone.
     pub column_lists: BTreeSet<SourceTable>,
     /// Tables of which it publishes some rows alone.

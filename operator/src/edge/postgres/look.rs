@@ -188,6 +188,7 @@ async fn publication_facts(
     };
     let comment: String = row.try_get("comment").map_err(wrong)?;
     let version: String = row.try_get("version").map_err(wrong)?;
+    let settled: bool = row.try_get("settled").map_err(wrong)?;
     let mut versions = BTreeMap::new();
     let mut facts = PublicationFacts {
         oid: row.try_get("oid").map_err(wrong)?,
@@ -201,6 +202,7 @@ async fn publication_facts(
     if row.try_get("all_tables").map_err(wrong)? {
         facts.tables.extend(wanted.iter().cloned());
         versions.extend(wanted.iter().map(|table| (table.clone(), version.clone())));
+        facts.unsettled.extend(wanted.iter().filter(|_| !settled).cloned());
         return Ok(Some((facts, versions)));
     }
     if row.try_get("has_schemas").map_err(wrong)? {
@@ -209,7 +211,9 @@ async fn publication_facts(
         {
             let schema: String = row.try_get("schema").map_err(wrong)?;
             let entry: String = row.try_get("version").map_err(wrong)?;
+            let settled = settled && row.try_get("settled").map_err(wrong)?;
             for table in wanted.iter().filter(|table| table.schema == schema) {
+                facts.unsettled.extend((!settled).then(|| table.clone()));
                 facts.tables.insert(table.clone());
                 versions.insert(table.clone(), format!("{version} {entry}"));
             }
@@ -225,6 +229,9 @@ async fn publication_facts(
         }
         if row.try_get("row_filter").map_err(wrong)? {
             facts.row_filters.insert(table.clone());
+        }
+        if !settled || !row.try_get::<_, bool>("settled").map_err(wrong)? {
+            facts.unsettled.insert(table.clone());
         }
         let entry: String = row.try_get("version").map_err(wrong)?;
         versions

@@ -76,8 +76,9 @@ LEFT JOIN LATERAL (
   WHERE c.relkind <> 'p' AND h.inhparent = c.oid ORDER BY 1, 2 LIMIT 1) AS child ON true";
 
 /// What the given tables' values and events hang on beside their own columns: labels of enums, attributes of composite
-/// types, and the name of the table, which its row type shares. Each with the transactions that wrote it, since all of
-/// them can be changed and changed back between two looks, and meanwhile events have the other label or name.
+/// types, the name of the table, which its row type shares, and the indexes that can be its key, or that of a leaf. Each with
+/// the transactions that wrote it, since all of them can be changed and changed back between two looks, and meanwhile events
+/// have the other label, name or key. `REPLICA IDENTITY` writes the rows of the indexes that it makes or leaves the identity.
 pub(super) const DEFINITIONS: &str = "
 WITH RECURSIVE used(oid, typ) AS (
   SELECT a.attrelid, a.atttypid FROM pg_attribute a
@@ -100,7 +101,21 @@ FROM used u JOIN pg_type t ON t.oid = u.typ AND t.typtype = 'c'
 LEFT JOIN pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0
 GROUP BY 1, 2
 UNION ALL
-SELECT t.typrelid, 't' || t.oid, t.xmin::text FROM pg_type t WHERE t.typrelid = ANY ($1::oid[])";
+SELECT t.typrelid, 't' || t.oid, t.xmin::text FROM pg_type t WHERE t.typrelid = ANY ($1::oid[])
+UNION ALL
+SELECT r.oid, 'i' || i.indexrelid, i.xmin::text
+FROM unnest($1::oid[]) AS r(oid)
+CROSS JOIN LATERAL (SELECT r.oid AS relid UNION SELECT p.relid FROM pg_partition_tree(r.oid::regclass) p) AS part
+JOIN pg_index i ON i.indrelid = part.relid
+WHERE i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+UNION ALL
+SELECT r.oid, 'k' || r.oid, coalesce(
+  string_agg(i.indexrelid::text, ',' ORDER BY i.indexrelid) FILTER (WHERE i.indisreplident),
+  string_agg(i.indexrelid::text, ',' ORDER BY i.indexrelid) FILTER (WHERE i.indisprimary),
+  string_agg(i.indexrelid::text, ',' ORDER BY i.indexrelid), '')
+FROM unnest($1::oid[]) AS r(oid)
+LEFT JOIN pg_index i ON i.indrelid = r.oid AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY r.oid";
 
 /// One row a leaf of the given partitioned tables. A leaf is `attached` where a row of `pg_inherits` on its way to the
 /// root is younger than the leaf itself; the last one on it is of another transaction also where the leaf was made in a
@@ -155,16 +170,24 @@ ORDER BY i.indrelid, x.relname";
 
 /// One row a live column. Domains are unfolded to their base type; an array's kind is that of its elements,
 /// so that an array of enums is known as one.
+///
+/// What rows from before a column have in it is kept where the rows are: of a partitioned table with its leaves, by the name of
+/// the column, since its number may be another there. One that was made later keeps nothing.
 pub(super) const COLUMNS: &str = "
 WITH RECURSIVE wanted AS (
-  SELECT a.attrelid, a.attnum, a.attname::text AS name, a.attnotnull, a.attcollation, a.attmissingval,
+  SELECT a.attrelid, a.attnum, a.attname::text AS name, a.attnotnull, a.attcollation,
+         CASE WHEN c.relkind <> 'p' THEN a.attmissingval::text ELSE (
+           SELECT CASE WHEN count(DISTINCT l.attmissingval::text) = 1 THEN min(l.attmissingval::text) END
+           FROM pg_partition_tree(c.oid::regclass) p
+           JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
+           WHERE p.isleaf) END AS missing,
          a.attndims::int AS attndims,
          a.attgenerated, a.atttypid AS own, a.atttypid AS typ, a.atttypmod AS typmod, false AS not_null,
          ARRAY[]::text[] AS domains
-  FROM pg_attribute a
+  FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
   WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
-  SELECT w.attrelid, w.attnum, w.name, w.attnotnull, w.attcollation, w.attmissingval,
+  SELECT w.attrelid, w.attnum, w.name, w.attnotnull, w.attcollation, w.missing,
          greatest(w.attndims, t.typndims::int), w.attgenerated, w.own, t.typbasetype, t.typtypmod,
          w.not_null OR t.typnotnull, w.domains || format_type(t.oid, NULL)
   FROM wanted w JOIN pg_type t ON t.oid = w.typ WHERE t.typtype = 'd'
@@ -184,8 +207,7 @@ SELECT w.attrelid AS oid, w.attnum AS attnum, w.name AS name,
        w.attndims AS dimensions,
        w.attgenerated::text AS generated,
        NOT (w.attnotnull OR w.not_null) AS nullable,
-       CASE WHEN w.attmissingval IS NULL THEN NULL
-            ELSE (w.attmissingval::text::text[])[1] END AS missing,
+       (w.missing::text[])[1] AS missing,
        coalesce((SELECT l.collisdeterministic FROM pg_collation l WHERE l.oid = w.attcollation), true) AS deterministic
 FROM wanted w
 JOIN pg_type o ON o.oid = w.own
@@ -194,16 +216,20 @@ LEFT JOIN pg_type e ON b.typcategory = 'A' AND e.oid = b.typelem
 ORDER BY w.attrelid, w.attnum";
 
 pub(super) const PUBLICATION: &str = "
-SELECT p.oid AS oid, p.oid || ':' || p.xmin::text AS version, p.puballtables AS all_tables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AS all_operations,
+SELECT p.oid AS oid, p.oid || ':' || p.xmin::text AS version,
+       age(p.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid) AS settled, p.puballtables AS all_tables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate AS all_operations,
        p.pubviaroot AS via_root,
        coalesce(to_jsonb(p) ->> 'pubgencols', 'n') = 's' AS generated,
        to_regclass('pg_catalog.pg_publication_namespace') IS NOT NULL AS has_schemas,
        coalesce(obj_description(p.oid, 'pg_publication'), '') AS comment
 FROM pg_publication p WHERE p.pubname = $1";
 
-/// The tables that a publication names, roots of partitioned ones as such.
+/// The tables that a publication names, roots of partitioned ones as such. One is settled once every transaction is over that
+/// was open when it was published, prepared ones too: what such a one wrote before is in no event, whenever it commits, since
+/// the server decodes each change by the publication of its moment.
 pub(super) const PUBLISHED: &str = "
 SELECT n.nspname::text AS schema, c.relname::text AS name, r.oid || ':' || r.xmin::text AS version,
+       age(r.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid) AS settled,
        coalesce(to_jsonb(r) ->> 'prattrs', '') <> '' AS column_list,
        coalesce(to_jsonb(r) ->> 'prqual', '') <> '' AS row_filter
 FROM pg_publication p
@@ -213,7 +239,9 @@ JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE p.pubname = $1";
 
 pub(super) const PUBLISHED_SCHEMAS: &str = "
-SELECT n.nspname::text AS schema, s.oid || ':' || s.xmin::text AS version FROM pg_publication p
+SELECT n.nspname::text AS schema, s.oid || ':' || s.xmin::text AS version,
+       age(s.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid) AS settled
+FROM pg_publication p
 JOIN pg_publication_namespace s ON s.pnpubid = p.oid
 JOIN pg_namespace n ON n.oid = s.pnnspid
 WHERE p.pubname = $1";
