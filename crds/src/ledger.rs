@@ -65,7 +65,7 @@ pub const STATE_SECONDS: u64 = 5;
 ///
 /// Columns: `pipeline String, table String, request UInt64, epoch UInt16, state LowCardinality(String)` (`reading`,
 /// `read`, `failed`)`, barrier UInt64` (position in the log of the read's barrier)`, layout UInt64, owner String,
-/// rows UInt64, bytes UInt64, estimated_rows UInt64, error String, started_at DateTime64(3, 'UTC'),
+/// rows UInt64, bytes UInt64, estimated_rows UInt64, place String, error String, started_at DateTime64(3, 'UTC'),
 /// updated_at DateTime64(3, 'UTC'), beat UInt64`; `ReplacingMergeTree(beat) ORDER BY (pipeline, table)`.
 pub const READS_TABLE: &str = "_tidemark_reads";
 

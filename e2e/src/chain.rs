@@ -26,6 +26,8 @@ pub struct Chain<'a> {
     pub name: String,
     folder: PathBuf,
     file: PathBuf,
+    /// `env` with the variables of operator and sinks.
+    environment: Vec<OsString>,
     operator: Process,
     sink: Process,
 }
@@ -129,7 +131,7 @@ impl<'a> Chain<'a> {
         operator.push(program("tidemark")?.into_os_string());
         operator.extend(words(&["apply", "--without-cluster", "--watch", "--file"]));
         operator.extend([file.clone().into(), "--out".into(), out.clone().into()]);
-        let sink = [env, sink_command(&out, "sink")?].concat();
+        let sink = [env.clone(), sink_command(&out, "sink")?].concat();
         let chain = Self {
             stack,
             name: name.to_owned(),
@@ -137,6 +139,7 @@ impl<'a> Chain<'a> {
             sink: stack.program(leak(name, "sink"), sink),
             folder,
             file,
+            environment: env,
         };
         chain.write(objects)?;
         Ok(chain)
@@ -193,7 +196,8 @@ impl<'a> Chain<'a> {
 
     /// Prepares another sink of the same pipeline, a replica of that name, without starting it.
     pub fn another_sink(&self, replica: &'static str) -> anyhow::Result<Process> {
-        let command = sink_command(&self.folder.join("out"), replica)?;
+        let sink = sink_command(&self.folder.join("out"), replica)?;
+        let command = [self.environment.clone(), sink].concat();
         Ok(self.stack.program(leak(&self.name, replica), command))
     }
 

@@ -1,6 +1,7 @@
 //! The whole chain on processes: PostgreSQL, Debezium, Kafka, sink, ClickHouse, and the operator without a cluster.
 
 mod cleanup;
+mod killed;
 mod visible;
 
 use std::sync::Arc;

@@ -85,7 +85,7 @@ impl Place {
             .execute(
                 "CREATE TABLE IF NOT EXISTS _tidemark_reads (pipeline String, table String, request UInt64, \
                  epoch UInt16, state LowCardinality(String), barrier UInt64, layout UInt64, owner String, \
-                 rows UInt64, bytes UInt64, estimated_rows UInt64, error String, \
+                 rows UInt64, bytes UInt64, estimated_rows UInt64, place String, error String, \
                  started_at DateTime64(3, 'UTC'), updated_at DateTime64(3, 'UTC'), beat UInt64) \
                  ENGINE = ReplacingMergeTree(beat) ORDER BY (pipeline, table)",
             )

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tidemark_crds::ledger::ReadRequest;
 
+use super::ranges::Place;
+
 /// First and longest pause before a read that failed is tried again.
 pub const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(2));
 
@@ -68,6 +70,8 @@ pub struct Seen {
     pub beat: u64,
     /// Milliseconds since it was written, by ClickHouse's clock.
     pub age_ms: i64,
+    /// Where the read is, as a [`Place`] has it; empty where nobody can go on with it.
+    pub place: String,
 }
 
 impl Open {
@@ -76,6 +80,15 @@ impl Open {
     pub fn barrier_before(&self) -> u64 {
         let before = self.seen.as_ref().filter(|seen| seen.barrier.0 == self.request.epoch);
         before.map_or(0, |seen| seen.barrier.1)
+    }
+
+    /// Where a read that its owner left in the middle goes on, behind the barrier of its row: each range that is done is in
+    /// ClickHouse, whoever read it.
+    pub fn left_at(&self) -> Option<Place> {
+        let seen = self.seen.as_ref()?;
+        let goes_on = seen.id == self.id && seen.state != ReadState::Read && seen.barrier.0 == self.epoch;
+        let place = Place::parse(&seen.place).filter(|_| goes_on && seen.barrier.1 > 0)?;
+        (place.layout == self.layout).then_some(place)
     }
 
     /// Whether every row of the table was read by the last request, in this epoch and from this source, so that the

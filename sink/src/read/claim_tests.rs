@@ -20,6 +20,7 @@ fn open(seen: Option<(u64, ReadState, &str, i64)>) -> Open {
             owner: owner.into(),
             beat: 1,
             age_ms,
+            place: String::new(),
         }),
     }
 }

@@ -1,9 +1,10 @@
 //! The task of a replica that takes requests to read tables, and says how far they are. I/O.
 //!
 //! A replica takes a request by a row of its own in the reads table, written anew each second: one that is old is of
-//! a replica that is gone, and another takes the request from its beginning, behind a barrier of its own. Should two
-//! read the same request at once, nothing is wrong: each one's rows have the version of its own barrier, each raises
-//! the fence to that, and the greater fence hides the rows of the other, which the greater barrier's read has too.
+//! a replica that is gone, and another goes on where that row says that it was, behind the same barrier, or from the
+//! beginning behind a barrier of its own. Should two read the same request at once, nothing is wrong: rows of one barrier
+//! are the same whoever reads them, and of two barriers the greater one's fence hides the rows of the other, which its
+//! own read has too.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -106,6 +107,9 @@ impl Claim {
     fn of(open: &Open) -> Self {
         let progress = Progress::default();
         progress.barrier.store(open.barrier_before(), Ordering::Relaxed);
+        if let Some(place) = open.left_at() {
+            progress.begin_at(place);
+        }
         Self {
             id: open.id,
             epoch: open.request.epoch,
@@ -251,7 +255,9 @@ impl Looker {
             Err(error) => return self.refuse(&route.target, &claim, &error).await,
         };
         // Nobody else knows of it before this is written: without it the read waits for the next look.
-        if let Err(error) = self.answer(&route.target, &claim, ReadState::Reading, "").await {
+        if let Err(error) =
+            self.answer(&route.target, &claim, (ReadState::Reading, &claim.progress.place()), "").await
+        {
             tracing::warn!(table = route.target, %error, "a read cannot be taken yet");
             return;
         }
@@ -262,16 +268,17 @@ impl Looker {
             epoch: claim.epoch,
             topic: Arc::from(route.topic.as_str()),
             max_share_per_mille: self.context.config.dead_letter.max_share_per_mille,
+            rows_per_second: self.context.options.rows_per_second,
             pace: Arc::clone(&self.pace),
             progress: Arc::clone(&claim.progress),
             metrics: self.context.metrics.reads.clone(),
             known: self.looked.subscribe(),
         };
         let (requests, connections) = (self.requests.clone(), Arc::clone(&self.connections));
-        let (target, ended) = (route.target.clone(), Arc::clone(&self.ended));
+        let (target, ended, left) = (route.target.clone(), Arc::clone(&self.ended), open.left_at());
         let read = async move {
             let _permit = permit;
-            let barrier = job.run(|| Arc::clone(&connections).try_acquire_owned().ok()).await?;
+            let barrier = job.run(left, || Arc::clone(&connections).try_acquire_owned().ok()).await?;
             let version = Version::of_read(job.epoch, barrier.lsn);
             while let Err(error) = requests.raise_fence(&target, version).await {
                 tracing::warn!(table = target, %error, "the fence of a table that was read cannot be raised yet");
@@ -306,7 +313,14 @@ impl Looker {
             Some(Ok(_)) => (ReadState::Read, String::new()),
             Some(Err(error)) => (ReadState::Failed, error.to_string()),
         };
-        let written = self.answer(table, &active.claim, state, &error).await;
+        // What failed for the rows' or the pages' sake begins anew.
+        let goes_on = match &active.outcome {
+            None => true,
+            Some(Ok(_)) => false,
+            Some(Err(error)) => error.is_transient(),
+        };
+        let place = if goes_on { active.claim.progress.place() } else { String::new() };
+        let written = self.answer(table, &active.claim, (state, &place), &error).await;
         if let Err(error) = &written {
             tracing::warn!(table, %error, "how far a read is cannot be written yet");
         }
@@ -361,7 +375,7 @@ impl Looker {
     async fn refuse(&mut self, table: &str, claim: &Claim, error: &str) {
         let pause = self.pause(table, claim);
         tracing::error!(table, error, again_in = pause.as_secs(), "a table cannot be read");
-        if let Err(error) = self.answer(table, claim, ReadState::Failed, error).await {
+        if let Err(error) = self.answer(table, claim, (ReadState::Failed, ""), error).await {
             tracing::warn!(table, %error, "a failed read cannot be written");
         }
     }
@@ -370,7 +384,7 @@ impl Looker {
         &self,
         table: &str,
         claim: &Claim,
-        state: ReadState,
+        (state, place): (ReadState, &str),
         error: &str,
     ) -> Result<(), tidemark_runtime::clickhouse::Error> {
         let progress = &claim.progress;
@@ -384,6 +398,7 @@ impl Looker {
             rows: progress.rows.load(Ordering::Relaxed),
             bytes: progress.bytes.load(Ordering::Relaxed),
             estimated: progress.estimated.load(Ordering::Relaxed),
+            place,
             error,
             started_ms: claim.started_ms,
             least_beat: claim.beat + 1,

@@ -27,6 +27,8 @@ pub(super) struct Answer<'a> {
     pub(super) rows: u64,
     pub(super) bytes: u64,
     pub(super) estimated: u64,
+    /// Where the read is; empty where nobody can go on with it.
+    pub(super) place: &'a str,
     pub(super) error: &'a str,
     /// ClickHouse's time at the beginning, milliseconds since 1970-01-01.
     pub(super) started_ms: i64,
@@ -59,7 +61,7 @@ struct Row {
     now_ms: i64,
 }
 
-/// Kind of the rows of the reads table, whose value is the state of the read, its epoch and its barrier.
+/// Kind of the rows of the reads table, whose value is the state of the read, its epoch, its barrier and its place.
 const SEEN: &str = "seen";
 
 impl Requests {
@@ -126,7 +128,7 @@ fn look_statement(pipeline: &str) -> String {
          FROM {ledger} FINAL WHERE pipeline = {name} AND kind IN ({epoch}, {read}, {layout}) \
          UNION ALL \
          SELECT {seen} AS kind, table AS key, request AS version, \
-         concat(toString(state), ' ', toString(epoch), ' ', toString(barrier)) AS value, owner, beat, \
+         concat(toString(state), ' ', toString(epoch), ' ', toString(barrier), ' ', place) AS value, owner, beat, \
          toUnixTimestamp64Milli(updated_at) AS written_ms, toUnixTimestamp64Milli(now64(3)) AS now_ms \
          FROM {reads} FINAL WHERE pipeline = {name}",
         name = quote::literal(pipeline),
@@ -140,7 +142,7 @@ fn look_statement(pipeline: &str) -> String {
 fn answer_statement(pipeline: &str, replica: &str, answer: &Answer<'_>) -> String {
     format!(
         "INSERT INTO {} (pipeline, table, request, epoch, state, barrier, layout, owner, rows, bytes, \
-         estimated_rows, error, started_at, updated_at, beat) SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, \
+         estimated_rows, place, error, started_at, updated_at, beat) SELECT {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, \
          fromUnixTimestamp64Milli(toInt64({})), now64(3) AS now, \
          greatest(toUInt64(toUnixTimestamp64Milli(now)), toUInt64({}))",
         quote::ident(READS_TABLE),
@@ -155,6 +157,7 @@ fn answer_statement(pipeline: &str, replica: &str, answer: &Answer<'_>) -> Strin
         answer.rows,
         answer.bytes,
         answer.estimated,
+        quote::literal(answer.place),
         quote::literal(answer.error),
         answer.started_ms,
         answer.least_beat,
@@ -163,11 +166,12 @@ fn answer_statement(pipeline: &str, replica: &str, answer: &Answer<'_>) -> Strin
 
 /// A row of the reads table; `None` where its state is a word of another version.
 fn seen(row: &Row) -> Option<Seen> {
-    let mut words = row.value.split(' ');
+    let mut words = row.value.splitn(4, ' ');
     let state = ReadState::parse(words.next()?)?;
     let barrier = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let place = words.next().unwrap_or_default().to_owned();
     let (owner, age_ms) = (row.owner.clone(), row.now_ms - row.written_ms);
-    Some(Seen { id: row.version, state, barrier, owner, beat: row.beat, age_ms })
+    Some(Seen { id: row.version, state, barrier, owner, beat: row.beat, age_ms, place })
 }
 
 /// Puts each request together with the answer to it, the epoch and the newest layout; sorted by table.
@@ -235,7 +239,7 @@ mod tests {
     fn a_request_is_joined_with_its_answer_the_epoch_and_the_newest_layout() {
         let request = r#"{"epoch":3,"layout":1,"reason":"first load"}"#;
         let rows = [
-            row(SEEN, "orders", 16, "read 3 500"),
+            row(SEEN, "orders", 16, "read 3 500 {\"a b\": 1}"),
             row(SEEN, "a@b", 7, "later 3 500"),
             row("layout", "orders@0000000002", 2, ""),
             row("layout", "orders@0000000001", 1, ""),
@@ -257,6 +261,7 @@ mod tests {
             owner: "r".into(),
             beat: 5,
             age_ms: 250,
+            place: "{\"a b\": 1}".into(),
         };
         assert_eq!((&open[0].seen, &open[1].seen), (&None, &Some(seen)));
         assert_eq!(open[1].barrier_before(), 500);

@@ -57,6 +57,13 @@ pub(super) struct Server {
     recovers: bool,
 }
 
+impl std::fmt::Display for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let system = self.system.as_deref().unwrap_or("unknown");
+        write!(formatter, "{system} since {}{}", self.started, if self.recovers { ", a standby" } else { "" })
+    }
+}
+
 impl Source {
     /// Builds the source of a configuration; nothing is connected.
     pub fn new(config: &PostgresConfig, pipeline: &str) -> Self {

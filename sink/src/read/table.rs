@@ -1,10 +1,10 @@
 //! The read of one table behind one barrier, by one connection or several. I/O.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -17,7 +17,7 @@ use super::barrier::{self, Barrier};
 use super::copy::{RowBuilder, expressions};
 use super::copy_text::Lines;
 use super::pace::Pace;
-use super::ranges::{Span, spans};
+use super::ranges::{Place, Rest, Span, spans};
 use super::relation::{self, Relation, are_moved, source_error};
 use super::source::{Server, Source};
 use super::{ReadError, ReadMetrics};
@@ -47,6 +47,8 @@ pub(super) struct Progress {
     pub(super) estimated: AtomicU64,
     /// Position of the barrier; before there is one, of the barrier of the read before, 0 without one.
     pub(super) barrier: AtomicU64,
+    /// What is done and what is not, once the table is parted.
+    rest: Mutex<Option<(Place, Rest)>>,
     /// Where the writer says why an insert does not work yet.
     failures: Sender<Event>,
     trouble: Mutex<(Receiver<Event>, Option<String>)>,
@@ -60,6 +62,7 @@ impl Default for Progress {
             bytes: AtomicU64::new(0),
             estimated: AtomicU64::new(0),
             barrier: AtomicU64::new(0),
+            rest: Mutex::new(None),
             failures,
             trouble: Mutex::new((said, None)),
         }
@@ -67,6 +70,43 @@ impl Default for Progress {
 }
 
 impl Progress {
+    /// Goes on at a place, or at the beginning of a read.
+    pub(super) fn begin_at(&self, place: Place) {
+        self.rows.store(place.rows, Ordering::Relaxed);
+        self.estimated.store(place.estimated, Ordering::Relaxed);
+        let rest = Rest::of(&place);
+        *self.rest() = Some((place, rest));
+    }
+
+    /// What was parted is not, since the read begins anew.
+    fn forget(&self) {
+        self.rows.store(0, Ordering::Relaxed);
+        *self.rest() = None;
+    }
+
+    /// Where the read is, as the reads table has it; empty before the table is parted.
+    pub(super) fn place(&self) -> String {
+        let rest = self.rest();
+        rest.as_ref()
+            .map_or_else(String::new, |(place, rest)| Place { open: rest.open(), ..place.clone() }.text())
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Option<(Place, Rest)>> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_rest<T: Default>(&self, with: impl FnOnce(&mut Rest) -> T) -> T {
+        self.rest().as_mut().map_or_else(T::default, |(_, rest)| with(rest))
+    }
+
+    /// ClickHouse has all rows of a range.
+    fn done(&self, span: &Span, rows: u64) {
+        if let Some((place, rest)) = self.rest().as_mut() {
+            place.rows += rows;
+            rest.done(span);
+        }
+    }
+
     /// Why rows cannot be inserted now, empty while they can.
     pub(super) fn trouble(&self) -> String {
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +143,8 @@ pub(super) struct Job {
     pub(super) topic: Arc<str>,
     /// Share of dead letters at which the read fails.
     pub(super) max_share_per_mille: u32,
-    /// Limit of rows a second.
+    /// Limit of rows a second, and how it is kept.
+    pub(super) rows_per_second: Option<u32>,
     pub(super) pace: Arc<Pace>,
     /// How far it is.
     pub(super) progress: Arc<Progress>,
@@ -113,6 +154,14 @@ pub(super) struct Job {
     pub(super) known: watch::Receiver<Instant>,
 }
 
+/// What all connections of a read have in common.
+struct Begun {
+    barrier: Barrier,
+    server: Server,
+    /// The table, and the files in which its rows lay when it was parted.
+    place: (Relation, BTreeMap<u32, u32>),
+}
+
 /// One connection's way through the spans.
 struct Worker<'a> {
     job: &'a Job,
@@ -120,53 +169,40 @@ struct Worker<'a> {
     server: &'a Server,
     /// The table, and the files in which its rows lay when it was parted.
     place: &'a (Relation, BTreeMap<u32, u32>),
-    open: &'a Mutex<VecDeque<Span>>,
     statement: String,
     /// At most one insert, while the next batch is read.
     inserts: JoinSet<()>,
+    /// A range whose last rows that insert has, and how many rows it has in all.
+    ending: Option<(Span, u64)>,
 }
 
 impl Job {
-    /// Reads the whole table and returns the barrier when ClickHouse has every row.
+    /// Reads the whole table, or what another one left of it, and returns the barrier when ClickHouse has every row.
     ///
     /// `more` is asked for a connection as long as it gives one and there is work for it.
     pub(super) async fn run(
         &self,
+        left: Option<Place>,
         more: impl Fn() -> Option<OwnedSemaphorePermit>,
     ) -> Result<Barrier, ReadError> {
-        let table = &self.plan.layout.source;
-        let (session, server) = self.source.for_barrier(table).await?;
-        // A table that is not the layout's gets no barrier.
-        relation::begin(&session, &self.plan.layout).await?;
-        let end = |error| source_error(table, "ending a transaction", &error);
-        session.batch_execute("COMMIT").await.map_err(end)?;
-        let barrier = barrier::set(&session, self.source.pipeline(), &table.to_string())
-            .await
-            .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
-        self.progress.barrier.store(barrier.lsn, Ordering::Relaxed);
-        let (session, server) = self.source.behind(session, server, table).await?;
-        // Partitions that are made from here on have rows from behind the barrier alone.
-        let relation = relation::begin_behind(&session, &self.plan.layout).await?;
-        let parts = relation::parts(&session, table, &relation).await?;
-        let files = relation::files(&session, table, &relation).await?;
-        session.batch_execute("COMMIT").await.map_err(end)?;
-        self.progress.estimated.store(parts.iter().map(|part| part.rows).sum(), Ordering::Relaxed);
-        let spans: VecDeque<Span> = spans(table, relation.partitioned, &parts).into();
-        tracing::info!(
-            table = %table, barrier = barrier.lsn, ranges = spans.len(),
-            layout = self.plan.layout.version, "reading a table at the source"
-        );
-        let helpers: Vec<_> = std::iter::from_fn(&more).take(spans.len().saturating_sub(1)).collect();
-        let open = Mutex::new(spans);
-        let place = (relation, files);
+        let begun = match left {
+            Some(place) => self.go_on(place).await?,
+            None => None,
+        };
+        let (session, begun) = match begun {
+            Some(begun) => begun,
+            None => self.begin().await?,
+        };
+        let ranges = self.progress.with_rest(|rest| rest.waiting());
+        let helpers: Vec<_> = std::iter::from_fn(&more).take(ranges.saturating_sub(1)).collect();
         let worker = || Worker {
             job: self,
-            barrier,
-            server: &server,
-            place: &place,
-            open: &open,
+            barrier: begun.barrier,
+            server: &begun.server,
+            place: &begun.place,
             statement: format!("COPY (SELECT {} FROM ", expressions(&self.plan)),
             inserts: JoinSet::new(),
+            ending: None,
         };
         let first: BoxFuture<'_, _> = Box::pin(worker().run(Some(session)));
         let others = helpers.into_iter().map(|permit| -> BoxFuture<'_, _> {
@@ -177,7 +213,65 @@ impl Job {
             })
         });
         futures::future::try_join_all(std::iter::once(first).chain(others)).await?;
-        Ok(barrier)
+        Ok(begun.barrier)
+    }
+
+    /// Goes on where another one ended, behind its barrier; `None` where its pages are no longer what they were.
+    async fn go_on(&self, place: Place) -> Result<Option<(Session, Begun)>, ReadError> {
+        let table = &self.plan.layout.source;
+        let (session, server) = self.source.for_ranges(table).await?;
+        let relation = relation::begin(&session, &self.plan.layout).await?;
+        let files = relation::files(&session, table, &relation).await?;
+        self.end(&session).await?;
+        if server.to_string() != place.server || are_moved(&place.files, &files) {
+            self.progress.forget();
+            return Ok(None);
+        }
+        let barrier = Barrier { lsn: self.progress.barrier.load(Ordering::Relaxed), at: place.at };
+        tracing::info!(
+            table = %table, barrier = barrier.lsn, rows = place.rows,
+            ranges = self.progress.with_rest(|rest| rest.waiting()), "going on with the read of a table"
+        );
+        Ok(Some((session, Begun { barrier, server, place: (relation, place.files) })))
+    }
+
+    async fn end(&self, session: &Session) -> Result<(), ReadError> {
+        let end = |error| source_error(&self.plan.layout.source, "ending a transaction", &error);
+        session.batch_execute("COMMIT").await.map_err(end)
+    }
+
+    /// Sets a barrier and parts the table.
+    async fn begin(&self) -> Result<(Session, Begun), ReadError> {
+        let table = &self.plan.layout.source;
+        let (session, server) = self.source.for_barrier(table).await?;
+        // A table that is not the layout's gets no barrier.
+        relation::begin(&session, &self.plan.layout).await?;
+        self.end(&session).await?;
+        let barrier = barrier::set(&session, self.source.pipeline(), &table.to_string())
+            .await
+            .map_err(|error| ReadError::Source { table: table.to_string(), error })?;
+        self.progress.barrier.store(barrier.lsn, Ordering::Relaxed);
+        let (session, server) = self.source.behind(session, server, table).await?;
+        // Partitions that are made from here on have rows from behind the barrier alone.
+        let relation = relation::begin_behind(&session, &self.plan.layout).await?;
+        let parts = relation::parts(&session, table, &relation).await?;
+        let files = relation::files(&session, table, &relation).await?;
+        self.end(&session).await?;
+        let spans = spans(table, relation.partitioned, &parts, self.rows_per_second);
+        tracing::info!(
+            table = %table, barrier = barrier.lsn, ranges = spans.len(),
+            layout = self.plan.layout.version, "reading a table at the source"
+        );
+        self.progress.begin_at(Place {
+            server: server.to_string(),
+            layout: self.plan.layout.version,
+            at: barrier.at,
+            files: files.clone(),
+            estimated: parts.iter().map(|part| part.rows).sum(),
+            rows: 0,
+            open: spans,
+        });
+        Ok((session, Begun { barrier, server, place: (relation, files) }))
     }
 }
 
@@ -186,7 +280,7 @@ impl Worker<'_> {
     async fn run(mut self, session: Option<Session>) -> Result<(), ReadError> {
         let mut session = session;
         let mut attempt = 0;
-        while let Some(span) = self.take() {
+        while let Some(span) = self.job.progress.with_rest(Rest::take) {
             let mut rows = 0;
             let result = match session.take() {
                 Some(open) => Ok(open),
@@ -209,13 +303,8 @@ impl Worker<'_> {
             };
             // What was read of the span is read again, at the same version; it counts once.
             self.job.progress.rows.fetch_sub(rows, Ordering::Relaxed);
-            if error.is_cancelled()
-                && let Some((first, second)) = span.halves()
-            {
+            if error.is_cancelled() && self.job.progress.with_rest(|rest| rest.halve(&span)) {
                 tracing::warn!(%error, "a range took too long; going on with its halves");
-                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                open.push_front(second);
-                open.push_front(first);
                 continue;
             }
             if !error.is_transient() || attempt >= ATTEMPTS {
@@ -224,15 +313,11 @@ impl Worker<'_> {
             let pause = Duration::from_secs(1 << attempt).min(Duration::from_secs(30));
             attempt += 1;
             tracing::warn!(%error, attempt, "a range cannot be read yet");
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).push_front(span);
+            self.job.progress.with_rest(|rest| rest.put_back(span));
             tokio::time::sleep(pause).await;
         }
         self.inserted().await;
         Ok(())
-    }
-
-    fn take(&self) -> Option<Span> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// Connects again. Another server has another log, in which the barrier may not be.
@@ -311,6 +396,7 @@ impl Worker<'_> {
         }
         session.batch_execute("COMMIT").await.map_err(wrong)?;
         self.insert(batch).await;
+        self.ending = Some((span.clone(), *rows));
         Ok(())
     }
 
@@ -335,6 +421,10 @@ impl Worker<'_> {
             {
                 std::panic::resume_unwind(panic);
             }
+        }
+        if let Some((span, rows)) = self.ending.take() {
+            tracing::debug!(table = %self.job.plan.layout.source, range = %span, rows, "a range is done");
+            self.job.progress.done(&span, rows);
         }
     }
 }

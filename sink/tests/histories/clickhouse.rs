@@ -38,6 +38,8 @@ pub(super) struct Read {
     pub(super) owner: usize,
     pub(super) beat: u64,
     pub(super) at_ms: i64,
+    /// As the reads table has it.
+    pub(super) place: String,
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ use self::world::{Figures, run};
 /// Histories of `make test`.
 const HISTORIES: u32 = 10_000;
 /// Within so many histories each mutant has to be found.
-const FOUND_WITHIN: u32 = 20_000;
+const FOUND_WITHIN: u32 = 60_000;
 /// Operations of a history at most.
 const LONGEST: usize = 90;
 

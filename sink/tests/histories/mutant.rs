@@ -35,10 +35,12 @@ pub(super) enum Mutant {
     ReadsUnknown,
     /// A read knows nothing of columns that its layout lacks.
     ColumnUnseen,
+    /// A range counts as done before its rows are acknowledged.
+    RangeFirst,
 }
 
 impl Mutant {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::NoWait,
         Self::SnapshotVersion,
         Self::GhostsStay,
@@ -55,5 +57,6 @@ impl Mutant {
         Self::MovedUnseen,
         Self::ColumnUnseen,
         Self::ReadsUnknown,
+        Self::RangeFirst,
     ];
 }

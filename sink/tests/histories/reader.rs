@@ -1,6 +1,6 @@
 //! Reads of the table by one process: claims, barrier, wait, ranges, fence.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tidemark_sink::read::ReadError;
 use tidemark_sink::read::barrier::{Barrier, Verdict};
 use tidemark_sink::read::claim::{Decision, Open, Own, PAUSES, ReadState, Seen, decide};
 use tidemark_sink::read::copy::RowBuilder;
-use tidemark_sink::read::ranges::{Part, Span, spans};
+use tidemark_sink::read::ranges::{Part, Place, Rest, Span, spans};
 use tidemark_sink::read::relation::{agree, are_moved, knows_all};
 
 use super::clickhouse::{Read, TARGET};
@@ -30,6 +30,8 @@ const PLACE: &str = "pg:5432/shop";
 /// What comes next.
 #[derive(Debug)]
 enum Step {
+    /// Another one, or the process of before, has left it in the middle.
+    GoOn,
     Look,
     Message,
     Commit(u64),
@@ -57,8 +59,9 @@ struct Active {
     step: Step,
     /// Files in which the rows lay when the table was parted.
     files: BTreeMap<u32, u32>,
-    spans: VecDeque<Span>,
-    inserts: Vec<(Batch, Work)>,
+    rest: Rest,
+    /// Rows of a range, and how many inserts have to bring them: what was read before a connection broke may come, too.
+    inserts: Vec<(Batch, Work, Option<Span>)>,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +94,7 @@ impl Reader {
             owner: name(read.owner),
             beat: read.beat,
             age_ms: around.now_ms - read.at_ms,
+            place: read.place.clone(),
         });
         let open = Open {
             table: TARGET.to_owned(),
@@ -125,8 +129,12 @@ impl Reader {
             barrier: open.barrier_before(),
             step: Step::Look,
             files: BTreeMap::new(),
-            spans: VecDeque::new(),
+            rest: Rest::default(),
             inserts: Vec::new(),
+        };
+        let active = match open.left_at() {
+            Some(place) => Active { step: Step::GoOn, rest: Rest::of(&place), files: place.files, ..active },
+            None => active,
         };
         active.answer(id, ReadState::Reading, around);
         self.active = Some(active);
@@ -175,7 +183,22 @@ impl Active {
             owner,
             beat,
             at_ms: around.now_ms,
+            place: if state == ReadState::Reading { self.place() } else { String::new() },
         });
+    }
+
+    fn place(&self) -> String {
+        let parted = matches!(self.step, Step::Ranges | Step::GoOn);
+        let place = || Place {
+            server: "s".to_owned(),
+            layout: self.layout,
+            at: 5,
+            files: self.files.clone(),
+            estimated: 0,
+            rows: 0,
+            open: self.rest.open(),
+        };
+        if parted { place().text() } else { String::new() }
     }
 
     fn go_on(&mut self, pick: usize, fault: Fault, around: &mut Around) {
@@ -184,8 +207,10 @@ impl Active {
         let step = std::mem::replace(&mut self.step, Step::Ended { well: false });
         self.step = match step {
             // Another session has the table's lock.
-            Step::Look | Step::Plan if locked => step,
-            Step::Look | Step::Plan if !fits() => Step::Ended { well: false },
+            Step::Look | Step::Plan | Step::GoOn if locked => step,
+            Step::Look | Step::Plan | Step::GoOn if !fits() => Step::Ended { well: false },
+            Step::GoOn if self.is_moved(around) => Step::Look,
+            Step::GoOn => Step::Ranges,
             Step::Look => Step::Message,
             Step::Message => Step::Commit(around.source.message()),
             Step::Commit(barrier) => {
@@ -206,7 +231,7 @@ impl Active {
             }
             Step::Plan => {
                 let table: SourceTable = "public.t".parse().unwrap();
-                self.spans = spans(&table, false, &[part()]).into();
+                self.rest = Rest::new(spans(&table, false, &[part()], None));
                 self.files = around.source.files();
                 Step::Ranges
             }
@@ -215,17 +240,23 @@ impl Active {
         };
     }
 
+    fn is_moved(&self, around: &Around) -> bool {
+        are_moved(&self.files, &around.source.files()) && !around.is(Mutant::MovedUnseen)
+    }
+
     /// Reads a range, inserts one that was read, or ends.
     fn ranges(&mut self, pick: usize, fault: Fault, around: &mut Around) -> Step {
-        if !self.inserts.is_empty() && (self.spans.is_empty() || pick.is_multiple_of(2)) {
+        if !self.inserts.is_empty() && (self.rest.waiting() == 0 || pick.is_multiple_of(2)) {
             let place = pick / 2 % self.inserts.len();
-            let (batch, work) = &mut self.inserts[place];
-            if insert(batch, work, fault, around) {
-                self.inserts.remove(place);
+            let (batch, work, _) = &mut self.inserts[place];
+            if insert(batch, work, fault, around)
+                && let (.., Some(span)) = self.inserts.remove(place)
+            {
+                self.rest.done(&span);
             }
             return Step::Ranges;
         }
-        if self.spans.is_empty() {
+        if self.rest.waiting() == 0 {
             if fault == Fault::Refused {
                 return Step::Ranges;
             }
@@ -237,32 +268,32 @@ impl Active {
         if around.source.is_altered() {
             return Step::Ranges;
         }
-        let moved = are_moved(&self.files, &around.source.files());
-        if agree(&self.plan.layout, Some(around.source.relation())).is_err()
-            || moved && !around.is(Mutant::MovedUnseen)
-        {
+        if agree(&self.plan.layout, Some(around.source.relation())).is_err() || self.is_moved(around) {
             return Step::Ended { well: false };
         }
-        let Some(span) = self.spans.remove(pick / 2 % self.spans.len()) else { return Step::Ranges };
-        match (fault, span.halves()) {
-            // Its connection breaks, and it is read again: what was read of it may be inserted.
-            (Fault::Lost, _) => self.spans.push_front(span.clone()),
-            // It takes too long.
-            (Fault::Refused, Some((first, second))) => {
-                self.spans.push_front(second);
-                self.spans.push_front(first);
-                return Step::Ranges;
-            }
-            _ => {}
+        let Some(span) = self.rest.take_at(pick / 2 % self.rest.waiting()) else { return Step::Ranges };
+        // It takes too long.
+        if fault == Fault::Refused && self.rest.halve(&span) {
+            return Step::Ranges;
         }
-        match self.read(&span, around) {
-            Ok(()) => Step::Ranges,
-            // A value has no place in its column: the layout is not the table's.
-            Err(_) => Step::Ended { well: false },
+        // A value has no place in its column: the layout is not the table's.
+        let Ok(batch) = self.read(&span, around) else { return Step::Ended { well: false } };
+        let rows = batch.rows();
+        // Its connection breaks, and it is read again: what was read of it may be inserted.
+        let whole = (fault != Fault::Lost).then(|| span.clone());
+        if whole.is_none() {
+            self.rest.put_back(span.clone());
         }
+        if rows > 0 {
+            self.inserts.push((batch, Work::new(rows, 1000), whole));
+        }
+        if fault != Fault::Lost && (rows == 0 || around.is(Mutant::RangeFirst)) {
+            self.rest.done(&span);
+        }
+        Step::Ranges
     }
 
-    fn read(&mut self, span: &Span, around: &Around) -> Result<(), ReadError> {
+    fn read(&self, span: &Span, around: &Around) -> Result<Batch, ReadError> {
         let lsn = if around.is(Mutant::SnapshotVersion) { around.source.lsn } else { self.barrier };
         let barrier = Barrier { lsn, at: 5 };
         let mut builder = RowBuilder::new(Arc::clone(&self.plan), self.epoch, barrier, TOPIC.into(), 1000);
@@ -272,11 +303,7 @@ impl Active {
                 builder.append(&mut batch, &line(&self.plan, &row))?;
             }
         }
-        let rows = batch.rows();
-        if rows > 0 {
-            self.inserts.push((batch, Work::new(rows, 1000)));
-        }
-        Ok(())
+        Ok(batch)
     }
 }
 

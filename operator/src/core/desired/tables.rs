@@ -148,6 +148,7 @@ const BOOKKEEPING: [Bookkeeping; 9] = [
             ("rows", "UInt64"),
             ("bytes", "UInt64"),
             ("estimated_rows", "UInt64"),
+            ("place", "String"),
             ("error", "String"),
             ("started_at", MOMENT),
             ("updated_at", MOMENT),
@@ -235,10 +236,11 @@ impl Bookkeeping {
 }
 
 /// Columns that a bookkeeping table of an older version lacks.
-const ADDED: [(&str, &str, &str); 3] = [
+const ADDED: [(&str, &str, &str); 4] = [
     (CONNECTOR_TABLE, WAL_COLUMN, NAME),
     (PROGRESS_TABLE, "applied_epoch", "UInt16"),
     (PROGRESS_TABLE, "kafka_time", MOMENT),
+    (READS_TABLE, "place", "String"),
 ];
 
 /// Whether what has the name of a bookkeeping table is one: by its mark, and by the columns that each version's has.

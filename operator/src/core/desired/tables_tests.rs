@@ -107,6 +107,7 @@ fn a_column_that_a_bookkeeping_table_of_an_older_version_lacks_is_added_once() {
         [
             "add column applied_epoch to bookkeeping table _tidemark_progress",
             "add column kafka_time to bookkeeping table _tidemark_progress",
+            "add column place to bookkeeping table _tidemark_reads",
             "add column wal to bookkeeping table _tidemark_connector"
         ]
     );
