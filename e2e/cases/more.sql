@@ -1265,3 +1265,14 @@ CREATE TABLE k_uaway(a int NOT NULL, b int NOT NULL, v int); CREATE UNIQUE INDEX
 -- later
 BEGIN; ALTER TABLE k_kaway DROP CONSTRAINT k_kaway_pkey; INSERT INTO k_kaway VALUES (1, 2); DELETE FROM k_kaway WHERE id = 1 AND v = 1; ALTER TABLE k_kaway ADD PRIMARY KEY (id); COMMIT;
 BEGIN; DROP INDEX k_uaway_a; INSERT INTO k_uaway VALUES (1, 500, 1); DELETE FROM k_uaway WHERE b = 101; CREATE UNIQUE INDEX k_uaway_a ON k_uaway(a); COMMIT;
+
+-- case type-namesake: two types of one name in two schemas, which the connector takes for one: a wrong value, or its end with all tables | refused; of one kind: equal
+-- expect refused
+-- expect k_nsok equal
+CREATE SCHEMA ns1; CREATE SCHEMA ns2; GRANT USAGE ON SCHEMA ns1, ns2 TO tidemark;
+CREATE DOMAIN ns1.k_raw AS text; CREATE DOMAIN ns2.k_raw AS bytea; CREATE DOMAIN ns1.k_cnt AS smallint; CREATE DOMAIN ns2.k_cnt AS bigint; CREATE DOMAIN ns1.k_amount AS numeric(10, 2); CREATE DOMAIN ns2.k_amount AS numeric(12, 4);
+CREATE TABLE k_nsraw(id int PRIMARY KEY, a ns2.k_raw); INSERT INTO k_nsraw VALUES (1, 'x');
+CREATE TABLE k_nscnt(id int PRIMARY KEY, a ns2.k_cnt[]); INSERT INTO k_nscnt VALUES (1, '{5000000000}');
+CREATE TABLE k_nsok(id int PRIMARY KEY, a ns1.k_amount, b ns2.k_amount, c text); INSERT INTO k_nsok VALUES (1, 1.25, 1.2345, 'x');
+-- later
+INSERT INTO k_nsraw VALUES (2, '\x00ff61'); INSERT INTO k_nscnt VALUES (2, '{6000000000}'); INSERT INTO k_nsok VALUES (2, 2.25, 2.3456, 'y'); UPDATE k_nsok SET c = 'z';

@@ -153,6 +153,15 @@ pub fn judge<'a>(
     if let Some(message) = twins(name, table).or_else(|| quotes(name, table)) {
         finding(message);
     }
+    if let Some((column, types)) = table.columns.iter().find_map(|it| Some((&it.name, it.namesake.as_ref()?)))
+    {
+        finding(format!(
+            "column {} is of a type whose name another one has, {types}, and Debezium takes one for the other: run ALTER TYPE or \
+             ALTER DOMAIN … RENAME TO another name for one of them, then annotate the pipeline with \
+             tidemark.dev/restart-connector=<any new text>, since it knows the names of its start",
+            ident(column)
+        ));
+    }
     storage_findings(name, table, &mut finding);
     reading_findings(name, table, &facts.role, &mut finding);
     publishing_findings(name, table, (facts, publication), &mut finding);

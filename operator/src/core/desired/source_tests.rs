@@ -328,3 +328,19 @@ fn a_double_quote_in_a_key_that_is_no_primary_one_is_refused_with_the_statement_
     let text = judge(&name(), &quoted, &server(), "p").unwrap_err().message;
     assert!(text.contains(r#"RENAME COLUMN "i""d" TO"#), "{text}");
 }
+
+#[test]
+fn a_type_whose_name_is_anothers_refuses_the_table_and_names_both() {
+    let mut plain = table(Keys::Primary, 'd');
+    assert!(judged(&plain).is_ok());
+    plain.columns.push(crate::core::facts::SourceColumn {
+        name: "a".into(),
+        namesake: Some("domain s2.raw and domain s1.raw".into()),
+        ..crate::core::facts::SourceColumn::default()
+    });
+    let message = message(&plain);
+    assert!(
+        message.contains("domain s2.raw and domain s1.raw") && message.contains("RENAME TO"),
+        "{message}"
+    );
+}

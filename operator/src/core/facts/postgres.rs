@@ -250,6 +250,8 @@ pub struct SourceColumn {
     pub nullable: bool,
     /// `attmissingval` as text: the value of rows older than the column.
     pub missing_value: Option<String>,
+    /// Its type and one of another kind that has the same name, in words of SQL.
+    pub namesake: Option<String>,
     /// Whether the collation is deterministic (true for types without one).
     pub deterministic: bool,
 }

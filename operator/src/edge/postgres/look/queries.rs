@@ -191,6 +191,14 @@ WITH RECURSIVE wanted AS (
          greatest(w.attndims, t.typndims::int), w.attgenerated, w.own, t.typbasetype, t.typtypmod,
          w.not_null OR t.typnotnull, w.domains || format_type(t.oid, NULL)
   FROM wanted w JOIN pg_type t ON t.oid = w.typ WHERE t.typtype = 'd'
+), named AS (
+  -- What the connector tells apart by name alone. Row types of tables are none that a column is looked up by.
+  SELECT t.oid, t.typname, n.nspname,
+         CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END AS what,
+         CASE t.typtype WHEN 'd' THEN 'b' || t.typbasetype WHEN 'b' THEN 'b' || t.oid ELSE t.typtype::text END AS sort
+  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  WHERE t.typtype <> 'p' AND n.nspname <> 'information_schema'
+    AND (t.typtype <> 'c' OR EXISTS (SELECT FROM pg_class c WHERE c.oid = t.typrelid AND c.relkind = 'c'))
 ), elements AS (
   SELECT t.oid AS array_type, t.typelem AS typ, NULL::int AS typmod FROM pg_type t
   WHERE t.typcategory = 'A' AND t.typelem <> 0 AND t.oid IN (SELECT w.typ FROM wanted w)
@@ -208,6 +216,11 @@ SELECT w.attrelid AS oid, w.attnum AS attnum, w.name AS name,
        w.attgenerated::text AS generated,
        NOT (w.attnotnull OR w.not_null) AS nullable,
        (w.missing::text[])[1] AS missing,
+       -- Its own type, or an array's elements', and another kind of type that has the same name elsewhere.
+       (SELECT format('%s %I.%I and %s %I.%I', own.what, own.nspname, own.typname, other.what, other.nspname, other.typname)
+        FROM named own JOIN named other ON other.typname = own.typname AND other.sort <> own.sort
+        WHERE own.oid = CASE WHEN o.typcategory = 'A' AND o.typelem <> 0 AND o.typtype = 'b' THEN o.typelem ELSE o.oid END
+        ORDER BY 1 LIMIT 1) AS namesake,
        coalesce((SELECT l.collisdeterministic FROM pg_collation l WHERE l.oid = w.attcollation), true) AS deterministic
 FROM wanted w
 JOIN pg_type o ON o.oid = w.own

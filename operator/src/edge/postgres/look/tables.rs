@@ -193,6 +193,7 @@ fn source_column(row: &Row, publishes_generated: bool) -> Answer<SourceColumn> {
         },
         nullable: row.try_get("nullable")?,
         missing_value: row.try_get("missing")?,
+        namesake: row.try_get("namesake")?,
         deterministic: row.try_get("deterministic")?,
     })
 }
