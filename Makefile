@@ -57,6 +57,10 @@ mutants: ## Takes each guard of the operator away in turn: the plans have to not
 faults: ## Puts silent faults into sink and connector in turn: the continuous verification has to find and repair them
 	@e2e/mutants faults
 
+.PHONY: chaos
+chaos: ## Tables of every kind written and altered for MINUTES (60) while servers and programs die; then all is equal (SEED=n)
+	@TIDEMARK_MINUTES=$(or $(MINUTES),60) TIDEMARK_SEED=$(SEED) e2e/test chaos
+
 .PHONY: model
 model: ## HISTORIES (1000000) of source, log, Kafka, sinks, reads and merges, in which the sink's own code decides (SEED=n)
 	@TIDEMARK_HISTORIES=$(or $(HISTORIES),1000000) TIDEMARK_SEED=$(SEED) e2e/test model

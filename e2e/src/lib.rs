@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod cases;
 pub mod chain;
+pub mod chaos;
 pub mod cluster;
 pub mod grafana;
 pub mod oracle;

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod chain;
+mod chaos;
 mod cluster;
 mod conflicts;
 #[allow(dead_code, reason = "the operator's tests use the rest of it")]

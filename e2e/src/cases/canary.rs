@@ -2,7 +2,7 @@
 //! half a change, and never be late. I/O.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ pub struct Canary {
     faults: Mutex<Vec<String>>,
     /// Lateness is no fault while a program is stopped on purpose.
     may_be_late: bool,
+    /// Nor is a look that fails while ClickHouse is.
+    may_fail: bool,
+    looks: AtomicU64,
 }
 
 impl Canary {
@@ -47,11 +50,22 @@ impl Canary {
         Self { may_be_late, ..Self::default() }
     }
 
-    /// Writes until it is over.
+    /// One beside which any server may be down.
+    pub fn amid_outages() -> Self {
+        Self { may_be_late: true, may_fail: true, ..Self::default() }
+    }
+
+    /// How many looks were answered.
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Writes until it is over, on from the newest number that is there.
     pub async fn write(&self, client: &Client) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(WRITE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut number = 0;
+        let newest = client.query_one("SELECT max(n) FROM public.canary", &[]).await;
+        let mut number: i64 = newest.context("reading the canary")?.get(0);
         while !self.over.load(Ordering::Relaxed) {
             ticks.tick().await;
             number += 1;
@@ -73,7 +87,11 @@ impl Canary {
         while !self.over.load(Ordering::Relaxed) {
             ticks.tick().await;
             match clickhouse.rows::<(i32, i64, String)>(&select, &[]).await {
-                Ok(rows) => self.seen(&mut before, &rows),
+                Ok(rows) => {
+                    self.looks.fetch_add(1, Ordering::Relaxed);
+                    self.seen(&mut before, &rows);
+                }
+                Err(_) if self.may_fail => {}
                 Err(error) => {
                     self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
                 }
@@ -81,8 +99,28 @@ impl Canary {
         }
     }
 
+    /// What one look saw; what is wrong with it is noted.
     fn seen(&self, before: &mut BTreeMap<i32, i64>, rows: &[(i32, i64, String)]) {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = Self::faults(before, rows);
+        if !faults.is_empty() {
+            // When it was, for whoever looks it up in the servers' logs.
+            let at = format!("at {}: {}", jiff::Timestamp::now(), faults.join(", "));
+            self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(at);
+        }
+        let newest = rows.iter().map(|(_, number, _)| *number).max().unwrap_or(0);
+        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((number, at)) = unseen.front().copied() {
+            *latest = (*latest).max(at.elapsed());
+            if number > newest {
+                break;
+            }
+            unseen.pop_front();
+        }
+    }
+
+    fn faults(before: &mut BTreeMap<i32, i64>, rows: &[(i32, i64, String)]) -> Vec<String> {
+        let mut faults = Vec::new();
         if i64::try_from(rows.len()) != Ok(ROWS) {
             faults.push(format!("{} rows instead of {ROWS}", rows.len()));
         }
@@ -95,16 +133,7 @@ impl Canary {
                 faults.push(format!("row {id} went back from {last} to {number}"));
             }
         }
-        let newest = rows.iter().map(|(_, number, _)| *number).max().unwrap_or(0);
-        let mut unseen = self.unseen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((number, at)) = unseen.front().copied() {
-            *latest = (*latest).max(at.elapsed());
-            if number > newest {
-                break;
-            }
-            unseen.pop_front();
-        }
+        faults
     }
 
     /// Waits until it is equal; nobody may write it meanwhile.
@@ -167,10 +196,14 @@ mod tests {
         canary.seen(&mut before, &torn);
         canary.seen(&mut before, &torn[1..]);
         let faults = canary.faults.lock().unwrap();
-        assert_eq!(
-            *faults,
-            ["row 3 went back from 5 to 4", "row 0 has n=7 beside n=6", "9 rows instead of 10"]
-        );
+        for (fault, expected) in faults.iter().zip([
+            "row 3 went back from 5 to 4",
+            "row 0 has n=7 beside n=6",
+            "9 rows instead of 10",
+        ]) {
+            assert!(fault.ends_with(expected), "{fault}");
+        }
+        assert_eq!(faults.len(), 3);
     }
 
     #[test]

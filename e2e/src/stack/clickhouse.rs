@@ -131,6 +131,47 @@ impl ClickHouse {
         copy(&self.data.with_extension("backup"), &self.data)
     }
 
+    /// Gives the server a disk of its own of so many bytes, which is memory; it must not run.
+    ///
+    /// The janitor unmounts it.
+    pub fn confine(&self, bytes: u64) -> anyhow::Result<()> {
+        let before = self.data.with_extension("before");
+        fs::rename(&self.data, &before)?;
+        fs::create_dir(&self.data)?;
+        let options = format!("size={bytes},mode=0755");
+        run("mount", &["-t", "tmpfs", "-o", &options, "tidemark-clickhouse"], &[&self.data])?;
+        run("cp", &["-a", "--no-target-directory"], &[&before, &self.data])
+    }
+
+    /// Takes all that is free on the disk of [`confine`](Self::confine), but for less than what an insert asks for.
+    pub fn fill_disk(&self) -> anyhow::Result<()> {
+        let data = self.data.display();
+        // What the server writes and removes meanwhile is free again: once more, smaller.
+        let script = format!(
+            "for part in 1 2 3; do free=$(($(stat -f -c '%a * %S' '{data}') - 1000000));
+             [ $free -lt 65536 ] || fallocate -l $free '{data}/filler.'$part || true; done"
+        );
+        run("sh", &["-c", &script], &[])
+    }
+
+    /// Gives back what [`fill_disk`](Self::fill_disk) took.
+    pub fn free_disk(&self) -> anyhow::Result<()> {
+        run("sh", &["-c", "rm -f \"$0\"/filler.*"], &[&self.data])
+    }
+
+    /// Starts the server again with an account `tidemark` that may only read, or that may what it does else.
+    pub async fn restart_read_only(&self, read_only: bool) -> anyhow::Result<()> {
+        let file = self.data.with_file_name("users.xml");
+        let text = fs::read_to_string(&file)?;
+        let (head, account) = text.split_once("<tidemark>").context("users.xml has the account tidemark")?;
+        let (profile, rest) = account.split_once("</profile>").context("it has a profile")?;
+        let (before, _) = profile.rsplit_once("<profile>").context("it has a profile")?;
+        let profile = if read_only { "readonly" } else { "default" };
+        self.stop().await?;
+        fs::write(&file, format!("{head}<tidemark>{before}<profile>{profile}</profile>{rest}"))?;
+        self.start().await.map(drop)
+    }
+
     /// Runs one statement as `tidemark` and returns the answer's text, tab-separated unless it names a format.
     pub async fn query(&self, statement: &str) -> anyhow::Result<String> {
         self.query_as(User::Tidemark, statement, &[]).await
@@ -188,9 +229,14 @@ impl Component for ClickHouse {
 }
 
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let copied =
-        std::process::Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status()?;
-    ensure!(copied.success(), "copying {} to {} failed: {copied}", from.display(), to.display());
+    run("cp", &["-a", "--reflink=auto"], &[from, to])
+}
+
+/// Runs a small program to its end.
+fn run(program: &str, words: &[&str], paths: &[&Path]) -> anyhow::Result<()> {
+    let output = std::process::Command::new(program).args(words).args(paths).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {words:?} {paths:?}: {}: {said}", output.status);
     Ok(())
 }
 

@@ -30,7 +30,7 @@ for file in "$1"/pids/*; do
     sleep 0.05
   done
 done
-[ "$2" = keep ] || rm -rf "$1"
+[ "$2" = keep ] || { umount -l "$1/clickhouse" 2>/dev/null; rm -rf "$1"; }
 "#;
 
 /// The waiting shell of one stack.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::message::{OwnedHeaders, OwnedMessage};
@@ -93,6 +93,29 @@ impl Kafka {
             Ok(_) => Ok(()),
             Err((topic, code)) => Err(anyhow::anyhow!("topic {topic} was not made: {code}")),
         })
+    }
+
+    /// Gives a topic more partitions.
+    pub async fn set_partitions(&self, topic: &str, partitions: usize) -> anyhow::Result<()> {
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let made =
+            self.admin()?.create_partitions([&NewPartitions::new(topic, partitions)], &options).await?;
+        made.into_iter().try_for_each(|result| {
+            result
+                .map(drop)
+                .map_err(|(topic, code)| anyhow::anyhow!("topic {topic} got no partition: {code}"))
+        })
+    }
+
+    /// Returns how many partitions a topic has.
+    pub async fn partitions(&self, topic: &str) -> anyhow::Result<usize> {
+        let (config, name) = (self.client_config(), topic.to_owned());
+        let count = tokio::task::spawn_blocking(move || -> anyhow::Result<usize> {
+            let client: BaseConsumer = config.create()?;
+            let metadata = client.fetch_metadata(Some(&name), REQUEST)?;
+            Ok(metadata.topics().first().map_or(0, |topic| topic.partitions().len()))
+        });
+        count.await?.with_context(|| format!("the partitions of {topic}"))
     }
 
     /// Returns the names of all topics, sorted.
