@@ -188,7 +188,7 @@ reasons! {
     /// The connector or its task failed.
     ConnectorFailed => "mend the cause that the message has; it is restarted with growing pauses",
     /// The connector failed lately and has not run for long enough since.
-    ConnectorUnstable => "see the events and `connector_history` for why it fails",
+    ConnectorUnstable => "see the events of the resource for why it fails",
     /// The connector reads the source's log late.
     ConnectorBehind => "see the load of Kafka Connect, Kafka and the source",
     /// A row is larger than a record may be.

@@ -124,6 +124,29 @@ pub enum Wire {
     Unstreamed,
 }
 
+/// What an event has in the place of NULL.
+///
+/// Debezium asks the driver whether a column can be NULL, and that says no where its type is a NOT NULL domain. PostgreSQL
+/// leaves NULL in such a column all the same where an outer join or an empty subquery gives it, and Debezium then sends what
+/// stands for no value. Ordered: the later one covers what the earlier does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum NullAs {
+    /// NULL.
+    #[default]
+    Null,
+    /// The empty value of its type: `''`, 0, false.
+    Empty,
+    /// The column's DEFAULT, which can be any value.
+    Default,
+}
+
+impl NullAs {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_null(&self) -> bool {
+        *self == Self::Null
+    }
+}
+
 /// One column of a table layout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -155,6 +178,9 @@ pub struct ColumnLayout {
     /// (`attmissingval`); absent: NULL or the type's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// What an event has in the place of NULL.
+    #[serde(default, skip_serializing_if = "NullAs::is_null")]
+    pub null_as: NullAs,
 }
 
 /// A live column of the source that is not stored.
@@ -226,8 +252,9 @@ pub struct TableLayout {
     #[serde(default)]
     pub storage: Storage,
     /// What values and events hang on beside the rows, each with the transactions that wrote it: the labels of the enums
-    /// in the columns' types by their oids (`e16401`), the attributes of their composite types (`c16390`), and the
-    /// table's row type, which has its name (`t16388`).
+    /// in the columns' types by their oids (`e16401`), the attributes of their composite types (`c16390`), the table's row
+    /// type, which has its name (`t16388`), its indexes (`i16391`) and which of them are its key (`k16388`). The names of
+    /// its columns' types (`nstatus`) each have the kind of type that they name: `e`, `c`, `b23` for all over `integer`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub definitions: BTreeMap<String, String>,
     /// Why rows from before are right only after the table was read again under this layout; absent: they are.

@@ -10,8 +10,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::layout::{
-    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, OutOfRange, VERSION_COLUMN,
-    Wire,
+    COMMITTED_AT_COLUMN, ColumnLayout, DELETED_COLUMN, LeftOut, LeftOutReason, NullAs, OutOfRange,
+    VERSION_COLUMN, Wire,
 };
 use crate::pg_types;
 use crate::pipeline::Column;
@@ -68,6 +68,8 @@ pub struct PgColumn {
     pub generated: bool,
     /// Whether NULL is possible.
     pub nullable: bool,
+    /// What an event has in the place of NULL.
+    pub null_as: NullAs,
     /// Position in the primary key, from 0.
     pub key: Option<u16>,
     /// Whether equal values have equal bytes under the column's collation (true where it has none).
@@ -210,6 +212,7 @@ fn map_column(column: &PgColumn, wish: Option<&Column>) -> Result<ColumnLayout, 
         key: column.key,
         out_of_range,
         missing: column.missing.clone(),
+        null_as: if may_be_null { column.null_as } else { NullAs::Null },
     })
 }
 

@@ -246,7 +246,8 @@ pub fn document() -> String {
     }
     let _ = write!(
         text,
-        "\nDomains are what their base type is.\n\n\
+        "\nDomains are what their base type is; of a NOT NULL domain, `Nullable(…)` unless the column itself is NOT NULL, since NULL can be \
+         in it.\n\n\
          ## Arrays\n\n\
          - {ARRAYS}: `Array(Nullable(T))`.\n\
          - The same, nullable: `Nullable(String)` with PostgreSQL's text, `{{a,b}}`: ClickHouse has no array that is NULL.\n  \

@@ -1,7 +1,7 @@
 //! The mapping from PostgreSQL's types: the table of the design, overrides and refusals.
 
 use proptest::prelude::*;
-use tidemark_crds::layout::{ColumnLayout, LeftOut, LeftOutReason, OutOfRange, Wire};
+use tidemark_crds::layout::{ColumnLayout, LeftOut, LeftOutReason, NullAs, OutOfRange, Wire};
 use tidemark_crds::mapping::{
     PgColumn, Refusal, TypeKind, canonical_numeric, exact_default, is_narrowed, map_columns, map_type,
     read_expression,
@@ -22,6 +22,7 @@ fn source(name: &str, type_name: &str) -> PgColumn {
         key: None,
         deterministic: true,
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Partition expressions: what is safe passes and is quoted, what is not is refused with its reason.
 
 use proptest::prelude::*;
-use tidemark_crds::layout::ColumnLayout;
+use tidemark_crds::layout::{ColumnLayout, NullAs};
 use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::partition::{MAX_PARTITIONS, PartitionExpression, Unsafe};
 
@@ -18,6 +18,7 @@ fn columns(key: &[(&str, &str)]) -> Vec<ColumnLayout> {
         key,
         deterministic: true,
         missing: None,
+        null_as: NullAs::Null,
     };
     let mut source: Vec<_> = (0u16..)
         .zip(key)

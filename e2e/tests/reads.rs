@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::ledger::{Kind, ReadRequest, layout_key, source_place};
 use tidemark_crds::names::PipelineName;
 use tidemark_crds::sink_config::{SinkConfig, StandbyConfig};
@@ -219,6 +219,7 @@ fn layout(table: &str, oid: u32, columns: Columns<'_>) -> TableLayout {
         key: *key,
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     });
     TableLayout {
         version: 1,

@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use serde_json::{Value, json};
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics};
 use tidemark_crds::types::ChType;
@@ -257,6 +257,7 @@ fn note_layout(oid: u32) -> TableLayout {
         key,
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     };
     TableLayout {
         version: 1,

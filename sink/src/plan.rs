@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidemark_crds::layout::{
-    COMMITTED_AT_COLUMN, DELETED_COLUMN, OutOfRange, TableLayout, VERSION_COLUMN, Wire,
+    COMMITTED_AT_COLUMN, DELETED_COLUMN, NullAs, OutOfRange, TableLayout, VERSION_COLUMN, Wire,
 };
 use tidemark_crds::quote;
 use tidemark_crds::types::ChType;
@@ -92,8 +92,11 @@ pub struct ColumnPlan {
     pub null_elements: bool,
     /// What becomes of a value that does not fit.
     pub out_of_range: OutOfRange,
-    /// Whether PostgreSQL may keep the value out of line, so that an event can lack it.
-    pub toastable: bool,
+    /// Whether an event can have something else in the place of the value: PostgreSQL may keep it out of line, or NULL comes
+    /// as another value.
+    pub guarded: bool,
+    /// What an event has in the place of NULL.
+    pub null_as: NullAs,
     /// Whether timestamps of this column come in milliseconds when the record has no schema.
     pub millis: bool,
     /// PostgreSQL's text of the value of rows that were written before the column was added.
@@ -174,7 +177,8 @@ impl TablePlan {
                 nullable: may_be_null && !array,
                 null_elements: may_be_null && array,
                 out_of_range: column.out_of_range,
-                toastable: column.array || toastable(column.wire),
+                guarded: column.array || toastable(column.wire) || column.null_as != NullAs::Null,
+                null_as: column.null_as,
                 millis: encoding == Encoding::DebeziumDefaults && coarse_time(&column.pg_type),
                 missing: column.missing.clone(),
             });

@@ -1,6 +1,6 @@
 //! Layouts and records for tests of this crate.
 
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 
 use crate::dead_letter::DeadLetter;
@@ -24,6 +24,7 @@ pub(crate) fn column(
         key,
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

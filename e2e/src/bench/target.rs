@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{
+    Begin, ColumnLayout, NullAs, OutOfRange, SourceTable, Storage, TableLayout, Wire,
+};
 use tidemark_crds::quote;
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::{Phase, Version};
@@ -72,6 +74,7 @@ pub fn layout(shape: Shape) -> TableLayout {
         key: (attnum == 1).then_some(0),
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     });
     TableLayout {
         version: 1,

@@ -1,7 +1,7 @@
 //! Other people's tables: each ends equal, refused by name or held by name, and none takes another down.
 //!
 //! The cases are in `e2e/cases`; a file in `TIDEMARK_CASES` is tried beside them, and `TIDEMARK_CASE` picks those whose
-//! names contain it, or those of the pipeline of that name (`plain`: of none).
+//! names contain one of its words, or those of the pipeline of that name (`plain`: of none).
 
 mod run;
 mod subject;
@@ -35,8 +35,10 @@ fn chosen(text: &str, version: u32) -> anyhow::Result<Vec<Case>> {
     let picked = std::env::var("TIDEMARK_CASE").unwrap_or_default();
     let fits = |case: &Case| {
         (case.versions.0..=case.versions.1).contains(&version)
-            && (case.names.iter().any(|name| name.contains(&picked))
-                || case.pipeline.as_deref().unwrap_or("plain") == picked)
+            && picked.split(',').any(|word| {
+                case.names.iter().any(|name| name.contains(word))
+                    || case.pipeline.as_deref().unwrap_or("plain") == word
+            })
     };
     Ok(cases::parse(text)?.into_iter().filter(fits).collect())
 }

@@ -343,13 +343,13 @@ fn connector(situation: &Situation<'_>) -> Verdict {
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
     if running && situation.steadiness == Steadiness::Unstable {
         let message = "the connector failed and was restarted: it counts as running once it has run for as long as the next \
-                       pause would be; the events of this resource and connector_history say why it failed";
+                       pause would be; the events of this resource say why it failed";
         return verdict(ConnectorRunning, Status::False, Reason::ConnectorUnstable, message).and_passes();
     }
     if running && !situation.plan.steps().iter().any(|step| step.stage == Stage::Connector) {
         return settled(situation, ConnectorRunning);
     }
-    let blocking = situation.observed.postgres.known().and_then(|facts| facts.blocking.as_deref());
+    let blocking = situation.observed.postgres.known().and_then(|facts| facts.slot_waits_for());
     let message = match blocking {
         Some(blocking) => format!("the connector is starting: its replication slot waits for {blocking}"),
         None => "the connector is starting".to_owned(),

@@ -231,8 +231,11 @@ fn said(name: &str, sink: &SinkState) -> Option<Trouble> {
 
 fn unread(situation: &Situation<'_>, facts: &ClickHouseFacts, name: &str, target: &str) -> Option<Trouble> {
     let waits = |again: &str, why: &str| {
-        let message =
-            format!("{name}: it is read{again} once the connector streams its changes for certain: {why}");
+        let open =
+            unsettled_by(situation, name).map(|open| format!("; it waits for {open}")).unwrap_or_default();
+        let message = format!(
+            "{name}: it is read{again} once the connector streams its changes for certain: {why}{open}"
+        );
         Some(trouble(TroubleState::Pending, Reason::InProgress, message))
     };
     match state(situation, facts, target) {
@@ -258,6 +261,14 @@ fn unread(situation: &Situation<'_>, facts: &ClickHouseFacts, name: &str, target
             trouble(TroubleState::Reading, Reason::Reading, message)
         }
     })
+}
+
+/// The transaction that was open when the table was published, and is: what it wrote before comes in no event.
+fn unsettled_by<'a>(situation: &Situation<'a>, name: &str) -> Option<&'a str> {
+    let postgres = situation.observed.postgres.known()?;
+    let publication = postgres.publication.as_ref()?;
+    let is_it = publication.unsettled.iter().any(|table| table.to_string() == name);
+    postgres.blocking.as_deref().filter(|_| is_it)
 }
 
 /// How far the table is, but for what an annotation asks for.

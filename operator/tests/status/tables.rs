@@ -152,6 +152,22 @@ fn what_a_table_does_is_what_its_status_says() {
 }
 
 #[test]
+fn a_table_that_was_published_while_a_transaction_was_open_names_that() {
+    let fixture = fixture();
+    let message = |unsettled: bool| {
+        let mut case = streaming(&fixture);
+        known(&mut case.observed.clickhouse).ledger.reads.clear();
+        let postgres = known(&mut case.observed.postgres);
+        postgres.blocking = Some("a transaction that is still open: process 42".into());
+        let publication = postgres.publication.get_or_insert_default();
+        publication.unsettled.extend(unsettled.then(|| "public.orders".parse().unwrap()));
+        judged(&fixture, &case).tables.unwrap().degraded[0].message.clone()
+    };
+    assert!(message(true).ends_with("; it waits for a transaction that is still open: process 42"));
+    assert!(message(false).ends_with("for certain: first load"), "{}", message(false));
+}
+
+#[test]
 fn what_a_sink_says_is_shown_with_the_servers_class_and_its_end() {
     let fixture = fixture();
     let mut case = streaming(&fixture);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::types::ChType;
 use tidemark_crds::version::{Phase, Version};
 
@@ -61,6 +61,7 @@ pub(crate) fn column(
         key,
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

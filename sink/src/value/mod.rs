@@ -149,8 +149,13 @@ fn push_value(
     value: Raw<'_>,
     input: Input,
 ) -> Result<Pushed, ValueError> {
-    if plan.toastable && placeholder::is_placeholder(plan, value) {
-        return Err(ValueError::Unavailable);
+    if plan.guarded {
+        if placeholder::is_placeholder(plan, value) {
+            return Err(ValueError::Unavailable);
+        }
+        if placeholder::may_be_null(plan, value) {
+            return Err(ValueError::NotCarried);
+        }
     }
     match value {
         Raw::Null => push_null(column, plan).map(|()| Pushed::AsIs),

@@ -1,6 +1,6 @@
 //! What Debezium sends in place of what it does not have, and what it makes of values that it cannot read. Pure.
 
-use tidemark_crds::layout::Wire;
+use tidemark_crds::layout::{NullAs, Wire};
 
 use crate::decode::json::{Cursor, JsonError, JsonText, Raw};
 use crate::plan::ColumnPlan;
@@ -44,6 +44,37 @@ pub(super) fn is_placeholder(plan: &ColumnPlan, value: Raw<'_>) -> bool {
     }
 }
 
+/// Whether the value is what Debezium has for NULL in a column that it takes for NOT NULL. One that really is so is read at the
+/// source without need, which does no harm.
+#[inline]
+pub(super) fn may_be_null(plan: &ColumnPlan, value: Raw<'_>) -> bool {
+    match plan.null_as {
+        NullAs::Null => false,
+        NullAs::Default => value != Raw::Null,
+        NullAs::Empty => is_empty(plan, value),
+    }
+}
+
+#[cold]
+fn is_empty(plan: &ColumnPlan, value: Raw<'_>) -> bool {
+    match (plan.wire, value) {
+        (_, Raw::Null | Raw::Bool(true)) => false,
+        (_, Raw::Array(text)) => text == b"[]",
+        (_, Raw::Number(text)) => is_zero(text),
+        (Wire::Text | Wire::Base64, Raw::Text(text)) => text.raw.is_empty(),
+        (Wire::Decimal | Wire::Float, Raw::Text(text)) => is_zero(text.raw),
+        (Wire::ZonedTimestamp, Raw::Text(text)) => text.raw.starts_with(b"1970-01-01T"),
+        (Wire::Json | Wire::Hstore, Raw::Text(text)) => text.raw.is_empty() || text.raw == b"{}",
+        _ => true,
+    }
+}
+
+/// Whether a number has no digit but zeros.
+fn is_zero(number: &[u8]) -> bool {
+    let digits = number.split(|byte| byte.eq_ignore_ascii_case(&b'e')).next().unwrap_or_default();
+    !digits.iter().any(|byte| matches!(byte, b'1'..=b'9' | b'a'..=b'z' | b'A'..=b'Z'))
+}
+
 fn bytes_of_numbers(text: &[u8]) -> bool {
     let inside = text.get(1..text.len() - 1).unwrap_or_default();
     let bytes: Option<Vec<u8>> =
@@ -72,4 +103,46 @@ pub(super) fn is_flattened(array: &[u8]) -> Result<bool, JsonError> {
 /// `[Ljava.lang.String;@6c88b709`.
 fn is_java_object(text: &[u8]) -> bool {
     text.starts_with(b"[") && text.windows(2).any(|pair| pair == b";@")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Encoding, TablePlan};
+    use crate::testing::{column, layout};
+
+    #[test]
+    fn what_may_stand_for_null_is_what_debezium_has_for_it_and_no_other_value() {
+        let plan = |wire, null_as| {
+            let mut note = column("note", 2, "text", "Nullable(String)", None);
+            (note.wire, note.null_as) = (wire, null_as);
+            let columns = vec![column("id", 1, "bigint", "Int64", Some(0)), note];
+            TablePlan::new(layout("t", columns).into(), Encoding::Contract).unwrap()
+        };
+        let may = |wire, null_as, json: &str| {
+            let plan = plan(wire, null_as);
+            let value = Cursor::new(json.as_bytes()).value().unwrap();
+            let column = plan.columns.iter().find(|column| column.source == "note").unwrap();
+            assert!(column.guarded || null_as == NullAs::Null);
+            may_be_null(column, value)
+        };
+        for (wire, empty, others) in [
+            (Wire::Bool, "false", &["true"][..]),
+            (Wire::Int, "0", &["1", "-7", "10"]),
+            (Wire::Float, "0.0", &["0.5", "1E-300", r#""NaN""#, r#""Infinity""#]),
+            (Wire::Decimal, r#""0.00""#, &[r#""0.01""#, r#""NaN""#, r#""-5""#]),
+            (Wire::Text, r#""""#, &[r#""0""#, r#"" ""#, r#""\u0000""#]),
+            (Wire::Base64, r#""""#, &[r#""AA==""#]),
+            (Wire::Json, r#""{}""#, &[r#""[]""#, r#""null""#]),
+            (Wire::ZonedTimestamp, r#""1970-01-01T00:00:00Z""#, &[r#""1970-01-02T00:00:00Z""#]),
+            (Wire::Date, "0", &["1"]),
+        ] {
+            assert!(may(wire, NullAs::Empty, empty), "{wire:?} {empty}");
+            assert!(!may(wire, NullAs::Null, empty), "{wire:?} {empty}");
+            for other in others.iter().chain(&["null"]) {
+                assert!(!may(wire, NullAs::Empty, other), "{wire:?} {other}");
+                assert_eq!(may(wire, NullAs::Default, other), *other != "null", "{wire:?} {other}");
+            }
+        }
+    }
 }

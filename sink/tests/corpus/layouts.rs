@@ -1,7 +1,7 @@
 //! The layouts that an operator would write for the recorded tables, and where in the log each begins.
 
 use serde_json::Value;
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 
 /// One entry of a table's history, and how the first change under it is known.
 pub(super) struct Stage {
@@ -25,6 +25,7 @@ fn column(source: &str, pg_type: &str, wire: Wire, ch_type: &str) -> ColumnLayou
         key: None,
         out_of_range: if ch_type.starts_with("Nullable") { OutOfRange::Null } else { OutOfRange::DeadLetter },
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tidemark_crds::layout::{OutOfRange, TableLayout};
+use tidemark_crds::layout::{NullAs, OutOfRange, TableLayout};
 use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::pg_types::TABLE;
 use tidemark_sink::decode::connect_schema::Hint;
@@ -117,6 +117,7 @@ fn plan() -> TablePlan {
         key: (number == 1).then_some(0),
         deterministic: true,
         missing: None,
+        null_as: NullAs::Null,
         dimensions: 0,
         domain: false,
         generated: false,

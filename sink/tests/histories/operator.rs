@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{
+    Begin, ColumnLayout, NullAs, OutOfRange, SourceTable, Storage, TableLayout, Wire,
+};
 use tidemark_crds::ledger::{Confirmed, ReadRequest, SinkState};
 use tidemark_sink::read::claim::ReadState;
 use tidemark_sink::read::relation::are_moved;
@@ -189,6 +191,7 @@ fn column_layout(column: &Column, layouts: &[TableLayout]) -> ColumnLayout {
         key,
         out_of_range: OutOfRange::DeadLetter,
         missing: column.missing.clone(),
+        null_as: NullAs::Null,
     }
 }
 

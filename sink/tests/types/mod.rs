@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, Storage, TableLayout, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, Storage, TableLayout, Wire};
 use tidemark_crds::mapping::{PgColumn, TypeKind, map_columns};
 use tidemark_crds::pg_types;
 use tidemark_crds::pipeline::Column as Wish;
@@ -59,6 +59,7 @@ fn pg_column(name: &str, type_name: &str) -> PgColumn {
         key: None,
         deterministic: true,
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

@@ -17,7 +17,7 @@ use tidemark_crds::pipeline::AnalyticsPipelineSpec;
 
 use super::epochs::{Phase, before_the_connector, ledger_step, phase, raise};
 use super::table::TableState;
-use crate::core::desired::connector::{include_list, is_ours, sends_otherwise};
+use crate::core::desired::connector::{TYPES_KEY, include_list, is_ours, sends_otherwise, types};
 use crate::core::desired::part::{Part, Problem};
 use crate::core::effect::Effect;
 use crate::core::facts::{ClickHouseFacts, ConnectFacts, ConnectorFacts, KafkaFacts, PostgresFacts};
@@ -151,8 +151,16 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
     let included = included(live).contains(entry(&layout.source).as_str()) && !sends_otherwise(live);
+    // One that was started by other types decodes by them.
+    let knows_types = live.config.get(TYPES_KEY) == types(&input.clickhouse.ledger).as_ref();
     // Without an offset it could still begin anew, behind the barrier.
-    slot && published && running && included && live.offset.is_some() && has_topic && has_messages
+    slot && published
+        && running
+        && included
+        && knows_types
+        && live.offset.is_some()
+        && has_topic
+        && has_messages
 }
 
 /// What an annotation asks for.

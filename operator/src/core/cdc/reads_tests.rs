@@ -125,6 +125,7 @@ impl World {
             tables: &sources,
             layouts: &self.layouts,
             keys: Some(BTreeMap::new()),
+            types: connector::types(ledger),
             epoch: ledger.epoch.unwrap_or(0),
             known_epoch: self.known_epoch,
             held: must_not_start(&reads),
@@ -354,6 +355,31 @@ fn a_table_added_later_is_captured_while_no_task_runs_and_then_read() {
     );
     assert_eq!(world.clickhouse.ledger.epoch, Some(1));
     assert_eq!(world.asked("orders"), "first load", "the others are not read again");
+}
+
+#[test]
+fn a_table_with_a_type_whose_name_another_kind_had_is_read_once_the_connector_knows_the_types_of_now() {
+    let mut world = World::streaming();
+    let kind = |version, kind: &str| TableLayout {
+        version,
+        definitions: [("ncents".to_owned(), kind.to_owned())].into(),
+        read_again: (version > 1).then(|| "type cents is another".to_owned()),
+        ..layout("orders")
+    };
+    world.clickhouse.ledger.layouts.insert("orders".into(), vec![kind(1, "b23"), kind(2, "b20")]);
+    world.layouts[0] = kind(2, "b20");
+    world.says("orders", "a", SinkState { layout: 2, ..SinkState::default() });
+    let name = world.name.connector();
+    assert_eq!(
+        world.settle(),
+        [
+            format!("stop connector {name} to change tidemark.types"),
+            format!("change connector {name}: tidemark.types"),
+            format!("resume connector {name}"),
+            "ask for public.orders to be read: type cents is another".to_owned(),
+        ]
+    );
+    assert!(world.wave().is_empty());
 }
 
 #[test]

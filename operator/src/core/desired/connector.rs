@@ -10,6 +10,7 @@ use tidemark_crds::pipeline::{AnalyticsPipelineSpec, ConnectorState, DatabaseCre
 use tidemark_crds::secrets::{is_placeholder, is_secret};
 use tidemark_runtime::credentials::Credentials;
 
+use super::layouts::renamed_types;
 use super::part::{Part, Problem};
 
 use crate::core::cdc::epochs::raising;
@@ -26,6 +27,9 @@ pub const MARK_KEY: &str = "tidemark.mark";
 pub const CLICKHOUSE_KEY: &str = "tidemark.clickhouse";
 /// Key of the identity of the source that the connector's epoch was begun on.
 pub const POSTGRES_KEY: &str = "tidemark.postgres";
+/// Key of a hash over the names of types that became those of other kinds of types: it knows the types of its start, and
+/// starts anew when this is another one.
+pub const TYPES_KEY: &str = "tidemark.types";
 /// What the connector bears witness of.
 const IDENTITIES: [(&str, System); 2] =
     [(CLICKHOUSE_KEY, System::ClickHouse), (POSTGRES_KEY, System::Postgres)];
@@ -79,6 +83,8 @@ pub struct ConnectorInput<'a> {
     /// Keys of tables that are told apart by other columns than their primary key's; absent: not known, then those
     /// of the live connector stay.
     pub keys: Option<BTreeMap<SourceTable, Vec<String>>>,
+    /// Value of [`TYPES_KEY`] by [`types`]; absent: there are none.
+    pub types: Option<String>,
     /// Epoch of the ledger; 0: none yet.
     pub epoch: u16,
     /// Greatest epoch that is known to have been.
@@ -122,6 +128,9 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     // Room for the largest record beside those that wait.
     set("producer.override.buffer.memory", most.saturating_mul(2).max(PRODUCER_BUFFER).to_string());
     set(EPOCH_KEY, input.epoch.to_string());
+    if let Some(types) = &input.types {
+        set(TYPES_KEY, types.clone());
+    }
     set(MARK_KEY, input.mark.to_owned());
     for (key, system) in IDENTITIES {
         if let Some(identity) = input.gate.identity(system).filter(|identity| !identity.is_empty()) {
@@ -150,6 +159,12 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
     config.entry("status.update.interval.ms".to_owned()).or_insert_with(|| "1000".to_owned());
     config.insert(HASH_KEY.to_owned(), hash(&config));
     if problems.is_empty() { Ok(config) } else { Err(problems) }
+}
+
+/// What the connector's configuration says of the names of types.
+pub fn types(ledger: &LedgerFacts) -> Option<String> {
+    let names = renamed_types(&ledger.layouts);
+    (!names.is_empty()).then(|| short_hash(&names.join(",")))
 }
 
 /// A hash over a configuration, without its secrets and what Connect adds.

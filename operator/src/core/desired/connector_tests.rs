@@ -55,6 +55,7 @@ impl Case {
             tables: &self.tables,
             layouts: &[],
             keys: Some(BTreeMap::new()),
+            types: None,
             epoch,
             known_epoch: 0,
             held: false,

@@ -80,6 +80,15 @@ impl<'a> Followed<'a> {
         let names = |columns: &[&ColumnLayout]| {
             columns.iter().map(|column| column.source.as_str()).collect::<Vec<_>>().join(", ")
         };
+        if self.same_table && names(&keys) == names(&before) {
+            let message = format!(
+                "table {}: its key ({}) was dropped and added again, so that rows of before have other values in it, and a \
+                 state table's sorting key cannot be altered: capture the table under another spec.tables[].target",
+                self.table.name,
+                names(&keys)
+            );
+            return Err(Problem::new(&self.table.name, Reason::TypeConflict, message));
+        }
         let how = if self.same_table { "has" } else { "was dropped and created again with" };
         let message = format!(
             "table {} {how} another primary key than before, ({}) instead of ({}), and a state table's sorting key \
@@ -153,6 +162,11 @@ impl<'a> Followed<'a> {
     }
 
     fn kept(&mut self, old: &ColumnLayout, now: &ColumnLayout, r#type: ChType) -> ColumnLayout {
+        // A domain is altered in silence: the connector has NULL as before until it asks for the columns again, and events of
+        // before may have it as after.
+        if self.same_table && now.null_as > old.null_as {
+            self.read_again.push(format!("NULL of column {} may have come as another value", now.source));
+        }
         let as_nullable = r#type.is_nullable() == now.r#type.is_nullable();
         let out_of_range = if as_nullable { now.out_of_range } else { old.out_of_range };
         // What becomes of such values by itself follows whether the column can be NULL.
@@ -177,6 +191,7 @@ impl<'a> Followed<'a> {
             out_of_range,
             // A rewrite of the table at the source clears it; rows that lack the column still mean the same.
             missing: now.missing.clone().or_else(|| old.missing.clone().filter(|_| self.same_table)),
+            null_as: if self.same_table { now.null_as.max(old.null_as) } else { now.null_as },
             ..now.clone()
         }
     }

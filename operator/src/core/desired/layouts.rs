@@ -19,6 +19,9 @@ use super::part::Problem;
 use super::source;
 use crate::core::facts::{SeenCatalogue, SourceColumn, SourceTableFacts};
 
+/// Beginning of a definition's key, before the name of a type.
+const TYPE_NAME: &str = "n";
+
 /// What the layout of one table is decided from.
 #[derive(Debug, Clone, Copy)]
 pub struct LayoutInput<'a> {
@@ -144,6 +147,7 @@ fn unseen(
     }
     if same_table {
         again.extend(redefined(&previous.definitions, &input.source.definitions));
+        again.extend(retyped(input.history, &input.source.definitions));
     }
     if same_table && is_ambiguous(input, previous) {
         again.push(
@@ -252,7 +256,9 @@ fn rewritten(oid: u32, before: &Storage, now: &Storage, attached: &BTreeSet<u32>
 
 /// Why values or events from before read otherwise now, though no row changed. A label that was added is none.
 fn redefined(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Option<String> {
-    let changed = now.iter().find(|(key, value)| before.get(*key).is_some_and(|before| before != *value));
+    let changed = now.iter().find(|(key, value)| {
+        !key.starts_with(TYPE_NAME) && before.get(*key).is_some_and(|before| before != *value)
+    });
     let text = match changed?.0.get(..1) {
         Some("e") => "a label of an enum was renamed",
         Some("c") => "a composite type has other attributes",
@@ -264,6 +270,36 @@ fn redefined(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) 
         _ => "the table was renamed or moved, or given to another owner",
     };
     Some(text.to_owned())
+}
+
+/// Why events may have been decoded by another type than a column's, if they were: the connector keeps which name is which
+/// type's from its start on.
+fn retyped(history: &[TableLayout], now: &BTreeMap<String, String>) -> Option<String> {
+    let mut names = now.iter().filter_map(|(key, kind)| Some((key.strip_prefix(TYPE_NAME)?, key, kind)));
+    let other = |(name, key, kind): (&str, &String, &String)| {
+        let before = history.iter().rev().find_map(|layout| layout.definitions.get(key))?;
+        (before != kind)
+            .then(|| format!("type {name} is another kind of type than the one that had its name"))
+    };
+    names.find_map(other)
+}
+
+/// The names of types that stood for several kinds of types, each with these in their order: a connector that was started
+/// by other ones takes one for another.
+pub fn renamed_types(histories: &BTreeMap<String, Vec<TableLayout>>) -> Vec<String> {
+    let mut layouts: Vec<&TableLayout> = histories.values().flatten().collect();
+    layouts.sort_by_key(|layout| (layout.from.by(), layout.version));
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (key, kind) in layouts.iter().flat_map(|layout| &layout.definitions) {
+        if let Some(name) = key.strip_prefix(TYPE_NAME) {
+            let known = kinds.entry(name).or_default();
+            if known.last() != Some(&kind.as_str()) {
+                known.push(kind);
+            }
+        }
+    }
+    let several = kinds.into_iter().filter(|(_, kinds)| kinds.len() > 1);
+    several.map(|(name, kinds)| format!("{name}:{}", kinds.join(">"))).collect()
 }
 
 fn partition_by(input: &LayoutInput<'_>, columns: &[ColumnLayout]) -> Result<Option<String>, Problem> {
@@ -301,6 +337,7 @@ fn pg_columns(table: &SourceTableFacts) -> Vec<PgColumn> {
         domain: !column.domains.is_empty(),
         generated: column.unpublished,
         nullable: column.nullable,
+        null_as: column.null_as,
         key: key(&column.name),
         deterministic: column.deterministic,
         missing: column.missing_value.clone(),

@@ -1,7 +1,7 @@
 //! Tests of the layouts: one change at the source each. Pure.
 
 use super::*;
-use tidemark_crds::layout::LeftOutReason;
+use tidemark_crds::layout::{LeftOutReason, NullAs};
 
 use crate::core::facts::IndexFacts;
 
@@ -392,6 +392,61 @@ fn a_table_under_another_name_and_labels_under_others_are_read_and_a_new_label_i
 }
 
 #[test]
+fn what_comes_in_the_place_of_null_is_remembered_and_the_table_is_read_where_more_may_have() {
+    let with = |null_as| {
+        let mut source = orders();
+        source.columns[2].null_as = null_as;
+        source
+    };
+    let null_as = |layout: &TableLayout| layout.columns[2].null_as;
+    let mut history = first();
+    for (now, kept, read) in [
+        (NullAs::Empty, NullAs::Empty, true),
+        // The connector goes on as it began where a domain loses its NOT NULL.
+        (NullAs::Null, NullAs::Empty, false),
+        (NullAs::Default, NullAs::Default, true),
+        (NullAs::Empty, NullAs::Default, false),
+    ] {
+        let layout = next(&with(now), &history).unwrap();
+        let added = layout.version > history.last().unwrap().version;
+        assert_eq!((null_as(&layout), added), (kept, read), "{now:?}");
+        if added {
+            assert!(layout.read_again.as_ref().unwrap().contains("NULL of column note"), "{layout:?}");
+            history.push(layout);
+        }
+    }
+    let mut key = orders();
+    key.columns[0].null_as = NullAs::Empty;
+    assert_eq!(next(&key, &[]).unwrap().columns[0].null_as, NullAs::Null, "a key has no NULL");
+}
+
+#[test]
+fn a_name_that_another_kind_of_type_took_is_a_read_and_a_new_start_of_the_connector() {
+    let with = |names: &[(&str, &str)]| {
+        let mut source = orders();
+        source.definitions =
+            names.iter().map(|(key, kind)| ((*key).to_owned(), (*kind).to_owned())).collect();
+        source
+    };
+    let mut history = vec![next(&with(&[("ncents", "b23")]), &[]).unwrap()];
+    let names = |history: &[TableLayout]| renamed_types(&[("orders".to_owned(), history.to_vec())].into());
+    for (definitions, why, renamed) in [
+        (&[("ncents", "b23"), ("nstate", "e")][..], "", &[][..]),
+        (&[("ncents", "b20"), ("nstate", "e")], "type cents", &["cents:b23>b20"]),
+        // Another column has the name later.
+        (&[("nstate", "e")], "", &["cents:b23>b20"]),
+        (&[("ncents", "b23"), ("nstate", "e")], "type cents", &["cents:b23>b20>b23"]),
+        (&[("nstate", "c")], "type state", &["cents:b23>b20>b23", "state:e>c"]),
+    ] {
+        let layout = next(&with(definitions), &history).unwrap();
+        assert!(layout.read_again.clone().unwrap_or_default().contains(why), "{definitions:?}: {layout:?}");
+        assert_eq!(layout.read_again.is_none(), why.is_empty(), "{definitions:?}");
+        history.push(layout);
+        assert_eq!(names(&history), renamed, "{definitions:?}");
+    }
+}
+
+#[test]
 fn another_primary_key_is_refused_by_name_also_of_a_table_created_again() {
     let mut now = orders();
     now.indexes = vec![primary_key(&["status"])];
@@ -400,6 +455,10 @@ fn another_primary_key_is_refused_by_name_also_of_a_table_created_again() {
     assert!(problem.message.contains("(status) instead of (id)"), "{problem:?}");
     now.oid = 9;
     assert!(next(&now, &first()).unwrap_err().message.contains("dropped and created again"));
+    let mut anew = orders();
+    anew.columns[0].attnum = 5;
+    let problem = next(&anew, &first()).unwrap_err();
+    assert!(problem.message.contains("its key (id) was dropped and added again"), "{problem:?}");
     let mut wide = orders();
     wide.columns[0].type_name = "numeric(20,0)".into();
     let problem = next(&wide, &first()).unwrap_err();

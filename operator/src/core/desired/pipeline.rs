@@ -558,6 +558,7 @@ fn change_data_capture(
         tables: sources,
         layouts,
         keys: observed.postgres.known().map(|postgres| other_keys(sources, postgres)),
+        types: connector::types(ledger),
         epoch: ledger.epoch.unwrap_or(0),
         known_epoch: subject.known_epoch,
         held,

@@ -12,7 +12,7 @@ use tidemark_crds::pg_quote::{ident, qualified};
 pub use self::keys::key;
 use self::keys::{Identity, identities, no_identity, no_key};
 use super::part::Problem;
-use crate::core::facts::{IndexFacts, Lineage, OpenTransaction, PostgresFacts, SlotFacts, SourceTableFacts};
+use crate::core::facts::{IndexFacts, Lineage, OpenTransaction, PostgresFacts, SourceTableFacts};
 
 /// Oldest server whose `pgoutput` carries logical messages, which reads of tables need.
 const OLDEST_VERSION: i32 = 140_000;
@@ -112,13 +112,8 @@ fn hosted_wal_level(facts: &PostgresFacts) -> &'static str {
     }
 }
 
-/// Whether a slot waits for the transactions that were open when its making began.
-pub fn is_being_made(slot: &SlotFacts) -> bool {
-    slot.active && slot.confirmed_lsn == 0
-}
-
-/// Whom a slot that is being made waits for, and how to end it: `open` are the transactions, oldest first.
-pub fn slot_waits(open: &[OpenTransaction]) -> Option<String> {
+/// What is waited for while transactions are open, and how to end it: `open` are the transactions, oldest first.
+pub fn open_transaction(open: &[OpenTransaction]) -> Option<String> {
     let first = open.first()?;
     let since = first.since_ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
     let since = since.map_or_else(String::new, |since| format!(", open since {}", since.strftime("%FT%TZ")));
@@ -131,7 +126,7 @@ pub fn slot_waits(open: &[OpenTransaction]) -> Option<String> {
         more => format!(", and for up to {} more", more - 1),
     };
     Some(format!(
-        "the new replication slot waits for a transaction that is still open: {what} of user {} in database {}{since}\
+        "a transaction that is still open: {what} of user {} in database {}{since}\
          {others}; end it there, or run {end}",
         first.user, first.database
     ))

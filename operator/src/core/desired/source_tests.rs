@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::core::facts::{PartitionFacts, PublicationFacts};
+use crate::core::facts::{PartitionFacts, PublicationFacts, SlotFacts};
 
 /// What a table is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -303,8 +303,8 @@ fn a_fit_server_passes_and_each_lack_is_named_with_its_statement() {
 
 #[test]
 fn a_slot_that_is_being_made_names_what_it_waits_for() {
-    assert!(is_being_made(&SlotFacts { active: true, ..SlotFacts::default() }));
-    assert!(!is_being_made(&SlotFacts { active: true, confirmed_lsn: 7, ..SlotFacts::default() }));
+    assert!(SlotFacts { active: true, ..SlotFacts::default() }.is_being_made());
+    assert!(!SlotFacts { active: true, confirmed_lsn: 7, ..SlotFacts::default() }.is_being_made());
     let open = OpenTransaction {
         pid: Some(42),
         user: "report".into(),
@@ -313,9 +313,9 @@ fn a_slot_that_is_being_made_names_what_it_waits_for() {
         ..OpenTransaction::default()
     };
     let prepared = OpenTransaction { pid: None, gid: "x-1".into(), since_ms: None, ..open.clone() };
-    assert_eq!(slot_waits(&[]), None);
-    insta::assert_snapshot!(slot_waits(&[open.clone(), prepared.clone()]).unwrap());
-    assert!(slot_waits(&[prepared, open]).unwrap().ends_with("or run ROLLBACK PREPARED 'x-1'"));
+    assert_eq!(open_transaction(&[]), None);
+    insta::assert_snapshot!(open_transaction(&[open.clone(), prepared.clone()]).unwrap());
+    assert!(open_transaction(&[prepared, open]).unwrap().ends_with("or run ROLLBACK PREPARED 'x-1'"));
 }
 
 #[test]

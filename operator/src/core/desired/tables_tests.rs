@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tidemark_crds::layout::{Begin, OutOfRange, SourceTable, Storage, Wire};
+use tidemark_crds::layout::{Begin, NullAs, OutOfRange, SourceTable, Storage, Wire};
 
 use super::*;
 use crate::core::effect::ClickHouseEffect;
@@ -29,6 +29,7 @@ fn column(attnum: i16, name: &str, r#type: &str, wire: Wire) -> ColumnLayout {
         r#type,
         key: (name == "id").then_some(0),
         missing: None,
+        null_as: NullAs::Null,
     }
 }
 

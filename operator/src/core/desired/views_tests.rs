@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
-use tidemark_crds::layout::{Begin, ColumnLayout, OutOfRange, SourceTable, Storage, Wire};
+use tidemark_crds::layout::{Begin, ColumnLayout, NullAs, OutOfRange, SourceTable, Storage, Wire};
 use tidemark_crds::pipeline::ViewerLogins;
 
 use super::*;
@@ -36,6 +36,7 @@ fn layout(target: &str, columns: &[&str]) -> TableLayout {
         key: None,
         out_of_range: OutOfRange::DeadLetter,
         missing: None,
+        null_as: NullAs::Null,
     });
     TableLayout {
         version: 1,

@@ -71,10 +71,7 @@ fn slot(checkup: &Checkup<'_>) -> Hop {
     let name = checkup.name.replication_slot();
     let next = checkup.psql(&format!("SELECT * FROM pg_replication_slots WHERE slot_name = '{name}'"));
     let Some(slot) = &facts.slot else {
-        let message = match &facts.blocking {
-            Some(blocking) => format!("{name} is being made: it waits for {blocking}"),
-            None => format!("{name} does not exist: the connector makes it when it starts"),
-        };
+        let message = format!("{name} does not exist: the connector makes it when it starts");
         return hop("slot", Verdict::Wrong, message, checkup.describe());
     };
     let held =
@@ -82,7 +79,7 @@ fn slot(checkup: &Checkup<'_>) -> Hop {
     let live = checkup.observed.connect.known().and_then(|facts| facts.connector.as_ref());
     let (verdict, message) = if let Some(why) = slot_lost(slot, live.and_then(|live| live.offset.as_ref())) {
         (Verdict::Wrong, format!("{name} is lost: {why}"))
-    } else if let Some(blocking) = &facts.blocking {
+    } else if let Some(blocking) = facts.slot_waits_for() {
         (Verdict::Waiting, format!("{name} is being made: it waits for {blocking}"))
     } else if !slot.active {
         (Verdict::Wrong, format!("{name} is not active, nobody reads it: {held}"))

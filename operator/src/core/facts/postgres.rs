@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_crds::layout::{SourceTable, Storage};
+use tidemark_crds::layout::{NullAs, SourceTable, Storage};
 
 use crate::core::position::ReadTo;
 
@@ -59,11 +59,17 @@ pub struct PostgresFacts {
     pub source_now_ms: i64,
     /// How far the connector has read, by the positions that are remembered of earlier looks; absent: not known.
     pub read_to: Option<ReadTo>,
-    /// What the making of the slot waits for, with its pid, user and since when; absent: nothing is known to block it.
+    /// The oldest transaction that is open, with its pid, user and since when: what the making of the slot waits for, and the
+    /// first read of a table that was published while it was open. Absent: there is none, or nothing waits.
     pub blocking: Option<String>,
 }
 
 impl PostgresFacts {
+    /// What the making of the slot waits for.
+    pub fn slot_waits_for(&self) -> Option<&str> {
+        self.blocking.as_deref().filter(|_| self.slot.as_ref().is_some_and(SlotFacts::is_being_made))
+    }
+
     /// Whether events carry stored generated columns: where our publication asks for it, or will.
     pub fn publishes_generated(&self) -> bool {
         self.publication
@@ -246,8 +252,10 @@ pub struct SourceColumn {
     pub dimensions: i32,
     /// Whether PostgreSQL computes it and no event has it.
     pub unpublished: bool,
-    /// Whether NULL is possible.
+    /// Whether NULL is possible: in a column of a NOT NULL domain it is.
     pub nullable: bool,
+    /// What an event has in the place of NULL.
+    pub null_as: NullAs,
     /// `attmissingval` as text: the value of rows older than the column.
     pub missing_value: Option<String>,
     /// Its type and one of another kind that has the same name, in words of SQL.
@@ -280,6 +288,13 @@ pub struct PublicationFacts {
     pub ours: bool,
     /// Its comment.
     pub comment: String,
+}
+
+impl SlotFacts {
+    /// Whether it waits for the transactions that were open when its making began.
+    pub fn is_being_made(&self) -> bool {
+        self.active && self.confirmed_lsn == 0
+    }
 }
 
 /// A replication slot.

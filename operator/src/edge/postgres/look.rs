@@ -93,10 +93,11 @@ async fn look(
     let wrong = |error: tokio_postgres::Error| of_error("replication slots", &error);
     let row = session.query_typed_opt(queries::SLOT, &[(slot, Type::NAME)]).await.map_err(wrong)?;
     facts.slot = row.map(|row| slot_facts(&row)).transpose().map_err(wrong)?;
-    if facts.slot.as_ref().is_some_and(source::is_being_made) {
+    let unsettled = facts.publication.as_ref().is_some_and(|publication| !publication.unsettled.is_empty());
+    if unsettled || facts.slot.as_ref().is_some_and(SlotFacts::is_being_made) {
         let open = session.query_typed(queries::OPEN_TRANSACTIONS, &[]).await.map_err(wrong)?;
         let open: Vec<_> = open.iter().map(open_transaction).collect::<Result<_, _>>().map_err(wrong)?;
-        facts.blocking = source::slot_waits(&open);
+        facts.blocking = source::open_transaction(&open);
     }
     session.batch_execute("COMMIT").await.map_err(wrong)?;
     Ok(facts)

@@ -127,6 +127,18 @@ fn add_key(quoted: &str, replica_identity: char, indexes: &[IndexFacts]) -> Stri
 pub(super) fn no_key(name: &SourceTable, table: &SourceTableFacts) -> String {
     let quoted = qualified(&name.schema, &name.name);
     let Some(best) = candidates(table).first().copied() else {
+        let is_computed = |index: &&IndexFacts| {
+            index.is_key()
+                && table.columns.iter().any(|it| it.unpublished && index.columns.contains(&it.name))
+        };
+        if let Some(index) = table.indexes.iter().filter(is_computed).min_by_key(|index| !index.primary) {
+            return format!(
+                "its key {} has a generated column, which is in no event: run ALTER TABLE {quoted} ADD COLUMN row_id bigint \
+                 GENERATED ALWAYS AS IDENTITY UNIQUE, REPLICA IDENTITY FULL, or give it a unique index of other NOT NULL columns \
+                 that are not generated, and REPLICA IDENTITY FULL",
+                ident(&index.name)
+            );
+        }
         let why = if table.indexes.iter().any(|index| index.primary && !index.immediate) {
             "its primary key is DEFERRABLE, so two rows may have one key for a moment, and it has no other"
         } else {
@@ -136,7 +148,7 @@ pub(super) fn no_key(name: &SourceTable, table: &SourceTableFacts) -> String {
     };
     let lacks = |(leaf, identity): (Option<&PartitionFacts>, Identity<'_>)| match identity {
         Identity::Columns(columns) if !best.columns.iter().all(|column| columns.contains(column)) => {
-            leaf.map(|leaf| leaf.name.clone())
+            Some(leaf.map_or_else(|| name.clone(), |leaf| leaf.name.clone()))
         }
         _ => None,
     };
@@ -146,7 +158,7 @@ pub(super) fn no_key(name: &SourceTable, table: &SourceTableFacts) -> String {
         .map(|part| format!("ALTER TABLE {} REPLICA IDENTITY FULL", qualified(&part.schema, &part.name)))
         .collect();
     format!(
-        "the REPLICA IDENTITY of its partitions does not have the columns of {}: run {}",
+        "its REPLICA IDENTITY, or that of partitions, does not have the columns of {}: run {}",
         best.name,
         statements.join("; ")
     )

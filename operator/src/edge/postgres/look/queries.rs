@@ -103,6 +103,14 @@ GROUP BY 1, 2
 UNION ALL
 SELECT t.typrelid, 't' || t.oid, t.xmin::text FROM pg_type t WHERE t.typrelid = ANY ($1::oid[])
 UNION ALL
+-- Of columns and their elements: what the connector tells apart by name alone.
+SELECT a.attrelid, 'n' || t.typname, string_agg(DISTINCT CASE t.typtype
+    WHEN 'd' THEN 'b' || t.typbasetype WHEN 'b' THEN 'b' || t.oid ELSE t.typtype::text END, ',')
+FROM pg_attribute a JOIN pg_type own ON own.oid = a.atttypid
+JOIN pg_type t ON t.oid = CASE WHEN own.typcategory = 'A' AND own.typelem <> 0 AND own.typtype = 'b' THEN own.typelem ELSE own.oid END
+WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'pg_catalog'::regnamespace
+GROUP BY 1, 2
+UNION ALL
 SELECT r.oid, 'i' || i.indexrelid, i.xmin::text
 FROM unnest($1::oid[]) AS r(oid)
 CROSS JOIN LATERAL (SELECT r.oid AS relid UNION SELECT p.relid FROM pg_partition_tree(r.oid::regclass) p) AS part
@@ -182,14 +190,14 @@ WITH RECURSIVE wanted AS (
            JOIN pg_attribute l ON l.attrelid = p.relid AND l.attname = a.attname AND NOT l.attisdropped
            WHERE p.isleaf) END AS missing,
          a.attndims::int AS attndims,
-         a.attgenerated, a.atttypid AS own, a.atttypid AS typ, a.atttypmod AS typmod, false AS not_null,
+         a.attgenerated, a.atthasdef, a.atttypid AS own, a.atttypid AS typ, a.atttypmod AS typmod,
          ARRAY[]::text[] AS domains
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
   WHERE a.attrelid = ANY($1::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
   SELECT w.attrelid, w.attnum, w.name, w.attnotnull, w.attcollation, w.missing,
-         greatest(w.attndims, t.typndims::int), w.attgenerated, w.own, t.typbasetype, t.typtypmod,
-         w.not_null OR t.typnotnull, w.domains || format_type(t.oid, NULL)
+         greatest(w.attndims, t.typndims::int), w.attgenerated, w.atthasdef, w.own, t.typbasetype, t.typtypmod,
+         w.domains || format_type(t.oid, NULL)
   FROM wanted w JOIN pg_type t ON t.oid = w.typ WHERE t.typtype = 'd'
 ), named AS (
   -- What the connector tells apart by name alone. Row types of tables are none that a column is looked up by.
@@ -214,7 +222,10 @@ SELECT w.attrelid AS oid, w.attnum AS attnum, w.name AS name,
         WHERE l.array_type = w.typ AND t.typtype <> 'd') AS element,
        w.attndims AS dimensions,
        w.attgenerated::text AS generated,
-       NOT (w.attnotnull OR w.not_null) AS nullable,
+       NOT w.attnotnull AS nullable,
+       -- The driver tells Debezium that such a column is NOT NULL.
+       CASE WHEN w.attnotnull OR o.typtype <> 'd' OR NOT o.typnotnull THEN 'Null'
+            WHEN w.atthasdef THEN 'Default' ELSE 'Empty' END AS null_as,
        (w.missing::text[])[1] AS missing,
        -- Its own type, or an array's elements', and another kind of type that has the same name elsewhere.
        (SELECT format('%s %I.%I and %s %I.%I', own.what, own.nspname, own.typname, other.what, other.nspname, other.typname)

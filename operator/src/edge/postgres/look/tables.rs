@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tidemark_crds::layout::{SourceTable, Storage};
+use tidemark_crds::layout::{NullAs, SourceTable, Storage};
 use tidemark_crds::pg_quote;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -192,6 +192,11 @@ fn source_column(row: &Row, publishes_generated: bool) -> Answer<SourceColumn> {
             Some(kind) => kind != 's' || !publishes_generated,
         },
         nullable: row.try_get("nullable")?,
+        null_as: match row.try_get("null_as")? {
+            "Default" => NullAs::Default,
+            "Empty" => NullAs::Empty,
+            _ => NullAs::Null,
+        },
         missing_value: row.try_get("missing")?,
         namesake: row.try_get("namesake")?,
         deterministic: row.try_get("deterministic")?,
