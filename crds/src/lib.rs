@@ -4,6 +4,7 @@
 
 mod commented_yaml;
 pub mod conditions;
+pub mod connect_settings;
 pub mod duration;
 pub mod examples;
 pub mod generated;

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CertificateAuthority, Credentials, Reads, bounds};
+use crate::connect_settings;
 
 /// The database that changes are captured from, and how.
 #[derive(KubeSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,31 +123,12 @@ pub struct Connect {
     /// How the connector gets the database account.
     #[serde(default)]
     pub database_credentials: DatabaseCredentials,
-    /// Further connector properties; keys that Tidemark sets and secrets are refused.
+    /// Further connector properties: of connections, TLS, retries and pace (docs/postgresql.md lists them), secrets as
+    /// placeholders alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "bounds::properties")]
     #[x_kube(
-        validation = Rule::new(
-            "self.all(k, !(k in ['name', 'connector.class', 'tasks.max', 'plugin.name', 'topic.prefix', \
-             'slot.name', 'slot.drop.on.stop', 'publication.name', 'publication.autocreate.mode', \
-             'table.include.list', 'table.exclude.list', 'schema.include.list', 'schema.exclude.list', \
-             'column.include.list', 'column.exclude.list', 'snapshot.mode', 'decimal.handling.mode', \
-             'time.precision.mode', 'interval.handling.mode', 'binary.handling.mode', 'hstore.handling.mode', \
-             'skipped.operations', 'tombstones.on.delete', 'unavailable.value.placeholder', \
-             'heartbeat.interval.ms', 'heartbeat.action.query', 'topic.heartbeat.prefix', \
-             'topic.naming.strategy', 'signal.enabled.channels', 'signal.kafka.topic', \
-             'notification.enabled.channels', 'notification.sink.topic.name', 'provide.transaction.metadata', \
-             'key.converter', 'value.converter', 'header.converter', 'transforms', 'predicates', \
-             'key.converter.schemas.enable', 'value.converter.schemas.enable', \
-             'errors.tolerance', 'errors.max.retries', 'snapshot.locking.mode', 'include.unknown.datatypes', \
-             'poll.interval.ms', 'max.batch.size', 'max.queue.size', 'max.queue.size.in.bytes', 'read.only', \
-             'incremental.snapshot.chunk.size', 'message.key.columns', 'initial_state', \
-             'signal.kafka.groupId', 'signal.kafka.bootstrap.servers', 'signal.consumer.group.id', \
-             'signal.consumer.security.protocol', 'signal.consumer.sasl.mechanism', \
-             'database.sslmode']) && !k.startsWith('column.') && !k.startsWith('database.host') && !k.startsWith('database.port') && \
-             !k.startsWith('database.user') && !k.startsWith('database.dbname') && \
-             !k.startsWith('transforms.') && !k.startsWith('tidemark.'))"
-        ).message("connect.config may not set a property that Tidemark sets itself"),
+        validation = Rule::new(connect_settings::rule()).message(connect_settings::MESSAGE),
         validation = Rule::new(
             "self.all(k, self[k].startsWith('${') || !(k.endsWith('password') || k.endsWith('secret') || \
              k.endsWith('token') || k.endsWith('jaas.config') || k.endsWith('keystore.key') || \

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tidemark_crds::conditions::Reason;
+use tidemark_crds::connect_settings::is_free;
 use tidemark_crds::layout::{LeftOutReason, SourceTable, TableLayout, Wire};
 use tidemark_crds::ledger::EPOCH_HEADER;
 use tidemark_crds::names::{PipelineName, Topics, short_hash};
@@ -47,6 +48,30 @@ const PACE: [&str; 9] = [
     "errors.max.retries",
     "extended.headers.enabled",
 ];
+/// Keys that are set beside the [fixed] ones.
+const SET: [&str; 21] = [
+    "name",
+    "database.hostname",
+    "database.port",
+    "database.dbname",
+    "database.user",
+    "database.password",
+    "database.sslmode",
+    "topic.prefix",
+    "slot.name",
+    "publication.name",
+    "table.include.list",
+    "column.exclude.list",
+    "producer.override.max.request.size",
+    "producer.override.buffer.memory",
+    KEY_COLUMNS,
+    EPOCH_KEY,
+    MARK_KEY,
+    HASH_KEY,
+    TYPES_KEY,
+    CLICKHOUSE_KEY,
+    POSTGRES_KEY,
+];
 /// Name of the intent under which the epoch is raised.
 pub const EPOCH_INTENT: &str = "epoch";
 /// Prefix of the logical messages that are ours.
@@ -61,10 +86,6 @@ const SESSION: &str = "-c bytea_output=hex -c IntervalStyle=postgres -c lc_monet
                        -c lock_timeout=0 -c idle_in_transaction_session_timeout=0";
 /// Key of the epoch header's value.
 const EPOCH_KEY: &str = "transforms.epoch.value.literal";
-/// Users' keys that would undo what the rows' correctness rests on, by their beginnings.
-const REFUSED_PREFIXES: [&str; 7] =
-    ["transforms", "tidemark.", "key.converter", "value.converter", "signal.", "notification.", "message."];
-
 /// What the connector is built from.
 #[derive(Debug, Clone)]
 pub struct ConnectorInput<'a> {
@@ -146,10 +167,17 @@ pub fn config(input: &ConnectorInput<'_>) -> Result<BTreeMap<String, String>, Ve
         Err(problem) => problems.push(problem),
     }
     for (key, value) in &spec.source.connect.config {
-        if config.contains_key(key) || is_refused(key) || (is_secret(key) && !is_placeholder(value)) {
-            let message = format!(
-                "spec.source.connect.config: {key} is set by tidemark or would leak a secret: remove it"
-            );
+        let refused = if config.contains_key(key) {
+            Some("is set by tidemark")
+        } else if !is_free(key) {
+            Some("may decide which rows come, or what is in them (docs/postgresql.md lists what may be set)")
+        } else if is_secret(key) && !is_placeholder(value) {
+            Some("would leak a secret, which a placeholder such as ${secrets:NAMESPACE/NAME:KEY} keeps")
+        } else {
+            None
+        };
+        if let Some(why) = refused {
+            let message = format!("spec.source.connect.config: {key} {why}: remove it, or correct it");
             problems.push(Problem::new("connector", Reason::InvalidSpec, message));
         } else {
             config.insert(key.clone(), value.clone());
@@ -181,12 +209,14 @@ pub(crate) fn sends_otherwise(live: &ConnectorFacts) -> bool {
     let is_other = |(key, value): (&String, &String)| {
         !PACE.contains(&key.as_str()) && live.config.get(key) != Some(value)
     };
-    by_hand && fixed().iter().any(is_other)
+    let fixed = fixed();
+    let is_foreign = |key: &String| !fixed.contains_key(key) && !SET.contains(&key.as_str()) && !is_free(key);
+    by_hand && (fixed.iter().any(is_other) || live.config.keys().any(is_foreign))
 }
 
 /// What is the same for every pipeline.
 fn fixed() -> BTreeMap<String, String> {
-    const FIXED: [(&str, &str); 36] = [
+    const FIXED: [(&str, &str); 37] = [
         ("connector.class", CONNECTOR_CLASS),
         ("tasks.max", "1"),
         ("plugin.name", "pgoutput"),
@@ -229,6 +259,8 @@ fn fixed() -> BTreeMap<String, String> {
         ("extended.headers.enabled", "false"),
         // Any program may emit a message into the log; only ours go on to a topic.
         ("message.prefix.include.list", MESSAGE_PREFIX),
+        // Whatever the worker has: what one broker alone has may be lost, and Connect takes it for written.
+        ("producer.override.acks", "all"),
         // A record is counted before it is compressed.
         ("producer.override.compression.type", "lz4"),
         ("transforms", "epoch"),
@@ -343,15 +375,6 @@ fn credentials(input: &ConnectorInput<'_>) -> Result<(String, String), Problem> 
                 )
             }),
     }
-}
-
-fn is_refused(key: &str) -> bool {
-    REFUSED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
-        || ["name", "predicates", "initial_state", "table.exclude.list", "read.only", "message.key.columns"]
-            .contains(&key)
-        || key.starts_with("snapshot.")
-        || key.starts_with("incremental.snapshot.")
-        || key.starts_with("column.")
 }
 
 /// Brings the connector to its configuration and state. While the epoch is being raised it stays stopped:

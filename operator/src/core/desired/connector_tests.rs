@@ -101,9 +101,18 @@ fn what_somebody_changed_by_hand_is_told_from_what_was_written() {
         ("skipped.operations", "d", true),
         ("transforms", "", true),
         ("binary.handling.mode", "hex", true),
+        ("errors.tolerance", "all", true),
+        ("a.property.of.tomorrow", "x", true),
+        ("producer.override.linger.ms", "5", false),
+        ("producer.override.acks", "1", true),
     ] {
         assert_eq!(sends_otherwise(&with(key, value)), expected, "{key}");
     }
+    let case = plain();
+    let full = ConnectorInput { types: Some("t".into()), ..case.input(3) };
+    let own: Vec<String> = config(&full).unwrap().into_keys().collect();
+    let is_known = |key: &String| fixed().contains_key(key) || SET.contains(&key.as_str()) || is_free(key);
+    assert_eq!(own.iter().find(|key| !is_known(key)), None);
     // As an older version may have written it.
     let mut older = with("skipped.operations", "t");
     older.config.insert(HASH_KEY.to_owned(), hash(&older.config));
@@ -183,6 +192,10 @@ fn users_keys_are_taken_and_those_of_ours_and_secrets_refused() {
         "transforms.mine.type",
         "value.converter.schemas.enable",
         "some.password",
+        "database.sslpassword",
+        "errors.tolerance",
+        "producer.override.acks",
+        "a.property.of.tomorrow",
     ] {
         assert_eq!(with(key).unwrap_err()[0].reason, Reason::InvalidSpec, "{key}");
     }
