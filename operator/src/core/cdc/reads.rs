@@ -137,8 +137,8 @@ fn table(
 /// happens behind the barrier comes by the stream alone.
 fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayout) -> bool {
     let topics = Topics { prefix: &input.spec.kafka.topic_prefix };
-    let has_topic = input.kafka.is_some_and(|kafka| kafka.topics.contains_key(&topics.table(&layout.source)));
-    let has_messages = input.kafka.is_some_and(|kafka| kafka.topics.contains_key(&topics.message()));
+    let has = |topic: String| input.kafka.is_some_and(|kafka| kafka.topics.contains_key(&topic));
+    let has_topics = has(topics.table(&layout.source)) && has(topics.message());
     let (slot, published) = input.postgres.map_or((false, false), |postgres| {
         let publication = postgres.publication.as_ref();
         (
@@ -154,13 +154,7 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
     // One that was started by other types decodes by them.
     let knows_types = live.config.get(TYPES_KEY) == types(&input.clickhouse.ledger).as_ref();
     // Without an offset it could still begin anew, behind the barrier.
-    slot && published
-        && running
-        && included
-        && knows_types
-        && live.offset.is_some()
-        && has_topic
-        && has_messages
+    slot && published && running && included && knows_types && live.offset.is_some() && has_topics
 }
 
 /// What an annotation asks for.
