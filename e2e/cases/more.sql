@@ -1309,3 +1309,9 @@ ALTER TABLE k_tkind DROP s; DROP TYPE k_state; CREATE TYPE k_state AS (a int, b 
 CREATE TABLE k_kgen(a int NOT NULL, b int GENERATED ALWAYS AS (a * 2) STORED PRIMARY KEY, v int); INSERT INTO k_kgen(a, v) SELECT g, g FROM generate_series(1, 5) g;
 -- later
 ALTER TABLE k_kgen ADD COLUMN row_id bigint GENERATED ALWAYS AS IDENTITY UNIQUE, REPLICA IDENTITY FULL; UPDATE k_kgen SET v = -v WHERE a < 3; DELETE FROM k_kgen WHERE a = 4;
+
+-- case namesake-mended: a type of another schema has the name of a column's, until it is renamed | refused with the statement, then equal
+-- expect equal
+CREATE SCHEMA ns3; CREATE SCHEMA ns4; GRANT USAGE ON SCHEMA ns3, ns4 TO tidemark; CREATE DOMAIN ns3.k_both AS text; CREATE DOMAIN ns4.k_both AS bytea; CREATE TABLE k_nsmend(id int PRIMARY KEY, a ns4.k_both); INSERT INTO k_nsmend VALUES (1, 'x');
+-- later
+INSERT INTO k_nsmend VALUES (2, '\x00ff'); ALTER DOMAIN ns3.k_both RENAME TO k_other; INSERT INTO k_nsmend VALUES (3, '\xff00');

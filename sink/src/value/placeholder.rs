@@ -61,7 +61,11 @@ fn is_empty(plan: &ColumnPlan, value: Raw<'_>) -> bool {
         (_, Raw::Null | Raw::Bool(true)) => false,
         (_, Raw::Array(text)) => text == b"[]",
         (_, Raw::Number(text)) => is_zero(text),
-        (Wire::Text | Wire::Base64, Raw::Text(text)) => text.raw.is_empty(),
+        (Wire::Text | Wire::Base64 | Wire::Interval, Raw::Text(text)) => text.raw.is_empty(),
+        // Nothing but zeros, in base64 or not.
+        (Wire::Uuid | Wire::Bits | Wire::EncodedText, Raw::Text(text)) => {
+            text.raw.iter().all(|byte| b"0A=-".contains(byte))
+        }
         (Wire::Decimal | Wire::Float, Raw::Text(text)) => is_zero(text.raw),
         (Wire::ZonedTimestamp, Raw::Text(text)) => text.raw.starts_with(b"1970-01-01T"),
         (Wire::Json | Wire::Hstore, Raw::Text(text)) => text.raw.is_empty() || text.raw == b"{}",
@@ -136,6 +140,13 @@ mod tests {
             (Wire::Json, r#""{}""#, &[r#""[]""#, r#""null""#]),
             (Wire::ZonedTimestamp, r#""1970-01-01T00:00:00Z""#, &[r#""1970-01-02T00:00:00Z""#]),
             (Wire::Date, "0", &["1"]),
+            (
+                Wire::Uuid,
+                r#""00000000-0000-0000-0000-000000000000""#,
+                &[r#""00000000-0000-0000-0000-000000000001""#],
+            ),
+            (Wire::Bits, r#""AA==""#, &[r#""BQ==""#]),
+            (Wire::EncodedText, r#""""#, &[r#""eA==""#]),
         ] {
             assert!(may(wire, NullAs::Empty, empty), "{wire:?} {empty}");
             assert!(!may(wire, NullAs::Null, empty), "{wire:?} {empty}");

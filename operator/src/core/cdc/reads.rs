@@ -75,7 +75,10 @@ fn reads(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Part {
         .request
         .filter(|text| ledger.requests.get(RESNAPSHOT).map(String::as_str) != Some(*text))
         .map(|text| Wish::new(text, input.layouts));
-    for layout in input.layouts.iter().filter(|layout| !input.refused.contains(&layout.target)) {
+    // A connector that was started by other types than today's decodes by them.
+    let knows_types = live.config.get(TYPES_KEY) == types(ledger).as_ref();
+    let readable = |layout: &&TableLayout| knows_types && !input.refused.contains(&layout.target);
+    for layout in input.layouts.iter().filter(readable) {
         let token = wish.as_ref().filter(|wish| wish.tables.contains(&layout.target)).map(|wish| wish.token);
         table(input, live, layout, token, &mut part);
     }
@@ -151,10 +154,8 @@ fn is_streamed(input: &ReadsInput<'_>, live: &ConnectorFacts, layout: &TableLayo
     });
     let running = live.state == "RUNNING" && live.tasks.iter().any(|task| task.state == "RUNNING");
     let included = included(live).contains(entry(&layout.source).as_str()) && !sends_otherwise(live);
-    // One that was started by other types decodes by them.
-    let knows_types = live.config.get(TYPES_KEY) == types(&input.clickhouse.ledger).as_ref();
     // Without an offset it could still begin anew, behind the barrier.
-    slot && published && running && included && knows_types && live.offset.is_some() && has_topics
+    slot && published && running && included && live.offset.is_some() && has_topics
 }
 
 /// What an annotation asks for.

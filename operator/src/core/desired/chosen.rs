@@ -34,7 +34,7 @@ pub struct Chosen {
     pub tables: Vec<Table>,
     /// Targets of those that stand by a former layout, for what the source has now is refused.
     pub refused: BTreeSet<String>,
-    /// Tables that must not be published: PostgreSQL would refuse their own UPDATE and DELETE.
+    /// Tables that must not be followed: PostgreSQL would refuse their own UPDATE and DELETE, or the connector would end.
     pub harmed: BTreeSet<SourceTable>,
     /// Captured tables of which nothing can be decided now: they go on as they are.
     pub kept: Vec<(SourceTable, String)>,
@@ -127,7 +127,7 @@ fn one(table: &SpecTable, source: &SourceTable, look: Look<'_>, chosen: &mut Cho
     if let Err(unfit) = judge(source, facts, postgres, publication) {
         let hurts = unfit.hurts;
         refuse(source, ConditionType::SourceReady, unfit.reason, unfit.message, desired);
-        // What runs goes on; where that does harm, all but its being published.
+        // What runs goes on; where that does harm, all but its being published and streamed.
         if hurts {
             chosen.harmed.insert(source.clone());
             chosen.refused.insert(target.to_owned());

@@ -26,7 +26,7 @@ pub struct Unfit {
     pub reason: Reason,
     /// What is wrong and the statement that mends it.
     pub message: String,
-    /// Whether its being published makes UPDATE and DELETE fail for those who own it.
+    /// Whether its being followed does harm: UPDATE and DELETE fail for those who own it, or the connector ends with all tables.
     pub hurts: bool,
 }
 
@@ -145,28 +145,19 @@ pub fn judge<'a>(
     }
     let mut findings: Vec<(Reason, String)> = Vec::new();
     let mut finding = |message: String| findings.push((Reason::SourceNotReady, message));
-    if let Some(message) = twins(name, table).or_else(|| quotes(name, table)) {
-        finding(message);
-    }
-    if let Some((column, types)) = table.columns.iter().find_map(|it| Some((&it.name, it.namesake.as_ref()?)))
-    {
-        finding(format!(
-            "column {} is of a type whose name another one has, {types}, and Debezium takes one for the other: run ALTER TYPE or \
-             ALTER DOMAIN … RENAME TO another name for one of them, then annotate the pipeline with \
-             tidemark.dev/restart-connector=<any new text>, since it knows the names of its start",
-            ident(column)
-        ));
-    }
+    let confusing = [twins(name, table), quotes(name, table), namesakes(table)];
+    let mut hurts = confusing.iter().any(Option::is_some);
+    confusing.into_iter().flatten().for_each(&mut finding);
     storage_findings(name, table, &mut finding);
     reading_findings(name, table, &facts.role, &mut finding);
     publishing_findings(name, table, (facts, publication), &mut finding);
-    let mut hurts = false;
+    let known = findings.len();
     for (leaf, _) in identities(table).filter(|(_, identity)| *identity == Identity::Nothing) {
         hurts = true;
         findings.push((Reason::NoPrimaryKey, no_identity(name, table, leaf)));
     }
     let key = key(table);
-    if key.is_none() && !hurts {
+    if key.is_none() && findings.len() == known {
         findings.push((Reason::NoPrimaryKey, no_key(name, table)));
     }
     match (key, findings.first()) {
@@ -207,6 +198,17 @@ fn quotes(name: &SourceTable, table: &SourceTableFacts) -> Option<String> {
         "column {column} of its unique index {} has a double quote in its name, at which Debezium stops: run ALTER TABLE \
          {table} RENAME COLUMN {column} TO another name, or ALTER TABLE {table} ADD PRIMARY KEY over its key",
         ident(&index.name)
+    ))
+}
+
+/// A type whose name another kind of type has, too. The connector takes one for the other: a value is wrong, or the connector ends.
+/// It learns the names at its start, and starts anew when the table is followed again.
+fn namesakes(table: &SourceTableFacts) -> Option<String> {
+    let (column, types) = table.columns.iter().find_map(|it| Some((&it.name, it.namesake.as_ref()?)))?;
+    Some(format!(
+        "column {} is of a type whose name another one has, {types}, and Debezium takes one for the other: run ALTER TYPE or \
+         ALTER DOMAIN … RENAME TO another name for one of them",
+        ident(column)
     ))
 }
 

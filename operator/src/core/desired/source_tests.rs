@@ -338,9 +338,11 @@ fn a_type_whose_name_is_anothers_refuses_the_table_and_names_both() {
         namesake: Some("domain s2.raw and domain s1.raw".into()),
         ..crate::core::facts::SourceColumn::default()
     });
-    let message = message(&plain);
+    let unfit = judged(&plain).unwrap_err();
+    let message = &unfit.message;
     assert!(
         message.contains("domain s2.raw and domain s1.raw") && message.contains("RENAME TO"),
         "{message}"
     );
+    assert!(unfit.hurts, "the connector may end at it with all tables");
 }

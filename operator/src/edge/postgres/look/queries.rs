@@ -224,7 +224,7 @@ SELECT w.attrelid AS oid, w.attnum AS attnum, w.name AS name,
        w.attgenerated::text AS generated,
        NOT w.attnotnull AS nullable,
        -- The driver tells Debezium that such a column is NOT NULL.
-       CASE WHEN w.attnotnull OR o.typtype <> 'd' OR NOT o.typnotnull THEN 'Null'
+       CASE WHEN w.attnotnull OR w.attgenerated <> '' OR o.typtype <> 'd' OR NOT o.typnotnull THEN 'Null'
             WHEN w.atthasdef THEN 'Default' ELSE 'Empty' END AS null_as,
        (w.missing::text[])[1] AS missing,
        -- Its own type, or an array's elements', and another kind of type that has the same name elsewhere.
