@@ -96,7 +96,7 @@ impl Fixture {
         let connector = ConnectorFacts {
             state: "RUNNING".into(),
             config: [("tidemark.mark".to_owned(), self.mark.clone())].into(),
-            tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }],
+            tasks: vec![TaskFacts { id: 0, state: "RUNNING".into(), ..TaskFacts::default() }],
             ..ConnectorFacts::default()
         };
         Observed {

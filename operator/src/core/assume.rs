@@ -189,7 +189,7 @@ fn become_state(live: &mut ConnectorFacts, state: &str) {
     state.clone_into(&mut live.state);
     live.tasks = match state {
         "STOPPED" => Vec::new(),
-        _ => vec![TaskFacts { id: 0, state: state.to_owned(), error: None }],
+        _ => vec![TaskFacts { id: 0, state: state.to_owned(), ..TaskFacts::default() }],
     };
 }
 

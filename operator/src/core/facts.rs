@@ -211,6 +211,8 @@ pub struct TaskFacts {
     pub state: String,
     /// The first line of the trace and of its root cause, at most 256 characters, without secrets.
     pub error: Option<String>,
+    /// Whether it failed at a change that Debezium never gets past, whatever the source is now.
+    pub is_stuck: bool,
 }
 
 /// Where a connector stands at its source.

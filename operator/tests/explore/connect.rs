@@ -44,6 +44,7 @@ impl Workers {
                     id: 0,
                     state: if live.error.is_some() { "FAILED".into() } else { state.to_owned() },
                     error: live.error.clone(),
+                    is_stuck: false,
                 }],
             },
             offset: self.offsets.get(name).map(|lsn| OffsetFacts { lsn: *lsn }),

@@ -193,6 +193,15 @@ pub fn cause(input: &ReadsInput<'_>, live: &ConnectorFacts) -> Option<Cause> {
             "replication slot {slot_name} is lost, and changes with it: {lost}"
         )));
     }
+    // It would end at the next change, too, where the table stays published.
+    let is_ours = postgres.publication.as_ref().is_some_and(|publication| publication.ours);
+    if let Some(task) = live.tasks.iter().find(|task| is_ours && task.state == "FAILED" && task.is_stuck) {
+        let error = task.error.as_deref().unwrap_or_default();
+        return Some(Cause::Lost(format!(
+            "the connector cannot get past a change of a table whose columns differed in case alone then ({error}), and \
+             what follows it is lost"
+        )));
+    }
     is_undecodable(ledger, postgres, live, offset).then(|| {
         Cause::Lost(format!(
             "publication {} was dropped and made anew, and PostgreSQL cannot decode what was changed before that \

@@ -186,7 +186,8 @@ impl World {
             Effect::Connect(ConnectEffect::DeleteOffsets(_)) => self.connector().offset = None,
             Effect::Connect(ConnectEffect::Resume(_)) => {
                 self.connector().state = "RUNNING".into();
-                self.connector().tasks = vec![TaskFacts { id: 0, state: "RUNNING".into(), error: None }];
+                self.connector().tasks =
+                    vec![TaskFacts { id: 0, state: "RUNNING".into(), ..TaskFacts::default() }];
                 let slot = self.postgres.slot.get_or_insert_with(slot);
                 slot.active = true;
             }
@@ -533,6 +534,22 @@ fn a_connector_that_was_removed_with_its_offsets_or_its_slot_is_a_loss_and_a_per
     assert!(at("note the intent") < at("write epoch 2"));
     assert!(at("write epoch 2") < at("close the intent"));
     assert!(at("close the intent") < at("resume"));
+    world.streams();
+    world.settle();
+    assert_eq!(world.asked("orders"), "the log is followed anew, as epoch 2");
+}
+
+#[test]
+fn a_change_that_the_connector_never_gets_past_is_a_loss_where_its_table_leaves_the_publication() {
+    let mut world = World::streaming();
+    let stuck = TaskFacts { state: "FAILED".into(), is_stuck: true, ..TaskFacts::default() };
+    world.connector().tasks = vec![stuck];
+    world.postgres.publication.as_mut().unwrap().ours = false;
+    assert!(world.planned().problems.is_empty(), "the next change of the table would be another loss");
+    world.postgres.publication.as_mut().unwrap().ours = true;
+    assert!(world.lost().contains("cannot get past a change"), "{}", world.lost());
+    world.spec.source.on_slot_lost = OnSlotLost::Resnapshot;
+    assert!(world.settle().iter().any(|step| step.contains("write epoch 2")));
     world.streams();
     world.settle();
     assert_eq!(world.asked("orders"), "the log is followed anew, as epoch 2");

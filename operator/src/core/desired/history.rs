@@ -121,7 +121,7 @@ mod tests {
 
     fn seen(state: &str, task: &str) -> Observation<ConnectFacts> {
         let error = (task == FAILED).then(|| "it's broken".to_owned());
-        let tasks = vec![TaskFacts { id: 0, state: task.into(), error }];
+        let tasks = vec![TaskFacts { id: 0, state: task.into(), error, is_stuck: false }];
         let connector = ConnectorFacts { state: state.into(), tasks, ..ConnectorFacts::default() };
         Observation::Known(ConnectFacts {
             connector: Some(connector),

@@ -131,15 +131,23 @@ fn states(status: Status, hidden: &Hidden) -> (String, Vec<TaskFacts>) {
     let task = |task: Task| TaskFacts {
         id: task.id,
         state: state(&task.state),
+        is_stuck: task.trace.as_ref().is_some_and(is_stuck),
         error: task.trace.map(|trace| short_trace(&trace, hidden)),
     };
     let mut tasks: Vec<TaskFacts> = status.tasks.into_iter().map(task).collect();
     if let (Some(trace), true) = (status.connector.trace, tasks.is_empty()) {
         // The connector itself failed, before it had a task.
         let error = Some(short_trace(&trace, hidden));
-        tasks.push(TaskFacts { id: -1, state: state(&status.connector.state), error });
+        let state = state(&status.connector.state);
+        tasks.push(TaskFacts { id: -1, state, error, is_stuck: false });
     }
     (state(&status.connector.state), tasks)
+}
+
+/// Whether the task ended at what the log has of a table, and will at each start: a change of a table two of whose columns
+/// differed in case alone when it was made (Debezium's `PgOutputMessageDecoder.handleRelationMessage`).
+fn is_stuck(trace: &Text) -> bool {
+    trace.lines().any(|line| line.contains("has columns that differ only by case"))
 }
 
 /// The exceptions of a Java trace: class and message of the first one and of the root cause. What is no trace is not shown.
@@ -224,6 +232,14 @@ mod tests {
         let text = short(&trace);
         assert!(text.starts_with("B: long") && text.ends_with("the slot is gone"), "{text}");
         assert!(text.chars().count() <= ERROR_LIMIT);
+    }
+
+    #[test]
+    fn a_task_that_never_gets_past_a_change_is_told_from_others() {
+        let trace = "org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.\n\tat x.Y\n\
+                     Caused by: io.debezium.DebeziumException: Table 'public.t' has columns that differ only by case. Column name: 'V'.\n";
+        assert!(is_stuck(&Text::new(trace)));
+        assert!(!is_stuck(&Text::new("java.io.IOException: gone\n")));
     }
 
     #[test]
