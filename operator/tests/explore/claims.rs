@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use tidemark_crds::conditions::{ConditionType, Reason};
 use tidemark_crds::names::{PipelineName, Topics};
 
-use super::connect::Workers;
-use super::estate::{CLUSTER, CONNECT, Estate};
+use super::estate::{CLUSTER, Estate};
 use super::invariants::at_rest;
 use super::kafka::Brokers;
 use super::plans::{Plan, apply, delete, spec};
@@ -105,33 +103,4 @@ fn of_two_clusters_the_one_that_was_first_has_a_topic_prefix_wherever_it_stood_w
         assert_eq!(at_rest(&loser.inner().estate), Vec::<String>::new(), "{place}");
     }
     assert!(firsts > 10 && seconds > 1, "{firsts} {seconds}");
-}
-
-#[test]
-fn a_connect_that_writes_to_other_brokers_is_named_and_nothing_is_made_there() {
-    let (mut model, operator) = (Model::new(Estate::new()), Operator::new());
-    let lead = |model: &Model, url: &str| {
-        let mut wanted = spec();
-        wanted["source"]["connect"]["url"] = json!(url);
-        let estate = &mut model.inner().estate;
-        apply(estate, wanted);
-        estate.write();
-    };
-    {
-        let estate = &mut model.inner().estate;
-        let made = Brokers::new(&mut estate.ids);
-        estate.kafka.insert("beside:9092".into(), made);
-        estate.connect.insert("http://beside:8083".into(), Workers::new("beside:9092"));
-    }
-    lead(&model, "http://beside:8083");
-    operator.rest(&mut model).unwrap();
-    let (is, reason, message) = said(&model);
-    assert_eq!((is.as_str(), Reason::parse(&reason)), ("False", Some(Reason::InvalidSpec)));
-    assert!(message.contains("writes to the Kafka cluster"), "{message}");
-    assert_eq!(model.inner().estate.connect["http://beside:8083"].connectors.len(), 0);
-    lead(&model, CONNECT);
-    operator.rest(&mut model).unwrap();
-    let estate = &model.inner().estate;
-    assert!(unwell(estate).iter().all(|said| !said.starts_with("Ready ")), "{:?}", unwell(estate));
-    assert_eq!(at_rest(estate), Vec::<String>::new());
 }

@@ -9,6 +9,7 @@ mod dashboards;
 mod estate;
 mod foreseen;
 mod grafana;
+mod guards;
 mod invariants;
 mod kafka;
 mod kubernetes;

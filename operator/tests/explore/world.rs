@@ -10,6 +10,7 @@ use tidemark_operator::core::desired::pipeline::{Asked, Question, Subject};
 use tidemark_operator::core::desired::views::Probe;
 use tidemark_operator::core::effect::{ConnectEffect, Effect, Site};
 use tidemark_operator::core::facts::{Failure, Observation, Observed, ReaderFacts};
+use tidemark_operator::core::gate::System;
 use tidemark_operator::core::plan::details;
 use tidemark_operator::core::step::{Lane, Step, StepId, StepKind};
 use tidemark_operator::edge::world::World;
@@ -235,6 +236,30 @@ fn ahead(config: &BTreeMap<String, String>, known: u16) -> Option<String> {
     (told > known).then(|| format!("I5: the connector is told epoch {told}, and the ledger has {known}"))
 }
 
+/// I2: what may be taken away of a system though it, or one that says whose it is, was not seen, or is another one.
+fn unproven(subject: &Subject<'_>, observed: &Observed) -> Vec<String> {
+    let gate = subject.gate(observed);
+    let ledger = observed.clickhouse.known().is_some();
+    let (source, brokers) = (observed.postgres.known().is_some(), observed.kafka.known().is_some());
+    let all = [
+        (System::ClickHouse, Lane::ClickHouse, ledger),
+        (System::Postgres, Lane::Postgres, ledger && source),
+        (System::Kafka, Lane::Kafka, ledger && brokers),
+        (System::Connect, Lane::Connect, ledger && source && observed.connect.known().is_some()),
+    ];
+    let mut wrong = Vec::new();
+    for (system, lane, seen) in all {
+        let another = gate.another(lane).is_some();
+        if (!seen || another) && gate.proof(system).is_some() {
+            wrong.push(format!("I2: {} may be touched, unseen or another", system.key()));
+        }
+        if another && gate.proof_to_leave(system).is_some() {
+            wrong.push(format!("I2: a deletion may take from another {}", system.key()));
+        }
+    }
+    wrong
+}
+
 impl World for Model {
     async fn look(&mut self, subject: &Subject<'_>, former: Option<&Place>) -> Observed {
         let (mut inner, spec) = (self.inner(), subject.spec);
@@ -245,7 +270,7 @@ impl World for Model {
             let _ = inner.carry_out(subject, &step);
         }
         let now_ms = inner.estate.now_ms;
-        Observed {
+        let observed = Observed {
             postgres: inner.observed(Lane::Postgres, |estate| {
                 let source = estate.postgres.get(estate.name(&spec.source.postgres.host))?;
                 (source.database == spec.source.postgres.database).then(|| source.look(subject, now_ms))
@@ -286,7 +311,9 @@ impl World for Model {
                 }),
             },
             ..Observed::default()
-        }
+        };
+        inner.leaks.extend(unproven(subject, &observed));
+        observed
     }
 
     async fn ask(&self, _: &Subject<'_>, questions: &[Question]) -> BTreeMap<String, Probe> {

@@ -182,7 +182,7 @@ fn annotate(estate: &mut Estate, action: &str, text: &str) {
 }
 
 /// What the status says was found of a system, as a person copies it into the annotation.
-fn accept_what_was_found(estate: &mut Estate) {
+pub(super) fn accept_what_was_found(estate: &mut Estate) {
     let resource = estate.namespace.resource.as_ref().unwrap();
     let said: Vec<String> = (resource.status.conditions.iter())
         .flat_map(|condition| condition.message.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
